@@ -1,0 +1,1 @@
+"""C source turned into packed arrays: tokens, program graphs, raw text."""

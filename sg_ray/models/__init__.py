@@ -1,0 +1,1 @@
+"""Model families: one file each, one row each in ``families.FAMILIES``."""

@@ -1,0 +1,155 @@
+"""The contract of a model family. A new family is one file that fills it, plus one row in FAMILIES.
+
+Shape legend: B samples in a batch, n samples in a split, D embedding width.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from sg_ray.features.packed import Features
+from sg_ray.features.spec import FeatureSpec
+
+Batch = dict[str, Tensor]
+
+
+class FamilyConfig(BaseModel):
+    """Hyperparameters of a family: its own, and those of the training loop. Never the seed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class NeuralConfig(FamilyConfig):
+    """What the training loop needs to know; families add their architecture."""
+
+    learning_rate: float = Field(default=1e-3, gt=0, le=10)
+    weight_decay: float = Field(default=0.01, ge=0)
+    warmup_ratio: float = Field(default=0.1, ge=0, le=1)
+    epochs: int = Field(default=5, ge=1)
+    batch_size: int = Field(default=32, ge=1)
+    """Samples per optimisation step, over all workers. Memory does not change it."""
+    max_units_per_micro_batch: int = Field(default=16_384, ge=1)
+    """Padded tokens or graph nodes in one forward pass; a step accumulates as many as it needs."""
+    gradient_clip_norm: float = Field(default=1.0, gt=0)
+    early_stopping_patience: int | None = Field(default=None, ge=1)
+    weighted_sampling: bool = False
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+
+
+class SplitData(Protocol):
+    """One split as the training loop sees it."""
+
+    labels: NDArray[np.int8]
+    """Labels, shape [n], 0 or 1."""
+    units: NDArray[np.int64]
+    """Cost of each sample in tokens or nodes, shape [n], at least 1."""
+    padded: bool
+    """True if a batch costs B x its largest sample, False if it costs the sum."""
+
+    def collate(self, indices: NDArray[np.int64]) -> Batch:
+        """Return the CPU tensors of these samples, in this order, without labels."""
+        ...
+
+
+class Classifier(nn.Module, ABC):
+    """A model with a readout that another family can build on."""
+
+    embedding_dim: int
+
+    @abstractmethod
+    def embed(self, batch: Batch) -> Tensor:
+        """Return one vector per sample, shape [B, D]."""
+
+    @abstractmethod
+    def classify(self, embedding: Tensor) -> Tensor:
+        """Return one logit per sample, shape [B]; above 0 means vulnerable."""
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Return logits, shape [B]."""
+        return self.classify(self.embed(batch))
+
+
+@dataclass(frozen=True)
+class Branch:
+    """A trained member of another family, as input of a family that builds on it.
+
+    ``model`` is in eval mode with its best weights loaded; ``splits`` is its view of the data.
+    """
+
+    family: str
+    trial_key: str
+    model: Classifier
+    splits: Mapping[str, SplitData]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a family reads: the sweep's features, its trained branches, a folder for caches."""
+
+    features: Features
+    branches: Mapping[str, Branch] = field(default_factory=dict)
+    cache_dir: Path | None = None
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+
+ConfigT = TypeVar("ConfigT", bound=FamilyConfig)
+NeuralConfigT = TypeVar("NeuralConfigT", bound=NeuralConfig)
+
+
+class Family(ABC, Generic[ConfigT]):
+    """One row of FAMILIES: a name, its configuration, and the features it reads."""
+
+    name: ClassVar[str]
+    Config: type[ConfigT]
+    branches: ClassVar[tuple[str, ...]] = ()
+    """Names of the families whose trained members this one builds on."""
+    lr_range: ClassVar[tuple[float, float]] = (1e-6, 1e-1)
+    """Learning rates that a range test walks through, low to high."""
+
+    @abstractmethod
+    def feature_specs(self, config: ConfigT) -> Sequence[FeatureSpec]:
+        """Return the feature kinds to prepare before a trial of ``config`` can run."""
+
+
+class NeuralFamily(Family[NeuralConfigT], ABC):
+    """A family trained by gradient descent in ``sg_ray.training.loop``."""
+
+    @abstractmethod
+    def split_data(self, config: NeuralConfigT, inputs: Inputs, split: str) -> SplitData:
+        """Return the batches' view of one split."""
+
+    @abstractmethod
+    def build(self, config: NeuralConfigT, inputs: Inputs) -> Classifier:
+        """Return a new model. Draws its weights from torch's global generator and nothing else."""
+
+
+class Estimator(Protocol):
+    """A fitted model without epochs."""
+
+    def predict_proba(self, inputs: Inputs, split: str) -> NDArray[np.float64]:
+        """Return the probability of "vulnerable" for each sample of a split, shape [n]."""
+        ...
+
+    def state(self) -> dict[str, Any]:
+        """Return tensors and plain values from which ``EstimatorFamily.load`` restores it."""
+        ...
+
+
+class EstimatorFamily(Family[ConfigT], ABC):
+    """A family that fits in one go (a baseline)."""
+
+    @abstractmethod
+    def fit(self, config: ConfigT, inputs: Inputs, seed: int) -> Estimator:
+        """Fit on the train split."""
+
+    @abstractmethod
+    def load(self, config: ConfigT, state: Mapping[str, Any]) -> Estimator:
+        """Restore what ``Estimator.state`` returned."""

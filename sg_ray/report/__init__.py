@@ -1,0 +1,1 @@
+"""Tables and pages from run records; needs neither Ray nor a server."""

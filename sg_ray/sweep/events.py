@@ -1,0 +1,104 @@
+"""The sweep's journal: append-only ``events.jsonl`` with fixed timestamps.
+
+Consoles follow it live and the MLflow mirror replays it. An event says once what happened once:
+the same epoch of the same trial, met again after a kill, is not written again.
+"""
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from sg_ray.files import to_plain
+
+
+class Event(BaseModel):
+    """One line of the journal.
+
+    Types and their ``data``:
+
+    - ``sweep_started``: name, plan (the resolved configuration as a dict), once per sweep
+    - ``sweep_resumed``: nothing
+    - ``stage``: family, stage, num_trials planned (it may grow)
+    - ``lr_range``: family, learning_rate, source ("range test", "cache", "default"), curve
+    - ``trial_started``: family, stage, config, config_hash, seed (once per trial)
+    - ``epoch``: epoch (from 1), metrics (name -> number or null)
+    - ``trial_finished``: status, epochs, metrics; the record file holds the rest
+    - ``test_scored``: family, metrics of the winner on the test split
+    - ``sweep_finished``: status ("completed" or "failed")
+
+    ``trial_key`` is set on trial_started, epoch, trial_finished.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    at_ms: int
+    type: str
+    trial_key: str | None = None
+    data: Mapping[str, Any]
+
+
+ONCE_PER_TRIAL = ("trial_started", "trial_finished")
+ONCE_PER_SWEEP = ("sweep_started",)
+
+
+class Journal:
+    """Appends events to ``events.jsonl`` and hands each to the listeners."""
+
+    def __init__(self, path: Path, listeners: tuple[Callable[[Event], None], ...] = ()) -> None:
+        self.path = path
+        self._listeners = listeners
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _drop_torn_line(path)
+        self._seen = {_identity(event) for event in read_events(path)}
+        self._file = path.open("a", encoding="utf-8")
+
+    def append(self, type: str, trial_key: str | None = None, **data: Any) -> None:
+        """Write one event now, unless it says again what was said before."""
+        event = Event(
+            at_ms=time.time_ns() // 1_000_000, type=type, trial_key=trial_key, data=to_plain(data)
+        )
+        identity = _identity(event)
+        if identity is None or identity not in self._seen:
+            self._seen.add(identity)
+            self._file.write(json.dumps(event.model_dump(), allow_nan=False) + "\n")
+            self._file.flush()
+        for listener in self._listeners:
+            listener(event)
+
+    def close(self) -> None:
+        """Sync and close the file."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+
+
+def read_events(path: Path) -> Iterator[Event]:
+    """Yield the events of a journal; a torn last line (a kill during a write) is left out."""
+    if not path.exists():
+        return
+    with path.open(encoding="utf-8") as lines:
+        for line in lines:
+            if line.endswith("\n"):
+                yield Event.model_validate_json(line)
+
+
+def _identity(event: Event) -> tuple[Any, ...] | None:
+    if event.type == "epoch":
+        return (event.type, event.trial_key, event.data["epoch"])
+    if event.type in ONCE_PER_TRIAL:
+        return (event.type, event.trial_key)
+    if event.type in ONCE_PER_SWEEP:
+        return (event.type,)
+    return None
+
+
+def _drop_torn_line(path: Path) -> None:
+    if not path.exists():
+        return
+    with path.open("rb+") as file:
+        content = file.read()
+        file.truncate(content.rfind(b"\n") + 1)

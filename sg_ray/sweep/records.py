@@ -1,0 +1,85 @@
+"""Run records: the JSON truth about each trial. Everything else is a view of them."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from sg_ray.errors import InputError
+from sg_ray.files import write_json
+
+Status = Literal["completed", "pruned", "failed"]
+Stage = Literal["floor", "search", "replicate", "train"]
+
+
+class Failure(BaseModel):
+    """Why a trial failed: the exception's type, its message, and the traceback's text."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    kind: str
+    message: str
+    traceback: str
+
+
+class RunRecord(BaseModel):
+    """What one trial (one configuration x one seed) was, and how it ended.
+
+    ``metrics`` are those of the best epoch by the objective; ``history`` has one entry per epoch,
+    each with ``epoch`` (from 1). Times are milliseconds since 1970.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    trial_key: str
+    family: str
+    stage: Stage
+    config: Mapping[str, Any]
+    config_hash: str
+    seed: int
+    status: Status
+    objective: str
+    metrics: Mapping[str, float | None]
+    best_epoch: int | None
+    epochs: int
+    history: Sequence[Mapping[str, float | None]]
+    branches: Mapping[str, str]
+    data_fingerprint: str
+    code_version: str
+    started_at_ms: int
+    finished_at_ms: int
+    train_time_s: float
+    environment: Mapping[str, Any]
+    failure: Failure | None = None
+    mlflow_run_id: str | None = None
+
+
+def record_path(sweep_dir: Path, trial_key: str) -> Path:
+    """Where the record of ``trial_key`` lies."""
+    return sweep_dir / "records" / f"{trial_key}.json"
+
+
+def trial_dir(sweep_dir: Path, trial_key: str) -> Path:
+    """Where a finished trial's files lie: best_model.pt, training_metadata.json, metrics.jsonl."""
+    return sweep_dir / "trials" / trial_key
+
+
+def write_record(sweep_dir: Path, record: RunRecord) -> None:
+    """Write a record atomically."""
+    write_json(record_path(sweep_dir, record.trial_key), record)
+
+
+def read_records(sweep_dir: Path) -> dict[str, RunRecord]:
+    """Return every record of a sweep by trial key, oldest first.
+
+    Raises InputError that names the file if one is not a valid record.
+    """
+    records = []
+    for path in sorted((sweep_dir / "records").glob("*.json")):
+        try:
+            records.append(RunRecord.model_validate(json.loads(path.read_text(encoding="utf-8"))))
+        except (ValueError, ValidationError) as error:
+            raise InputError(
+                f"{path}: not a valid run record ({error}). Delete it to train that trial again."
+            ) from error
+    return {r.trial_key: r for r in sorted(records, key=lambda r: (r.finished_at_ms, r.trial_key))}
