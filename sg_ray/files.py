@@ -25,7 +25,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         yield temporary
         _sync(temporary)
         temporary.chmod(0o666 & ~_umask())
-        os.replace(temporary, path)
+        temporary.replace(path)
         _sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)

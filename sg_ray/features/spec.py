@@ -13,7 +13,7 @@ class FeatureSpec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
     kind: ClassVar[str]
     version: ClassVar[int]
-    """Raised whenever the same settings would give other arrays, so that old stores are not read."""
+    """Raised when the same settings would give other arrays, so that old stores are not read."""
 
     @property
     def key(self) -> str:

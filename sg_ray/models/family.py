@@ -47,12 +47,20 @@ class NeuralConfig(FamilyConfig):
 class SplitData(Protocol):
     """One split as the training loop sees it."""
 
-    labels: NDArray[np.int8]
-    """Labels, shape [n], 0 or 1."""
-    units: NDArray[np.int64]
-    """Cost of each sample in tokens or nodes, shape [n], at least 1."""
-    padded: bool
-    """True if a batch costs B x its largest sample, False if it costs the sum."""
+    @property
+    def labels(self) -> NDArray[np.int8]:
+        """Labels, shape [n], 0 or 1."""
+        ...
+
+    @property
+    def units(self) -> NDArray[np.int64]:
+        """Cost of each sample in tokens or nodes, shape [n], at least 1."""
+        ...
+
+    @property
+    def padded(self) -> bool:
+        """True if a batch costs B x its largest sample, False if it costs the sum."""
+        ...
 
     def collate(self, indices: NDArray[np.int64]) -> Batch:
         """Return the CPU tensors of these samples, in this order, without labels."""

@@ -22,13 +22,14 @@ class Event(BaseModel):
     Types and their ``data``:
 
     - ``sweep_started``: name, plan (the resolved configuration as a dict), once per sweep
-    - ``sweep_resumed``: nothing
     - ``stage``: family, stage, num_trials planned (it may grow)
     - ``lr_range``: family, learning_rate, source ("range test", "cache", "default"), curve
     - ``trial_started``: family, stage, config, config_hash, seed (once per trial)
+    - ``trial_resumed``: epoch, the number of epochs in the checkpoint that it goes on from
     - ``epoch``: epoch (from 1), metrics (name -> number or null)
     - ``trial_finished``: status, epochs, metrics; the record file holds the rest
     - ``test_scored``: family, metrics of the winner on the test split
+    - ``ranked``: nothing; leaderboard.csv is written
     - ``sweep_finished``: status ("completed" or "failed")
 
     ``trial_key`` is set on trial_started, epoch, trial_finished.

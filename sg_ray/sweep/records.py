@@ -83,3 +83,11 @@ def read_records(sweep_dir: Path) -> dict[str, RunRecord]:
                 f"{path}: not a valid run record ({error}). Delete it to train that trial again."
             ) from error
     return {r.trial_key: r for r in sorted(records, key=lambda r: (r.finished_at_ms, r.trial_key))}
+
+
+def stamp_run_ids(sweep_dir: Path, run_ids: Mapping[str, str]) -> None:
+    """Note in each record which MLflow run mirrors it, where that is new."""
+    for record in read_records(sweep_dir).values():
+        run_id = run_ids.get(record.trial_key, record.mlflow_run_id)
+        if run_id != record.mlflow_run_id:
+            write_record(sweep_dir, record.model_copy(update={"mlflow_run_id": run_id}))

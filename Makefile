@@ -1,0 +1,104 @@
+# One virtual environment in .venv, and the project's commands in it. `make help` lists them.
+
+PYTHON   ?= python3
+TORCH    ?=
+PIP_ARGS ?=
+ARGS     ?=
+
+BIN := .venv/bin
+PIP  = $(BIN)/python -m pip install --no-compile -c constraints.txt $(PIP_ARGS)
+
+torch_version := $(shell sed -n 's/.*"torch==\([^"]*\)".*/\1/p' pyproject.toml)
+torch_cuda    := torch===$(torch_version)
+torch_pinned  := torch==$(torch_version)
+torch         := $(if $(filter cuda,$(TORCH)),$(torch_cuda),$(torch_pinned)$(if $(TORCH),+$(TORCH)))
+
+.PHONY: help sweep test test-slow test-all lint format install lock clean
+
+help: ## show this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | while IFS='|' read -r name text; do \
+	    printf 'make %-10s %s\n' "$$name" "$$text"; done
+
+sweep: .venv/.run ## run the embedded default sweep; ARGS="..." go to experiments/sweep.py
+	@$(BIN)/python experiments/sweep.py $(ARGS)
+
+test: .venv/.dev ## run the quick tests; ARGS="..." go to pytest
+	@$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+test-slow: .venv/.dev ## run the tests that take minutes
+	@$(BIN)/python -m pytest -m slow $(ARGS)
+
+test-all: .venv/.dev ## run every test
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: .venv/.dev ## style, format, types and layers
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+format: .venv/.dev ## rewrite the sources in the project's format
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+install: .venv/.run ## only install what a sweep needs
+
+clean: ## remove the environment and tool caches; outputs/ and mlflow.db stay
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	find sg_ray experiments tests -type d -name __pycache__ -prune -exec rm -rf {} +
+
+# --- Installing -----------------------------------------------------------------------------
+# A stamp is written last, so an interrupted install is not taken for a whole one; what it left
+# (.venv/.installing is still there) is thrown away. pip's own configuration holds throughout.
+
+.venv/.run: pyproject.toml constraints.txt
+	$(call install,-e .)
+	@touch $@
+
+.venv/.dev: pyproject.toml constraints.txt
+	$(call install,-e '.[dev]')
+	@touch .venv/.run $@
+
+# --no-compile plus one import of what a sweep uses takes half the time of compiling all the
+# packages, of which most modules are never loaded. It also shows that they can be loaded.
+define warm_up
+import mlflow, optuna, ray.train.torch, ray.tune, sklearn.linear_model, torch._dynamo
+import torch_geometric.nn, transformers.models.roberta.modeling_roberta
+endef
+export warm_up
+
+define install
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	    echo 'Python 3.11 or newer is needed; $(PYTHON) is older. Try: make PYTHON=python3.12 ...'; \
+	    exit 1; }
+	@test ! -e .venv/.installing || { echo 'The last install did not finish: anew.'; rm -rf .venv; }
+	@mkdir -p .venv && touch .venv/.installing
+	@test -x $(BIN)/pip || $(PYTHON) -m venv .venv
+	@echo 'Installing into .venv (a few minutes the first time) ...'
+	@test '$(TORCH)' || command -v nvidia-smi >/dev/null || test "$$(uname -s)" != Linux || \
+	    $(PIP) -qq --dry-run --no-deps '$(torch_pinned)+cpu' >/dev/null 2>&1 || { \
+	    echo 'Note: there is no NVIDIA GPU here, but pip knows no CPU build of torch, so it may load'; \
+	    echo 'gigabytes of CUDA packages. Ctrl-C to stop; README.md, "PyTorch for CPU or GPU", helps.'; }
+	@$(PIP) -qq setuptools '$(torch)' || { \
+	    echo 'pip could not install $(torch): see README.md, "PyTorch for CPU or GPU".'; exit 1; }
+	@$(PIP) -qq --no-build-isolation $(1)
+	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -c "$$warm_up"
+	@rm .venv/.installing
+endef
+
+# A dry run, so the CUDA packages of the default Linux build are resolved but not downloaded.
+lock: ## resolve the newest versions that pyproject.toml allows into constraints.txt
+	@rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
+	@.venv-lock/bin/pip install -qq --dry-run --ignore-installed --report .venv-lock/report.json \
+	    $(PIP_ARGS) setuptools '$(torch_cuda)' '.[dev]'
+	@.venv-lock/bin/python -c "$$write_lock" .venv-lock/report.json > .venv-lock/constraints.txt
+	@mv .venv-lock/constraints.txt constraints.txt && rm -rf .venv-lock
+
+define write_lock
+import json, sys
+print("# Every package at one version, for Python 3.11 to 3.13 on Linux; written by `make lock`.")
+packages = [item["metadata"] for item in json.load(open(sys.argv[1]))["install"]]
+pins = {f"{p['name']}=={p['version']}" for p in packages if p["name"] != "sg-ray"}
+print(*sorted(pins, key=str.lower), sep=chr(10))
+endef
+export write_lock

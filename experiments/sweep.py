@@ -1,0 +1,14 @@
+"""The main job: ``python experiments/sweep.py [EXPERIMENT.yaml] [key=value ...]``.
+
+The same as ``sg-ray sweep``; without a file it runs ``quick.yaml`` beside this script.
+"""
+
+import sys
+from pathlib import Path
+
+from sg_ray.cli import main
+
+if __name__ == "__main__":
+    sys.exit(
+        main(["sweep", *sys.argv[1:]], default_experiment=Path(__file__).parent / "quick.yaml")
+    )

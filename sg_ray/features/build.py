@@ -1,0 +1,193 @@
+"""Featurise a data set once: build what the store lacks, read the rest."""
+
+import logging
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sg_ray.data.samples import DataSet
+from sg_ray.errors import InputError
+from sg_ray.features.featuriser import Featuriser
+from sg_ray.features.kinds import describe, featuriser_class, load_featuriser, save_featuriser
+from sg_ray.features.packed import FeatureKind, Features, Ragged
+from sg_ray.features.spec import FeatureSpec
+from sg_ray.features.store import UnusableStoreError, building, read_kind, write_kind
+
+_LOGGER = logging.getLogger(__name__)
+
+_CHUNK_SIZE = 256
+"""Functions encoded at a time."""
+
+_MIN_SAMPLES_FOR_WORKERS = 2_000
+"""Below this, starting processes takes longer than they save."""
+
+Progress = Callable[[str, int, int], None]
+"""Called with a feature kind, the samples done, and the samples in total."""
+
+Arrays = Mapping[str, Ragged]
+EncodeChunks = Callable[[Sequence[Sequence[str]]], Iterable[Arrays]]
+
+
+def prepare_features(
+    data: DataSet,
+    specs: Iterable[FeatureSpec],
+    cache_dir: Path,
+    num_workers: int = 1,
+    progress: Progress | None = None,
+) -> Features:
+    """Return the features of ``data``, memory-mapped from the store below ``cache_dir``.
+
+    What is not stored yet is built, on ``num_workers`` processes if there is enough to do; the
+    result does not depend on their number. Vocabularies are fitted on the train split. A damaged or
+    outdated store is built again with a warning. Builds of the same features may run at once.
+
+    Raises InputError if a pretrained tokenizer cannot be read or a worker runs out of memory.
+    """
+    fingerprint = data.fingerprint
+    by_key = {spec.key: spec for spec in specs}
+    return Features(
+        data_fingerprint=fingerprint,
+        labels={
+            split: np.array([sample.label for sample in samples], dtype=np.int8)
+            for split, samples in data.splits.items()
+        },
+        kinds={
+            key: _prepare_kind(
+                data, spec, store_dir(cache_dir, fingerprint, spec), num_workers, progress
+            )
+            for key, spec in by_key.items()
+        },
+    )
+
+
+def store_dir(cache_dir: Path, data_fingerprint: str, spec: FeatureSpec) -> Path:
+    """Return the folder of one stored feature kind; ``load_featuriser`` reads it as well."""
+    return cache_dir / "features" / data_fingerprint / spec.key
+
+
+def _prepare_kind(
+    data: DataSet, spec: FeatureSpec, folder: Path, num_workers: int, progress: Progress | None
+) -> FeatureKind:
+    description = describe(spec)
+    try:
+        return read_kind(folder, description)
+    except FileNotFoundError:
+        pass
+    except UnusableStoreError as error:
+        _LOGGER.warning("%s; building it again", error)
+    with building(folder, is_good=partial(_is_readable, description=description)) as temporary:
+        featuriser = featuriser_class(spec).fit(spec, _sources(data, "train"))
+        save_featuriser(featuriser, temporary)
+        splits = _encode_splits(data, featuriser, temporary, num_workers, progress)
+        write_kind(temporary, FeatureKind(featuriser.meta, splits), description)
+    return read_kind(folder, description)
+
+
+def _is_readable(folder: Path, description: Mapping[str, Any]) -> bool:
+    try:
+        read_kind(folder, description)
+    except (FileNotFoundError, UnusableStoreError):
+        return False
+    return True
+
+
+def _sources(data: DataSet, split: str) -> list[str]:
+    return [sample.source for sample in data.splits.get(split, ())]
+
+
+def _encode_splits(
+    data: DataSet,
+    featuriser: Featuriser[Any],
+    folder: Path,
+    num_workers: int,
+    progress: Progress | None,
+) -> dict[str, Arrays]:
+    """Encode every split; workers load the featuriser from ``folder``."""
+    num_samples = sum(len(samples) for samples in data.splits.values())
+    report = partial(progress or _ignore, featuriser.spec.kind)
+    report(0, num_samples)
+    num_done = 0
+    splits: dict[str, Arrays] = {}
+    with _encoder(featuriser, folder, num_workers, num_samples) as encode_all:
+        for split in data.splits:
+            sources = _sources(data, split)
+            chunks = [sources[i : i + _CHUNK_SIZE] for i in range(0, len(sources), _CHUNK_SIZE)]
+            # The empty chunk gives a split without samples its arrays, with their data types.
+            encoded: list[Arrays] = [featuriser.encode([])]
+            for chunk, arrays in zip(chunks, encode_all(chunks), strict=True):
+                encoded.append(arrays)
+                num_done += len(chunk)
+                report(num_done, num_samples)
+            splits[split] = _concatenate(encoded)
+    return splits
+
+
+def _ignore(kind: str, num_done: int, num_total: int) -> None:
+    """Report nothing."""
+
+
+def _concatenate(chunks: Sequence[Arrays]) -> Arrays:
+    return {
+        name: Ragged(
+            np.concatenate([chunk[name].values for chunk in chunks]),
+            np.concatenate(
+                [[0], np.cumsum(np.concatenate([chunk[name].lengths for chunk in chunks]))]
+            ).astype(np.int64),
+        )
+        for name in chunks[0]
+    }
+
+
+@contextmanager
+def _encoder(
+    featuriser: Featuriser[Any], folder: Path, num_workers: int, num_samples: int
+) -> Iterator[EncodeChunks]:
+    """Yield a function that encodes chunks of sources, in order, here or on worker processes."""
+    if num_workers <= 1 or num_samples < _MIN_SAMPLES_FOR_WORKERS:
+        yield partial(map, featuriser.encode)
+        return
+    pool = ProcessPoolExecutor(
+        num_workers, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker
+    )
+    try:
+        yield partial(pool.map, partial(_encode_in_worker, folder))
+    except BrokenProcessPool as error:
+        raise InputError(
+            f"a worker that built {featuriser.spec.kind} was killed, most likely for want of "
+            f"memory. Use fewer workers than {num_workers}."
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _start_worker() -> None:
+    """Set up a worker: it leaves Ctrl-C to its parent, and does not outlive it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
+
+
+def _exit_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _encode_in_worker(folder: Path, sources: Sequence[str]) -> Arrays:
+    return _load_once(folder).encode(sources)
+
+
+@lru_cache(maxsize=1)
+def _load_once(folder: Path) -> Featuriser[Any]:
+    return load_featuriser(folder)

@@ -1,0 +1,194 @@
+"""The feature store: one folder of memory-mapped arrays per feature kind and data set.
+
+A folder holds ``<split>.<array>.values.npy`` and ``.offsets.npy``, the fitted featuriser, and
+``meta.json``, which states the size of every file and is written last. Folders appear whole, by one
+rename: whatever kills a build, a reader sees the old folder, the new one, or none.
+"""
+
+import fcntl
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sg_ray.features.packed import FeatureKind, Ragged
+from sg_ray.files import atomic_path, write_json
+
+_META_FILE = "meta.json"
+_WORK_SUFFIX = ".building"
+_LOCK_SUFFIX = ".lock"
+
+
+class UnusableStoreError(Exception):
+    """A stored feature is damaged or outdated. Build it again."""
+
+
+def write_kind(folder: Path, kind: FeatureKind, description: Mapping[str, Any]) -> None:
+    """Write ``kind`` into ``folder``, which holds the featuriser's files; meta.json comes last.
+
+    ``description`` (plain JSON values) says what the arrays depend on.
+    """
+    for split, arrays in kind.splits.items():
+        for name, ragged in arrays.items():
+            for part in ("values", "offsets"):
+                _write_array(_array_path(folder, split, name, part), getattr(ragged, part))
+    meta = {
+        "description": description,
+        "meta": kind.meta,
+        "splits": {split: sorted(arrays) for split, arrays in kind.splits.items()},
+        "file_sizes": {path.name: path.stat().st_size for path in sorted(folder.iterdir())},
+    }
+    write_json(folder / _META_FILE, meta)
+
+
+def read_kind(folder: Path, description: Mapping[str, Any]) -> FeatureKind:
+    """Return what ``write_kind`` wrote, memory-mapped and read-only.
+
+    Raises FileNotFoundError if there is no ``folder``, UnusableStoreError if it is not whole or
+    was written for another ``description``.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(folder)
+    try:
+        stored = json.loads((folder / _META_FILE).read_text(encoding="utf-8"))
+        if stored["description"] != description:
+            raise ValueError("built with other library versions or tokenizer files")
+        _check_sizes(folder, stored["file_sizes"])
+        splits = {
+            split: {name: _read_ragged(folder, split, name) for name in names}
+            for split, names in stored["splits"].items()
+        }
+        return FeatureKind(stored["meta"], splits)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UnusableStoreError(f"{folder} cannot be used: {error}") from error
+
+
+@contextmanager
+def building(folder: Path, is_good: Callable[[Path], bool]) -> Iterator[Path]:
+    """Yield an empty folder to build in; on success it becomes ``folder``.
+
+    If another build was faster its result is kept, provided that it ``is_good``; anything else in
+    the place is replaced. What dead builds of ``folder`` left behind is removed first.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    _remove_dead_builds(folder)
+    work, lock = _claim_work_folder(folder)
+    try:
+        new = work / "new"
+        new.mkdir(parents=True)
+        yield new
+        _publish(new, folder, is_good)
+    finally:
+        _remove_build(work)
+        lock.close()
+
+
+def _array_path(folder: Path, split: str, name: str, part: str) -> Path:
+    return folder / f"{split}.{name}.{part}.npy"
+
+
+def _write_array(path: Path, array: NDArray[Any]) -> None:
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        np.save(file, array, allow_pickle=False)
+
+
+def _read_ragged(folder: Path, split: str, name: str) -> Ragged:
+    values = _map_array(_array_path(folder, split, name, "values"))
+    offsets = _map_array(_array_path(folder, split, name, "offsets"))
+    if offsets[0] != 0 or offsets[-1] != len(values):
+        raise ValueError(f"offsets of {split}.{name} do not match its values")
+    return Ragged(values, offsets)
+
+
+def _map_array(path: Path) -> NDArray[Any]:
+    """Map an array as a plain ndarray: a np.memmap object would not survive pickling as a map."""
+    try:
+        return np.asarray(np.load(path, mmap_mode="r"))
+    except ValueError as error:
+        raise ValueError(f"{path.name}: {error}") from error
+
+
+def _check_sizes(folder: Path, sizes: Mapping[str, int]) -> None:
+    for name, size in sizes.items():
+        found = (folder / name).stat().st_size
+        if found != size:
+            raise ValueError(f"{name} has {found} bytes, not {size}")
+
+
+def _publish(new: Path, folder: Path, is_good: Callable[[Path], bool]) -> None:
+    while True:
+        try:
+            new.rename(folder)
+            return
+        except OSError:
+            if not folder.exists():
+                raise
+        if is_good(folder):
+            return
+        _set_aside(folder, new.with_name("old"))
+
+
+def _set_aside(folder: Path, target: Path) -> None:
+    shutil.rmtree(target, ignore_errors=True)
+    try:
+        folder.rename(target)
+    except FileNotFoundError:
+        return  # another build has set it aside
+
+
+def _claim_work_folder(folder: Path) -> tuple[Path, IO[bytes]]:
+    """Return a new folder beside ``folder``, and the open lock that says its build is alive.
+
+    The lock lies beside the work folder and is held before that exists. It goes with its process,
+    also on ``kill -9``, which a file naming a process id would not.
+    """
+    while True:
+        handle, name = tempfile.mkstemp(
+            prefix=f".{folder.name}.", suffix=_LOCK_SUFFIX, dir=folder.parent
+        )
+        lock = os.fdopen(handle, "r+b")
+        if _try_lock(lock) and _is_same_file(lock, Path(name)):
+            return _work_folder(Path(name)), lock
+        lock.close()  # a cleaning build met the file before it was locked
+
+
+def _remove_dead_builds(folder: Path) -> None:
+    for path in folder.parent.glob(f".{folder.name}.*{_LOCK_SUFFIX}"):
+        try:
+            lock = path.open("r+b")
+        except FileNotFoundError:
+            continue
+        with lock:
+            if _try_lock(lock):
+                _remove_build(_work_folder(path))
+
+
+def _remove_build(work: Path) -> None:
+    shutil.rmtree(work, ignore_errors=True)
+    work.with_suffix(_LOCK_SUFFIX).unlink(missing_ok=True)
+
+
+def _work_folder(lock_path: Path) -> Path:
+    return lock_path.with_suffix(_WORK_SUFFIX)
+
+
+def _try_lock(lock: IO[bytes]) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _is_same_file(file: IO[bytes], path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,198 @@
+"""C source to a small syntax tree: named nodes and operator tokens, numbered in source order."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import tree_sitter_c
+from numpy.typing import NDArray
+from tree_sitter import Language, Parser
+
+LANGUAGE = Language(tree_sitter_c.language())
+
+ERROR_KIND = 65535
+"""The kind that tree-sitter gives to text that does not fit the grammar."""
+
+_ERROR_NAME = "ERROR"
+_NUM_KINDS = ERROR_KIND + 1
+
+_DROP, _LEAF, _INTERIOR, _ELIDE = range(4)
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_LEAF_KINDS = _words(
+    "identifier field_identifier statement_identifier type_identifier primitive_type "
+    "number_literal string_literal char_literal system_lib_string true false null "
+    "preproc_arg preproc_directive storage_class_specifier type_qualifier"
+)
+"""Named kinds taken as one token, with whatever is inside them."""
+
+_ELIDED_KINDS = _words(
+    "parenthesized_expression parenthesized_declarator abstract_parenthesized_declarator "
+    "expression_statement"
+)
+"""Named kinds that say nothing their child does not: the child takes their place."""
+
+_KEPT_TOKENS = _words(
+    "! ~ - + * / % || && | ^ & == != > >= <= < << >> = *= /= %= += -= <<= >>= &= ^= |= -- ++ . -> "
+    "signed unsigned long short"
+)
+"""Anonymous tokens kept as nodes: operators, and the words that make up a sized type."""
+
+
+def kind_id(name: str, named: bool = True) -> int:
+    """Return the grammar's number of the node kind ``name``."""
+    number = LANGUAGE.id_for_node_kind(name, named)
+    if number is None:
+        raise ValueError(f"the C grammar has no node kind {name!r}")
+    return number
+
+
+def field_id(name: str) -> int:
+    """Return the grammar's number of the field ``name``."""
+    number = LANGUAGE.field_id_for_name(name)
+    if number is None:
+        raise ValueError(f"the C grammar has no field {name!r}")
+    return number
+
+
+@dataclass(frozen=True)
+class SyntaxTree:
+    """The kept nodes of one function in source order (a parent before its children).
+
+    All lists but ``leaves`` and ``texts`` have one entry per node.
+    """
+
+    kinds: list[int]
+    """The grammar's kind of each node, or ERROR_KIND."""
+    parents: list[int]
+    """Number of each node's parent; -1 for node 0."""
+    fields: list[int]
+    """The grammar's field that each node fills in its parent; 0 for none."""
+    leaves: list[int]
+    """Numbers of the nodes that are tokens, ascending."""
+    texts: list[bytes]
+    """Source text of each leaf."""
+
+
+class SyntaxParser:
+    """Parses C functions. Not to be shared between threads."""
+
+    def __init__(self, *, tokens_only: bool = False) -> None:
+        """With ``tokens_only`` the tree is flat: every token of the source except comments."""
+        self._parser = Parser(LANGUAGE)
+        self._actions = _token_actions() if tokens_only else _tree_actions()
+
+    def parse(self, source: bytes, max_nodes: int) -> SyntaxTree:
+        """Return the first ``max_nodes`` nodes of ``source``, at least one whatever it holds.
+
+        Text that does not parse appears below nodes of ERROR_KIND.
+        """
+        tree = self._read(source, max_nodes)
+        if not tree.kinds:
+            return SyntaxTree([kind_id("translation_unit")], [-1], [0], [], [])
+        return tree
+
+    def _read(self, source: bytes, max_nodes: int) -> SyntaxTree:
+        # One tight loop instead of small functions: a call per node would double its time.
+        actions = self._actions
+        cursor = self._parser.parse(source).walk()
+        kinds: list[int] = []
+        parents: list[int] = []
+        fields: list[int] = []
+        leaves: list[int] = []
+        texts: list[bytes] = []
+        # Parent, and field inherited from an elided node, at each depth of the cursor.
+        above = [(-1, 0)]
+        while True:
+            node = cursor.node
+            assert node is not None
+            kind = node.kind_id
+            action = actions[kind]
+            if action != _DROP:
+                parent, inherited = above[-1]
+                field = cursor.field_id or inherited
+                index = len(kinds)
+                if action != _LEAF and cursor.goto_first_child():
+                    if action == _ELIDE:
+                        above.append((parent, field))
+                        continue
+                    above.append((index, 0))
+                    is_leaf = False
+                else:
+                    is_leaf = True
+                    text = source[node.start_byte : node.end_byte]
+                if not is_leaf or text:
+                    if index == max_nodes:
+                        break
+                    kinds.append(kind)
+                    parents.append(parent)
+                    fields.append(field)
+                    if is_leaf:
+                        leaves.append(index)
+                        texts.append(text)
+                if not is_leaf:
+                    continue
+            while not cursor.goto_next_sibling():
+                if not cursor.goto_parent():
+                    return SyntaxTree(kinds, parents, fields, leaves, texts)
+                above.pop()
+        return SyntaxTree(kinds, parents, fields, leaves, texts)
+
+
+def kind_names() -> list[str]:
+    """Return the names of all node kinds: ERROR first, the rest sorted."""
+    return [_ERROR_NAME, *sorted({_name(kind) for kind in _visible_kinds()})]
+
+
+def kind_numbers(names: Sequence[str]) -> NDArray[np.int16]:
+    """Return a table from the grammar's kind to its place in ``names``; 0 if it is not there.
+
+    Grammar versions number their kinds differently; names keep a fitted numbering valid.
+    """
+    places = {name: place for place, name in enumerate(names)}
+    table = np.zeros(_NUM_KINDS, dtype=np.int16)
+    for kind in _visible_kinds():
+        table[kind] = places.get(_name(kind), 0)
+    return table
+
+
+def _name(kind: int) -> str:
+    return LANGUAGE.node_kind_for_id(kind) or ""
+
+
+def _visible_kinds() -> list[int]:
+    return [k for k in range(LANGUAGE.node_kind_count) if LANGUAGE.node_kind_is_visible(k)]
+
+
+def _tree_actions() -> bytes:
+    actions = bytearray(_NUM_KINDS)
+    actions[ERROR_KIND] = _INTERIOR
+    for kind in _visible_kinds():
+        name = _name(kind)
+        if LANGUAGE.node_kind_is_named(kind):
+            actions[kind] = _named_action(name)
+        elif name in _KEPT_TOKENS:
+            actions[kind] = _LEAF
+    return bytes(actions)
+
+
+def _named_action(name: str) -> int:
+    if name == "comment":
+        return _DROP
+    if name in _LEAF_KINDS:
+        return _LEAF
+    return _ELIDE if name in _ELIDED_KINDS else _INTERIOR
+
+
+def _token_actions() -> bytes:
+    actions = bytearray([_ELIDE]) * _NUM_KINDS
+    for name, named in (("comment", True), ("\n", False)):
+        actions[kind_id(name, named)] = _DROP
+    for kind in _visible_kinds():
+        if _name(kind) in _LEAF_KINDS:
+            actions[kind] = _LEAF
+    return bytes(actions)

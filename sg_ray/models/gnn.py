@@ -1,0 +1,147 @@
+"""The graph family: typed message passing over program graphs, on PyTorch Geometric."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+
+from sg_ray.features.packed import Ragged
+from sg_ray.features.spec import FeatureSpec, GraphSpec
+from sg_ray.models.family import Batch, Classifier, Inputs, NeuralConfig, NeuralFamily
+
+
+class GnnConfig(NeuralConfig):
+    """Hyperparameters of the graph family."""
+
+    learning_rate: float = Field(default=5e-4, gt=0, le=10)
+    graphs: GraphSpec = GraphSpec()
+    layer: Literal["gated", "relational"] = "relational"
+    """``relational``: R-GCN with residuals; ``gated``: GGNN, a GRU update, about twice the time."""
+    hidden_dim: int = Field(default=64, ge=4, le=4096)
+    num_layers: int = Field(default=4, ge=1, le=64)
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+
+
+@dataclass(frozen=True)
+class GraphSplit:
+    """One split of packed graphs. A batch is one large graph without edges between samples."""
+
+    labels: NDArray[np.int8]
+    arrays: Mapping[str, Ragged]
+    num_edge_types: int
+    padded: bool = False
+
+    @cached_property
+    def units(self) -> NDArray[np.int64]:
+        """Nodes of each graph, shape [n]."""
+        return np.maximum(self.arrays["node_kind"].lengths, 1)
+
+    def collate(self, indices: NDArray[np.int64]) -> Batch:
+        """Return the batch: ``node_kind``, ``node_token`` [N], ``graph_offsets`` [B + 1], edges.
+
+        Edges run both ways: type t forward is relation t, backward t + ``num_edge_types``. They
+        come in the orders that ``gnn_network.TypedGraph`` describes.
+        """
+        num_nodes = self.arrays["node_kind"].lengths[indices]
+        graph_offsets = _offsets(num_nodes)
+        edges = _take(self.arrays["edges"], indices).astype(np.int64)
+        edges += np.repeat(graph_offsets[:-1], self.arrays["edges"].lengths[indices])[:, None]
+        edge_type = _take(self.arrays["edge_type"], indices).astype(np.int64)
+        graph = _typed_graph(edges, edge_type, int(graph_offsets[-1]), self.num_edge_types)
+        nodes = {
+            name: _take(self.arrays[name], indices).astype(np.int32)
+            for name in ("node_kind", "node_token")
+        }
+        node_graph = np.repeat(np.arange(len(indices), dtype=np.int32), num_nodes)
+        arrays = {**nodes, **graph, "graph_offsets": graph_offsets, "node_graph": node_graph}
+        return {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+
+class Gnn(NeuralFamily[GnnConfig]):
+    """Graph networks over the ``graphs`` features."""
+
+    name: ClassVar[str] = "gnn"
+    Config = GnnConfig
+    lr_range: ClassVar[tuple[float, float]] = (1e-5, 1e-1)
+
+    def feature_specs(self, config: GnnConfig) -> Sequence[FeatureSpec]:
+        """Return the program graphs."""
+        return (config.graphs,)
+
+    def split_data(self, config: GnnConfig, inputs: Inputs, split: str) -> GraphSplit:
+        """Return one split's graphs."""
+        kind = inputs.features.kinds[config.graphs.key]
+        labels = inputs.features.labels[split]
+        return GraphSplit(labels, kind.splits[split], kind.meta["num_edge_types"])
+
+    def build(self, config: GnnConfig, inputs: Inputs) -> Classifier:
+        """Return a new model, sized by the features' vocabularies."""
+        from sg_ray.models.gnn_network import GraphClassifier
+
+        meta = inputs.features.kinds[config.graphs.key].meta
+        return GraphClassifier(
+            layer=config.layer,
+            num_node_kinds=meta["num_node_kinds"],
+            vocab_size=meta["vocab_size"],
+            num_relations=2 * meta["num_edge_types"],
+            hidden_dim=config.hidden_dim,
+            num_layers=config.num_layers,
+            dropout=config.dropout,
+        )
+
+
+def _typed_graph(
+    edges: NDArray[np.int64], edge_type: NDArray[np.int64], num_nodes: int, num_edge_types: int
+) -> dict[str, NDArray[Any]]:
+    """Return the arrays of ``gnn_network.TypedGraph``; ``edges`` is [E, 2] of (source, target).
+
+    An edge is one integer (relation, target, source), so that sorting needs no permutation: numpy
+    sorts integers ten times faster than it argsorts them.
+    """
+    source, target = edges.T
+    keys = np.concatenate(
+        [
+            (edge_type * num_nodes + target) * num_nodes + source,
+            ((edge_type + num_edge_types) * num_nodes + source) * num_nodes + target,
+        ]
+    )
+    keys.sort()
+    slot_key, source = np.divmod(keys, num_nodes)
+    starts = np.flatnonzero(np.diff(slot_key, prepend=-1))
+    edges_per_slot = np.diff(starts, append=len(keys))
+    num_slots = len(starts)
+    slot = np.repeat(np.arange(num_slots), edges_per_slot)
+    relation, slot_node = np.divmod(slot_key[starts], num_nodes)
+    weight = (1 / edges_per_slot).astype(np.float32)
+    node_slots = np.sort(slot_node * num_slots + np.arange(num_slots)) % max(num_slots, 1)
+    out_slots = np.sort(source * num_slots + slot) % max(num_slots, 1)
+    return {
+        "edge_index": np.stack([source, slot_node[slot]]).astype(np.int32),
+        "edge_weight": weight[slot],
+        "slot_offsets": np.append(starts, len(keys)).astype(np.int32),
+        "slot_node": slot_node.astype(np.int32),
+        "slots_per_relation": np.bincount(relation, minlength=2 * num_edge_types),
+        "node_slots": node_slots.astype(np.int32),
+        "node_slot_offsets": _offsets(np.bincount(slot_node, minlength=num_nodes)).astype(np.int32),
+        "out_slots": out_slots.astype(np.int32),
+        "out_weight": weight[out_slots],
+        "out_offsets": _offsets(np.bincount(source, minlength=num_nodes)).astype(np.int32),
+    }
+
+
+def _take(ragged: Ragged, indices: NDArray[np.int64]) -> NDArray[Any]:
+    """Return the items at ``indices``, concatenated in that order."""
+    lengths = ragged.lengths[indices]
+    shift = ragged.offsets[indices] - _offsets(lengths)[:-1]
+    taken: NDArray[Any] = ragged.values[np.repeat(shift, lengths) + np.arange(lengths.sum())]
+    return taken
+
+
+def _offsets(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return where each of the concatenated items starts, and the end, shape [n + 1]."""
+    return np.concatenate([[0], np.cumsum(lengths)])

@@ -1,0 +1,56 @@
+"""Tune's checkpoints on disk: which one an interrupted trial can go on from, and what to keep."""
+
+import re
+import shutil
+from pathlib import Path
+
+from sg_ray.errors import SgRayError
+from sg_ray.sweep.jobs import TrainJob
+from sg_ray.sweep.records import trial_dir
+from sg_ray.training.checkpoint import check_resumable
+
+_KEPT = ("best_model.pt", "training_metadata.json", "metrics.jsonl")
+
+
+def new_attempt_dir(sweep_dir: Path) -> Path:
+    """Return a folder for one more Tune experiment of this sweep: tune/attempt-001, -002, ..."""
+    attempts = _attempts(sweep_dir)
+    number = int(attempts[-1].name.rpartition("-")[2]) + 1 if attempts else 1
+    return sweep_dir / "tune" / f"attempt-{number:03d}"
+
+
+def newest_checkpoint(sweep_dir: Path, job: TrainJob) -> Path | None:
+    """Return the job's newest whole checkpoint over all attempts; None without one."""
+    for attempt in reversed(_attempts(sweep_dir)):
+        for checkpoint in sorted((attempt / job.name).glob("checkpoint_*"), reverse=True):
+            try:
+                check_resumable(checkpoint)
+            except SgRayError:
+                continue
+            return checkpoint
+    return None
+
+
+def keep_results(sweep_dir: Path, trial_key: str, checkpoint: Path) -> Path:
+    """Copy what outlives a finished trial out of its last checkpoint; return the trial's folder."""
+    folder = trial_dir(sweep_dir, trial_key)
+    temporary = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    for name in _KEPT:
+        if (checkpoint / name).exists():
+            shutil.copy2(checkpoint / name, temporary / name)
+    shutil.rmtree(folder, ignore_errors=True)
+    temporary.rename(folder)
+    return folder
+
+
+def drop_checkpoints(sweep_dir: Path, job: TrainJob) -> None:
+    """Delete the Tune checkpoints of a trial that is on record."""
+    for attempt in _attempts(sweep_dir):
+        shutil.rmtree(attempt / job.name, ignore_errors=True)
+
+
+def _attempts(sweep_dir: Path) -> list[Path]:
+    folders = (sweep_dir / "tune").glob("attempt-*")
+    return sorted(folder for folder in folders if re.fullmatch(r"attempt-\d+", folder.name))

@@ -1,0 +1,243 @@
+"""Ray Tune as the executor: it asks the planner for jobs, runs them, and writes what came out.
+
+Tune's own restore is not used: each start is a new Tune experiment whose jobs come from the
+planner, and an interrupted trial's job names the newest Tune checkpoint that it left.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import tune
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
+
+from sg_ray.config import Experiment, Resources
+from sg_ray.errors import InputError
+from sg_ray.features.packed import Features
+from sg_ray.sweep.actor import JOB, Shared, TrialActor
+from sg_ray.sweep.jobs import LrRangeJob, TestJob, TrainJob, parse_job
+from sg_ray.sweep.worklist import Worklist
+from sg_ray.trial import Families
+
+_DRIVER_CPUS = 0.01
+"""What the Tune actor of a multi-worker trial takes: it only waits for its workers."""
+
+
+@dataclass
+class _InFlight:
+    """Jobs handed to Tune and not yet finished, by Tune's trial id."""
+
+    jobs: dict[str, TrainJob | LrRangeJob | TestJob] = field(default_factory=dict)
+    pruned: set[str] = field(default_factory=set)
+    error: Exception | None = None
+    """What went wrong in our own bookkeeping (a full disk, say). Nothing more is started."""
+    done: bool = False
+
+
+def _guarded(method: Callable[..., None]) -> Callable[..., None]:
+    """Keep a callback's exception for ``execute``: Tune would blame the trial for it."""
+
+    @wraps(method)
+    def call(self: "_RecordingCallback", *args: Any, **kwargs: Any) -> None:
+        try:
+            method(self, *args, **kwargs)
+        except Exception as error:
+            self.flight.error = self.flight.error or error
+
+    return call
+
+
+class _Inert:
+    """Tune pickles searchers, schedulers and callbacks for a restore that is never used."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+class _PlanSearcher(_Inert, Searcher):
+    """Hands the planner's jobs to Tune, no more at a time than may run."""
+
+    def __init__(self, worklist: Worklist, flight: _InFlight, max_concurrent: int) -> None:
+        super().__init__()
+        self._worklist, self._flight, self._max_concurrent = worklist, flight, max_concurrent
+
+    def suggest(self, trial_id: str) -> Any:
+        if len(self._flight.jobs) >= self._max_concurrent:
+            return None
+        job = None if self._flight.error else self._worklist.next_job()
+        if job is None:
+            self._flight.done = not self._flight.jobs
+            return Searcher.FINISHED if self._flight.done else None
+        self._flight.jobs[trial_id] = job
+        return {JOB: job.model_dump_json()}
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """Nothing: the callback below has more to go by."""
+
+    def save(self, checkpoint_path: str) -> None:
+        Path(checkpoint_path).touch()
+
+    def restore(self, checkpoint_path: str) -> None:
+        raise NotImplementedError("a sweep resumes from its records, not from Tune's state")
+
+
+class _PruningScheduler(_Inert, FIFOScheduler):
+    """Stops a trial when the planner gives it up."""
+
+    def __init__(self, worklist: Worklist, flight: _InFlight) -> None:
+        super().__init__()
+        self._worklist, self._flight = worklist, flight
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        job = self._flight.jobs[trial.trial_id]
+        if isinstance(job, TrainJob) and self._worklist.on_epoch(
+            job, result["epoch"], _metrics(result)
+        ):
+            self._flight.pruned.add(trial.trial_id)
+            return str(TrialScheduler.STOP)
+        return str(TrialScheduler.CONTINUE)
+
+
+class _RecordingCallback(_Inert, tune.Callback):
+    """Tells the worklist what became of each job."""
+
+    def __init__(self, worklist: Worklist, flight: _InFlight) -> None:
+        self._worklist, self.flight = worklist, flight
+
+    @_guarded
+    def on_trial_start(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
+        self._worklist.on_started(self.flight.jobs[trial.trial_id])
+
+    @_guarded
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
+    ) -> None:
+        job = self.flight.jobs[trial.trial_id]
+        if isinstance(job, TrainJob) and result.get("epoch") is not None:
+            self._worklist.journal_epoch(job, result["epoch"], result["metrics"])
+
+    @_guarded
+    def on_trial_complete(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
+        job = self.flight.jobs.pop(trial.trial_id)
+        pruned = trial.trial_id in self.flight.pruned
+        checkpoint = Path(trial.checkpoint.path) if trial.checkpoint else None
+        self._worklist.on_finished(job, trial.last_result or {}, checkpoint, pruned=pruned)
+
+    @_guarded
+    def on_trial_error(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
+        job = self.flight.jobs.pop(trial.trial_id)
+        error = trial.get_error()
+        failure = {
+            "kind": type(error).__name__,
+            "message": str(error).strip().splitlines()[-1] if str(error).strip() else "",
+            "traceback": str(error),
+        }
+        checkpoint = Path(trial.checkpoint.path) if trial.checkpoint else None
+        self._worklist.on_finished(job, {"failure": failure}, checkpoint, pruned=False)
+
+
+def execute(
+    experiment: Experiment,
+    worklist: Worklist,
+    features: Features,
+    families: Families,
+    *,
+    attempt_dir: Path,
+) -> bool:
+    """Run jobs until the worklist has no more. Ray must be initialised.
+
+    Return False if the user interrupted it. Raises what our own bookkeeping met.
+
+    ``attempt_dir`` is a folder of this start alone: it becomes the Tune experiment.
+    """
+    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # records replace Tune's own logs
+    flight = _InFlight()
+    trainable = tune.with_parameters(
+        TrialActor,
+        shared=Shared(
+            features_ref=ray.put(features),
+            families=dict(families),
+            cache_dir=experiment.cache_dir.absolute(),
+            groups_dir=experiment.sweep_dir.absolute() / "groups",
+            max_failures=experiment.max_failures,
+        ),
+    )
+    tuner = tune.Tuner(
+        tune.with_resources(trainable, _placement),
+        tune_config=tune.TuneConfig(
+            num_samples=-1,
+            search_alg=_PlanSearcher(worklist, flight, max_concurrent_trials(experiment)),
+            scheduler=_PruningScheduler(worklist, flight),
+            reuse_actors=True,
+            trial_name_creator=_job_name,
+            trial_dirname_creator=_job_name,
+        ),
+        run_config=tune.RunConfig(
+            name=attempt_dir.name,
+            storage_path=str(attempt_dir.parent.absolute()),
+            verbose=0,
+            failure_config=tune.FailureConfig(max_failures=experiment.max_failures),
+            checkpoint_config=tune.CheckpointConfig(num_to_keep=2, checkpoint_frequency=1),
+            callbacks=[_RecordingCallback(worklist, flight)],
+        ),
+    )
+    tuner.fit()
+    if flight.error is not None:
+        raise flight.error
+    return flight.done
+
+
+def max_concurrent_trials(experiment: Experiment) -> int:
+    """Return how many trials can run at once without waiting for each other's workers.
+
+    The smallest over CPUs and GPUs of "what the cluster has / what the largest trial takes",
+    at most ``max_concurrent_trials`` if that is set. Raises InputError if a trial does not fit.
+    """
+    have = ray.cluster_resources()
+    fits = min(
+        _fits(experiment.resources_of(family), family, have) for family in experiment.all_families
+    )
+    return min(fits, experiment.max_concurrent_trials or fits)
+
+
+def _fits(takes: Resources, family: str, have: Mapping[str, float]) -> int:
+    wanted = {"CPU": takes.cpus * takes.num_workers, "GPU": takes.gpus * takes.num_workers}
+    for name, amount in wanted.items():
+        if amount > have.get(name, 0):
+            raise InputError(
+                f"resources: a {family} trial takes {amount:g} {name}s ({takes.num_workers} "
+                f"worker(s)), the cluster has {have.get(name, 0):g}. Lower resources.cpus, "
+                "resources.gpus or resources.num_workers, or add nodes."
+            )
+    return min(int(have[name] / amount) for name, amount in wanted.items() if amount > 0)
+
+
+def _placement(config: dict[str, Any]) -> tune.PlacementGroupFactory:
+    takes = parse_job(config[JOB]).resources
+    if takes.num_workers > 1:
+        return tune.PlacementGroupFactory([{"CPU": _DRIVER_CPUS}])
+    return tune.PlacementGroupFactory([{"CPU": takes.cpus, "GPU": takes.gpus}])
+
+
+def _job_name(trial: Trial) -> str:
+    return parse_job(trial.config[JOB]).name
+
+
+def _metrics(result: Mapping[str, Any]) -> dict[str, Any]:
+    """Undo Tune's flattening: it hands schedulers ``metrics/val_f1``."""
+    prefix = "metrics/"
+    return {k.removeprefix(prefix): v for k, v in result.items() if k.startswith(prefix)}

@@ -1,0 +1,185 @@
+"""A trial on several workers: TorchTrainer under the Tune actor, epoch by epoch.
+
+The workers train in a folder that all of them and the actor see. Rank 0 hands each epoch over and
+waits for leave to go on, so the folder stands still while Tune copies it, and a trial that is
+given up computes nothing more. Nothing passes through Train's own reports and snapshots: a group
+that is started again goes on from the folder's ``last.pt``.
+"""
+
+import shutil
+import tempfile
+import threading
+import traceback
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import GetTimeoutError, RayActorError
+from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchConfig, TorchTrainer, get_device
+from ray.train.v2._internal.execution.controller import TrainController
+from ray.util.queue import Empty, Queue
+
+from sg_ray.config import Resources
+from sg_ray.training.loop import EpochResult
+from sg_ray.training.workers import TorchGroup
+from sg_ray.trial import Families, TrialContext, TrialSpec, run_trial
+
+_POLL_S = 1.0
+_ABORT_TIMEOUT_S = 30.0
+
+
+class GroupFailure(Exception):  # noqa: N818 - a worker's failure, passed on
+    """A worker's exception that no restart would mend; ``described`` tells it in plain data."""
+
+    def __init__(self, described: dict[str, str]) -> None:
+        super().__init__(described["message"])
+        self.described = described
+
+
+class WorkerGroup(Iterator[EpochResult]):
+    """The epochs of a trial that several workers train together."""
+
+    def __init__(
+        self,
+        spec: TrialSpec,
+        resources: Resources,
+        *,
+        features_ref: "ray.ObjectRef[Any]",
+        families: Families,
+        cache_dir: Path,
+        folder: Path,
+        max_failures: int,
+    ) -> None:
+        """Nothing starts before the first epoch is asked for."""
+        self._results = Queue(actor_options={"num_cpus": 0})
+        self._permits = Queue(actor_options={"num_cpus": 0})
+        self._train_storage = tempfile.mkdtemp(prefix="sg-ray-train-")
+        self._trainer = _AbortableTrainer(
+            _train_worker,
+            train_loop_config={
+                "spec": spec.model_dump_json(),
+                "features_ref": [features_ref],
+                "families": dict(families),
+                "cache_dir": cache_dir,
+                "folder": folder,
+                "num_threads": max(1, int(resources.cpus)),
+                "results": self._results,
+                "permits": self._permits,
+            },
+            torch_config=TorchConfig(backend="nccl" if resources.gpus else "gloo"),
+            scaling_config=ScalingConfig(
+                num_workers=resources.num_workers,
+                use_gpu=resources.gpus > 0,
+                resources_per_worker=_per_worker(resources),
+            ),
+            run_config=RunConfig(
+                name=spec.trial_key,
+                storage_path=self._train_storage,
+                failure_config=FailureConfig(
+                    max_failures=max_failures, controller_failure_limit=max_failures
+                ),
+            ),
+        )
+        self._thread: threading.Thread | None = None
+        self._error: Exception | None = None
+
+    def __next__(self) -> EpochResult:
+        """Return the next epoch. Raises GroupFailure, or what ended the group for good."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._fit, daemon=True)
+            self._thread.start()
+        self._permits.put(True)
+        while True:
+            try:
+                message = self._results.get(timeout=_POLL_S)
+            except Empty:
+                if self._thread.is_alive():
+                    continue
+                raise self._error or StopIteration from None
+            if isinstance(message, EpochResult):
+                return message
+            raise GroupFailure(message)
+
+    def close(self) -> None:
+        """End the workers, free their placement group, and drop what the group kept."""
+        self._trainer.abort()
+        if self._thread is not None:
+            self._thread.join(_ABORT_TIMEOUT_S)
+        for queue in (self._results, self._permits):
+            queue.shutdown(force=True)
+        shutil.rmtree(self._train_storage, ignore_errors=True)
+
+    def _fit(self) -> None:
+        try:
+            self._trainer.fit()
+        except Exception as error:
+            self._error = error
+
+
+class _AbortableTrainer(TorchTrainer):
+    """TorchTrainer that keeps its controller, so that a Tune actor can end the run.
+
+    Ray 2.60 offers this to SIGINT alone, and only on the main thread. The method below is private
+    to Ray: its release is pinned.
+    """
+
+    _controller: Any = None
+
+    def _initialize_and_run_controller(self, **kwargs: Any) -> Any:
+        here = ray.get_runtime_context().get_node_id()
+        controller_class = ray.remote(
+            num_cpus=0, label_selector={ray._raylet.RAY_NODE_ID_KEY: here}
+        )(TrainController)
+        self._controller = controller_class.remote(**kwargs)
+        ray.get(self._controller.run.remote())
+        return ray.get(self._controller.get_result.remote())
+
+    def abort(self) -> None:
+        """End the run if it is still going on."""
+        if self._controller is None:
+            return
+        with suppress(RayActorError, GetTimeoutError):  # it ends itself, as it was asked to
+            ray.get(self._controller.abort.remote(), timeout=_ABORT_TIMEOUT_S)
+        ray.kill(self._controller)
+
+
+def _train_worker(config: dict[str, Any]) -> None:
+    """Run on each worker: the trial's epochs, handed over by rank 0."""
+    spec = TrialSpec.model_validate_json(config["spec"])
+    context = TrialContext(
+        families=config["families"],
+        features=ray.get(config["features_ref"][0]),
+        cache_dir=config["cache_dir"],
+        device=get_device(),
+        num_threads=config["num_threads"],
+    )
+    workers = TorchGroup(context.device)
+    hand_over = workers.rank == 0
+    try:
+        if hand_over:
+            config["permits"].get()
+        for result in run_trial(spec, context, config["folder"], workers=workers):
+            if hand_over:
+                config["results"].put(result)
+                if result.stop_reason is None:
+                    config["permits"].get()
+    except Exception as error:
+        config["results"].put(describe(error))
+        raise
+
+
+def describe(error: Exception) -> dict[str, str]:
+    """Return an exception as plain data for a record."""
+    return {
+        "kind": type(error).__name__,
+        "message": str(error),
+        "traceback": "".join(traceback.format_exception(error)),
+    }
+
+
+def _per_worker(resources: Resources) -> dict[str, float]:
+    gpus = {"GPU": resources.gpus} if resources.gpus else {}
+    return {"CPU": resources.cpus, **gpus}

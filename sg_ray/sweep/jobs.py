@@ -1,0 +1,65 @@
+"""The three kinds of work that a sweep hands to Ray Tune, as plain JSON-able data."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from sg_ray.config import Resources
+from sg_ray.sweep.records import Stage
+from sg_ray.trial import TrialSpec
+
+
+class _Job(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    spec: TrialSpec
+    resources: Resources
+
+
+class TrainJob(_Job):
+    """Train one trial, from the checkpoint folder ``resume_from`` if an interruption left one."""
+
+    kind: Literal["train"] = "train"
+    stage: Stage
+    resume_from: Path | None = None
+
+    @property
+    def name(self) -> str:
+        """Folder name of the job, readable and unique in a sweep."""
+        return f"{self.spec.name}-{self.spec.trial_key[:8]}"
+
+
+class LrRangeJob(_Job):
+    """Run the learning-rate range test of a family."""
+
+    kind: Literal["lr_range"] = "lr_range"
+    num_steps: int
+    num_seeds: int
+    max_samples: int
+
+    @property
+    def name(self) -> str:
+        """Folder name of the job, readable and unique in a sweep."""
+        return f"lr_range-{self.spec.family}"
+
+
+class TestJob(_Job):
+    """Score one finished trial of the winner on the test split."""
+
+    __test__ = False  # not a test case for pytest to collect
+    kind: Literal["test"] = "test"
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """Folder name of the job, readable and unique in a sweep."""
+        return f"test-{self.spec.name}"
+
+
+Job = Annotated[TrainJob | LrRangeJob | TestJob, Field(discriminator="kind")]
+_ADAPTER: TypeAdapter[TrainJob | LrRangeJob | TestJob] = TypeAdapter(Job)
+
+
+def parse_job(text: str) -> TrainJob | LrRangeJob | TestJob:
+    """Return the job that ``model_dump_json`` wrote."""
+    return _ADAPTER.validate_json(text)

@@ -1,0 +1,196 @@
+"""The leaderboard: configurations ranked over their seeds, from run records alone.
+
+A failed seed is a failure of the configuration, not a missing value: the mean of the seeds that
+survived would favour a configuration that sometimes diverges.
+"""
+
+import csv
+import json
+import math
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeGuard
+
+from sg_ray.files import atomic_path, to_plain
+from sg_ray.sweep.records import RunRecord
+from sg_ray.training.metrics import direction
+
+LEADING_COLUMNS = ("rank", "family", "config_hash", "num_seeds", "num_failed")
+
+Group = Mapping[int, RunRecord]
+"""The newest finished record of each seed of one configuration."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One configuration: what it is, and its metrics over the seeds that completed.
+
+    ``sds`` are sample standard deviations (n - 1), None for a single seed. ``test`` is filled for
+    the best configuration of a family only.
+    """
+
+    rank: int
+    family: str
+    config_hash: str
+    seeds: tuple[int, ...]
+    failed_seeds: tuple[int, ...]
+    means: Mapping[str, float | None]
+    sds: Mapping[str, float | None]
+    config: Mapping[str, Any]
+    is_floor: bool = False
+    test: Mapping[str, float | None] = field(default_factory=dict)
+
+
+def rank(
+    records: Iterable[RunRecord],
+    *,
+    objective: str,
+    seeds: Sequence[int],
+    test_metrics: Mapping[str, Mapping[str, float | None]] | None = None,
+) -> list[Row]:
+    """Rank the configurations that were run for replication, best first.
+
+    Those are the configurations finished on more than one of ``seeds``; of a family without any,
+    all that completed (or all that failed, so that no family disappears). ``test_metrics``, by
+    family, goes to the first row of each family. Configurations are ordered by their number of
+    failed seeds, then by the mean of ``objective``; one without any mean comes last.
+    """
+    rows = [
+        _row(group, objective)
+        for groups in _groups_by_family(records, set(seeds)).values()
+        for group in _replicated(groups)
+    ]
+    rows.sort(key=lambda row: _sort_key(row, objective))
+    unplaced = dict(test_metrics or {})
+    return [
+        _placed(row, place, unplaced.pop(row.family, {})) for place, row in enumerate(rows, start=1)
+    ]
+
+
+def write_leaderboard(path: Path, rows: Sequence[Row]) -> None:
+    """Write ``rows`` as CSV, atomically; numbers have six significant digits."""
+    lines = [_csv_line(row) for row in rows]
+    middle = sorted({column for line in lines for column in line} - {*LEADING_COLUMNS, "config"})
+    with (
+        atomic_path(path) as temporary,
+        temporary.open("w", encoding="utf-8", newline="") as file,
+    ):
+        writer = csv.DictWriter(file, [*LEADING_COLUMNS, *middle, "config"], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(lines)
+
+
+def format_table(rows: Sequence[Row], objective: str) -> str:
+    """Return ``rows`` as an ASCII table for a console; the floor is marked with a star."""
+    metrics = list(dict.fromkeys([objective, "val_f1", "val_accuracy"]))
+    header = ["rank", "family", "config", "seeds", "failed", *metrics]
+    body = [
+        [
+            str(row.rank),
+            row.family + (" *" if row.is_floor else ""),
+            row.config_hash,
+            str(len(row.seeds)),
+            str(len(row.failed_seeds)),
+            *(format_mean(row, metric) for metric in metrics),
+        ]
+        for row in rows
+    ]
+    widths = [max(map(len, column)) for column in zip(header, *body, strict=True)]
+    lines = [header, ["-" * width for width in widths], *body]
+    text = "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )
+    has_floor = any(row.is_floor for row in rows)
+    return text + ("\n* floor: what a model must beat to be worth its cost" if has_floor else "")
+
+
+def format_mean(row: Row, metric: str) -> str:
+    """Return "mean +- sd" of a metric with four decimals, the mean alone for a single seed."""
+    mean, sd = row.means.get(metric), row.sds.get(metric)
+    if mean is None:
+        return "-"
+    return f"{mean:.4f}" if sd is None else f"{mean:.4f} +- {sd:.4f}"
+
+
+def is_number(value: float | None) -> TypeGuard[float]:
+    """Whether a recorded metric holds a finite number."""
+    return value is not None and math.isfinite(value)
+
+
+def _groups_by_family(records: Iterable[RunRecord], seeds: set[int]) -> dict[str, list[Group]]:
+    """Group finished records by family and configuration; the newest of a seed counts."""
+    groups: dict[tuple[str, str], dict[int, RunRecord]] = defaultdict(dict)
+    for record in sorted(records, key=lambda record: record.finished_at_ms):
+        is_planned = record.seed in seeds or record.stage == "floor"
+        if record.status != "pruned" and is_planned:
+            groups[record.family, record.config_hash][record.seed] = record
+    by_family: dict[str, list[Group]] = defaultdict(list)
+    for (family, _), group in groups.items():
+        by_family[family].append(group)
+    return by_family
+
+
+def _replicated(groups: Sequence[Group]) -> Sequence[Group]:
+    replicated = [group for group in groups if len(group) > 1]
+    completed = [g for g in groups if any(r.status == "completed" for r in g.values())]
+    return replicated or completed or groups
+
+
+def _row(group: Group, objective: str) -> Row:
+    completed = {seed: r for seed, r in sorted(group.items()) if _is_scored(r, objective)}
+    newest = max(group.values(), key=lambda record: record.finished_at_ms)
+    metrics = sorted({metric for record in completed.values() for metric in record.metrics})
+    values = {metric: _numbers(completed.values(), metric) for metric in metrics}
+    return Row(
+        rank=0,
+        family=newest.family,
+        config_hash=newest.config_hash,
+        seeds=tuple(completed),
+        failed_seeds=tuple(sorted(set(group) - set(completed))),
+        means={metric: statistics.fmean(v) if v else None for metric, v in values.items()},
+        sds={metric: statistics.stdev(v) if len(v) > 1 else None for metric, v in values.items()},
+        config=newest.config,
+        is_floor=newest.stage == "floor",
+    )
+
+
+def _is_scored(record: RunRecord, objective: str) -> bool:
+    return record.status == "completed" and is_number(record.metrics.get(objective))
+
+
+def _numbers(records: Iterable[RunRecord], metric: str) -> list[float]:
+    values = (record.metrics.get(metric) for record in records)
+    return [value for value in values if is_number(value)]
+
+
+def _sort_key(row: Row, objective: str) -> tuple[bool, int, float, str, str]:
+    mean = row.means.get(objective)
+    if mean is None:
+        return (True, len(row.failed_seeds), 0.0, row.family, row.config_hash)
+    signed = mean if direction(objective) == "minimise" else -mean
+    return (False, len(row.failed_seeds), signed, row.family, row.config_hash)
+
+
+def _placed(row: Row, place: int, test: Mapping[str, float | None]) -> Row:
+    return replace(row, rank=place, test=test)
+
+
+def _csv_line(row: Row) -> dict[str, str]:
+    numbers: dict[str, float | None] = {
+        **{f"{metric}_mean": value for metric, value in row.means.items()},
+        **{f"{metric}_sd": value for metric, value in row.sds.items()},
+        **row.test,
+    }
+    return {
+        "rank": str(row.rank),
+        "family": row.family,
+        "config_hash": row.config_hash,
+        "num_seeds": str(len(row.seeds)),
+        "num_failed": str(len(row.failed_seeds)),
+        **{name: f"{value:.6g}" if is_number(value) else "" for name, value in numbers.items()},
+        "config": json.dumps(to_plain(row.config), sort_keys=True, separators=(",", ":")),
+    }

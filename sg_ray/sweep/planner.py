@@ -1,0 +1,385 @@
+"""What is left to do: one place that decides it, from the records and the search journals alone.
+
+A first start is the same code with nothing on record. Families move through
+lr_range -> search -> replicate independently; one that builds on others waits for their winners.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sg_ray.config import FLOOR, Experiment
+from sg_ray.models.families import get_family
+from sg_ray.models.family import NeuralFamily
+from sg_ray.sweep.jobs import LrRangeJob, TestJob, TrainJob
+from sg_ray.sweep.leaderboard import Row, rank
+from sg_ray.sweep.records import RunRecord, Stage, trial_dir
+from sg_ray.sweep.search import FamilySearch, Point
+from sg_ray.trial import BranchSource, TrialSpec
+
+AnyJob = TrainJob | LrRangeJob | TestJob
+
+
+@dataclass
+class Ledger:
+    """What is done so far: the records by trial key, and each family's suggested learning rate.
+
+    ``learning_rates[family]`` is None when its range test found nothing; no entry, not yet run.
+    """
+
+    sweep_dir: Path
+    records: dict[str, RunRecord]
+    learning_rates: dict[str, float | None] = field(default_factory=dict)
+
+    def of_family(self, family: str) -> list[RunRecord]:
+        """Return the records of one family, oldest first."""
+        return [record for record in self.records.values() if record.family == family]
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What every trial of a sweep shares: its data and the code that trains it."""
+
+    data_fingerprint: str
+    code_version: str
+    has_test_split: bool
+
+
+class FamilyPlan:
+    """One family's way through the stages. Subclasses say which trials the family needs."""
+
+    def __init__(
+        self, family: str, experiment: Experiment, ledger: Ledger, identity: Identity
+    ) -> None:
+        self.family = family
+        self._experiment = experiment
+        self._ledger = ledger
+        self._identity = identity
+        self._in_flight: dict[str, TrainJob] = {}
+
+    def next_job(self) -> AnyJob | None:
+        """Return a job that can start now, or None: wait for what runs, or there is none left."""
+        raise NotImplementedError
+
+    @property
+    def finished(self) -> bool:
+        """True once every trial of the family is on record."""
+        raise NotImplementedError
+
+    @property
+    def stages(self) -> Mapping[str, int]:
+        """Stages of the family with the number of trials planned in each."""
+        raise NotImplementedError
+
+    def on_epoch(self, trial_key: str, epoch: int, objective: float | None) -> bool:
+        """Take note of an epoch; return True if the trial should be given up."""
+        del trial_key, epoch, objective
+        return False
+
+    def on_finished(self, record: RunRecord) -> None:
+        """Take note of a finished trial, already in the ledger."""
+        self._in_flight.pop(record.trial_key, None)
+
+    def spec(self, config: Mapping[str, Any], seed: int) -> TrialSpec:
+        """Return the trial of one configuration and seed of this family."""
+        return TrialSpec(
+            family=self.family,
+            config=config,
+            seed=seed,
+            objective=self._experiment.objective,
+            data_fingerprint=self._identity.data_fingerprint,
+            code_version=self._identity.code_version,
+            branches=self.branch_sources(seed),
+        )
+
+    def branch_sources(self, seed: int) -> Mapping[str, BranchSource]:
+        """Return the trained branches that a trial with this seed builds on."""
+        del seed
+        return {}
+
+    def _job(self, spec: TrialSpec, stage: Stage) -> TrainJob | None:
+        """Return the job of ``spec``, unless it is done or on its way."""
+        if spec.trial_key in self._ledger.records or spec.trial_key in self._in_flight:
+            return None
+        job = TrainJob(spec=spec, stage=stage, resources=self._experiment.resources_of(self.family))
+        self._in_flight[spec.trial_key] = job
+        return job
+
+    def _replicate(self, configs: list[Mapping[str, Any]], stage: Stage) -> TrainJob | None:
+        """Return the next missing trial of ``configs`` x seeds, seed by seed."""
+        for seed in self._experiment.replicate.seeds:
+            for config in configs:
+                job = self._job(self.spec(config, seed), stage)
+                if job is not None:
+                    return job
+        return None
+
+    def _all_on_record(self, configs: list[Mapping[str, Any]]) -> bool:
+        return all(
+            self.spec(config, seed).trial_key in self._ledger.records
+            for config in configs
+            for seed in self._experiment.replicate.seeds
+        )
+
+
+class FloorPlan(FamilyPlan):
+    """The floor: its baseline configuration with every seed, neither tuned nor searched."""
+
+    @property
+    def _config(self) -> Mapping[str, Any]:
+        return self._experiment.baseline(self.family).model_dump(mode="json")
+
+    def next_job(self) -> AnyJob | None:
+        """Return the next missing seed."""
+        return self._replicate([self._config], "floor")
+
+    @property
+    def finished(self) -> bool:
+        """True once every seed is on record."""
+        return self._all_on_record([self._config])
+
+    @property
+    def stages(self) -> Mapping[str, int]:
+        """One stage."""
+        return {"floor": len(self._experiment.replicate.seeds)}
+
+
+class SearchPlan(FamilyPlan):
+    """A family that is searched, then replicated."""
+
+    def __init__(
+        self,
+        family: str,
+        experiment: Experiment,
+        ledger: Ledger,
+        identity: Identity,
+        branches: Mapping[str, Callable[[int], BranchSource | None]],
+    ) -> None:
+        """``branches`` maps a family's name to "its winner's trial with this seed, if known"."""
+        super().__init__(family, experiment, ledger, identity)
+        self._branches = branches
+        self._lr_range_started = False
+        self._search: FamilySearch | None = None
+        self._points: dict[str, Point] = {}
+        self._search_asked_out = False
+        self._finalists: list[Mapping[str, Any]] | None = None
+
+    @property
+    def _first_seed(self) -> int:
+        return self._experiment.replicate.seeds[0]
+
+    @property
+    def _baseline(self) -> Mapping[str, Any]:
+        return self._experiment.baseline(self.family).model_dump(mode="json")
+
+    @property
+    def stages(self) -> Mapping[str, int]:
+        """Planned trials; those that replicate takes over from search are not counted twice."""
+        space = self._experiment.space(self.family)
+        num_points = self._experiment.search.num_trials if space else 1
+        num_finalists = min(self._experiment.replicate.top_k, num_points)
+        num_more_seeds = len(self._experiment.replicate.seeds) - 1
+        return {"search": num_points, "replicate": num_finalists * num_more_seeds}
+
+    def branch_sources(self, seed: int) -> Mapping[str, BranchSource]:
+        """Return the branches' winners with this seed."""
+        sources = {name: find(seed) for name, find in self._branches.items()}
+        return {name: source for name, source in sources.items() if source is not None}
+
+    def next_job(self) -> AnyJob | None:
+        """Return a range test, then the search's points, then the finalists' seeds."""
+        if len(self.branch_sources(self._first_seed)) < len(self._branches):
+            return None
+        if self.family not in self._ledger.learning_rates:
+            return self._lr_range_job()
+        return self._next_point() or self._next_replicate()
+
+    @property
+    def finished(self) -> bool:
+        """True once the finalists have every seed on record."""
+        finalists = self._known_finalists()
+        return finalists is not None and self._all_on_record(finalists)
+
+    def on_epoch(self, trial_key: str, epoch: int, objective: float | None) -> bool:
+        """Report to the search; True if successive halving drops the point."""
+        point = self._points.get(trial_key)
+        if point is None or self._search is None or objective is None:
+            return False
+        return self._search.report(point.number, epoch, objective)
+
+    def on_finished(self, record: RunRecord) -> None:
+        """Tell the search."""
+        super().on_finished(record)
+        point = self._points.pop(record.trial_key, None)
+        if point is not None and self._search is not None:
+            self._tell(point, record)
+
+    def winner(self) -> Row | None:
+        """Return the best finalist over its seeds, once all of them are on record."""
+        finalists = self._known_finalists()
+        if finalists is None or not self._all_on_record(finalists):
+            return None
+        hashes = {self.spec(config, self._first_seed).config_hash for config in finalists}
+        rows = rank(
+            [r for r in self._ledger.of_family(self.family) if r.config_hash in hashes],
+            objective=self._experiment.objective,
+            seeds=self._experiment.replicate.seeds,
+        )
+        return next((row for row in rows if row.seeds), None)
+
+    def winner_with_seed(self, seed: int) -> BranchSource | None:
+        """Return the winning configuration's trial with this seed, as a branch for others."""
+        winner = self.winner()
+        if winner is None:
+            return None
+        record = self._ledger.records[self.spec(winner.config, seed).trial_key]
+        if record.status != "completed":
+            return None
+        return BranchSource(
+            trial_key=record.trial_key,
+            family=record.family,
+            config=record.config,
+            config_hash=record.config_hash,
+            folder=trial_dir(self._ledger.sweep_dir, record.trial_key),
+        )
+
+    def _lr_range_job(self) -> LrRangeJob | None:
+        settings = self._experiment.lr_range
+        neural = isinstance(get_family(self.family), NeuralFamily)
+        if not settings.enabled or not neural:
+            self._ledger.learning_rates[self.family] = None
+            return None
+        if self._lr_range_started:
+            return None
+        self._lr_range_started = True
+        return LrRangeJob(
+            spec=self.spec(self._baseline, self._first_seed),
+            resources=self._experiment.resources_of(self.family),
+            num_steps=settings.num_steps,
+            num_seeds=settings.num_seeds,
+            max_samples=settings.max_samples,
+        )
+
+    def _open_search(self) -> FamilySearch:
+        if self._search is None:
+            self._search = FamilySearch(
+                self._ledger.sweep_dir / "search" / f"{self.family}.journal",
+                self.family,
+                self._experiment.space(self.family),
+                self._baseline,
+                self._experiment.search,
+                objective=self._experiment.objective,
+                learning_rate=self._ledger.learning_rates[self.family],
+            )
+        return self._search
+
+    def _next_point(self) -> TrainJob | None:
+        while not self._search_asked_out:
+            point = self._open_search().ask()
+            if point is None:
+                self._search_asked_out = True
+                return None
+            spec = self.spec({**self._baseline, **point.values}, self._first_seed)
+            job = self._job(spec, "search")
+            if job is not None:
+                self._points[spec.trial_key] = point
+                return job
+            self._take_over(point, spec.trial_key)
+        return None
+
+    def _take_over(self, point: Point, trial_key: str) -> None:
+        """A point that was tried before is not trained again; one on its way is dropped."""
+        record = self._ledger.records.get(trial_key)
+        if record is not None:
+            self._tell(point, record)
+        else:
+            self._open_search().tell(point.number, "failed", None)
+
+    def _tell(self, point: Point, record: RunRecord) -> None:
+        value = record.metrics.get(self._experiment.objective)
+        self._open_search().tell(point.number, record.status, value)
+
+    def _known_finalists(self) -> list[Mapping[str, Any]] | None:
+        """Return the best ``top_k`` configurations of the search, once it has ended."""
+        if self._finalists is None and self._search_asked_out and not self._points:
+            searched = [r for r in self._ledger.of_family(self.family) if r.stage == "search"]
+            rows = rank(searched, objective=self._experiment.objective, seeds=(self._first_seed,))
+            best = [row.config for row in rows if row.seeds]
+            self._finalists = best[: self._experiment.replicate.top_k]
+        return self._finalists
+
+    def _next_replicate(self) -> TrainJob | None:
+        finalists = self._known_finalists()
+        return None if finalists is None else self._replicate(finalists, "replicate")
+
+
+class Planner:
+    """All families of an experiment; asked for the next job whenever there is room for one."""
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        ledger: Ledger,
+        identity: Identity,
+        given_branches: Mapping[str, Callable[[int], BranchSource | None]],
+    ) -> None:
+        """``given_branches`` are trained outside this sweep, by family."""
+        self.ledger = ledger
+        self.has_test_split = identity.has_test_split
+        self._experiment = experiment
+        self.plans: dict[str, FamilyPlan] = {}
+        for family in experiment.all_families:
+            if family == FLOOR:
+                self.plans[family] = FloorPlan(family, experiment, ledger, identity)
+                continue
+            branches = {
+                name: given_branches[name]
+                if name in given_branches
+                else self._search_plan(name).winner_with_seed
+                for name in get_family(family).branches
+            }
+            self.plans[family] = SearchPlan(family, experiment, ledger, identity, branches)
+
+    @property
+    def finished(self) -> bool:
+        """True once no family has anything left to do."""
+        return all(plan.finished for plan in self.plans.values())
+
+    def next_job(self) -> AnyJob | None:
+        """Return a job that can start now, or None: wait for what runs, or nothing is left."""
+        for plan in self.plans.values():
+            job = plan.next_job()
+            if job is not None:
+                return job
+        return None
+
+    def on_epoch(self, job: TrainJob, epoch: int, objective: float | None) -> bool:
+        """Take note of an epoch; return True if the trial should be given up."""
+        return self.plans[job.spec.family].on_epoch(job.spec.trial_key, epoch, objective)
+
+    def on_finished(self, record: RunRecord) -> None:
+        """Take note of a finished trial."""
+        self.ledger.records[record.trial_key] = record
+        self.plans[record.family].on_finished(record)
+
+    def winners(self) -> dict[str, Row]:
+        """Return each finished family's winner, the floor left out."""
+        plans = (plan for plan in self.plans.values() if isinstance(plan, SearchPlan))
+        rows = {plan.family: plan.winner() for plan in plans}
+        return {family: row for family, row in rows.items() if row is not None}
+
+    def winner(self) -> Row | None:
+        """Return the best of the families' winners (never the floor); None if none completed."""
+        hashes = {row.config_hash for row in self.winners().values()}
+        rows = rank(
+            [r for r in self.ledger.records.values() if r.config_hash in hashes],
+            objective=self._experiment.objective,
+            seeds=self._experiment.replicate.seeds,
+        )
+        return next((row for row in rows if row.seeds), None)
+
+    def _search_plan(self, family: str) -> SearchPlan:
+        plan = self.plans[family]
+        assert isinstance(plan, SearchPlan)
+        return plan

@@ -1,0 +1,61 @@
+"""The prepare stage: data checked, features made, and the plan that follows from the records."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from sg_ray.config import Experiment
+from sg_ray.data.samples import DataSet
+from sg_ray.data.sources import DataConfig, load_data
+from sg_ray.features.build import prepare_features
+from sg_ray.features.packed import Features
+from sg_ray.features.spec import FeatureSpec, GraphSpec
+from sg_ray.models.families import get_family
+from sg_ray.sweep.branches import GivenBranches
+from sg_ray.sweep.planner import Identity, Ledger, Planner
+from sg_ray.sweep.records import read_records
+from sg_ray.sweep.worklist import read_learning_rates
+from sg_ray.trial import code_version
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being made, how many samples are done, and of how many."""
+
+
+def prepare(experiment: Experiment, progress: Progress | None) -> tuple[DataSet, Features]:
+    """Load and check the data, and make (or find) the features that the experiment reads."""
+    data = load_data(experiment.data, experiment.cache_dir)
+    features = prepare_features(
+        data,
+        feature_specs(experiment),
+        experiment.cache_dir,
+        num_workers=os.cpu_count() or 1,
+        progress=progress,
+    )
+    return data, features
+
+
+def make_planner(experiment: Experiment, data: DataSet) -> Planner:
+    """Return the plan of what the sweep's folder does not hold yet."""
+    sweep_dir = experiment.sweep_dir
+    ledger = Ledger(sweep_dir, read_records(sweep_dir), read_learning_rates(sweep_dir))
+    identity = Identity(data.fingerprint, code_version(), "test" in data.splits)
+    given = GivenBranches(experiment, data.fingerprint)
+    return Planner(experiment, ledger, identity, given.by_family)
+
+
+def feature_specs(experiment: Experiment) -> list[FeatureSpec]:
+    """Return every feature kind that the experiment's families and given branches read."""
+    own = [
+        spec
+        for family in experiment.all_families
+        for spec in get_family(family).feature_specs(experiment.baseline(family))
+    ]
+    given = GivenBranches(experiment, None).feature_specs
+    return list({spec.key: spec for spec in [*own, *given]}.values())
+
+
+def make_graphs(data_dir: Path, out: Path, progress: Progress | None) -> dict[str, int]:
+    """Make the program graphs of a data folder in the packed store at ``out``; count by split."""
+    data = load_data(DataConfig(path=data_dir))
+    prepare_features(data, [GraphSpec()], out, num_workers=os.cpu_count() or 1, progress=progress)
+    return {split: len(samples) for split, samples in data.splits.items()}

@@ -1,0 +1,155 @@
+"""A sweep from experiment to leaderboard: prepare, execute, rank, export."""
+
+import contextlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sg_ray.config import Experiment, load_experiment, resolved_yaml
+from sg_ray.data.samples import DataSet
+from sg_ray.errors import InputError
+from sg_ray.files import write_text
+from sg_ray.models.families import FAMILIES
+from sg_ray.sweep.checkpoints import new_attempt_dir
+from sg_ray.sweep.events import Event, Journal
+from sg_ray.sweep.executor import execute
+from sg_ray.sweep.export import export_winners
+from sg_ray.sweep.leaderboard import Row, rank, write_leaderboard
+from sg_ray.sweep.lock import locked
+from sg_ray.sweep.planner import Planner
+from sg_ray.sweep.prepare import Progress, feature_specs, make_planner, prepare
+from sg_ray.sweep.ray_session import ray_session
+from sg_ray.sweep.records import RunRecord
+from sg_ray.sweep.worklist import Worklist, read_test_scores
+from sg_ray.trial import Families
+
+Listener = Callable[[Event], None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a sweep came to. ``problems`` are sentences for the user; none means success."""
+
+    sweep_dir: Path
+    rows: list[Row]
+    problems: list[str]
+    interrupted: bool
+    notes: list[str]
+
+
+def run_sweep(
+    experiment: Experiment,
+    *,
+    address: str = "local",
+    listeners: tuple[Listener, ...] = (),
+    progress: Progress | None = None,
+    families: Families = FAMILIES,
+) -> Outcome:
+    """Run what the sweep's folder does not already hold, and rank what it holds then.
+
+    A first start and a resume are the same call. Raises InputError for settings that cannot work
+    or that differ from those the folder was begun with.
+    """
+    sweep_dir = experiment.sweep_dir
+    with locked(sweep_dir):
+        begin(experiment)
+        journal = Journal(sweep_dir / "events.jsonl", listeners)
+        with contextlib.closing(journal):
+            plan = experiment.model_dump(mode="json")
+            journal.append("sweep_started", name=experiment.name, plan=plan)
+            journal.append("stage", family="", stage="prepare", num_trials=0)
+            data, features = prepare(experiment, progress)
+            planner = make_planner(experiment, data)
+            worklist = Worklist(experiment, planner, journal, sweep_dir)
+            interrupted = False
+            if not (planner.finished and worklist.test_scored):
+                several = any(
+                    experiment.resources_of(family).num_workers > 1
+                    for family in experiment.all_families
+                )
+                with ray_session(address, log=sweep_dir / "ray.log", several_workers=several):
+                    interrupted = not execute(
+                        experiment,
+                        worklist,
+                        features,
+                        families,
+                        attempt_dir=new_attempt_dir(sweep_dir),
+                    )
+            return _conclude(experiment, data, planner, worklist, journal, interrupted=interrupted)
+
+
+def begin(experiment: Experiment) -> None:
+    """Write sweep.yaml, or check that the sweep begun under this name is the same.
+
+    Raises InputError that shows the difference if it is not.
+    """
+    path = experiment.sweep_dir / "sweep.yaml"
+    if path.exists():
+        differences = _differences("", load_experiment(path).identity, experiment.identity)
+        if differences:
+            raise InputError(
+                f"{path}: a sweep called {experiment.name!r} was begun with other settings:\n"
+                + "\n".join(f"  {line}" for line in differences)
+                + "\nChoose another name=..., go on with the old settings by --resume "
+                + f"{experiment.name}, or delete {experiment.sweep_dir}."
+            )
+    write_text(path, f"# identity: {experiment.identity_hash}\n{resolved_yaml(experiment)}")
+
+
+def leaderboard(experiment: Experiment, records: Mapping[str, RunRecord]) -> list[Row]:
+    """Rank a sweep's records, with the winner's test scores in its row."""
+    return rank(
+        records.values(),
+        objective=experiment.objective,
+        seeds=experiment.replicate.seeds,
+        test_metrics=read_test_scores(experiment.sweep_dir),
+    )
+
+
+def _conclude(
+    experiment: Experiment,
+    data: DataSet,
+    planner: Planner,
+    worklist: Worklist,
+    journal: Journal,
+    *,
+    interrupted: bool,
+) -> Outcome:
+    sweep_dir = experiment.sweep_dir
+    rows = leaderboard(experiment, planner.ledger.records)
+    write_leaderboard(sweep_dir / "leaderboard.csv", rows)
+    notes = list(data.notes)
+    if interrupted:
+        return Outcome(sweep_dir, rows, [], interrupted=True, notes=notes)
+    specs = feature_specs(experiment)
+    export_winners(experiment, data.fingerprint, planner.ledger, planner.winners(), specs)
+    problems = _problems(planner, worklist)
+    journal.append("ranked")
+    journal.append("sweep_finished", status="failed" if problems else "completed")
+    return Outcome(sweep_dir, rows, problems, interrupted=False, notes=notes)
+
+
+def _problems(planner: Planner, worklist: Worklist) -> list[str]:
+    failed = [r for r in planner.ledger.records.values() if r.status == "failed"]
+    problems = [
+        f"{r.family} {r.config_hash} seed {r.seed} failed: {r.failure.kind}: {r.failure.message}"
+        for r in failed
+        if r.failure is not None
+    ]
+    problems += [
+        f"{family}: could not be finished, because what it builds on failed"
+        for family, plan in planner.plans.items()
+        if not plan.finished
+    ]
+    return [*problems, *worklist.problems]
+
+
+def _differences(key: str, was: Any, now: Any) -> list[str]:
+    if isinstance(was, dict) and isinstance(now, dict):
+        return [
+            line
+            for name in sorted({*was, *now})
+            for line in _differences(f"{key}.{name}" if key else name, was.get(name), now.get(name))
+        ]
+    return [] if was == now else [f"{key}: {was!r} before, {now!r} now"]

@@ -1,0 +1,146 @@
+"""Search of one family: Optuna's TPE through ask and tell, on a journal in the sweep folder.
+
+The journal is the state: which points were asked for, what each epoch reported, how each ended.
+A restart reads it and goes on. The sampler is seeded anew for every point from (seed, number), so
+that a restart neither repeats a suggestion nor changes the next one.
+"""
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.pruners import BasePruner, NopPruner, SuccessiveHalvingPruner
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.study import StudyDirection
+from optuna.trial import Trial, TrialState
+
+from sg_ray.config import SearchSettings
+from sg_ray.space import Space, narrowed
+from sg_ray.training.metrics import direction
+
+_KEY = "trial_key"
+_DIRECTIONS = {"minimise": StudyDirection.MINIMIZE, "maximise": StudyDirection.MAXIMIZE}
+_STATES = {
+    "completed": TrialState.COMPLETE,
+    "pruned": TrialState.PRUNED,
+    "failed": TrialState.FAIL,
+}
+
+
+@dataclass(frozen=True)
+class Point:
+    """One point of the search: its number in the study, and the values it overrides."""
+
+    number: int
+    values: Mapping[str, Any]
+
+
+class FamilySearch:
+    """The study of one family."""
+
+    def __init__(
+        self,
+        journal: Path,
+        family: str,
+        space: Space,
+        baseline: Mapping[str, Any],
+        settings: SearchSettings,
+        *,
+        objective: str,
+        learning_rate: float | None,
+    ) -> None:
+        """Open or create the study.
+
+        ``baseline`` holds the experiment's own values, always the first point. A
+        ``learning_rate`` from the range test narrows its interval and makes the second point.
+        """
+        journal.parent.mkdir(parents=True, exist_ok=True)
+        self._settings = settings
+        own_values = {name: baseline[name] for name in space}
+        self._space = narrowed(space, own_values, learning_rate)
+        self._study = optuna.create_study(
+            storage=JournalStorage(JournalFileBackend(str(journal))),
+            study_name=family,
+            direction=_DIRECTIONS[direction(objective)],
+            pruner=_pruner(settings),
+            load_if_exists=True,
+        )
+        self._trials: dict[int, Trial] = {}
+        self._unfinished = [
+            trial.number for trial in self._study.get_trials(states=(TrialState.RUNNING,))
+        ]
+        if not self._study.get_trials(deepcopy=False):
+            self._enqueue(own_values, learning_rate)
+
+    @property
+    def num_trials(self) -> int:
+        """How many points there will be: one if there is nothing to search over."""
+        return self._settings.num_trials if self._space else 1
+
+    def ask(self) -> Point | None:
+        """Return a point that an interruption left unfinished, else the next; None at the end."""
+        if self._unfinished:
+            number = self._unfinished.pop(0)
+            frozen = self._study.get_trials(deepcopy=False)[number]
+            trial = Trial(self._study, frozen._trial_id)
+        elif self._num_asked() < self.num_trials:
+            self._study.sampler = self._sampler(self._num_asked())
+            trial = self._study.ask()
+        else:
+            return None
+        self._trials[trial.number] = trial
+        values = {name: dimension.suggest(trial, name) for name, dimension in self._space.items()}
+        return Point(trial.number, values)
+
+    def assign(self, number: int, trial_key: str) -> None:
+        """Note which trial tries a point."""
+        self._trials[number].set_user_attr(_KEY, trial_key)
+
+    def report(self, number: int, epoch: int, value: float) -> bool:
+        """Note an epoch's objective; return True if the point should be given up."""
+        trial = self._trials[number]
+        known = self._study.get_trials(deepcopy=False)[number].intermediate_values
+        if epoch not in known:
+            trial.report(value, epoch)
+        return trial.should_prune()
+
+    def tell(self, number: int, status: str, value: float | None) -> None:
+        """Note how a point ended; telling it twice is harmless."""
+        state = _STATES[status] if value is not None or status != "completed" else TrialState.FAIL
+        values = value if state is TrialState.COMPLETE else None
+        self._study.tell(number, values, state=state, skip_if_finished=True)
+
+    def _num_asked(self) -> int:
+        return sum(
+            trial.state is not TrialState.WAITING
+            for trial in self._study.get_trials(deepcopy=False)
+        )
+
+    def _enqueue(self, own_values: Mapping[str, Any], learning_rate: float | None) -> None:
+        self._study.enqueue_trial(dict(own_values))
+        if learning_rate is not None and "learning_rate" in self._space:
+            self._study.enqueue_trial({**own_values, "learning_rate": learning_rate})
+
+    def _sampler(self, number: int) -> optuna.samplers.BaseSampler:
+        num_random = max(2, min(10, self._settings.num_trials // 3))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            return optuna.samplers.TPESampler(
+                seed=self._settings.seed * 100_003 + number,
+                n_startup_trials=num_random,
+                multivariate=True,
+                constant_liar=True,
+            )
+
+
+def _pruner(settings: SearchSettings) -> BasePruner:
+    pruning = settings.pruning
+    if not pruning.enabled:
+        return NopPruner()
+    return SuccessiveHalvingPruner(
+        min_resource=pruning.min_epochs, reduction_factor=pruning.reduction_factor
+    )

@@ -1,0 +1,291 @@
+"""Between planner and executor: turns finished jobs into records, events and learning rates."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from sg_ray.config import Experiment
+from sg_ray.files import write_json
+from sg_ray.sweep import lr_cache
+from sg_ray.sweep.checkpoints import drop_checkpoints, keep_results, newest_checkpoint
+from sg_ray.sweep.events import Journal
+from sg_ray.sweep.jobs import LrRangeJob, TestJob, TrainJob
+from sg_ray.sweep.planner import Planner
+from sg_ray.sweep.records import Failure, RunRecord, Status, trial_dir, write_record
+from sg_ray.training.metrics import is_better
+from sg_ray.trial import now_ms
+
+AnyJob = TrainJob | LrRangeJob | TestJob
+TEST_FILE = "test.json"
+
+
+class Worklist:
+    """The executor's view of a sweep: jobs out, outcomes in."""
+
+    def __init__(
+        self, experiment: Experiment, planner: Planner, journal: Journal, sweep_dir: Path
+    ) -> None:
+        self._experiment, self._planner = experiment, planner
+        self._journal, self._sweep_dir = journal, sweep_dir
+        self._winner_test = WinnerTest(experiment, planner, journal, sweep_dir)
+        self._announced: set[tuple[str, str]] = set()
+        self._started_at_ms: dict[str, int] = {}
+
+    def next_job(self) -> AnyJob | None:
+        """Return the next job with the checkpoint it goes on from, or None."""
+        job = self._planner.next_job()
+        while isinstance(job, LrRangeJob) and self._take_cached_learning_rate(job):
+            job = self._planner.next_job()
+        if isinstance(job, TrainJob):
+            self._announce(job.spec.family, job.stage)
+            return self._from_checkpoint(job)
+        if job is None and self._planner.finished:
+            return self._winner_test.next_job()
+        return job
+
+    @property
+    def test_scored(self) -> bool:
+        """True if the winner has its test scores, or there is no test split."""
+        return self._winner_test.done
+
+    @property
+    def problems(self) -> list[str]:
+        """What went wrong outside of trials, in sentences for the user."""
+        return self._winner_test.problems
+
+    def on_started(self, job: AnyJob) -> None:
+        """Journal the start of a trial."""
+        if isinstance(job, TrainJob):
+            self._started_at_ms.setdefault(job.spec.trial_key, now_ms())
+            self._journal.append(
+                "trial_started",
+                job.spec.trial_key,
+                family=job.spec.family,
+                stage=job.stage,
+                config=job.spec.config,
+                config_hash=job.spec.config_hash,
+                seed=job.spec.seed,
+            )
+        elif isinstance(job, LrRangeJob):
+            self._announce(job.spec.family, "lr_range")
+
+    def on_epoch(self, job: TrainJob, epoch: int, metrics: Mapping[str, float | None]) -> bool:
+        """Return True if the trial should be given up after this epoch."""
+        return self._planner.on_epoch(job, epoch, metrics.get(self._experiment.objective))
+
+    def journal_epoch(self, job: TrainJob, epoch: int, metrics: Mapping[str, float | None]) -> None:
+        """Journal an epoch's metrics."""
+        self._journal.append("epoch", job.spec.trial_key, epoch=epoch, metrics=metrics)
+
+    def on_finished(
+        self, job: AnyJob, result: Mapping[str, Any], checkpoint: Path | None, *, pruned: bool
+    ) -> None:
+        """Write down what became of a job."""
+        match job:
+            case TrainJob():
+                self._record(job, result, checkpoint, pruned=pruned)
+            case LrRangeJob():
+                self._note_learning_rate(job, result)
+            case TestJob():
+                self._winner_test.on_finished(job, result)
+
+    def _from_checkpoint(self, job: TrainJob) -> TrainJob:
+        """Return the job with the newest checkpoint that an interruption left of it, if any."""
+        checkpoint = newest_checkpoint(self._sweep_dir, job)
+        if checkpoint is None:
+            return job
+        epoch = len(read_history(checkpoint))
+        self._journal.append("trial_resumed", job.spec.trial_key, epoch=epoch)
+        return job.model_copy(update={"resume_from": checkpoint})
+
+    def _announce(self, family: str, stage: str) -> None:
+        if (family, stage) not in self._announced:
+            self._announced.add((family, stage))
+            num_trials = self._planner.plans[family].stages.get(stage, 1)
+            self._journal.append("stage", family=family, stage=stage, num_trials=num_trials)
+
+    def _record(
+        self,
+        job: TrainJob,
+        result: Mapping[str, Any],
+        checkpoint: Path | None,
+        *,
+        pruned: bool,
+    ) -> None:
+        spec = job.spec
+        history: list[dict[str, float | None]] = []
+        if checkpoint is not None:
+            history = read_history(keep_results(self._sweep_dir, spec.trial_key, checkpoint))
+        failure = result.get("failure")
+        status: Status = "failed" if failure else "pruned" if pruned else "completed"
+        best = best_epoch(history, spec.objective)
+        record = RunRecord(
+            trial_key=spec.trial_key,
+            family=spec.family,
+            stage=job.stage,
+            config=spec.config,
+            config_hash=spec.config_hash,
+            seed=spec.seed,
+            status=status,
+            objective=spec.objective,
+            metrics={name: v for name, v in (best or {}).items() if name != "epoch"},
+            best_epoch=int(best["epoch"] or 0) if best else None,
+            epochs=len(history),
+            history=history,
+            branches={name: source.trial_key for name, source in spec.branches.items()},
+            data_fingerprint=spec.data_fingerprint,
+            code_version=spec.code_version,
+            started_at_ms=self._started_at_ms.get(spec.trial_key, now_ms()),
+            finished_at_ms=now_ms(),
+            train_time_s=sum(epoch.get("epoch_time_s") or 0.0 for epoch in history),
+            environment=result.get("environment", {}),
+            failure=Failure(**failure) if failure else None,
+        )
+        write_record(self._sweep_dir, record)
+        self._journal.append(
+            "trial_finished",
+            record.trial_key,
+            status=status,
+            epochs=record.epochs,
+            metrics=record.metrics,
+        )
+        self._planner.on_finished(record)
+        drop_checkpoints(self._sweep_dir, job)
+
+    def _take_cached_learning_rate(self, job: LrRangeJob) -> bool:
+        """Use an earlier range test of the same configuration, data and code, if recent enough."""
+        settings = self._experiment.lr_range
+        found = lr_cache.read(settings.cache_dir, job, max_age_days=settings.max_age_days)
+        if found is None:
+            return False
+        self._use_learning_rate(job, found, source="cache")
+        return True
+
+    def _note_learning_rate(self, job: LrRangeJob, result: Mapping[str, Any]) -> None:
+        failure = result.get("failure")
+        if failure:
+            reason = f"{failure['kind']}: {failure['message']}"
+            found: Mapping[str, Any] = {"suggestion": None, "reason": reason, "curves": []}
+        else:
+            found = result["lr_range"]
+            lr_cache.write(self._experiment.lr_range.cache_dir, job, found)
+        self._use_learning_rate(job, found, source="range test")
+
+    def _use_learning_rate(self, job: LrRangeJob, found: Mapping[str, Any], *, source: str) -> None:
+        family, suggestion = job.spec.family, found["suggestion"]
+        own = job.spec.config["learning_rate"]
+        data = {
+            "family": family,
+            "learning_rate": own if suggestion is None else suggestion,
+            "source": "default" if suggestion is None else source,
+            "reason": found["reason"],
+            "curve": found["curves"],
+        }
+        write_json(learning_rate_path(self._sweep_dir, family), {**data, "suggestion": suggestion})
+        self._planner.ledger.learning_rates[family] = suggestion
+        self._journal.append("lr_range", **data)
+
+
+class WinnerTest:
+    """Scores the winner on the test split, once in the life of a sweep."""
+
+    def __init__(
+        self, experiment: Experiment, planner: Planner, journal: Journal, sweep_dir: Path
+    ) -> None:
+        self._experiment, self._planner, self._journal = experiment, planner, journal
+        self._path = sweep_dir / TEST_FILE
+        self._sweep_dir = sweep_dir
+        self._jobs: list[TestJob] | None = None
+        self._scores: dict[str, Mapping[str, float]] = {}
+        self._num_jobs = 0
+        self.problems: list[str] = []
+
+    @property
+    def done(self) -> bool:
+        """True if there is nothing to score, or it is scored."""
+        return self._path.exists() or not self._planner.has_test_split
+
+    def next_job(self) -> TestJob | None:
+        """Return the next of the winner's seeds to score; None if scored, or without a split."""
+        if self._jobs is None:
+            self._jobs = [] if self._path.exists() else self._plan()
+            self._num_jobs = len(self._jobs)
+        return self._jobs.pop(0) if self._jobs else None
+
+    def on_finished(self, job: TestJob, result: Mapping[str, Any]) -> None:
+        """Keep a seed's scores; with the last of them write the file."""
+        if result.get("failure"):
+            reason = f"{result['failure']['kind']}: {result['failure']['message']}"
+            self.problems.append(f"{job.spec.name} could not be scored on the test split: {reason}")
+            return
+        self._scores[str(job.spec.seed)] = result["metrics"]
+        if len(self._scores) < self._num_jobs:
+            return
+        names = list(result["metrics"])
+        means = {n: fmean(scores[n] for scores in self._scores.values()) for n in names}
+        summary = {
+            "family": job.spec.family,
+            "config_hash": job.spec.config_hash,
+            "metrics": means,
+            "seeds": self._scores,
+        }
+        write_json(self._path, summary)
+        self._journal.append("test_scored", family=job.spec.family, metrics=means)
+
+    def _plan(self) -> list[TestJob]:
+        winner = self._planner.winner()
+        if winner is None or not self._planner.has_test_split:
+            return []
+        plan = self._planner.plans[winner.family]
+        specs = [plan.spec(winner.config, seed) for seed in winner.seeds]
+        return [
+            TestJob(
+                spec=spec,
+                resources=self._experiment.resources_of(winner.family),
+                folder=trial_dir(self._sweep_dir, spec.trial_key),
+            )
+            for spec in specs
+        ]
+
+
+def read_history(folder: Path) -> list[dict[str, float | None]]:
+    """Return the epochs in a trial's metrics.jsonl."""
+    path = folder / "metrics.jsonl"
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def best_epoch(
+    history: Sequence[Mapping[str, float | None]], objective: str
+) -> Mapping[str, float | None] | None:
+    """Return the first of the epochs with the best objective; None if none has a value."""
+    best: Mapping[str, float | None] | None = None
+    for epoch in history:
+        value = epoch.get(objective)
+        if value is not None and is_better(objective, value, best[objective] if best else None):
+            best = epoch
+    return best
+
+
+def learning_rate_path(sweep_dir: Path, family: str) -> Path:
+    """Where the result of a family's range test lies."""
+    return sweep_dir / "lr_range" / f"{family}.json"
+
+
+def read_learning_rates(sweep_dir: Path) -> dict[str, float | None]:
+    """Return the suggestions on record, by family."""
+    paths = sorted((sweep_dir / "lr_range").glob("*.json"))
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+    return {entry["family"]: entry["suggestion"] for entry in found}
+
+
+def read_test_scores(sweep_dir: Path) -> dict[str, Mapping[str, float | None]]:
+    """Return the winner's mean test metrics by its family; empty if not scored."""
+    path = sweep_dir / TEST_FILE
+    if not path.exists():
+        return {}
+    found = json.loads(path.read_text(encoding="utf-8"))
+    return {found["family"]: found["metrics"]}

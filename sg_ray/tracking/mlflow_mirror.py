@@ -1,0 +1,261 @@
+"""Mirrors a sweep's journal into MLflow, each event exactly once, whatever is killed when.
+
+Nothing is written to MLflow while a trial runs except through the journal, and every write can be
+repeated: runs are found by tag before they are made, parameters do not change, and a metric's
+identity in MLflow is (run, key, timestamp, step, value), all of which the journal fixes. The
+position in ``tracking.json`` only saves time: without it the whole journal is replayed, to no
+effect.
+
+One experiment per sweep name; in it one run for the sweep and below it one per trial.
+"""
+
+import logging
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from sg_ray.files import write_json
+from sg_ray.sweep.events import Event
+from sg_ray.tracking.mlflow_store import MlflowStore, exclusive, resolve_uri
+from sg_ray.tracking.replay import PARENT, Replay, SweepIdentity
+
+if TYPE_CHECKING:
+    from sg_ray.config import Experiment
+
+EVENTS_PER_COMMIT = 500
+SECONDS_BETWEEN_PASSES = 1.0
+SECONDS_BEFORE_RETRY = 30.0
+
+_log = logging.getLogger(__name__)
+
+
+def mirror_of(experiment: "Experiment") -> "MlflowMirror | NoMirror":
+    """Return the mirror that an experiment asks for; its URI is relative to the current folder.
+
+    Raises InputError for a URI that MLflow does not write to.
+    """
+    if not experiment.tracking.enabled:
+        return NoMirror()
+    uri = resolve_uri(experiment.tracking.uri, Path.cwd())
+    return MlflowMirror(experiment.sweep_dir, uri, experiment.name)
+
+
+@dataclass(frozen=True)
+class SyncResult:
+    """What a replay did: events mirrored by this mirror, events still to do, what went wrong."""
+
+    num_mirrored: int
+    num_pending: int
+    error: str | None
+
+
+class Position(BaseModel):
+    """Content of ``tracking.json``: how far which journal has been mirrored to where."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    uri: str = ""
+    experiment: str = ""
+    sweep_id: str = ""
+    offset: int = 0
+    """Bytes of the journal that have been mirrored."""
+    run_ids: Mapping[str, str] = Field(default_factory=dict)
+    """MLflow run by trial key; the sweep's own under the empty key."""
+
+
+class MlflowMirror:
+    """Replays ``events.jsonl`` of a sweep folder into MLflow, in the background or on demand.
+
+    As a listener of the journal it only wakes its thread. An MLflow that cannot be reached stops
+    nothing: one warning is logged, the mirror tries again, and ``close`` tells what is pending.
+
+    ``uri`` comes from ``resolve_uri``: Ray changes the current folder.
+    """
+
+    def __init__(self, sweep_dir: Path, uri: str, experiment: str) -> None:
+        self._sweep_dir = sweep_dir.resolve()
+        self._uri = uri
+        self._experiment = experiment
+        self._journal = self._sweep_dir / "events.jsonl"
+        self._position_path = self._sweep_dir / "tracking.json"
+        self._position = Position()
+        self._replay: Replay | None = None
+        self._num_mirrored = 0
+        self._error: str | None = None
+        self._has_warned = False
+        self._pass_lock = threading.Lock()
+        self._wake = threading.Event()
+        self._closing = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __call__(self, event: Event) -> None:  # noqa: ARG002 - the journal is read instead
+        """Tell the thread that the journal has grown."""
+        self.wake()
+
+    def start(self) -> None:
+        """Mirror in a background thread, beginning with what is there already."""
+        self._closing.clear()
+        self._thread = threading.Thread(target=self._run, name="mlflow-mirror", daemon=True)
+        self._thread.start()
+        self.wake()
+
+    def wake(self) -> None:
+        """Have the thread look at the journal soon."""
+        self._wake.set()
+
+    def sync(self) -> SyncResult:
+        """Mirror all there is now, in this thread. Errors are in the result."""
+        with self._pass_lock:
+            self._pass()
+        return self._result()
+
+    def close(self, timeout_s: float = 60.0) -> SyncResult:
+        """Mirror what is left, for at most ``timeout_s``, and end the thread."""
+        if self._thread is None:
+            return self.sync()
+        self._closing.set()
+        self.wake()
+        self._thread.join(timeout_s)
+        result = self._result()
+        if result.num_pending:
+            _log.warning(
+                "MLflow: %d events of %s are not mirrored yet (%s). Nothing is lost: "
+                "sync the sweep again once %s can be reached.",
+                result.num_pending,
+                self._journal,
+                result.error or f"still busy after {timeout_s:.0f} s",
+                self._uri,
+            )
+        return result
+
+    def run_ids(self) -> dict[str, str]:
+        """Return the MLflow run of each trial mirrored so far, by trial key."""
+        position = self._position if self._position.run_ids else self._saved_position()
+        return {key: run_id for key, run_id in position.run_ids.items() if key != PARENT}
+
+    def _run(self) -> None:
+        while True:
+            self._wake.wait()
+            self._wake.clear()
+            is_last = self._closing.is_set()
+            self.sync()
+            if is_last:
+                return
+            if self._error is None:
+                self._closing.wait(SECONDS_BETWEEN_PASSES)
+            else:
+                self._closing.wait(SECONDS_BEFORE_RETRY)
+                self.wake()
+
+    def _pass(self) -> None:
+        try:
+            if not self._journal.exists():
+                return
+            with exclusive(self._sweep_dir / ".tracking.lock"):
+                self._mirror_journal()
+            self._error = None
+        except Exception as error:  # whatever MLflow, its database or its server raises
+            self._error = f"{type(error).__name__}: {error}".partition("\n")[0]
+            self._replay = None  # what it knows of the store may be wrong by now
+            if not self._has_warned:
+                self._has_warned = True
+                _log.warning("MLflow mirror of %s: %s", self._sweep_dir.name, self._error)
+
+    def _mirror_journal(self) -> None:
+        saved = self._saved_position()
+        if self._replay is None or saved != self._position:
+            self._open(saved)
+        while True:
+            events, offset = _read_events(self._journal, self._position.offset)
+            if self._replay is None or not events:
+                return
+            for event in events:
+                self._replay.apply(event)
+            self._replay.flush()
+            self._num_mirrored += len(events)
+            self._commit(offset)
+
+    def _open(self, saved: Position) -> None:
+        sweep = _read_identity(self._journal)
+        if sweep is None:
+            return
+        store = MlflowStore(self._uri, self._experiment, sweep.sweep_id)
+        self._replay = Replay(store, sweep, self._sweep_dir, store.find_runs())
+        here = Position(uri=self._uri, experiment=self._experiment, sweep_id=sweep.sweep_id)
+        is_same_place = here == saved.model_copy(update={"offset": 0, "run_ids": {}})
+        known = self._replay.run_ids()
+        if is_same_place and saved.run_ids.items() <= known.items():
+            self._position = saved
+        else:
+            self._position = here
+
+    def _commit(self, offset: int) -> None:
+        assert self._replay is not None
+        update = {"offset": offset, "run_ids": self._replay.run_ids()}
+        self._position = self._position.model_copy(update=update)
+        write_json(self._position_path, self._position)
+
+    def _saved_position(self) -> Position:
+        try:
+            return Position.model_validate_json(self._position_path.read_bytes())
+        except (OSError, ValidationError):
+            return Position()
+
+    def _result(self) -> SyncResult:
+        num_pending = sum(1 for _ in _whole_lines(self._journal, self._position.offset))
+        return SyncResult(self._num_mirrored, num_pending, self._error)
+
+
+class NoMirror:
+    """Stands in for a mirror where tracking is turned off."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing to close."""
+
+    def __call__(self, event: Event) -> None:
+        """Pass over an event."""
+
+    def run_ids(self) -> dict[str, str]:
+        """Return nothing: there are no runs."""
+        return {}
+
+
+def _read_identity(journal: Path) -> SweepIdentity | None:
+    events, _ = _read_events(journal, 0, 1)
+    return SweepIdentity.of(events[0], journal.parent) if events else None
+
+
+def _read_events(
+    journal: Path, offset: int, limit: int = EVENTS_PER_COMMIT
+) -> tuple[list[Event], int]:
+    """Return at most ``limit`` whole events from byte ``offset``, and the offset after them."""
+    events: list[Event] = []
+    for line in _whole_lines(journal, offset):
+        if len(events) == limit:
+            break
+        events.append(Event.model_validate_json(line))
+        offset += len(line)
+    return events, offset
+
+
+def _whole_lines(journal: Path, offset: int) -> Iterator[bytes]:
+    if not journal.exists():
+        return
+    with journal.open("rb") as file:
+        file.seek(offset)
+        for line in file:
+            if line.endswith(b"\n"):
+                yield line

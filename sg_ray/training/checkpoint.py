@@ -1,0 +1,229 @@
+"""The files of a trial's folder, written so that a kill at any moment leaves them consistent.
+
+``last.pt`` is the commit: whatever it says has happened. A new best model is written beside it
+first, and takes its place after it; ``metrics.jsonl`` is a view of its history.
+"""
+
+import json
+import pickle
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sg_ray.errors import InputError, TrainingError
+from sg_ray.files import atomic_path, to_plain, write_json, write_text
+from sg_ray.models.family import Classifier
+from sg_ray.training.progress import Progress
+
+LAST = "last.pt"
+BEST = "best_model.pt"
+NEXT_BEST = "best_model.next.pt"
+METRICS = "metrics.jsonl"
+METADATA = "training_metadata.json"
+
+BEST_KEYS = frozenset({"model_state_dict", "config", "identity", "epoch", "metrics", "threshold"})
+
+UNREADABLE = (
+    zipfile.BadZipFile,
+    pickle.UnpicklingError,
+    RuntimeError,
+    ValueError,
+    LookupError,
+    EOFError,
+)
+"""What reading a damaged file may raise."""
+
+SETTINGS = ("config", "identity", "seed", "objective")
+"""The entries of ``last.pt`` that must be equal for a trial to go on from it."""
+
+KEYS = frozenset(
+    {
+        "epoch",
+        "step_in_epoch",
+        "global_step",
+        "model_state_dict",
+        "optimizer_state_dict",
+        "scheduler_state_dict",
+        "scaler_state_dict",
+        "rng_state",
+        "best_val_f1",
+        "best",
+        "history",
+        "partial",
+        *SETTINGS,
+    }
+)
+
+
+def commit(folder: Path, last: Mapping[str, Any], best: Mapping[str, Any] | None) -> None:
+    """Write ``last.pt``, ``metrics.jsonl`` and, unless it is None, a new ``best_model.pt``."""
+    if best is not None:
+        _write(folder / NEXT_BEST, best)
+    _write(folder / LAST, last)
+    if best is not None:
+        (folder / NEXT_BEST).replace(folder / BEST)
+    write_history(folder, last["history"])
+
+
+def read_last(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the content of ``last.pt``, or None if there is none, and tidy up after a kill.
+
+    Raises InputError if it belongs to other ``settings``, TrainingError if it cannot be read or
+    the best model it speaks of is missing.
+    """
+    path = folder / LAST
+    if not path.exists():
+        return None
+    last = _read(path, KEYS)
+    _check_settings(path, last, settings)
+    _finish_commit(folder, last)
+    write_history(folder, last["history"])
+    return last
+
+
+def check_resumable(folder: Path) -> None:
+    """Raise TrainingError unless a training can go on from ``folder``. Changes nothing."""
+    last = _read(folder / LAST, KEYS)
+    if last["best"] is not None:
+        waiting = folder / NEXT_BEST
+        _read(waiting if waiting.exists() else folder / BEST, BEST_KEYS)
+
+
+def read_best(folder: Path) -> dict[str, Any]:
+    """Return the content of ``best_model.pt``. Raises TrainingError if it is missing or broken."""
+    return _read(folder / BEST, BEST_KEYS)
+
+
+def load_best(model: Classifier, folder: Path) -> dict[str, Any]:
+    """Load the best weights into ``model``; return the rest: epoch, metrics, threshold, ...
+
+    Raises TrainingError if ``best_model.pt`` is missing or broken, or is of another model.
+    """
+    best = read_best(folder)
+    try:
+        model.load_state_dict(best.pop("model_state_dict"))
+    except RuntimeError as error:
+        raise TrainingError(f"{folder / BEST} is of another model. {error}") from error
+    return best
+
+
+def best_content(
+    state: Mapping[str, Any], settings: Mapping[str, Any], progress: Progress
+) -> dict[str, Any]:
+    """Return what ``best_model.pt`` holds after an epoch that is the best so far."""
+    assert progress.best is not None
+    metrics = progress.best["metrics"]
+    return {
+        "model_state_dict": state,
+        "config": settings["config"],
+        "identity": settings["identity"],
+        "epoch": progress.best["epoch"],
+        "metrics": metrics,
+        "threshold": metrics["val_threshold"],
+    }
+
+
+def write_best(folder: Path, best: Mapping[str, Any]) -> None:
+    """Write ``best_model.pt`` of a model that has no epochs, hence no ``last.pt``."""
+    _write(folder / BEST, best)
+
+
+def write_metadata(
+    folder: Path,
+    settings: Mapping[str, Any],
+    progress: Progress,
+    stop_reason: str,
+    environment: Mapping[str, Any],
+) -> None:
+    """Write ``training_metadata.json``, the summary of a finished training.
+
+    ``metrics`` are those of the best epoch by the objective; ``best_val_f1`` is the highest F1 of
+    any epoch.
+    """
+    best = progress.best
+    summary = {
+        **settings,
+        "best_val_f1": progress.best_val_f1,
+        "best_epoch": best["epoch"] if best else None,
+        "metrics": best["metrics"] if best else {},
+        "num_epochs": progress.epoch,
+        "stop_reason": stop_reason,
+        "total_time_s": sum(row["epoch_time_s"] for row in progress.history),
+        "environment": environment,
+    }
+    write_json(folder / METADATA, summary)
+
+
+def write_history(folder: Path, history: Sequence[Mapping[str, Any]]) -> None:
+    """Write ``metrics.jsonl``, one epoch a line."""
+    lines = [json.dumps(to_plain(row), allow_nan=False) + "\n" for row in history]
+    write_text(folder / METRICS, "".join(lines))
+
+
+def _finish_commit(folder: Path, last: Mapping[str, Any]) -> None:
+    """Settle a best model that was written when ``last.pt`` was, or was not yet, replaced."""
+    best_epoch = last["best"]["epoch"] if last["best"] else None
+    waiting = folder / NEXT_BEST
+    if waiting.exists():
+        if _read(waiting, BEST_KEYS)["epoch"] == best_epoch:
+            waiting.replace(folder / BEST)
+        else:
+            waiting.unlink()
+    if best_epoch is not None and not (folder / BEST).exists():
+        raise TrainingError(
+            f"{folder / BEST} is missing, though {LAST} says epoch {best_epoch} is the best. "
+            f"Restore it, or delete {folder / LAST} to train this trial from the start."
+        )
+
+
+def _check_settings(path: Path, last: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+    differences = [
+        f"  {name}: {was!r} in the file, {now!r} now"
+        for key in SETTINGS
+        for name, was, now in _differences(key, last[key], settings[key])
+    ]
+    if differences:
+        raise InputError(
+            f"{path} belongs to another trial:\n" + "\n".join(differences) + "\n"
+            "Use another folder, or delete the file to train from the start."
+        )
+
+
+def _differences(name: str, was: Any, now: Any) -> list[tuple[str, Any, Any]]:
+    if isinstance(was, dict) and isinstance(now, dict):
+        keys = sorted(was.keys() | now.keys())
+        pairs = [(f"{name}.{key}", was.get(key), now.get(key)) for key in keys]
+        return [found for pair in pairs for found in _differences(*pair)]
+    return [] if was == now else [(name, was, now)]
+
+
+def _write(path: Path, content: Mapping[str, Any]) -> None:
+    with atomic_path(path) as temporary:
+        torch.save(content, temporary)
+
+
+def _read(path: Path, keys: frozenset[str]) -> dict[str, Any]:
+    if not path.exists():
+        raise TrainingError(f"{path} does not exist: no epoch was completed, or it was deleted.")
+    try:
+        with zipfile.ZipFile(path) as archive:  # torch.load itself does not look at checksums
+            if damaged := archive.testzip():
+                raise _broken(path, f"{damaged} has a wrong checksum")
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except UNREADABLE as error:
+        raise _broken(path, f"{type(error).__name__}: {error}".splitlines()[0]) from error
+    if not isinstance(content, dict):
+        raise _broken(path, f"it holds a {type(content).__name__}")
+    if missing := keys - content.keys():
+        raise _broken(path, f"it lacks {', '.join(sorted(missing))}")
+    return content
+
+
+def _broken(path: Path, reason: str) -> TrainingError:
+    return TrainingError(
+        f"{path} is not a usable checkpoint ({reason}). "
+        "Delete it to train this trial from the start, or restore it from a copy."
+    )

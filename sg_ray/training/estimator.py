@@ -1,0 +1,56 @@
+"""Training of a family that fits in one go: the same files and result as one epoch of the loop."""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sg_ray.files import to_plain
+from sg_ray.models.family import ConfigT, EstimatorFamily, Inputs
+from sg_ray.training.checkpoint import best_content, write_best, write_history, write_metadata
+from sg_ray.training.compute import versions
+from sg_ray.training.metrics import check_objective, scored, tune_threshold
+from sg_ray.training.progress import EpochResult, Progress
+
+
+def fit_estimator(
+    family: EstimatorFamily[ConfigT],
+    config: ConfigT,
+    inputs: Inputs,
+    *,
+    seed: int,
+    objective: str,
+    folder: Path,
+    identity: Mapping[str, Any],
+) -> EpochResult:
+    """Fit, score on validation, write the trial's files, and return the only result there is.
+
+    ``model_state_dict`` in ``best_model.pt`` is the estimator's ``state()``. Raises InputError for
+    an objective that is unknown or has no value on the validation labels.
+    """
+    labels = inputs.features.labels
+    check_objective(objective, labels["valid"])
+    started = time.perf_counter()
+    estimator = family.fit(config, inputs, seed)
+    fit_time_s = time.perf_counter() - started
+    probabilities = estimator.predict_proba(inputs, "valid")
+    threshold = tune_threshold(labels["valid"], probabilities)
+    on_train = scored("train", labels["train"], estimator.predict_proba(inputs, "train"), 0.5)
+    metrics = {
+        "train_loss": on_train["train_loss"],
+        "samples_per_s": len(labels["train"]) / fit_time_s,
+        **scored("val", labels["valid"], probabilities, threshold),
+        "epoch_time_s": time.perf_counter() - started,
+    }
+    progress = Progress()
+    progress.complete_epoch(metrics, objective)
+    settings = {
+        "config": config.model_dump(mode="json"),
+        "identity": to_plain(identity),
+        "seed": seed,
+        "objective": objective,
+    }
+    write_best(folder, best_content(estimator.state(), settings, progress))
+    write_history(folder, progress.history)
+    write_metadata(folder, settings, progress, "epochs", {"versions": versions()})
+    return progress.last_result(num_epochs=1, patience=None)

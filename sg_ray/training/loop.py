@@ -1,0 +1,244 @@
+"""The training loop of every neural family: one EpochResult after another.
+
+It knows nothing of who drives it, so it runs unchanged in a test, in a Tune actor and in a group
+of workers.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from sg_ray.errors import InputError, SgRayError, TrainingError
+from sg_ray.files import to_plain
+from sg_ray.models.family import Classifier, NeuralConfig, SplitData
+from sg_ray.training import checkpoint
+from sg_ray.training.batches import epoch_batches, num_batches
+from sg_ray.training.checkpoint import best_content, load_best, write_metadata
+from sg_ray.training.compute import Compute, environment, make_compute
+from sg_ray.training.inference import predict, predict_logits
+from sg_ray.training.metrics import check_objective, validation_metrics
+from sg_ray.training.optimiser import Optimiser, linear_schedule
+from sg_ray.training.progress import EpochResult, Progress
+from sg_ray.training.seeding import stream_seed
+from sg_ray.training.step import StepOutcome, Stepper
+from sg_ray.training.workers import ALONE, Workers
+
+__all__ = ["EpochResult", "Interrupted", "load_best", "never", "predict", "train"]
+
+
+class Interrupted(SgRayError):  # noqa: N818 - somebody's wish, not an error
+    """``should_stop`` said yes; ``last.pt`` holds the position, mid-epoch."""
+
+    exit_code = 130
+
+
+def never() -> bool:
+    """Return False: nobody asks the training to stop."""
+    return False
+
+
+def train(
+    model: Classifier,
+    train_split: SplitData,
+    valid_split: SplitData,
+    config: NeuralConfig,
+    *,
+    seed: int,
+    objective: str,
+    folder: Path,
+    identity: Mapping[str, Any],
+    device: torch.device,
+    workers: Workers = ALONE,
+    should_stop: Callable[[], bool] = never,
+) -> Iterator[EpochResult]:
+    """Train ``model`` and yield each epoch's result after its files are written.
+
+    If ``folder`` holds the ``last.pt`` of an interrupted run with these settings, training goes on
+    from there, inside an epoch if need be, and on one worker ends in the same bits; of a finished
+    run the last result is yielded again. ``model`` is left with its last weights: see
+    ``load_best``. torch's global generator is reseeded before every step.
+
+    Raises InputError for settings that cannot work or a ``last.pt`` of other settings;
+    TrainingError if the loss is not finite, memory runs out or ``last.pt`` is broken; Interrupted
+    after ``should_stop``, asked after every step, said yes on any worker.
+    """
+    check_objective(objective, valid_split.labels)
+    for name, split in (("train", train_split), ("valid", valid_split)):
+        if len(split.labels) == 0:
+            raise InputError(f"the {name} split is empty. Check the data source and its limits.")
+    settings = {
+        "config": config.model_dump(mode="json"),
+        "identity": to_plain(identity),
+        "seed": seed,
+        "objective": objective,
+    }
+    compute = make_compute(config, device, workers)
+    training = _Training(model, train_split, valid_split, config, settings, folder, compute)
+    return training.epochs(should_stop)
+
+
+class _Training:
+    """One training: its parts, its progress, its files."""
+
+    def __init__(
+        self,
+        model: Classifier,
+        train_split: SplitData,
+        valid_split: SplitData,
+        config: NeuralConfig,
+        settings: Mapping[str, Any],
+        folder: Path,
+        compute: Compute,
+    ) -> None:
+        self._model = model.to(compute.device)
+        self._train_split = train_split
+        self._valid_split = valid_split
+        self._config = config
+        self._settings = settings
+        self._folder = folder
+        self._compute = compute
+        self._workers = compute.workers
+        num_steps = config.epochs * num_batches(len(train_split.labels), config.batch_size)
+        self._optimiser = Optimiser(
+            model, config, linear_schedule(config, num_steps), compute.precision.grad_scaler()
+        )
+        self._progress = self._restore()
+        self._stepper = Stepper(model, train_split, config, self._optimiser, compute)
+
+    def epochs(self, should_stop: Callable[[], bool]) -> Iterator[EpochResult]:
+        """Yield the remaining epochs; of a finished training, the last one again."""
+        progress = self._progress
+        if progress.history:
+            last = self._result()
+            if last.stop_reason is not None:
+                self._write_metadata(last.stop_reason)
+                yield last
+                return
+        while True:
+            self._train_epoch(should_stop)
+            result = self._complete_epoch()
+            yield result
+            if result.stop_reason is not None:
+                return
+
+    def _train_epoch(self, should_stop: Callable[[], bool]) -> None:
+        """Take the steps that are left of the current epoch."""
+        progress, seed = self._progress, self._settings["seed"]
+        batches = epoch_batches(self._train_split, self._config, seed, progress.epoch + 1)
+        self._model.train()
+        for batch in batches[progress.step_in_epoch :]:
+            started = time.perf_counter()
+            torch.manual_seed(self._dropout_seed())
+            outcome = self._stepper.step(batch)
+            step_time_s = time.perf_counter() - started
+            progress.advance(outcome.loss_sum, outcome.learning_rate, step_time_s)
+            self._heed(self._stepper.is_diverged(outcome), should_stop(), outcome)
+
+    def _dropout_seed(self) -> int:
+        """Return a seed of this step and rank, so that dropout needs no state to be saved."""
+        position = (self._progress.global_step, self._workers.rank)
+        return stream_seed(self._settings["seed"], "dropout", *position)
+
+    def _heed(self, diverged: bool, stop: bool, outcome: StepOutcome) -> None:
+        """Leave the training if any rank has to; all ranks leave together."""
+        if not self._workers.any_true(diverged or stop):
+            return
+        if self._workers.any_true(diverged):
+            raise TrainingError(
+                f"diverged: loss sum {outcome.loss_sum}, gradient norm {outcome.gradient_norm} at "
+                f"{self._progress.position}, learning rate {outcome.learning_rate:.3g}. "
+                "Lower learning_rate or raise warmup_ratio."
+            )
+        self._commit(is_best=False)
+        raise Interrupted(
+            f"stopped at {self._progress.position}; {self._folder} holds the position."
+        )
+
+    def _complete_epoch(self) -> EpochResult:
+        """Validate, write the epoch's files, and return its result."""
+        started = time.perf_counter()
+        validation = self._validate()
+        partial = self._progress.partial
+        num_samples = len(self._train_split.labels)
+        metrics = {
+            "train_loss": self._total_loss() / num_samples,
+            "learning_rate": partial["learning_rate"],
+            "samples_per_s": num_samples / partial["train_time_s"],
+            "epoch_time_s": partial["train_time_s"] + time.perf_counter() - started,
+            **validation,
+        }
+        self._progress.complete_epoch(metrics, self._settings["objective"])
+        result = self._result()
+        self._commit(is_best=result.is_best)
+        if result.stop_reason is not None:
+            self._write_metadata(result.stop_reason)
+        return result
+
+    def _validate(self) -> dict[str, float]:
+        logits = predict_logits(self._model, self._valid_split, self._config, self._compute)
+        if not np.isfinite(logits).all():
+            raise TrainingError(
+                f"diverged: validation logits are not finite after {self._progress.position}, "
+                f"learning rate {self._progress.partial['learning_rate']:.3g}. "
+                "Lower learning_rate or raise warmup_ratio."
+            )
+        return validation_metrics(self._valid_split.labels, logits)
+
+    def _total_loss(self) -> float:
+        """Return the epoch's loss so far, summed over all ranks."""
+        own = torch.tensor([self._progress.partial["loss_sum"]], dtype=torch.float64)
+        return float(self._workers.gather(own).sum())
+
+    def _result(self) -> EpochResult:
+        return self._progress.last_result(self._config.epochs, self._config.early_stopping_patience)
+
+    def _commit(self, *, is_best: bool) -> None:
+        """Write the position, and the model if it is the best so far; on rank 0."""
+        loss_sum = self._total_loss()
+        if self._workers.rank == 0:
+            weights = self._model.state_dict()
+            best = best_content(weights, self._settings, self._progress) if is_best else None
+            last = {
+                **asdict(self._progress),
+                **self._settings,
+                **self._optimiser.state_dict(),
+                "model_state_dict": weights,
+                "rng_state": torch.get_rng_state(),
+            }
+            last["partial"]["loss_sum"] = loss_sum
+            checkpoint.commit(self._folder, last, best)
+        self._workers.barrier()  # whoever goes on finds the files
+
+    def _restore(self) -> Progress:
+        """Return the position in ``last.pt``, as rank 0 reads it, and load the states there."""
+        last = self._workers.from_first(self._read_last())
+        if isinstance(last, SgRayError):
+            raise last
+        if last is None:
+            return Progress()
+        self._model.load_state_dict(last["model_state_dict"])
+        self._optimiser.load_state_dict(last)
+        torch.set_rng_state(last["rng_state"])
+        progress = Progress(**{name: last[name] for name in Progress.__dataclass_fields__})
+        if self._workers.rank != 0:
+            progress.partial["loss_sum"] = 0.0  # rank 0 goes on with the sum of all
+        return progress
+
+    def _read_last(self) -> dict[str, Any] | SgRayError | None:
+        """Read on rank 0; an error is returned, for the other ranks wait for an answer."""
+        if self._workers.rank != 0:
+            return None
+        try:
+            return checkpoint.read_last(self._folder, self._settings)
+        except SgRayError as error:
+            return error
+
+    def _write_metadata(self, stop_reason: str) -> None:
+        if self._workers.rank == 0:
+            surroundings = environment(self._compute)
+            write_metadata(self._folder, self._settings, self._progress, stop_reason, surroundings)

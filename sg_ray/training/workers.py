@@ -1,0 +1,146 @@
+"""The processes that train one model together. One process is the usual case."""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Protocol
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+
+class Workers(Protocol):
+    """What the loop needs of the other processes. All of them call each method in step."""
+
+    @property
+    def rank(self) -> int:
+        """Number of this process, from 0."""
+        ...
+
+    @property
+    def world_size(self) -> int:
+        """Number of processes."""
+        ...
+
+    def wrap(self, model: nn.Module) -> nn.Module:
+        """Return ``model`` such that its backward pass averages gradients over the workers."""
+        ...
+
+    def without_sync(self, wrapped: nn.Module) -> AbstractContextManager[Any]:
+        """Return a context in which backward passes of ``wrapped`` only add up locally."""
+        ...
+
+    def gather(self, tensor: Tensor) -> Tensor:
+        """Return the tensors of all ranks joined along their first dimension, in rank order.
+
+        Their first dimensions may differ, also be 0.
+        """
+        ...
+
+    def any_true(self, flag: bool) -> bool:
+        """Return whether ``flag`` is true on any rank."""
+        ...
+
+    def from_first(self, value: Any) -> Any:
+        """Return the ``value`` of rank 0 on every rank."""
+        ...
+
+    def barrier(self) -> None:
+        """Wait until every rank is here."""
+        ...
+
+
+class SingleWorker:
+    """This process alone."""
+
+    rank = 0
+    world_size = 1
+
+    def wrap(self, model: nn.Module) -> nn.Module:
+        """Return ``model``."""
+        return model
+
+    def without_sync(self, wrapped: nn.Module) -> AbstractContextManager[Any]:  # noqa: ARG002
+        """Return a context that does nothing."""
+        return nullcontext()
+
+    def gather(self, tensor: Tensor) -> Tensor:
+        """Return ``tensor``."""
+        return tensor
+
+    def any_true(self, flag: bool) -> bool:
+        """Return ``flag``."""
+        return flag
+
+    def from_first(self, value: Any) -> Any:
+        """Return ``value``."""
+        return value
+
+    def barrier(self) -> None:
+        """Return at once."""
+
+
+ALONE = SingleWorker()
+
+
+class TorchGroup:
+    """The default group of ``torch.distributed``, which the caller has set up."""
+
+    def __init__(self, device: torch.device) -> None:
+        """``device`` is this process's own; its tensors are the ones exchanged."""
+        self.rank = dist.get_rank()
+        self.world_size = dist.get_world_size()
+        self._device = device
+
+    def wrap(self, model: nn.Module) -> nn.Module:
+        """Return ``model`` in DistributedDataParallel, with the weights of rank 0.
+
+        Parameters that a batch does not reach (an edge type that does not occur in it) are looked
+        for in each pass, since a family need not know about workers.
+        """
+        return DistributedDataParallel(
+            model,
+            broadcast_buffers=False,
+            find_unused_parameters=True,
+            gradient_as_bucket_view=True,
+        )
+
+    def without_sync(self, wrapped: nn.Module) -> AbstractContextManager[Any]:
+        """Return DistributedDataParallel's context without gradient exchange."""
+        assert isinstance(wrapped, DistributedDataParallel)
+        return wrapped.no_sync()
+
+    def gather(self, tensor: Tensor) -> Tensor:
+        """Join tensors of different length: sizes first, then contents padded to the longest."""
+        tensor = tensor.to(self._device)
+        sizes = self._all_gather(torch.tensor([len(tensor)], device=self._device))
+        longest = int(max(sizes))
+        padded = tensor.new_zeros(longest, *tensor.shape[1:])
+        padded[: len(tensor)] = tensor
+        parts = self._all_gather(padded)
+        return torch.cat([part[: int(size)] for part, size in zip(parts, sizes, strict=True)])
+
+    def any_true(self, flag: bool) -> bool:
+        """Reduce the flag over ranks by maximum."""
+        flags = torch.tensor([int(flag)], device=self._device)
+        dist.all_reduce(flags, op=dist.ReduceOp.MAX)
+        return bool(flags.item())
+
+    def from_first(self, value: Any) -> Any:
+        """Broadcast a picklable value; the group's processes are one program and trust each other.
+
+        It lets rank 0 alone read files, so that workers on other machines need not see them.
+        """
+        box = [value]
+        dist.broadcast_object_list(box, src=0, device=self._device)
+        return box[0]
+
+    def barrier(self) -> None:
+        """Wait for the group."""
+        dist.barrier()
+
+    def _all_gather(self, tensor: Tensor) -> Sequence[Tensor]:
+        parts = [torch.empty_like(tensor) for _ in range(self.world_size)]
+        dist.all_gather(parts, tensor)
+        return parts

@@ -1,0 +1,235 @@
+"""One trial: one configuration x one seed, the same wherever it runs.
+
+Called by the Tune actor, by each worker of a TorchTrainer group, and by ``sg-ray train``.
+"""
+
+import hashlib
+import time
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+
+from sg_ray.errors import InputError
+from sg_ray.features.packed import Features
+from sg_ray.files import content_hash
+from sg_ray.models.family import (
+    Branch,
+    EstimatorFamily,
+    Family,
+    Inputs,
+    NeuralFamily,
+)
+from sg_ray.training.checkpoint import load_best, read_best
+from sg_ray.training.estimator import fit_estimator
+from sg_ray.training.loop import EpochResult, never, predict, train
+from sg_ray.training.lr_range import LrRange, range_test
+from sg_ray.training.metrics import scored
+from sg_ray.training.seeding import deterministic, torch_stream
+from sg_ray.training.workers import SingleWorker, Workers
+
+Families = Mapping[str, Family[Any]]
+
+
+class BranchSource(BaseModel):
+    """A finished trial that another family's trial builds on."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    trial_key: str
+    family: str
+    config: Mapping[str, Any]
+    config_hash: str
+    folder: Path
+    """Holds the branch's best_model.pt."""
+
+
+class TrialSpec(BaseModel):
+    """Everything that decides a trial's numbers, and the key that follows from it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    family: str
+    config: Mapping[str, Any]
+    seed: int
+    objective: str
+    data_fingerprint: str
+    code_version: str
+    branches: Mapping[str, BranchSource] = Field(default_factory=dict)
+
+    @cached_property
+    def config_hash(self) -> str:
+        """Hash of the configuration (with its branches' configurations), without the seed."""
+        branches = {name: source.config_hash for name, source in self.branches.items()}
+        return content_hash([self.family, self.config, branches], 8)
+
+    @cached_property
+    def trial_key(self) -> str:
+        """Hash of family, configuration, seed, data, objective, code version and branches."""
+        branches = {name: source.trial_key for name, source in self.branches.items()}
+        deciding = (self.seed, self.objective, self.data_fingerprint, self.code_version, branches)
+        return content_hash([self.family, self.config, *deciding], 16)
+
+    @property
+    def name(self) -> str:
+        """Readable name, e.g. ``gnn-1f0c9a2b-seed42``."""
+        return f"{self.family}-{self.config_hash}-seed{self.seed}"
+
+
+@dataclass(frozen=True)
+class TrialContext:
+    """What a process gives its trials: families, shared features, caches, device, threads."""
+
+    families: Families
+    features: Features
+    cache_dir: Path
+    device: torch.device
+    num_threads: int = 1
+
+
+def run_trial(
+    spec: TrialSpec,
+    context: TrialContext,
+    folder: Path,
+    *,
+    workers: Workers | None = None,
+    should_stop: Callable[[], bool] = never,
+) -> Generator[EpochResult]:
+    """Train ``spec`` in ``folder``, epoch by epoch, going on from ``folder/last.pt`` if it exists.
+
+    Leaves best_model.pt, last.pt, metrics.jsonl and training_metadata.json in ``folder``.
+    """
+    deterministic(context.num_threads)
+    family = context.families[spec.family]
+    config = family.Config.model_validate(spec.config)
+    identity = {"trial_key": spec.trial_key, "family": spec.family, "seed": spec.seed}
+    inputs = _inputs(spec, context)
+    if isinstance(family, EstimatorFamily):
+        yield fit_estimator(
+            family, config, inputs, seed=spec.seed, objective=spec.objective, folder=folder,
+            identity=identity,
+        )  # fmt: skip
+        return
+    assert isinstance(family, NeuralFamily)
+    with torch_stream(spec.seed, "init"):
+        model = family.build(config, inputs)
+    yield from train(
+        model,
+        family.split_data(config, inputs, "train"),
+        family.split_data(config, inputs, "valid"),
+        config,
+        seed=spec.seed,
+        objective=spec.objective,
+        folder=folder,
+        identity=identity,
+        device=context.device,
+        workers=workers or SingleWorker(),
+        should_stop=should_stop,
+    )
+
+
+def score_test(spec: TrialSpec, context: TrialContext, folder: Path) -> dict[str, float]:
+    """Score a finished trial's best model on the test split, at its threshold from validation."""
+    deterministic(context.num_threads)
+    family = context.families[spec.family]
+    config = family.Config.model_validate(spec.config)
+    inputs = _inputs(spec, context)
+    best = read_best(folder)
+    if isinstance(family, EstimatorFamily):
+        estimator = family.load(config, best["model_state_dict"])
+        probabilities = estimator.predict_proba(inputs, "test")
+    else:
+        assert isinstance(family, NeuralFamily)
+        model = family.build(config, inputs)
+        load_best(model, folder)
+        split = family.split_data(config, inputs, "test")
+        probabilities = predict(model, split, config, device=context.device)
+    return scored("test", inputs.features.labels["test"], probabilities, best["threshold"])
+
+
+def find_learning_rate(
+    spec: TrialSpec,
+    context: TrialContext,
+    *,
+    num_steps: int,
+    num_seeds: int,
+    max_samples: int,
+) -> LrRange:
+    """Run a learning-rate range test of ``spec``'s family and configuration."""
+    deterministic(context.num_threads)
+    family = context.families[spec.family]
+    assert isinstance(family, NeuralFamily)
+    config = family.Config.model_validate(spec.config)
+    inputs = _inputs(spec, context)
+
+    def build(seed: int) -> Any:
+        with torch_stream(seed, "init"):
+            return family.build(config, inputs)
+
+    low, high = family.lr_range
+    return range_test(
+        build,
+        family.split_data(config, inputs, "train"),
+        config,
+        seeds=[spec.seed + number for number in range(num_seeds)],
+        low=low,
+        high=high,
+        num_steps=num_steps,
+        max_samples=max_samples,
+        device=context.device,
+    )
+
+
+def _inputs(spec: TrialSpec, context: TrialContext) -> Inputs:
+    if context.features.data_fingerprint != spec.data_fingerprint:
+        raise InputError(
+            f"trial {spec.name} was planned on data {spec.data_fingerprint}, but the features are "
+            f"of data {context.features.data_fingerprint}. Plan the sweep again."
+        )
+    plain = Inputs(context.features, cache_dir=context.cache_dir, device=context.device)
+    branches = {name: _load_branch(s, context, plain) for name, s in spec.branches.items()}
+    return replace(plain, branches=branches)
+
+
+def _load_branch(source: BranchSource, context: TrialContext, inputs: Inputs) -> Branch:
+    family = context.families[source.family]
+    assert isinstance(family, NeuralFamily)
+    config = family.Config.model_validate(source.config)
+    model = family.build(config, inputs)
+    load_best(model, source.folder)
+    model.to(context.device).eval()
+    splits = {split: family.split_data(config, inputs, split) for split in inputs.features.labels}
+    return Branch(source.family, source.trial_key, model, splits)
+
+
+@lru_cache(maxsize=1)
+def code_version() -> str:
+    """Hash of the source that decides a trial's numbers: data, features, models, training."""
+    package = Path(__file__).parent
+    digest = hashlib.sha256()
+    for part in ("data", "features", "models", "training"):
+        for path in sorted((package / part).rglob("*.py")):
+            digest.update(path.relative_to(package).as_posix().encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def environment(device: torch.device, num_threads: int) -> dict[str, Any]:
+    """Versions and hardware that a trial ran on, for its record."""
+    import platform
+
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "device": device.type,
+        "device_name": name,
+        "num_threads": num_threads,
+    }
+
+
+def now_ms() -> int:
+    """Milliseconds since 1970."""
+    return time.time_ns() // 1_000_000

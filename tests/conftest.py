@@ -1,0 +1,59 @@
+"""Fixtures that every area shares, and what the whole test process needs set.
+
+The environment is set before any test imports torch, Ray or the Hugging Face hub, which read it
+once. Worker processes of Ray inherit it.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+os.environ["OMP_NUM_THREADS"] = "1"  # one torch thread: small models lose by more
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+os.environ["RAY_AUTH_MODE"] = "disabled"  # else Ray writes a token file into the home folder
+os.environ["RAY_prestart_worker_first_driver"] = "0"
+
+
+@pytest.fixture(scope="session")
+def devign_dir() -> Path:
+    """CodeXGLUE defect detection as JSONL, which the project does not ship."""
+    return _folder_or_skip("SG_RAY_DEVIGN", ROOT.parent / "shared" / "devign", "train.jsonl*")
+
+
+@pytest.fixture(scope="session")
+def roberta_tokenizer_dir() -> Path:
+    """The vocabulary of RoBERTa and CodeBERT, which the project does not ship."""
+    default = ROOT.parent / "shared" / "roberta_tokenizer"
+    return _folder_or_skip("SG_RAY_ROBERTA_TOKENIZER", default, "vocab.json")
+
+
+@pytest.fixture(scope="session")
+def ray_session() -> Iterator[None]:
+    """One local Ray for all tests that need it; starting one takes seconds.
+
+    With the dashboard process, whose state service Train needs to free its workers.
+    """
+    import ray
+
+    ray.init(
+        address="local",
+        num_cpus=2,
+        include_dashboard=True,
+        dashboard_host="127.0.0.1",
+        object_store_memory=100 * 2**20,
+        log_to_driver=False,
+    )
+    yield
+    ray.shutdown()
+
+
+def _folder_or_skip(variable: str, default: Path, pattern: str) -> Path:
+    folder = Path(os.environ.get(variable, default))
+    if not any(folder.glob(pattern)):
+        pytest.skip(f"no {pattern} in {folder}; name the folder with {variable}")
+    return folder

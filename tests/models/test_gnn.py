@@ -1,0 +1,127 @@
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from sg_ray.features.packed import FeatureKind, Features, Ragged
+from sg_ray.models.family import Inputs
+from sg_ray.models.gnn import Gnn, GnnConfig, GraphSplit
+from sg_ray.models.gnn_network import TypedGraph, TypedMessagePassing
+
+NUM_EDGE_TYPES = 3
+LAYERS = ("relational", "gated")
+
+
+def random_graphs(num_nodes: list[int], seed: int = 0) -> dict[str, Ragged]:
+    """Graphs with about two edges a node, each sorted by (type, target) and without repeats."""
+    rng = np.random.default_rng(seed)
+    edges, types, kinds, tokens = [], [], [], []
+    for n in num_nodes:
+        rows = np.unique(
+            np.stack([rng.integers(0, high, 2 * n) for high in (NUM_EDGE_TYPES, n, n)]), axis=1
+        )
+        types.append(rows[0].astype(np.uint8))
+        edges.append(rows[[2, 1]].T.astype(np.int32))
+        kinds.append(rng.integers(0, 5, n, dtype=np.int16))
+        tokens.append(rng.integers(0, 16, n, dtype=np.int32))
+    arrays = {"node_kind": kinds, "node_token": tokens, "edges": edges, "edge_type": types}
+    return {name: Ragged.pack(items) for name, items in arrays.items()}
+
+
+def split_of(arrays: dict[str, Ragged]) -> GraphSplit:
+    num_samples = len(arrays["node_kind"])
+    return GraphSplit(np.arange(num_samples, dtype=np.int8) % 2, arrays, NUM_EDGE_TYPES)
+
+
+def inputs_of(arrays: dict[str, Ragged], config: GnnConfig) -> Inputs:
+    meta = {"num_node_kinds": 5, "vocab_size": 16, "num_edge_types": NUM_EDGE_TYPES}
+    kind = FeatureKind(meta, {"train": arrays})
+    labels = np.arange(len(arrays["node_kind"]), dtype=np.int8) % 2
+    return Inputs(Features("data", {"train": labels}, {config.graphs.key: kind}))
+
+
+def both_directions(split: GraphSplit, indices: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Edge index [2, E] and relation [E] of a batch, made sample by sample."""
+    index, relation, shift = [], [], 0
+    for i in indices:
+        edges = split.arrays["edges"][i].astype(np.int64) + shift
+        types = split.arrays["edge_type"][i].astype(np.int64)
+        index += [edges.T, edges.T[::-1]]
+        relation += [types, types + NUM_EDGE_TYPES]
+        shift += len(split.arrays["node_kind"][i])
+    return torch.from_numpy(np.hstack(index)), torch.from_numpy(np.hstack(relation))
+
+
+def test_messages_and_their_gradients_equal_pyg_rgcn() -> None:
+    from torch_geometric.nn.conv.rgcn_conv import RGCNConv
+
+    split = split_of(random_graphs([7, 1, 12, 30]))
+    indices = [2, 0, 3, 1]
+    torch.manual_seed(0)
+    ours = TypedMessagePassing(8, 2 * NUM_EDGE_TYPES).double()
+    theirs = RGCNConv(8, 8, 2 * NUM_EDGE_TYPES, root_weight=False, bias=False).double()
+    theirs.weight = nn.Parameter(ours.weight.detach().clone())
+    x = torch.randn(50, 8, dtype=torch.double, requires_grad=True)
+    y = x.detach().clone().requires_grad_()
+    batch = split.collate(np.array(indices))
+
+    got = ours(x, TypedGraph.of(batch))
+    expected = theirs(y, *both_directions(split, indices))
+    got.square().sum().backward()
+    expected.square().sum().backward()
+
+    assert expected.abs().sum() > 1
+    torch.testing.assert_close(got, expected)
+    torch.testing.assert_close(x.grad, y.grad)
+    torch.testing.assert_close(ours.weight.grad, theirs.weight.grad)
+
+
+def test_collate_keeps_the_order_of_the_samples() -> None:
+    arrays = random_graphs([4, 9, 2])
+    batch = split_of(arrays).collate(np.array([2, 0]))
+    expected = np.concatenate([arrays["node_token"][2], arrays["node_token"][0]])
+    assert batch["node_token"].tolist() == expected.tolist()
+    assert batch["graph_offsets"].tolist() == [0, 2, 6]
+
+
+def test_relations_tell_the_direction_of_an_edge() -> None:
+    arrays = random_graphs([2])
+    arrays["edges"] = Ragged.pack([np.array([[0, 1]], np.int32)])
+    arrays["edge_type"] = Ragged.pack([np.array([1], np.uint8)])
+    batch = split_of(arrays).collate(np.array([0]))
+    assert batch["edge_index"].tolist() == [[0, 1], [1, 0]]
+    assert batch["slots_per_relation"].tolist() == [0, 1, 0, 0, 1, 0]
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_graphs_without_edges_train(layer: str) -> None:
+    arrays = random_graphs([1, 3])
+    arrays["edges"] = Ragged.pack([np.zeros((0, 2), np.int32)] * 2)
+    arrays["edge_type"] = Ragged.pack([np.zeros(0, np.uint8)] * 2)
+    config = GnnConfig(layer=layer, hidden_dim=8, num_layers=2)
+    model = Gnn().build(config, inputs_of(arrays, config))
+    logits = model(split_of(arrays).collate(np.array([0, 1])))
+    logits.sum().backward()
+    assert logits.shape == (2,)
+    assert torch.isfinite(logits).all()
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_logits_depend_on_edge_types(layer: str) -> None:
+    arrays = random_graphs([20])
+    config = GnnConfig(layer=layer, hidden_dim=8, num_layers=2, dropout=0)
+    torch.manual_seed(0)
+    model = Gnn().build(config, inputs_of(arrays, config)).eval()
+    before = model(split_of(arrays).collate(np.array([0])))
+    arrays["edge_type"] = Ragged.pack([(arrays["edge_type"][0] + 1) % NUM_EDGE_TYPES])
+    after = model(split_of(arrays).collate(np.array([0])))
+    assert abs(before - after).item() > 1e-4
+
+
+def test_units_are_nodes_and_labels_come_from_the_features() -> None:
+    arrays = random_graphs([4, 9])
+    config = GnnConfig()
+    split = Gnn().split_data(config, inputs_of(arrays, config), "train")
+    assert split.units.tolist() == [4, 9]
+    assert split.labels.tolist() == [0, 1]
+    assert split.padded is False

@@ -1,0 +1,177 @@
+import io
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from sample_sweep import OBJECTIVE, write_sample_sweep
+
+from sg_ray.sweep.console import LiveView, Progress
+from sg_ray.sweep.events import Event, read_events
+
+ROOT = Path(__file__).parents[2]
+REPLAY = """
+import sys
+from pathlib import Path
+from sg_ray.sweep.console import LiveView
+from sg_ray.sweep.events import Event, read_events
+
+with LiveView("val_roc_auc") as view:
+    for event in read_events(Path(sys.argv[1])):
+        view(event)
+    facts = {"family": "caf\\u00e9", "stage": "search", "config_hash": "\\u2713", "seed": 1}
+    view(Event(at_ms=1, type="trial_started", trial_key="x", data=facts))
+    view(Event(at_ms=2, type="trial_finished", trial_key="x", data={"status": "failed"}))
+    if len(sys.argv) > 2:
+        sys.stdin.readline()
+        view(Event(at_ms=1, type="sweep_finished", data={"status": "completed"}))
+print("went on", file=sys.stderr)
+"""
+
+
+@pytest.fixture
+def journal_path(tmp_path) -> Path:
+    write_sample_sweep(tmp_path)
+    return tmp_path / "events.jsonl"
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def environment(**changes: str) -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT), **changes}
+
+
+def started(key: str, at_ms: int = 0, family: str = "gnn") -> Event:
+    facts = {"family": family, "stage": "search", "config_hash": "ab12cd34", "seed": 42}
+    return Event(at_ms=at_ms, type="trial_started", trial_key=key, data=facts)
+
+
+def finished(key: str, at_ms: int, status: str = "completed", value: float | None = 0.7) -> Event:
+    data = {"status": status, "epochs": 1, "metrics": {OBJECTIVE: value}}
+    return Event(at_ms=at_ms, type="trial_finished", trial_key=key, data=data)
+
+
+def stage(num_trials: int) -> Event:
+    data = {"family": "gnn", "stage": "search", "num_trials": num_trials}
+    return Event(at_ms=0, type="stage", data=data)
+
+
+def told(*events: Event) -> Progress:
+    progress = Progress(OBJECTIVE)
+    for event in events:
+        progress.apply(event)
+    return progress
+
+
+def test_progress_counts_each_trial_once():
+    progress = told(stage(3), started("a"), started("b"), finished("a", 5), finished("a", 6))
+    assert (progress.num_finished, progress.num_planned) == (1, 3)
+    assert dict(progress.outcomes("gnn")) == {"completed": 1}
+    assert [trial.status for trial in progress.running("gnn")] == ["running"]
+
+
+def test_the_time_left_is_shared_by_those_that_run():
+    progress = told(stage(5), started("a"), started("b"), started("c"), finished("a", 8000))
+    assert progress.eta_s() == pytest.approx(4 * 8 / 2)
+
+
+def test_the_time_left_is_not_known_before_the_first_trial_ends():
+    assert told(stage(5), started("a")).eta_s() is None
+
+
+def test_the_best_value_ignores_what_is_not_a_number():
+    events = [
+        finished("a", 1, value=None),
+        finished("b", 2, value=0.6),
+        finished("c", 3, value=0.5),
+    ]
+    assert told(started("a"), started("b"), started("c"), *events).best == {"gnn": 0.6}
+
+
+def test_a_resumed_trial_is_timed_from_its_second_start():
+    progress = told(stage(2), started("a", at_ms=0))
+    progress.interrupt()
+    progress.apply(started("a", at_ms=1_000_000))
+    progress.apply(finished("a", 1_004_000))
+    assert progress.durations_s == {"gnn": [4.0]}
+
+
+def test_plain_lines_for_stages_and_trials_but_not_epochs(journal_path):
+    stream = io.StringIO()
+    with LiveView(OBJECTIVE, stream=stream, clock=Clock()) as view:
+        for event in read_events(journal_path):
+            view(event)
+    lines = stream.getvalue().splitlines()
+    assert "[0:00:00] stage search gnn, 6 trials" not in lines  # the sample tells no such stage
+    assert "[0:00:00] stage lr_range gnn" in lines
+    assert "  learning rate of fusion: 1.00e-03 (default)" in lines
+    assert "[0:00:00] sweep completed" in lines
+    assert any("test split, fusion: test_f1 0.7320" in line for line in lines)
+    assert not any("epoch" in line for line in lines)
+
+
+def test_lines_are_throttled_but_failures_always_show():
+    clock, stream = Clock(), io.StringIO()
+    view = LiveView(OBJECTIVE, stream=stream, clock=clock)
+    for number in range(50):
+        view(started(f"t{number}"))
+        view(finished(f"t{number}", 1, "failed" if number == 30 else "completed"))
+    clock.now_s = 5.0
+    view(started("last"))
+    view(finished("last", 1))
+    lines = stream.getvalue().splitlines()
+    assert ["1/" in lines[0], "failed" in lines[1], "51/" in lines[2]] == [True] * 3
+    assert len(lines) == 3
+
+
+def test_a_code_page_without_unicode_is_enough(journal_path):
+    command = [sys.executable, "-c", REPLAY, str(journal_path)]
+    done = subprocess.run(
+        command, env=environment(PYTHONIOENCODING="cp1252"), capture_output=True, check=True
+    )
+    assert done.stdout.isascii()
+    assert b"caf\\xe9" in done.stdout
+    assert done.stderr == b"went on\n"
+
+
+def test_a_reader_that_goes_away_does_not_stop_the_sweep(journal_path):
+    command = [sys.executable, "-c", REPLAY, str(journal_path), "wait"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        command, env=environment(), stdin=pipe, stdout=pipe, stderr=pipe
+    ) as child:
+        assert child.stdout.readline()
+        child.stdout.close()
+        time.sleep(0.1)
+        child.stdin.write(b"\n")
+        child.stdin.close()
+        assert child.stderr.read() == b"went on\n"
+        assert child.wait() == 0
+
+
+def test_a_terminal_gets_a_table(journal_path):
+    leader, follower = os.openpty()
+    command = [sys.executable, "-c", REPLAY, str(journal_path)]
+    settings = environment(PYTHONIOENCODING="cp1252", TERM="xterm", COLUMNS="100")
+    child = subprocess.Popen(command, env=settings, stdout=follower, stderr=subprocess.DEVNULL)
+    os.close(follower)
+    shown = b""
+    try:
+        while chunk := os.read(leader, 65536):
+            shown += chunk
+    except OSError:
+        pass  # the other end is closed
+    finally:
+        os.close(leader)
+    assert child.wait() == 0
+    assert shown.isascii()
+    assert b"| transformer |" in shown
+    assert b"best val_roc_auc" in shown

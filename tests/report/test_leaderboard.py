@@ -1,0 +1,132 @@
+import csv
+import json
+import math
+import statistics
+from itertools import permutations
+
+import pytest
+from sample_sweep import SEEDS, make_record, sample_records
+
+from sg_ray.sweep.leaderboard import format_table, rank, write_leaderboard
+
+SMALL, LARGE, WIDE = {"width": 1}, {"width": 2}, {"width": 3}
+
+
+def scored(value, config=SMALL, seed=42, family="gnn", **changes):
+    metrics = {"val_f1": value, "val_loss": 1 - value, "val_mcc": None}
+    return make_record(family, config, seed, **{"metrics": metrics, **changes})
+
+
+def failed(config=SMALL, seed=42, **changes):
+    return make_record("gnn", config, seed, status="failed", **changes)
+
+
+def widths(rows):
+    return [row.config["width"] for row in rows]
+
+
+def f1_rank(records, **changes):
+    return rank(records, **{"objective": "val_f1", "seeds": SEEDS, **changes})
+
+
+def test_mean_and_sample_standard_deviation_over_seeds():
+    values = (0.70, 0.72, 0.77)
+    (row,) = f1_rank([scored(v, seed=s) for v, s in zip(values, SEEDS, strict=True)])
+    assert row.means["val_f1"] == pytest.approx(statistics.mean(values))
+    assert row.sds["val_f1"] == pytest.approx(statistics.stdev(values))
+    assert row.seeds == (7, 42, 2025)
+    assert row.means["val_mcc"] is None
+
+
+def test_the_order_of_records_does_not_matter():
+    records = [scored(0.7, seed=42), scored(0.8, seed=7), scored(0.75, LARGE, 42), failed(LARGE, 7)]
+    expected = f1_rank(records)
+    assert all(f1_rank(order) == expected for order in permutations(records))
+
+
+@pytest.mark.parametrize(("objective", "best"), [("val_f1", 2), ("val_loss", 2)])
+def test_each_objective_is_ranked_in_its_direction(objective, best):
+    records = [scored(v, c, s) for v, c in ((0.7, SMALL), (0.8, LARGE)) for s in (42, 7)]
+    assert widths(f1_rank(records, objective=objective))[0] == best
+
+
+def test_a_failed_seed_outweighs_a_better_mean():
+    records = [
+        scored(0.6, SMALL, 42),
+        scored(0.6, SMALL, 7),
+        scored(0.9, LARGE, 42),
+        failed(LARGE, 7),
+    ]
+    rows = f1_rank(records)
+    assert widths(rows) == [1, 2]
+    assert (rows[1].seeds, rows[1].failed_seeds) == ((42,), (7,))
+
+
+def test_a_completed_seed_without_the_objective_counts_as_failed():
+    records = [scored(0.6, seed=42), scored(0.6, seed=7, metrics={"val_f1": math.nan})]
+    assert f1_rank(records)[0].failed_seeds == (7,)
+
+
+def test_replicated_configurations_shut_out_those_of_search_alone():
+    records = [scored(0.6, SMALL, 42), scored(0.6, SMALL, 7), scored(0.9, LARGE, 42)]
+    assert widths(f1_rank(records)) == [1]
+
+
+def test_without_replication_all_that_completed_are_ranked():
+    records = [scored(0.6, SMALL), scored(0.9, LARGE), failed(WIDE)]
+    rows = f1_rank(records)
+    assert widths(rows) == [2, 1]
+    assert rows[0].sds["val_f1"] is None
+
+
+def test_a_family_that_only_failed_does_not_disappear():
+    rows = f1_rank([scored(0.6, family="transformer"), failed()])
+    assert [row.family for row in rows] == ["transformer", "gnn"]
+    assert rows[1].means == {}
+
+
+def test_pruned_trials_and_unplanned_seeds_do_not_count():
+    pruned = make_record("gnn", SMALL, 7, status="pruned")
+    assert f1_rank([scored(0.6), pruned, scored(0.99, seed=1)])[0].seeds == (42,)
+
+
+def test_the_newest_record_of_a_seed_counts():
+    old, new = scored(0.5, finished_at_ms=1), scored(0.6, finished_at_ms=2, trial_key="retrained")
+    assert f1_rank([new, old])[0].means["val_f1"] == 0.6
+
+
+def test_test_metrics_go_to_the_winner_of_their_family():
+    records = [scored(v, c, s) for v, c in ((0.7, SMALL), (0.8, LARGE)) for s in (42, 7)]
+    rows = f1_rank(records, test_metrics={"gnn": {"test_f1": 0.66}})
+    assert [dict(row.test) for row in rows] == [{"test_f1": 0.66}, {}]
+
+
+def test_the_floor_is_a_row_and_is_marked():
+    rows = rank(sample_records(), objective="val_roc_auc", seeds=SEEDS)
+    assert [row.family for row in rows if row.is_floor] == ["lexical"]
+    assert [row.rank for row in rows] == list(range(1, 8))
+    table = format_table(rows, "val_roc_auc")
+    assert "lexical *" in table
+    assert table.isascii()
+
+
+def test_the_file_reads_back(tmp_path):
+    path = tmp_path / "leaderboard.csv"
+    records = [scored(0.7), scored(0.8, seed=7), failed(seed=2025)]
+    write_leaderboard(path, f1_rank(records, test_metrics={"gnn": {"test_f1": math.nan}}))
+    with path.open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert list(row)[:5] == ["rank", "family", "config_hash", "num_seeds", "num_failed"]
+    assert (row["num_seeds"], row["num_failed"]) == ("2", "1")
+    assert float(row["val_f1_mean"]) == pytest.approx(0.75)
+    assert float(row["val_f1_sd"]) == pytest.approx(0.0707107)
+    assert (row["val_mcc_mean"], row["test_f1"]) == ("", "")
+    assert json.loads(row["config"]) == SMALL
+
+
+def test_no_records_make_an_empty_board(tmp_path):
+    write_leaderboard(tmp_path / "leaderboard.csv", f1_rank([]))
+    assert (tmp_path / "leaderboard.csv").read_text() == (
+        "rank,family,config_hash,num_seeds,num_failed,config\n"
+    )
+    assert "rank" in format_table([], "val_f1")

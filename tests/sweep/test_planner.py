@@ -1,0 +1,166 @@
+"""The plan, without Ray: jobs are answered by a formula instead of a training."""
+
+import random
+from pathlib import Path
+
+from sg_ray.config import Experiment
+from sg_ray.files import content_hash
+from sg_ray.sweep.jobs import LrRangeJob, TrainJob
+from sg_ray.sweep.planner import Identity, Ledger, Planner
+from sg_ray.sweep.records import RunRecord
+
+SEEDS = (42, 2025, 7)
+
+
+def experiment(tmp_path: Path, **settings: object) -> Experiment:
+    space = {"learning_rate": {"log_uniform": [1e-5, 1e-1]}}
+    return Experiment.model_validate(
+        {
+            "name": "planned",
+            "output_dir": tmp_path,
+            "models": {
+                name: {"space": space, "config": {"learning_rate": 1e-3}}
+                for name in ("transformer", "gnn", "fusion")
+            },
+            "objective": "val_f1",
+            "search": {"num_trials": 4, "pruning": {"enabled": False}},
+            "replicate": {"top_k": 2, "seeds": list(SEEDS)},
+            **settings,
+        }
+    )
+
+
+class Sweep:
+    """Plays the executor: takes jobs, and finishes them with a made-up score."""
+
+    def __init__(self, plan: Experiment, failing: tuple[str, ...] = ()) -> None:
+        self.plan, self.failing = plan, failing
+        self.ledger = Ledger(plan.sweep_dir, {})
+        self.trained: list[str] = []
+        self.restart()
+
+    def restart(self) -> None:
+        identity = Identity("data", "code", has_test_split=False)
+        ledger = Ledger(
+            self.plan.sweep_dir, dict(self.ledger.records), dict(self.ledger.learning_rates)
+        )
+        self.ledger = ledger
+        self.planner = Planner(self.plan, ledger, identity, {})
+
+    def finish(self, job: TrainJob | LrRangeJob) -> None:
+        if isinstance(job, LrRangeJob):
+            self.ledger.learning_rates[job.spec.family] = 3e-3
+            return
+        self.trained.append(job.spec.trial_key)
+        failed = job.spec.family in self.failing
+        score = random.Random(job.spec.trial_key).random()
+        record = RunRecord(
+            trial_key=job.spec.trial_key,
+            family=job.spec.family,
+            stage=job.stage,
+            config=job.spec.config,
+            config_hash=job.spec.config_hash,
+            seed=job.spec.seed,
+            status="failed" if failed else "completed",
+            objective=job.spec.objective,
+            metrics={} if failed else {"val_f1": score},
+            best_epoch=1,
+            epochs=1,
+            history=[],
+            branches={name: source.trial_key for name, source in job.spec.branches.items()},
+            data_fingerprint="data",
+            code_version="code",
+            started_at_ms=0,
+            finished_at_ms=len(self.trained),
+            train_time_s=0.0,
+            environment={},
+        )
+        self.planner.on_finished(record)
+
+    def run(self, max_jobs: int = 10_000) -> None:
+        """Finish jobs two at a time, in random order, until none is left."""
+        chooser = random.Random(content_hash(self.trained))
+        running: list[TrainJob | LrRangeJob] = []
+        for _ in range(max_jobs):
+            while len(running) < 2 and (job := self.planner.next_job()) is not None:
+                running.append(job)
+            if not running:
+                return
+            self.finish(running.pop(chooser.randrange(len(running))))
+
+    def run_alone(self, num_jobs: int) -> None:
+        """Finish up to ``num_jobs`` one after the other."""
+        for _ in range(num_jobs):
+            job = self.planner.next_job()
+            if job is None:
+                return
+            self.finish(job)
+
+
+def test_every_family_is_searched_then_replicated_with_every_seed(tmp_path: Path) -> None:
+    sweep = Sweep(experiment(tmp_path))
+    sweep.run()
+    assert sweep.planner.finished
+    counts: dict[tuple[str, str], int] = {}
+    for record in sweep.ledger.records.values():
+        counts[record.family, record.stage] = counts.get((record.family, record.stage), 0) + 1
+    assert counts == {
+        ("lexical", "floor"): 3,
+        **{(family, "search"): 4 for family in ("transformer", "gnn", "fusion")},
+        **{(family, "replicate"): 4 for family in ("transformer", "gnn", "fusion")},
+    }
+
+
+def test_search_and_replicate_meet_in_the_first_seed(tmp_path: Path) -> None:
+    sweep = Sweep(experiment(tmp_path, families=("gnn",)))
+    sweep.run()
+    records = [r for r in sweep.ledger.records.values() if r.family == "gnn"]
+    assert {r.seed for r in records if r.stage == "search"} == {SEEDS[0]}
+    assert {r.seed for r in records if r.stage == "replicate"} == set(SEEDS[1:])
+    best = sorted((r for r in records if r.stage == "search"), key=lambda r: -r.metrics["val_f1"])
+    replicated = {r.config_hash for r in records if r.stage == "replicate"}
+    assert replicated == {r.config_hash for r in best[:2]}
+
+
+def test_fusion_seed_s_builds_on_its_branches_winners_with_seed_s(tmp_path: Path) -> None:
+    sweep = Sweep(experiment(tmp_path))
+    sweep.run()
+    winners = sweep.planner.winners()
+    for record in sweep.ledger.records.values():
+        for family, trial_key in record.branches.items():
+            branch = sweep.ledger.records[trial_key]
+            assert (branch.family, branch.seed) == (family, record.seed)
+            assert branch.config_hash == winners[family].config_hash
+    assert any(record.branches for record in sweep.ledger.records.values())
+
+
+def test_restarted_after_every_job_it_trains_the_same_trials_once(tmp_path: Path) -> None:
+    whole, pieces = Sweep(experiment(tmp_path / "a")), Sweep(experiment(tmp_path / "b"))
+    for sweep, jobs_between_restarts in ((whole, 10_000), (pieces, 1)):
+        while not sweep.planner.finished:
+            sweep.run_alone(jobs_between_restarts)
+            sweep.restart()
+            sweep.planner.next_job()  # what is on its way at a kill is lost, not done
+            sweep.restart()
+    assert len(set(pieces.trained)) == len(pieces.trained)
+    assert sorted(pieces.trained) == sorted(whole.trained)
+
+
+def test_a_family_that_always_fails_stops_those_that_build_on_it(tmp_path: Path) -> None:
+    sweep = Sweep(experiment(tmp_path), failing=("gnn",))
+    sweep.run()
+    assert not sweep.planner.finished
+    assert sweep.planner.plans["gnn"].finished
+    assert not sweep.planner.plans["fusion"].finished
+    assert set(sweep.planner.winners()) == {"transformer"}
+
+
+def test_the_floor_never_wins(tmp_path: Path) -> None:
+    sweep = Sweep(experiment(tmp_path, families=("gnn",)))
+    sweep.run()
+    for key, record in sweep.ledger.records.items():
+        if record.stage == "floor":
+            sweep.ledger.records[key] = record.model_copy(update={"metrics": {"val_f1": 2.0}})
+    winner = sweep.planner.winner()
+    assert winner is not None
+    assert winner.family == "gnn"

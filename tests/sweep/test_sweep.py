@@ -1,0 +1,145 @@
+"""Whole sweeps on real Ray, in this process."""
+
+import csv
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from tiny_sweep import read_json_records, tiny_experiment
+
+from sg_ray.errors import InputError
+from sg_ray.sweep.run import run_sweep
+from sg_ray.sweep.train_once import train_once
+
+
+@pytest.fixture(scope="module")
+def swept(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished sweep over all three families."""
+    folder = tmp_path_factory.mktemp("swept")
+    experiment = tiny_experiment(folder, families=["transformer", "gnn", "fusion"])
+    outcome = run_sweep(experiment)
+    assert outcome.problems == []
+    assert not outcome.interrupted
+    return folder
+
+
+def read_leaderboard(folder: Path) -> list[dict[str, str]]:
+    with (folder / "outputs/tiny/leaderboard.csv").open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_every_planned_trial_is_on_record_once(swept: Path) -> None:
+    records = read_json_records(swept / "outputs/tiny")
+    assert Counter((r["family"], r["stage"], r["status"]) for r in records) == {
+        ("lexical", "floor", "completed"): 2,
+        ("transformer", "search", "completed"): 2,
+        ("transformer", "replicate", "completed"): 1,
+        ("gnn", "search", "completed"): 2,
+        ("gnn", "replicate", "completed"): 1,
+        ("fusion", "search", "completed"): 1,
+        ("fusion", "replicate", "completed"): 1,
+    }
+
+
+def test_the_leaderboard_ranks_families_and_floor_over_seeds(swept: Path) -> None:
+    rows = read_leaderboard(swept)
+    assert [row["rank"] for row in rows] == ["1", "2", "3", "4"]
+    assert {row["family"] for row in rows} == {"lexical", "transformer", "gnn", "fusion"}
+    objectives = [float(row["val_roc_auc_mean"]) for row in rows]
+    assert objectives == sorted(objectives, reverse=True)
+    for row in rows:
+        assert row["num_seeds"] == "2"
+        assert row["num_failed"] == "0"
+        assert float(row["val_f1_sd"]) >= 0
+
+
+def test_the_test_split_is_read_for_the_winner_only(swept: Path) -> None:
+    rows = read_leaderboard(swept)
+    scored = [row["family"] for row in rows if row["test_accuracy"]]
+    trained = [row["family"] for row in rows if row["family"] != "lexical"]
+    assert scored == trained[:1]
+
+
+def test_winners_are_exported_with_what_scoring_needs(swept: Path) -> None:
+    best = swept / "outputs/tiny/best"
+    assert {folder.name for folder in best.iterdir()} == {"transformer", "gnn", "fusion"}
+    for folder in best.iterdir():
+        assert (folder / "best_model.pt").exists()
+        assert (folder / "model.json").exists()
+        assert list((folder / "features").glob("tokens-*/*"))
+    assert (best / "fusion/branches/gnn/best_model.pt").exists()
+
+
+def test_nothing_temporary_is_left(swept: Path) -> None:
+    assert not list(swept.rglob("*.tmp"))
+    assert not list(swept.rglob("last.pt"))
+
+
+def test_the_same_command_again_trains_nothing(swept: Path) -> None:
+    before = read_json_records(swept / "outputs/tiny")
+    experiment = tiny_experiment(swept, families=["transformer", "gnn", "fusion"])
+    assert run_sweep(experiment).problems == []
+    assert read_json_records(swept / "outputs/tiny") == before
+
+
+def test_other_settings_under_the_same_name_are_refused(swept: Path) -> None:
+    experiment = tiny_experiment(
+        swept, "search.num_trials=3", families=["transformer", "gnn", "fusion"]
+    )
+    with pytest.raises(InputError, match=r"search\.num_trials: 2 before, 3 now"):
+        run_sweep(experiment)
+
+
+@pytest.mark.parametrize("family", ["transformer", "gnn", "fusion"])
+def test_plain_training_gives_the_numbers_of_the_tune_actor(
+    swept: Path, tmp_path: Path, family: str
+) -> None:
+    experiment = tiny_experiment(
+        swept,
+        f"families=[{family}]",
+        f"branches_from={swept / 'outputs/tiny'}",
+        f"output_dir={tmp_path}",
+    )
+    epochs = []
+    spec = train_once(experiment, family, 42, tmp_path / "run", on_epoch=epochs.append)
+    (record,) = [
+        r
+        for r in read_json_records(swept / "outputs/tiny")
+        if (r["family"], r["seed"]) == (family, 42) and r["config"] == dict(spec.config)
+    ]
+    timed = {"epoch_time_s", "samples_per_s"}
+    for epoch, recorded in zip(epochs, record["history"], strict=True):
+        expected = {k: v for k, v in recorded.items() if k not in timed and k != "epoch"}
+        assert {k: v for k, v in epoch.metrics.items() if k not in timed} == expected
+
+
+def test_training_fusion_alone_names_what_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="fusion builds on transformer and gnn"):
+        tiny_experiment(tmp_path, "families=[fusion]")
+
+
+def test_a_second_driver_is_refused(swept: Path) -> None:
+    from sg_ray.sweep.lock import locked
+
+    experiment = tiny_experiment(swept, families=["transformer", "gnn", "fusion"])
+    with locked(experiment.sweep_dir), pytest.raises(InputError, match="in use by another process"):
+        run_sweep(experiment)
+
+
+def test_a_trial_larger_than_the_cluster_is_refused(ray_session: None, tmp_path: Path) -> None:
+    experiment = tiny_experiment(tmp_path, "resources.gpus=4")
+    with pytest.raises(InputError, match=r"takes 4 GPUs .* the cluster has 0"):
+        run_sweep(experiment)
+
+
+def test_a_failing_configuration_fails_once_and_the_sweep_goes_on(
+    ray_session: None, tmp_path: Path
+) -> None:
+    experiment = tiny_experiment(tmp_path, "models.gnn.config.precision=fp16")
+    outcome = run_sweep(experiment)
+    records = read_json_records(experiment.sweep_dir)
+    failed = [r for r in records if r["status"] == "failed"]
+    assert {r["family"] for r in failed} == {"gnn"}
+    assert all(r["failure"]["kind"] == "InputError" for r in failed)
+    assert len([r for r in records if r["family"] == "lexical"]) == 2
+    assert any("fp16" in problem for problem in outcome.problems)

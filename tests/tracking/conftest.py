@@ -1,0 +1,65 @@
+import shutil
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from sg_ray.sweep.events import Journal
+from sg_ray.tracking.mlflow_store import MlflowStore, resolve_uri
+
+HERE = Path(__file__).parent
+THIRD_PARTY = "ignore:The ``noload`` loader strategy:DeprecationWarning"  # MLflow, SQLAlchemy 2.1
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.filterwarnings(THIRD_PARTY))
+
+
+@pytest.fixture(scope="session")
+def migrated_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty MLflow database; migrating one takes seconds, copying it nothing."""
+    folder = tmp_path_factory.mktemp("mlflow")
+    MlflowStore(resolve_uri("sqlite:///mlflow.db", folder), "template", "none")
+    return folder / "mlflow.db"
+
+
+@pytest.fixture
+def database(migrated_database: Path, tmp_path: Path) -> Path:
+    path = tmp_path / "store" / "mlflow.db"
+    path.parent.mkdir()
+    shutil.copy(migrated_database, path)
+    return path
+
+
+@pytest.fixture
+def uri(database: Path) -> str:
+    return f"sqlite:///{database}"
+
+
+@pytest.fixture
+def sweep_dir(tmp_path: Path) -> Path:
+    folder = tmp_path / "outputs" / "tiny"
+    folder.mkdir(parents=True)
+    return folder
+
+
+@pytest.fixture
+def journal(sweep_dir: Path):
+    journal = Journal(sweep_dir / "events.jsonl")
+    yield journal
+    journal.close()
+
+
+@pytest.fixture
+def query(database: Path) -> Callable[[str], list[tuple]]:
+    """Rows of the store itself, so that no test trusts the code it tests."""
+
+    def rows(sql: str) -> list[tuple]:
+        with closing(sqlite3.connect(database)) as connection:
+            return connection.execute(sql).fetchall()
+
+    return rows

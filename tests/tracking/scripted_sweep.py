@@ -1,0 +1,84 @@
+"""A small sweep told to the real journal, without training anything."""
+
+from pathlib import Path
+
+from sg_ray.sweep.events import Journal
+from sg_ray.sweep.records import Failure, RunRecord, trial_dir, write_record
+
+CONFIG = {"learning_rate": 2e-5, "epochs": 3, "encoder": {"width": 64, "layers": 2}}
+OUTCOMES = {"t-best": "completed", "t-cut": "pruned", "t-broken": "failed"}
+NUM_EPOCHS = 3
+
+
+def metrics_of(epoch: int) -> dict[str, float | None]:
+    return {"epoch": epoch, "val_f1": 0.5 + epoch / 100, "val_loss": 1 / epoch, "val_mcc": None}
+
+
+def tell_sweep(journal: Journal, sweep_dir: Path, outcomes: dict[str, str] = OUTCOMES) -> None:
+    (sweep_dir / "sweep.yaml").write_text("name: tiny\n")
+    journal.append("sweep_started", name="tiny", plan={"families": ["gnn"]})
+    curve = [{"learning_rate": 1e-4, "loss": 0.7}]
+    journal.append("lr_range", family="gnn", learning_rate=5e-4, source="default", curve=curve)
+    journal.append("stage", family="gnn", stage="search", num_trials=len(outcomes))
+    for seed, (key, status) in enumerate(outcomes.items()):
+        tell_trial(journal, sweep_dir, key, status, seed)
+    tell_end(journal, sweep_dir)
+
+
+def tell_trial(journal: Journal, sweep_dir: Path, key: str, status: str, seed: int = 42) -> None:
+    start_trial(journal, key, seed)
+    for epoch in range(1, NUM_EPOCHS + 1):
+        journal.append("epoch", key, epoch=epoch, metrics=metrics_of(epoch))
+    best = {"val_f1": 0.53, "val_loss": 1 / 3}
+    write_record(sweep_dir, record(key, status, seed, best))
+    folder = trial_dir(sweep_dir, key)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "training_metadata.json").write_text('{"best_val_f1": 0.53}\n')
+    journal.append("trial_finished", key, status=status, epochs=NUM_EPOCHS, metrics=best)
+
+
+def start_trial(journal: Journal, key: str, seed: int = 42) -> None:
+    journal.append(
+        "trial_started",
+        key,
+        family="gnn",
+        stage="search",
+        config=CONFIG,
+        config_hash="ab12cd34",
+        seed=seed,
+    )
+
+
+def tell_end(journal: Journal, sweep_dir: Path, status: str = "completed") -> None:
+    journal.append("test_scored", family="gnn", metrics={"test_f1": 0.51})
+    (sweep_dir / "leaderboard.csv").write_text(
+        "rank,family,config_hash,num_seeds,num_failed,val_f1_mean,val_f1_sd,config\n"
+        "1,gnn,ab12cd34,3,0,0.53,0.01,{}\n2,gnn,ff12cd34,3,0,0.50,0.01,{}\n"
+    )
+    journal.append("sweep_finished", status=status)
+
+
+def record(key: str, status: str, seed: int, metrics: dict[str, float]) -> RunRecord:
+    failure = Failure(kind="TrainingError", message="loss is NaN", traceback="...")
+    return RunRecord(
+        trial_key=key,
+        family="gnn",
+        stage="search",
+        config=CONFIG,
+        config_hash="ab12cd34",
+        seed=seed,
+        status=status,
+        objective="val_f1",
+        metrics=metrics,
+        best_epoch=3,
+        epochs=NUM_EPOCHS,
+        history=[metrics_of(epoch) for epoch in range(1, NUM_EPOCHS + 1)],
+        branches={},
+        data_fingerprint="d" * 16,
+        code_version="c" * 12,
+        started_at_ms=1_700_000_000_000,
+        finished_at_ms=1_700_000_060_000,
+        train_time_s=60.0,
+        environment={"torch": "2.13.0"},
+        failure=failure if status == "failed" else None,
+    )

@@ -1,0 +1,32 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from scripted_sweep import NUM_EPOCHS
+
+PROGRAM = Path(__file__).with_name("killed_mirrors.py")
+NUM_TRIALS = 6
+
+
+@pytest.mark.parametrize(
+    ("num_kills", "seed"), [(6, 1), pytest.param(40, 2, marks=pytest.mark.slow)]
+)
+def test_mirrors_killed_at_any_moment_leave_each_run_once(num_kills, seed, sweep_dir, uri, query):
+    command = [sys.executable, PROGRAM, sweep_dir, uri, str(num_kills), str(seed)]
+    environment = {**os.environ, "PYTHONPATH": str(PROGRAM.parents[2])}
+    done = subprocess.run(command, check=True, env=environment, timeout=280, stdout=subprocess.PIPE)
+
+    assert int(done.stdout) > num_kills / 2
+
+    assert query("select count(*) from runs where lifecycle_stage = 'active'") == [
+        (NUM_TRIALS + 1,)
+    ]
+    statuses = dict(query("select status, count(*) from runs group by status"))
+    assert statuses == {"FINISHED": 3, "KILLED": 2, "FAILED": 2}
+    assert query("select count(*) from metrics where key = 'val_f1'") == [
+        (NUM_TRIALS * NUM_EPOCHS,)
+    ]
+    doubled = "select run_uuid, key, step from metrics group by 1, 2, 3 having count(*) > 1"
+    assert query(doubled) == []

@@ -1,0 +1,322 @@
+import logging
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from scripted_sweep import CONFIG, NUM_EPOCHS, start_trial, tell_end, tell_sweep, tell_trial
+
+from sg_ray.errors import InputError
+from sg_ray.sweep.events import Journal, read_events
+from sg_ray.tracking.mlflow_mirror import MlflowMirror
+from sg_ray.tracking.mlflow_store import MlflowStore, resolve_uri
+from sg_ray.tracking.replay import flatten
+
+CONTENT = (
+    "select key, value, timestamp, step from metrics order by 1, 2, 3, 4",
+    "select key, value from params order by 1, 2",
+    "select name, status, start_time, end_time, lifecycle_stage from runs order by 1",
+    "select key, value from tags where key not in ('mlflow.parentRunId') order by 1, 2",
+)
+
+
+@pytest.fixture
+def client(uri: str):
+    from mlflow.tracking import MlflowClient
+
+    return MlflowClient(uri)
+
+
+def runs_by_key(client) -> dict:
+    experiment = client.get_experiment_by_name("tiny")
+    runs = client.search_runs([experiment.experiment_id])
+    return {run.data.tags.get("trial_key", ""): run for run in runs}
+
+
+def artifacts(client, run) -> set[str]:
+    return {file.path for file in client.list_artifacts(run.info.run_id)}
+
+
+def test_a_sweep_becomes_one_run_with_a_run_per_trial_below(client, journal, sweep_dir, uri):
+    tell_sweep(journal, sweep_dir)
+    result = MlflowMirror(sweep_dir, uri, "tiny").sync()
+
+    assert (result.num_pending, result.error) == (0, None)
+    runs = runs_by_key(client)
+    parent = runs.pop("")
+    assert set(runs) == {"t-best", "t-cut", "t-broken"}
+    assert {run.data.tags["mlflow.parentRunId"] for run in runs.values()} == {parent.info.run_id}
+    status = {key: run.info.status for key, run in runs.items()}
+    assert status == {"t-best": "FINISHED", "t-cut": "KILLED", "t-broken": "FAILED"}
+    assert parent.info.status == "FINISHED"
+    assert runs["t-broken"].data.tags["failure"] == "TrainingError: loss is NaN"
+    expected = {"sweep": "tiny", "stage": "search", "family": "gnn", "seed": "0"}
+    assert expected.items() <= runs["t-best"].data.tags.items()
+    assert runs["t-best"].info.run_name == "gnn-ab12cd34-seed0"
+
+
+def test_times_parameters_and_metrics_are_those_of_the_journal(client, journal, sweep_dir, uri):
+    tell_sweep(journal, sweep_dir)
+    MlflowMirror(sweep_dir, uri, "tiny").sync()
+
+    run = runs_by_key(client)["t-best"]
+    events = [e for e in read_events(journal.path) if e.trial_key == "t-best"]
+    assert (run.info.start_time, run.info.end_time) == (events[0].at_ms, events[-1].at_ms)
+    assert run.data.params == {
+        "learning_rate": "2e-05",
+        "epochs": "3",
+        "encoder.width": "64",
+        "encoder.layers": "2",
+        "seed": "0",
+    }
+    history = client.get_metric_history(run.info.run_id, "val_f1")
+    assert [(m.step, m.value, m.timestamp) for m in history] == [
+        (e.data["epoch"], e.data["metrics"]["val_f1"], e.at_ms) for e in events if e.type == "epoch"
+    ]
+    assert run.data.metrics["best_val_f1"] == 0.53
+    assert "val_mcc" not in run.data.metrics
+    assert "epoch" not in run.data.metrics
+
+
+def test_artifacts_lie_beside_the_database(client, journal, sweep_dir, uri, database):
+    tell_sweep(journal, sweep_dir)
+    MlflowMirror(sweep_dir, uri, "tiny").sync()
+
+    runs = runs_by_key(client)
+    assert artifacts(client, runs["t-best"]) == {"t-best.json", "training_metadata.json"}
+    assert artifacts(client, runs[""]) == {"lr_range", "leaderboard.csv", "sweep.yaml"}
+    assert runs[""].info.artifact_uri.startswith(f"file://{database.parent}/mlartifacts/tiny/")
+
+
+def test_the_sweeps_run_sums_up(client, journal, sweep_dir, uri):
+    tell_sweep(journal, sweep_dir)
+    MlflowMirror(sweep_dir, uri, "tiny").sync()
+
+    parent = runs_by_key(client)[""]
+    assert parent.data.metrics == {"gnn/test_f1": 0.51, "gnn/val_f1_mean": 0.53}
+    assert parent.data.tags["lr_range.gnn.learning_rate"] == "0.0005"
+    assert parent.data.tags["lr_range.gnn.source"] == "default"
+
+
+@pytest.mark.parametrize("lost", ["nothing", "position", "half a position"])
+def test_a_replay_changes_nothing(lost, journal, sweep_dir, uri, query):
+    tell_sweep(journal, sweep_dir)
+    MlflowMirror(sweep_dir, uri, "tiny").sync()
+    before = [query(sql) for sql in CONTENT]
+    position = sweep_dir / "tracking.json"
+    if lost == "position":
+        position.unlink()
+    if lost == "half a position":
+        position.write_text(position.read_text()[:50])
+
+    result = MlflowMirror(sweep_dir, uri, "tiny").sync()
+
+    assert result.error is None
+    assert result.num_mirrored == (0 if lost == "nothing" else len(list(read_events(journal.path))))
+    assert [query(sql) for sql in CONTENT] == before
+
+
+def test_a_lost_store_is_filled_again(client, journal, sweep_dir, uri, database, migrated_database):
+    tell_sweep(journal, sweep_dir)
+    MlflowMirror(sweep_dir, uri, "tiny").sync()
+    shutil.copy(migrated_database, database)
+
+    MlflowMirror(sweep_dir, uri, "tiny").sync()
+
+    assert len(runs_by_key(client)) == 4
+
+
+def test_a_run_deleted_by_its_user_stays_deleted(client, journal, sweep_dir, uri):
+    tell_trials = ["t-best", "t-cut"]
+    journal.append("sweep_started", name="tiny", plan={})
+    tell_trial(journal, sweep_dir, tell_trials[0], "completed")
+    mirror = MlflowMirror(sweep_dir, uri, "tiny")
+    mirror.sync()
+    client.delete_run(runs_by_key(client)["t-best"].info.run_id)
+    (sweep_dir / "tracking.json").unlink()
+    tell_trial(journal, sweep_dir, tell_trials[1], "completed")
+
+    result = MlflowMirror(sweep_dir, uri, "tiny").sync()
+
+    assert result.error is None
+    assert set(runs_by_key(client)) == {"", "t-cut"}
+
+
+def test_a_surplus_run_of_a_trial_is_removed(client, journal, sweep_dir, uri):
+    tell_sweep(journal, sweep_dir)
+    MlflowMirror(sweep_dir, uri, "tiny").sync()
+    twin = runs_by_key(client)["t-best"]
+    tags = {k: twin.data.tags[k] for k in ("trial_key", "sg_ray.sweep_id")}
+    client.create_run(twin.info.experiment_id, tags=tags)
+
+    MlflowMirror(sweep_dir, uri, "tiny").sync()
+
+    experiment = client.get_experiment_by_name("tiny")
+    assert len(client.search_runs([experiment.experiment_id])) == 4
+
+
+def test_two_mirrors_of_one_sweep_do_not_double_it(journal, sweep_dir, uri, query):
+    first, second = (MlflowMirror(sweep_dir, uri, "tiny") for _ in range(2))
+    journal.append("sweep_started", name="tiny", plan={})
+    for number in range(4):
+        tell_trial(journal, sweep_dir, f"t{number}", "completed")
+        (first if number % 2 else second).sync()
+    assert second.sync().error is None
+    assert query("select count(*) from runs") == [(5,)]
+
+
+def test_an_interrupted_trial_is_not_left_running(client, journal, sweep_dir, uri):
+    journal.append("sweep_started", name="tiny", plan={})
+    start_trial(journal, "t-lost")
+    journal.append("epoch", "t-lost", epoch=1, metrics={"val_f1": 0.5})
+    tell_end(journal, sweep_dir, status="failed")
+    MlflowMirror(sweep_dir, uri, "tiny").sync()
+    runs = runs_by_key(client)
+    assert (runs[""].info.status, runs["t-lost"].info.status) == ("FAILED", "KILLED")
+
+
+def test_a_resumed_sweep_goes_on_in_its_runs(client, journal, sweep_dir, uri, query):
+    journal.append("sweep_started", name="tiny", plan={})
+    start_trial(journal, "t-lost")
+    tell_end(journal, sweep_dir, status="failed")
+    mirror = MlflowMirror(sweep_dir, uri, "tiny")
+    mirror.sync()
+    journal.append("sweep_resumed")
+    mirror.sync()
+    assert runs_by_key(client)[""].info.status == "RUNNING"
+    tell_trial(journal, sweep_dir, "t-lost", "completed")
+    tell_end(journal, sweep_dir)
+    mirror.sync()
+    assert {run.info.status for run in runs_by_key(client).values()} == {"FINISHED"}
+    assert (
+        query("select key, step from metrics group by run_uuid, key, step having count(*) > 1")
+        == []
+    )
+
+
+def test_it_follows_a_running_sweep_in_the_background(client, sweep_dir, uri):
+    mirror = MlflowMirror(sweep_dir, uri, "tiny")
+    journal = Journal(sweep_dir / "events.jsonl", listeners=(mirror,))
+    mirror.start()
+    tell_sweep(journal, sweep_dir)
+    result = mirror.close(timeout_s=60)
+    journal.close()
+    assert (result.num_pending, result.error) == (0, None)
+    runs = runs_by_key(client)
+    assert len(runs) == 4
+    assert mirror.run_ids() == {k: run.info.run_id for k, run in runs.items() if k}
+    assert MlflowMirror(sweep_dir, uri, "tiny").run_ids() == mirror.run_ids()
+
+
+def test_a_store_out_of_reach_stops_nothing(journal, sweep_dir, tmp_path, caplog):
+    blocked = tmp_path / "blocked"
+    blocked.write_text("a file where a folder should be")
+    mirror = MlflowMirror(sweep_dir, f"sqlite:///{blocked}/mlflow.db", "tiny")
+    tell_sweep(journal, sweep_dir)
+    with caplog.at_level(logging.WARNING, "sg_ray"):
+        first, second = mirror.sync(), mirror.sync()
+    assert first.num_pending == second.num_pending == len(list(read_events(journal.path)))
+    assert "blocked" in (first.error or "")
+    assert len(caplog.records) == 1
+
+
+def test_what_a_store_missed_is_made_up_at_the_end(
+    client, journal, sweep_dir, uri, database, caplog
+):
+    away = database.parent.rename(database.parent.with_name("away"))
+    database.parent.write_text("in the way")
+    mirror = MlflowMirror(sweep_dir, uri, "tiny")
+    mirror.start()
+    tell_sweep(journal, sweep_dir)
+    with caplog.at_level(logging.WARNING, "sg_ray"):
+        assert mirror.sync().error is not None
+        database.parent.unlink()
+        away.rename(database.parent)
+        result = mirror.close(timeout_s=60)
+    assert (result.num_pending, result.error) == (0, None)
+    assert len(runs_by_key(client)) == 4
+
+
+def test_a_server_that_is_down_is_reported(journal, sweep_dir, monkeypatch, caplog):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    tell_sweep(journal, sweep_dir)
+    result = MlflowMirror(sweep_dir, "http://127.0.0.1:9", "tiny").close()
+    assert result.num_pending == len(list(read_events(journal.path)))
+    assert "127.0.0.1" in (result.error or "")
+
+
+def test_values_beyond_mlflows_limits_are_cut(client, journal, sweep_dir, uri):
+    config = {f"option_{number}": number for number in range(150)} | {"long": "x" * 10_000}
+    metrics = {f"metric_{number}": 0.5 for number in range(1100)}
+    journal.append("sweep_started", name="tiny", plan={})
+    facts = {"family": "gnn", "stage": "search", "config_hash": "ab12cd34", "seed": 7}
+    journal.append("trial_started", "t-big", config=config, **facts)
+    journal.append("epoch", "t-big", epoch=1, metrics=metrics)
+    assert MlflowMirror(sweep_dir, uri, "tiny").sync().error is None
+    run = runs_by_key(client)["t-big"]
+    assert len(run.data.params) == 152
+    assert len(run.data.params["long"]) == 6000
+    assert len(run.data.metrics) == 1100
+
+
+def test_the_process_is_left_as_it_was(journal, sweep_dir, uri, capfd):
+    import mlflow
+
+    before = mlflow.get_tracking_uri()
+    tell_sweep(journal, sweep_dir)
+    MlflowMirror(sweep_dir, uri, "tiny").sync()
+    assert mlflow.get_tracking_uri() == before
+    assert mlflow.active_run() is None
+    assert capfd.readouterr() == ("", "")
+
+
+def test_importing_the_mirror_does_not_import_mlflow():
+    check = "import sys, sg_ray.tracking.mlflow_mirror; sys.exit('mlflow' in sys.modules)"
+    subprocess.run([sys.executable, "-c", check], check=True, cwd=Path(__file__).parents[2])
+
+
+def test_an_empty_or_missing_journal_is_no_error(sweep_dir, uri):
+    assert MlflowMirror(sweep_dir, uri, "tiny").sync().error is None
+    Journal(sweep_dir / "events.jsonl").close()
+    assert MlflowMirror(sweep_dir, uri, "tiny").sync().error is None
+
+
+@pytest.mark.parametrize(
+    ("uri", "expected"),
+    [
+        ("sqlite:///mlflow.db", "sqlite:////base/mlflow.db"),
+        ("sqlite:///sub/mlflow.db?timeout=20", "sqlite:////base/sub/mlflow.db?timeout=20"),
+        ("sqlite:////data/mlflow.db", "sqlite:////data/mlflow.db"),
+        ("http://localhost:5000", "http://localhost:5000"),
+        ("postgresql://user@host/db", "postgresql://user@host/db"),
+        ("databricks", "databricks"),
+    ],
+)
+def test_a_database_path_is_made_absolute(uri, expected):
+    assert resolve_uri(uri, Path("/base")) == expected
+
+
+@pytest.mark.parametrize("uri", ["", "mlruns", "./mlruns", "file:///data/mlruns", "file:mlruns"])
+def test_a_folder_is_refused_with_advice(uri):
+    with pytest.raises(InputError, match=r"sqlite:///mlflow\.db"):
+        resolve_uri(uri, Path("/base"))
+
+
+def test_nested_configurations_become_dotted_names():
+    assert flatten(CONFIG)["encoder.layers"] == CONFIG["encoder"]["layers"]
+
+
+def test_each_epoch_is_one_step(journal, sweep_dir, uri, query):
+    tell_sweep(journal, sweep_dir)
+    MlflowMirror(sweep_dir, uri, "tiny").sync()
+    rows = query("select count(*) from metrics where key = 'val_f1'")
+    assert rows == [(3 * NUM_EPOCHS,)]
+
+
+def test_a_store_opens_an_existing_experiment(uri):
+    first = MlflowStore(uri, "tiny", "one")
+    second = MlflowStore(uri, "tiny", "two")
+    first.create_run("a", {"trial_key": "k"}, 1)
+    assert set(first.find_runs()) == {"k"}
+    assert second.find_runs() == {}

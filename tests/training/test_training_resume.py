@@ -1,0 +1,235 @@
+"""A training that was interrupted ends in the same bits as one that was not."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny_classifier import tiny_config, tiny_model, tiny_split
+
+from sg_ray.errors import InputError, TrainingError
+from sg_ray.training import checkpoint
+from sg_ray.training.checkpoint import check_resumable
+from sg_ray.training.loop import EpochResult, Interrupted, never, train
+
+STEPS_PER_EPOCH = 6  # 45 samples in batches of 8
+CONFIG = tiny_config(weighted_sampling=True)
+TIMES = ("samples_per_s", "epoch_time_s", "train_time_s", "total_time_s")
+
+
+def start(
+    folder: Path, should_stop: Callable[[], bool] = never, **changes: Any
+) -> Iterator[EpochResult]:
+    settings = {"config": CONFIG, "seed": 1, "objective": "val_roc_auc", **changes}
+    return train(
+        tiny_model(),
+        tiny_split(),
+        tiny_split(30, seed=1),
+        settings["config"],
+        seed=settings["seed"],
+        objective=settings["objective"],
+        folder=folder,
+        identity={"trial_key": settings.get("trial_key", "abc")},
+        device=torch.device("cpu"),
+        should_stop=should_stop,
+    )
+
+
+def after(num_steps: int) -> Callable[[], bool]:
+    """Say stop after this many optimisation steps."""
+    remaining = iter(range(num_steps - 1, -1, -1))
+    return lambda: next(remaining) == 0
+
+
+def without_times(value: Any) -> Any:
+    """Tensors become bytes, so that == compares bits."""
+    if isinstance(value, torch.Tensor):
+        return (value.dtype, value.shape, value.numpy().tobytes())
+    if isinstance(value, dict):
+        return {key: without_times(item) for key, item in value.items() if key not in TIMES}
+    return [without_times(item) for item in value] if isinstance(value, list) else value
+
+
+def assert_same_bits(one: Path, other: Path) -> None:
+    for name in ("last.pt", "best_model.pt"):
+        contents = [torch.load(folder / name, weights_only=True) for folder in (one, other)]
+        assert without_times(contents[0]) == without_times(contents[1])
+    for name in ("training_metadata.json", "metrics.jsonl"):
+        texts = [(folder / name).read_text().strip() for folder in (one, other)]
+        lines = [texts] if name.endswith(".json") else zip(*map(str.splitlines, texts), strict=True)
+        for pair in lines:
+            first, second = (without_times(json.loads(text)) for text in pair)
+            assert first == second
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("straight")
+    assert len(list(start(folder))) == 4
+    return folder
+
+
+def test_two_epochs_and_two_more_equal_four(straight, tmp_path):
+    first = start(tmp_path)
+    assert [next(first).epoch, next(first).epoch] == [1, 2]
+    first.close()
+    assert [result.epoch for result in start(tmp_path)] == [3, 4]
+    assert_same_bits(straight, tmp_path)
+
+
+@pytest.mark.parametrize("num_steps", [1, 5, STEPS_PER_EPOCH, STEPS_PER_EPOCH + 1, 23, 24])
+def test_a_stop_at_any_step_changes_nothing(straight, tmp_path, num_steps):
+    with pytest.raises(Interrupted):
+        list(start(tmp_path, after(num_steps)))
+    last = torch.load(tmp_path / "last.pt", weights_only=True)
+    assert last["global_step"] == num_steps
+    list(start(tmp_path))
+    assert_same_bits(straight, tmp_path)
+
+
+def test_a_stop_at_every_step_changes_nothing(straight, tmp_path):
+    num_stops = 0
+    while True:
+        try:
+            list(start(tmp_path, after(1)))
+            break
+        except Interrupted:
+            num_stops += 1
+    assert num_stops == 4 * STEPS_PER_EPOCH
+    assert_same_bits(straight, tmp_path)
+
+
+def test_a_kill_before_the_commit_forgets_the_new_best_model(straight, tmp_path, monkeypatch):
+    real_write = checkpoint._write
+    training = start(tmp_path)
+    next(training)
+
+    def killed_at_last(path: Path, content: Any) -> None:
+        if path.name == "last.pt":
+            raise KeyboardInterrupt
+        real_write(path, content)
+
+    monkeypatch.setattr(checkpoint, "_write", killed_at_last)
+    with pytest.raises(KeyboardInterrupt):
+        list(training)
+    monkeypatch.undo()
+    assert (tmp_path / "best_model.next.pt").exists()
+    resumed = start(tmp_path)
+    assert not (tmp_path / "best_model.next.pt").exists()
+    assert torch.load(tmp_path / "best_model.pt", weights_only=True)["epoch"] == 1
+    list(resumed)
+    assert_same_bits(straight, tmp_path)
+
+
+def test_a_kill_after_the_commit_keeps_the_new_best_model(straight, tmp_path, monkeypatch):
+    real_replace = Path.replace
+
+    def killed_at_best(path: Path, target: Path) -> Path:
+        if target.name == "best_model.pt":
+            raise KeyboardInterrupt
+        return real_replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", killed_at_best)
+    with pytest.raises(KeyboardInterrupt):
+        next(start(tmp_path))
+    monkeypatch.undo()
+    assert not (tmp_path / "best_model.pt").exists()
+    check_resumable(tmp_path)
+    assert [result.epoch for result in start(tmp_path)] == [2, 3, 4]
+    assert_same_bits(straight, tmp_path)
+
+
+def test_a_kill_before_the_metrics_file_leaves_no_gap(straight, tmp_path):
+    training = start(tmp_path)
+    next(training)
+    stale = (tmp_path / "metrics.jsonl").read_text()
+    next(training)
+    training.close()
+    (tmp_path / "metrics.jsonl").write_text(stale)
+    list(start(tmp_path))
+    assert_same_bits(straight, tmp_path)
+
+
+def test_a_finished_training_gives_its_last_result_again(straight, tmp_path):
+    *_, last = start(tmp_path)
+    (tmp_path / "training_metadata.json").unlink()
+    assert list(start(tmp_path)) == [last]
+    assert_same_bits(straight, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "difference"),
+    [
+        ({"config": tiny_config()}, "config.weighted_sampling: True in the file, False now"),
+        ({"trial_key": "xyz"}, "identity.trial_key: 'abc' in the file, 'xyz' now"),
+        ({"seed": 2}, "seed: 1 in the file, 2 now"),
+        ({"objective": "val_f1"}, "objective: 'val_roc_auc' in the file, 'val_f1' now"),
+    ],
+)
+def test_the_checkpoint_of_another_trial_is_refused(tmp_path, changes, difference):
+    next(start(tmp_path))
+    with pytest.raises(InputError, match=difference) as raised:
+        start(tmp_path, **changes)
+    assert "last.pt belongs to another trial" in str(raised.value)
+
+
+def cut_in_half(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def make_empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def flip_a_byte(path: Path) -> None:
+    weights = torch.load(path, weights_only=True)["model_state_dict"]["words.weight"]
+    content = bytearray(path.read_bytes())
+    content[content.index(weights.numpy().tobytes()) + 5] ^= 0xFF
+    path.write_bytes(content)
+
+
+def drop_a_key(path: Path) -> None:
+    content = torch.load(path, weights_only=True)
+    del content["history"]
+    torch.save(content, path)
+
+
+def store_a_list(path: Path) -> None:
+    torch.save([1], path)
+
+
+@pytest.mark.parametrize("damage", [cut_in_half, make_empty, flip_a_byte, drop_a_key, store_a_list])
+def test_a_damaged_checkpoint_is_named(tmp_path, damage):
+    next(start(tmp_path))
+    damage(tmp_path / "last.pt")
+    with pytest.raises(TrainingError, match=r"last\.pt is not a usable checkpoint"):
+        start(tmp_path)
+
+
+def test_a_lost_best_model_is_named(tmp_path):
+    next(start(tmp_path))
+    (tmp_path / "best_model.pt").unlink()
+    with pytest.raises(TrainingError, match=r"best_model\.pt is missing"):
+        start(tmp_path)
+    with pytest.raises(TrainingError, match=r"best_model\.pt does not exist"):
+        check_resumable(tmp_path)
+
+
+def test_only_a_whole_folder_is_resumable(tmp_path):
+    with pytest.raises(TrainingError, match=r"last\.pt does not exist"):
+        check_resumable(tmp_path)
+    next(start(tmp_path))
+    check_resumable(tmp_path)
+    cut_in_half(tmp_path / "last.pt")
+    with pytest.raises(TrainingError, match=r"last\.pt is not a usable checkpoint"):
+        check_resumable(tmp_path)
+
+
+def test_weights_of_another_model_are_named(tmp_path):
+    next(start(tmp_path))
+    model = tiny_model()
+    model.head = torch.nn.Linear(9, 1)
+    with pytest.raises(TrainingError, match=r"best_model\.pt is of another model"):
+        checkpoint.load_best(model, tmp_path)
