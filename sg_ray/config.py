@@ -126,8 +126,8 @@ class Experiment(Settings):
 
     @property
     def sweep_dir(self) -> Path:
-        """The folder of this sweep."""
-        return self.output_dir / self.name
+        """The folder of this sweep, absolute: workers run in folders of their own."""
+        return (self.output_dir / self.name).absolute()
 
     @property
     def all_families(self) -> tuple[str, ...]:

@@ -164,13 +164,9 @@ def find_learning_rate(
     config = family.Config.model_validate(spec.config)
     inputs = _inputs(spec, context)
 
-    def build(seed: int) -> Any:
-        with torch_stream(seed, "init"):
-            return family.build(config, inputs)
-
     low, high = family.lr_range
     return range_test(
-        build,
+        lambda _: family.build(config, inputs),
         family.split_data(config, inputs, "train"),
         config,
         seeds=[spec.seed + number for number in range(num_seeds)],

@@ -12,11 +12,13 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 
-os.environ["OMP_NUM_THREADS"] = "1"  # one torch thread: small models lose by more
-os.environ["HF_HUB_OFFLINE"] = "1"
-os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-os.environ["RAY_AUTH_MODE"] = "disabled"  # else Ray writes a token file into the home folder
-os.environ["RAY_prestart_worker_first_driver"] = "0"
+os.environ.update(
+    OMP_NUM_THREADS="1",  # one torch thread: small models lose by more
+    HF_HUB_OFFLINE="1",
+    RAY_USAGE_STATS_ENABLED="0",
+    RAY_AUTH_MODE="disabled",  # else Ray writes a token file into the home folder
+    RAY_prestart_worker_first_driver="0",
+)
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ other, and a part that is missing is skipped. A call right before a block, with 
 reads ``for_each(item, list) { ... }``, is the head of a loop.
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from sg_ray.features.syntax import ERROR_KIND, SyntaxTree, field_id, kind_id
@@ -41,10 +42,6 @@ _BLOCKS = frozenset(
 _PREPROC_BRANCHES = frozenset(
     map(kind_id, ("preproc_if", "preproc_ifdef", "preproc_elif", "preproc_elifdef"))
 )
-
-_COMPOUND = _BLOCKS | _PREPROC_BRANCHES
-_STRUCTURED = _COMPOUND | {_IF, _WHILE, _DO, _FOR, _SWITCH, _CASE, _LABELED, _FUNCTION}
-"""Nodes with statements inside."""
 
 _CONDITION = field_id("condition")
 _CONSEQUENCE = field_id("consequence")
@@ -110,7 +107,8 @@ class _Builder:
         self._link(0, _EXIT, _Jumps())
         for node in structured:
             if node in self._pending:
-                self._link_structured(node, *self._pending[node])
+                follow, jumps = self._pending[node]
+                _LINKERS[self._kinds[node]](self, node, follow, jumps)
         for node, follow in self._switch_exits.items():
             self._edge(node, follow)
         for node, label in self._gotos:
@@ -173,29 +171,6 @@ class _Builder:
         else:
             self._edge(node, follow)
 
-    def _link_structured(self, node: int, follow: int, jumps: _Jumps) -> None:
-        kind = self._kinds[node]
-        if kind in _BLOCKS:
-            self._link_block(node, follow, jumps)
-        elif kind == _IF:
-            self._link_if(node, follow, jumps)
-        elif kind == _WHILE:
-            self._link_while(node, follow, jumps)
-        elif kind == _DO:
-            self._link_do(node, follow, jumps)
-        elif kind == _FOR:
-            self._link_for(node, follow, jumps)
-        elif kind == _SWITCH:
-            self._link_switch(node, follow, jumps)
-        elif kind == _CASE:
-            self._link_case(node, follow, jumps)
-        elif kind == _LABELED:
-            self._link_labeled(node, follow, jumps)
-        elif kind == _FUNCTION:
-            self._link_body(node, node, follow, _Jumps())
-        else:
-            self._link_preproc(node, follow, jumps)
-
     def _link_block(self, node: int, follow: int, jumps: _Jumps) -> None:
         statements = self._statements(node)
         if not statements:
@@ -218,6 +193,9 @@ class _Builder:
         """Link ``call`` as the head of a loop over ``body``: the caller links it to ``follow``."""
         self._edge(call, self._entry(body))
         self._link(body, call, _Jumps(follow, call, jumps.switch))
+
+    def _link_function(self, node: int, follow: int, _: _Jumps) -> None:
+        self._link_body(node, node, follow, _Jumps())
 
     def _link_body(self, head: int, node: int, follow: int, jumps: _Jumps) -> None:
         """Link ``head`` to the body of ``node``, or on to ``follow`` if it has none."""
@@ -249,11 +227,11 @@ class _Builder:
         condition = self._part(node, _CONDITION)
         update = self._part(node, _UPDATE)
         head = condition or node
+        again = update or head
         if initializer is not None:
             self._edge(initializer, head)
         if condition is not None:
             self._edge(condition, follow)
-        again = update or head
         if update is not None:
             self._edge(update, head)
         self._link_body(head, node, again, _Jumps(follow, again, jumps.switch))
@@ -294,11 +272,25 @@ class _Builder:
         self._link_sequence(statements, follow, jumps)
 
 
+_LINKERS: Mapping[int, Callable[[_Builder, int, int, _Jumps], None]] = {
+    **dict.fromkeys(_BLOCKS, _Builder._link_block),
+    **dict.fromkeys(_PREPROC_BRANCHES, _Builder._link_preproc),
+    _IF: _Builder._link_if,
+    _WHILE: _Builder._link_while,
+    _DO: _Builder._link_do,
+    _FOR: _Builder._link_for,
+    _SWITCH: _Builder._link_switch,
+    _CASE: _Builder._link_case,
+    _LABELED: _Builder._link_labeled,
+    _FUNCTION: _Builder._link_function,
+}
+"""How to link each kind of node that has statements inside."""
+
+
 def _structured_children(tree: SyntaxTree) -> dict[int, list[int]]:
     """Return the children of every node that may hold statements."""
-    kinds = tree.kinds
     children: dict[int, list[int]] = {
-        node: [] for node, kind in enumerate(kinds) if kind in _STRUCTURED
+        node: [] for node, kind in enumerate(tree.kinds) if kind in _LINKERS
     }
     for node, parent in enumerate(tree.parents):
         if parent in children:

@@ -177,14 +177,12 @@ class _AccessReader:
             yield self._access(node, node + 0.5, variable, _Action.MAY_WRITE)
 
     def _read_declarator(self, node: int, name: bytes) -> Iterator[_Access]:
-        kinds, parents, fields = self._tree.kinds, self._tree.parents, self._tree.fields
+        kinds, parents = self._tree.kinds, self._tree.parents
         top = parents[node]
         if kinds[top] == _FUNCTION_DECLARATOR:
             return
         time: float = node
-        while kinds[top] in _DECLARATORS and (
-            fields[top] == _DECLARATOR or kinds[top] == _INIT_DECLARATOR
-        ):
+        while kinds[top] in _DECLARATORS:
             if kinds[top] == _INIT_DECLARATOR:
                 time = self._last[top] + 0.5
             top = parents[top]

@@ -115,27 +115,24 @@ class SyntaxParser:
             if action != _DROP:
                 parent, inherited = above[-1]
                 field = cursor.field_id or inherited
-                index = len(kinds)
-                if action != _LEAF and cursor.goto_first_child():
-                    if action == _ELIDE:
-                        above.append((parent, field))
-                        continue
-                    above.append((index, 0))
-                    is_leaf = False
-                else:
-                    is_leaf = True
-                    text = source[node.start_byte : node.end_byte]
-                if not is_leaf or text:
+                entered = action != _LEAF and cursor.goto_first_child()
+                if entered and action == _ELIDE:
+                    above.append((parent, field))
+                    continue
+                # Text that the parser missed and made up is empty.
+                text = b"" if entered else source[node.start_byte : node.end_byte]
+                if entered or text:
+                    index = len(kinds)
                     if index == max_nodes:
                         break
                     kinds.append(kind)
                     parents.append(parent)
                     fields.append(field)
-                    if is_leaf:
-                        leaves.append(index)
-                        texts.append(text)
-                if not is_leaf:
-                    continue
+                    if entered:
+                        above.append((index, 0))
+                        continue
+                    leaves.append(index)
+                    texts.append(text)
             while not cursor.goto_next_sibling():
                 if not cursor.goto_parent():
                     return SyntaxTree(kinds, parents, fields, leaves, texts)

@@ -6,13 +6,13 @@ positions are percentages, so dots and text keep their size at every width.
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from markupsafe import Markup
 
 WIDTH, HEIGHT = 340, 220
-LEFT, RIGHT, TOP, BOTTOM = 46, 8, 10, 36
+LEFT, RIGHT, TOP, BOTTOM = 54, 8, 10, 36
 MAX_TICKS = 5
 STRIP_MARGIN_PERCENT = 4.0
 
@@ -38,20 +38,21 @@ class Scale:
     start: float
     end: float
     is_log: bool = False
+    min_step: float = 0.0
+    """Least distance of two ticks: 1 for counts."""
 
     def __call__(self, value: float) -> float:
         """Return where ``value`` lies, held within the drawing."""
-        low, high, value = (math.log10(v) if self.is_log else v for v in self._clipped(value))
-        return self.start + (value - low) / (high - low) * (self.end - self.start)
+        low, high, held = self.low, self.high, min(max(value, self.low), self.high)
+        if self.is_log:
+            low, high, held = math.log10(low), math.log10(high), math.log10(held)
+        return self.start + (held - low) / (high - low) * (self.end - self.start)
 
     def ticks(self) -> list[float]:
         """Return round values on the scale."""
         if self.is_log:
             return _decades(self.low, self.high)
-        return _round_values(self.low, self.high)
-
-    def _clipped(self, value: float) -> tuple[float, float, float]:
-        return self.low, self.high, min(max(value, self.low), self.high)
+        return _round_values(self.low, self.high, self.min_step)
 
 
 def scale(
@@ -74,7 +75,7 @@ def chart(
     label: str,
     x_label: str,
     y_label: str,
-    is_log_x: bool = False,
+    x_kind: Literal["count", "log"] = "count",
     y_limit: float = math.inf,
     marked_x: float | None = None,
 ) -> Markup:
@@ -84,7 +85,9 @@ def chart(
     """
     points = [point for one in series for point in one.points]
     extra = [] if marked_x is None else [marked_x]
-    x_scale = scale([*(x for x, _ in points), *extra], LEFT, WIDTH - RIGHT, is_log=is_log_x, pad=0)
+    xs = [*(x for x, _ in points), *extra]
+    x_scale = scale(xs, LEFT + 4, WIDTH - RIGHT - 4, is_log=x_kind == "log", pad=0)
+    x_scale = replace(x_scale, min_step=1.0)
     y_scale = scale((min(y, y_limit) for _, y in points), HEIGHT - BOTTOM, TOP)
     mark = Markup("") if marked_x is None else _vertical(x_scale(marked_x))
     drawn = Markup("").join(_series(one, x_scale, y_scale) for one in series)
@@ -157,7 +160,9 @@ def _axes(x_scale: Scale, y_scale: Scale, x_label: str, y_label: str) -> Markup:
             y_text.format(x=LEFT - 5, y=y_scale(tick) + 4, text=tick_text(tick)),
         )
     ]
-    parts += [x_text.format(x=x_scale(t), y=bottom + 14, text=tick_text(t)) for t in x_scale.ticks()]
+    parts += [
+        x_text.format(x=x_scale(t), y=bottom + 14, text=tick_text(t)) for t in x_scale.ticks()
+    ]
     parts.append(x_text.format(x=(LEFT + WIDTH - RIGHT) / 2, y=HEIGHT - 4, text=x_label))
     turned = Markup(
         '<text x="11" y="{y}" text-anchor="middle" transform="rotate(-90 11 {y})">{text}</text>'
@@ -179,9 +184,9 @@ def _upright(style: str, x_percent: float, top: int, bottom: int, title: str) ->
     return line.format(style=style, x=x_percent, top=top, bottom=bottom, title=title)
 
 
-def _round_values(low: float, high: float) -> list[float]:
+def _round_values(low: float, high: float, min_step: float) -> list[float]:
     """Return multiples of 1, 2 or 5 x 10^k between two values, at most MAX_TICKS + 1."""
-    raw = (high - low) / MAX_TICKS
+    raw = max((high - low) / MAX_TICKS, min_step)
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= raw * (1 - 1e-9))
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)

@@ -76,11 +76,11 @@ def _from_metadata(path: Path) -> TrialResult:
     if not isinstance(content, dict):
         raise InputError(f"{path}: holds no JSON object. Delete it or train again.")
     metrics = {**_numbers(content), **_numbers(content.get("metrics") or {})}
-    config = content.get("config")
+    config, identity = content.get("config"), {**content, **(content.get("identity") or {})}
     return TrialResult(
-        family=str(content.get("family", path.parent.parent.name)),
+        family=str(identity.get("family", path.parent.parent.name)),
         config_hash="-" if config is None else content_hash(config, 8),
-        seed=str(content.get("seed", path.parent.name)),
+        seed=str(identity.get("seed", path.parent.name)),
         status="completed",
         metrics=metrics,
     )
@@ -107,8 +107,10 @@ def _group_lines(group: Sequence[TrialResult], metrics: Sequence[str]) -> Iterat
         yield (f"{result.seed}{mark}", *(_number(result.metrics.get(name)) for name in metrics))
     completed = [result for result in group if result.status == "completed"]
     columns = [[v for r in completed if is_number(v := r.metrics.get(m))] for m in metrics]
+    num_failed = sum(result.status == "failed" for result in group)
     if len(completed) > 1:
-        yield ("mean", *(_number(statistics.fmean(c) if c else None) for c in columns))
+        mean = f"mean of {len(completed)}, {num_failed} failed" if num_failed else "mean"
+        yield (mean, *(_number(statistics.fmean(c) if c else None) for c in columns))
         yield ("sd", *(_number(statistics.stdev(c) if len(c) > 1 else None) for c in columns))
 
 

@@ -150,7 +150,9 @@ class Progress:
             seconds = (event.at_ms - trial.started_at_ms) / 1000
             self.durations_s.setdefault(trial.family, []).append(seconds)
         value = (event.data.get("metrics") or {}).get(self.objective)
-        if is_number(value) and is_better(self.objective, value, self.best.get(trial.family)):
+        if trial.status != "completed" or not is_number(value):
+            return
+        if is_better(self.objective, value, self.best.get(trial.family)):
             self.best[trial.family] = value
 
     def _on_sweep_finished(self, event: Event) -> None:

@@ -165,6 +165,7 @@ def execute(
     ``attempt_dir`` is a folder of this start alone: it becomes the Tune experiment.
     """
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # records replace Tune's own logs
+    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # the newer output prints even when told to be silent
     flight = _InFlight()
     trainable = tune.with_parameters(
         TrialActor,
@@ -172,7 +173,7 @@ def execute(
             features_ref=ray.put(features),
             families=dict(families),
             cache_dir=experiment.cache_dir.absolute(),
-            groups_dir=experiment.sweep_dir.absolute() / "groups",
+            groups_dir=experiment.sweep_dir / "groups",
             max_failures=experiment.max_failures,
         ),
     )

@@ -162,8 +162,10 @@ class SearchPlan(FamilyPlan):
         self._lr_range_started = False
         self._search: FamilySearch | None = None
         self._points: dict[str, Point] = {}
-        self._search_asked_out = False
         self._finalists: list[Mapping[str, Any]] | None = None
+        has_rate = isinstance(get_family(family), NeuralFamily)
+        if not (experiment.lr_range.enabled and has_rate):
+            ledger.learning_rates.setdefault(family, None)
 
     @property
     def _first_seed(self) -> int:
@@ -189,11 +191,15 @@ class SearchPlan(FamilyPlan):
 
     def next_job(self) -> AnyJob | None:
         """Return a range test, then the search's points, then the finalists' seeds."""
-        if len(self.branch_sources(self._first_seed)) < len(self._branches):
+        if not self._has_branches:
             return None
         if self.family not in self._ledger.learning_rates:
             return self._lr_range_job()
         return self._next_point() or self._next_replicate()
+
+    @property
+    def _has_branches(self) -> bool:
+        return len(self.branch_sources(self._first_seed)) == len(self._branches)
 
     @property
     def finished(self) -> bool:
@@ -245,14 +251,10 @@ class SearchPlan(FamilyPlan):
         )
 
     def _lr_range_job(self) -> LrRangeJob | None:
-        settings = self._experiment.lr_range
-        neural = isinstance(get_family(self.family), NeuralFamily)
-        if not settings.enabled or not neural:
-            self._ledger.learning_rates[self.family] = None
-            return None
         if self._lr_range_started:
             return None
         self._lr_range_started = True
+        settings = self._experiment.lr_range
         return LrRangeJob(
             spec=self.spec(self._baseline, self._first_seed),
             resources=self._experiment.resources_of(self.family),
@@ -275,11 +277,7 @@ class SearchPlan(FamilyPlan):
         return self._search
 
     def _next_point(self) -> TrainJob | None:
-        while not self._search_asked_out:
-            point = self._open_search().ask()
-            if point is None:
-                self._search_asked_out = True
-                return None
+        while (point := self._open_search().ask()) is not None:
             spec = self.spec({**self._baseline, **point.values}, self._first_seed)
             job = self._job(spec, "search")
             if job is not None:
@@ -300,9 +298,14 @@ class SearchPlan(FamilyPlan):
         value = record.metrics.get(self._experiment.objective)
         self._open_search().tell(point.number, record.status, value)
 
+    @property
+    def _search_is_over(self) -> bool:
+        ready = self._has_branches and self.family in self._ledger.learning_rates
+        return ready and not self._points and self._open_search().exhausted
+
     def _known_finalists(self) -> list[Mapping[str, Any]] | None:
         """Return the best ``top_k`` configurations of the search, once it has ended."""
-        if self._finalists is None and self._search_asked_out and not self._points:
+        if self._finalists is None and self._search_is_over:
             searched = [r for r in self._ledger.of_family(self.family) if r.stage == "search"]
             rows = rank(searched, objective=self._experiment.objective, seeds=(self._first_seed,))
             best = [row.config for row in rows if row.seeds]

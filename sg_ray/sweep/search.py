@@ -58,6 +58,7 @@ class FamilySearch:
         ``baseline`` holds the experiment's own values, always the first point. A
         ``learning_rate`` from the range test narrows its interval and makes the second point.
         """
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
         journal.parent.mkdir(parents=True, exist_ok=True)
         self._settings = settings
         own_values = {name: baseline[name] for name in space}
@@ -81,13 +82,18 @@ class FamilySearch:
         """How many points there will be: one if there is nothing to search over."""
         return self._settings.num_trials if self._space else 1
 
+    @property
+    def exhausted(self) -> bool:
+        """True once there is nothing more to ask for."""
+        return not self._unfinished and self._num_asked() >= self.num_trials
+
     def ask(self) -> Point | None:
         """Return a point that an interruption left unfinished, else the next; None at the end."""
         if self._unfinished:
             number = self._unfinished.pop(0)
             frozen = self._study.get_trials(deepcopy=False)[number]
             trial = Trial(self._study, frozen._trial_id)
-        elif self._num_asked() < self.num_trials:
+        elif not self.exhausted:
             self._study.sampler = self._sampler(self._num_asked())
             trial = self._study.ask()
         else:

@@ -88,8 +88,7 @@ def check_resumable(folder: Path) -> None:
     """Raise TrainingError unless a training can go on from ``folder``. Changes nothing."""
     last = _read(folder / LAST, KEYS)
     if last["best"] is not None:
-        waiting = folder / NEXT_BEST
-        _read(waiting if waiting.exists() else folder / BEST, BEST_KEYS)
+        _read(_best_file(folder, last["best"]["epoch"]), BEST_KEYS)
 
 
 def read_best(folder: Path) -> dict[str, Any]:
@@ -163,20 +162,26 @@ def write_history(folder: Path, history: Sequence[Mapping[str, Any]]) -> None:
     write_text(folder / METRICS, "".join(lines))
 
 
-def _finish_commit(folder: Path, last: Mapping[str, Any]) -> None:
-    """Settle a best model that was written when ``last.pt`` was, or was not yet, replaced."""
-    best_epoch = last["best"]["epoch"] if last["best"] else None
+def _best_file(folder: Path, best_epoch: int) -> Path:
+    """Return the file with the weights of ``best_epoch``; a kill may have left it un-renamed."""
     waiting = folder / NEXT_BEST
-    if waiting.exists():
-        if _read(waiting, BEST_KEYS)["epoch"] == best_epoch:
-            waiting.replace(folder / BEST)
-        else:
-            waiting.unlink()
-    if best_epoch is not None and not (folder / BEST).exists():
-        raise TrainingError(
-            f"{folder / BEST} is missing, though {LAST} says epoch {best_epoch} is the best. "
-            f"Restore it, or delete {folder / LAST} to train this trial from the start."
-        )
+    if waiting.exists() and _read(waiting, BEST_KEYS)["epoch"] == best_epoch:
+        return waiting
+    return folder / BEST
+
+
+def _finish_commit(folder: Path, last: Mapping[str, Any]) -> None:
+    """Rename a new best model that ``last.pt`` knows of; drop one that it does not."""
+    if last["best"] is not None:
+        best_epoch = last["best"]["epoch"]
+        path = _best_file(folder, best_epoch)
+        if not path.exists():
+            raise TrainingError(
+                f"{path} is missing, though {LAST} says epoch {best_epoch} is the best. "
+                f"Restore it, or delete {folder / LAST} to train this trial from the start."
+            )
+        path.replace(folder / BEST)
+    (folder / NEXT_BEST).unlink(missing_ok=True)
 
 
 def _check_settings(path: Path, last: Mapping[str, Any], settings: Mapping[str, Any]) -> None:

@@ -31,7 +31,8 @@ def torch_stream(seed: int, stream: str, *position: int) -> Iterator[None]:
 
     Build a model inside ``with torch_stream(seed, "init"):``.
     """
-    with torch.random.fork_rng():
+    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    with torch.random.fork_rng(devices):
         torch.manual_seed(stream_seed(seed, stream, *position))
         yield
 

@@ -37,6 +37,8 @@ class Stepper:
     ) -> None:
         self._wrapped = compute.workers.wrap(model)
         self._split = split
+        self._units = split.units
+        self._labels = split.labels.astype(np.float32)
         self._max_units = config.max_units_per_micro_batch
         self._optimiser = optimiser
         self._compute = compute
@@ -85,7 +87,7 @@ class Stepper:
 
         Gradients are exchanged in the last backward pass only.
         """
-        pieces = micro_batches(share, self._split.units, self._max_units, padded=self._split.padded)
+        pieces = micro_batches(share, self._units, self._max_units, padded=self._split.padded)
         loss_sum = torch.zeros((), device=self._compute.device)
         with self._compute.workers.without_sync(self._wrapped):
             for piece in pieces[:-1]:
@@ -93,7 +95,7 @@ class Stepper:
         return loss_sum + self._backward(pieces[-1], weight)
 
     def _backward(self, indices: Indices, weight: float) -> Tensor:
-        labels = torch.from_numpy(self._split.labels[indices].astype(np.float32))
+        labels = torch.from_numpy(self._labels[indices])
         logits = self._compute.forward(self._wrapped, self._split, indices)
         loss = binary_cross_entropy_with_logits(logits, self._compute.put(labels), reduction="sum")
         self._optimiser.backward(loss * weight)

@@ -101,7 +101,7 @@ class TorchGroup:
         """
         return DistributedDataParallel(
             model,
-            broadcast_buffers=False,
+            forward_sync_buffers=False,
             find_unused_parameters=True,
             gradient_as_bucket_view=True,
         )

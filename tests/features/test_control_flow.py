@@ -74,7 +74,7 @@ def test_for_goes_through_initialiser_condition_body_and_update(control_flow):
 
 def test_endless_for_ends_only_by_break(control_flow):
     assert control_flow("void f(void) { for (;;) { if (p) break; } d(); }") == {
-        ("f", "p break_statement") if False else ("f", "p"),
+        ("f", "p"),
         ("p", "break_statement"),
         ("break_statement", "d"),
         ("p", "p"),
@@ -174,9 +174,8 @@ def test_call_before_a_block_is_a_loop(control_flow):
 
 
 def test_statements_of_a_function_without_its_end_still_follow_each_other(control_flow):
-    edges = control_flow("static int f(int a)\n{\n a(); if (c) {\n b();\n d();")
-    assert ("a", "c") in edges
-    assert ("b", "d") in edges
+    edges = control_flow("static int f(int p)\n{\n a(); if (c) {\n b();\n d();")
+    assert {("f int p", "a"), ("a", "b"), ("b", "d")} <= edges
 
 
 def test_functions_of_one_file_do_not_run_into_each_other(control_flow):

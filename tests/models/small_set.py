@@ -33,7 +33,7 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
 SPLITS = {"train": slice(0, 40), "valid": slice(40, 60), "test": slice(60, 72)}
 
 
-def small_config(family: str, **settings: Any) -> FamilyConfig:
+def small_config(family: str, **settings: Any) -> Any:
     return FAMILIES[family].Config.model_validate({**SETTINGS.get(family, {}), **settings})
 
 

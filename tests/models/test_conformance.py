@@ -142,9 +142,9 @@ def test_building_leaves_numpy_and_python_generators_alone(variant: Variant) -> 
     import random
 
     built = Built(variant)
-    before = random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002
+    before = random.getstate(), np.random.get_state()[1].tolist()
     built.build(seed=0)
-    assert before == (random.getstate(), np.random.get_state()[1].tolist())  # noqa: NPY002
+    assert before == (random.getstate(), np.random.get_state()[1].tolist())
 
 
 @all_variants

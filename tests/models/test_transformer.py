@@ -175,7 +175,7 @@ class TestPretrained:
             self.build(save_encoder(tmp_path, "t5"))
 
     def test_larger_vocabulary_is_refused(self, tmp_path: Path) -> None:
-        with pytest.raises(InputError, match="has 51 tokens.* knows 50"):
+        with pytest.raises(InputError, match=r"has 51 tokens.* knows 50"):
             self.build(save_encoder(tmp_path), vocab_size=51)
 
     def test_other_padding_is_refused(self, tmp_path: Path) -> None:

@@ -41,11 +41,13 @@ def write_sample_sweep(folder: Path) -> list[RunRecord]:
     journal = Journal(folder / "events.jsonl")
     journal.append("sweep_started", name="demo", plan={"data": {"source": "synthetic"}})
     journal.append("stage", family="", stage="prepare", num_trials=0)
-    records = list(sample_records())
+    journal.append("data_checked", notes=["train: 3 functions occur twice; kept once"])
+    records = [_at(record, number) for number, record in enumerate(sample_records())]
     for family in QUALITY:
         if family != "lexical":
             _tell_range_test(journal, family)
         for record in (record for record in records if record.family == family):
+            journal.append("stage", family=family, stage=record.stage, num_trials=6)
             _tell_trial(journal, record)
             write_record(folder, record)
     journal.append("test_scored", family="fusion", metrics={"test_f1": 0.732, "test_mcc": 0.471})
@@ -95,7 +97,6 @@ def make_record(
     history = [_epoch(epoch, num_epochs, top, generator) for epoch in range(1, num_epochs + 1)]
     best = max(history, key=lambda epoch: epoch[OBJECTIVE])
     key = content_hash([family, config, seed], 16)
-    started_at_ms = BASE_MS + int(key[:4], 16) * 100
     failure = Failure(
         kind="TrainingError",
         message="loss is not finite at epoch 2, step 31 (<nan>). Lower learning_rate.",
@@ -117,13 +118,20 @@ def make_record(
         "branches": {},
         "data_fingerprint": "5f3c2a9b7e1d4c60",
         "code_version": "9a8b7c6d5e4f",
-        "started_at_ms": started_at_ms,
-        "finished_at_ms": started_at_ms + num_epochs * MINUTE_MS,
+        "started_at_ms": BASE_MS,
+        "finished_at_ms": BASE_MS + num_epochs * MINUTE_MS,
         "train_time_s": num_epochs * 60.0,
         "environment": {"python": "3.11.7", "torch": "2.13.0", "device": "cpu", "num_threads": 1},
         "failure": failure if status == "failed" else None,
     }
     return RunRecord(**{**fields, **changes})
+
+
+def _at(record: RunRecord, number: int) -> RunRecord:
+    """Return the record as the ``number``-th of a row of trials."""
+    delay_ms = 6 * number * MINUTE_MS
+    times = ("started_at_ms", "finished_at_ms")
+    return record.model_copy(update={name: getattr(record, name) + delay_ms for name in times})
 
 
 def _epoch(epoch: int, num_epochs: int, top: float, generator: random.Random) -> dict[str, float]:

@@ -16,7 +16,9 @@ def write(tmp_path: Path, text: str) -> Path:
     return path
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "experiments").glob("*.yaml")), ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "experiments").glob("*.yaml")), ids=lambda p: p.name
+)
 def test_shipped_experiments_are_valid(path: Path) -> None:
     experiment = load_experiment(path, ["data.source=synthetic", "data.path=null"])
     for family in experiment.all_families:
@@ -55,11 +57,17 @@ def test_fusion_runs_after_its_branches_whatever_the_order(tmp_path: Path) -> No
 
 
 WRONG = {
-    "unknown key, nested": ("name: a\nsearch:\n  num_trails: 3\n", ":3: search.num_trails: unknown key; did you mean 'num_trials'?"),  # noqa: E501
+    "unknown key, nested": (
+        "name: a\nsearch:\n  num_trails: 3\n",
+        ":3: search.num_trails: unknown key; did you mean 'num_trials'?",
+    ),  # noqa: E501
     "unknown key, top": ("name: a\nsarch: {}\n", ":2: sarch: unknown key; did you mean 'search'?"),
     "negative trials": ("name: a\nsearch: {num_trials: -1}\n", ":2: search.num_trials: "),
     "wrong type": ("name: a\nsearch: {num_trials: many}\n", "(got 'many')"),
-    "repeated seeds": ("name: a\nreplicate: {seeds: [1, 2, 1]}\n", "seeds must differ, repeated: [1]"),
+    "repeated seeds": (
+        "name: a\nreplicate: {seeds: [1, 2, 1]}\n",
+        "seeds must differ, repeated: [1]",
+    ),
     "no seeds": ("name: a\nreplicate: {seeds: []}\n", "replicate.seeds: "),
     "unknown family": ("name: a\nfamilies: [gan]\n", "unknown family 'gan'"),
     "unknown objective": ("name: a\nobjective: f2\n", "unknown metric 'f2'"),
@@ -68,7 +76,10 @@ WRONG = {
     "not yaml": ("name: [\n", "not valid YAML"),
     "no name": ("families: [gnn]\n", "name: Field required"),
     "name with a slash": ("name: a/b\n", ":1: name: "),
-    "fractional gpus above one": ("name: a\nresources: {gpus: 1.5}\n", "gpus above 1 must be whole"),
+    "fractional gpus above one": (
+        "name: a\nresources: {gpus: 1.5}\n",
+        "gpus above 1 must be whole",
+    ),
     "low above high": (
         "name: a\nmodels: {gnn: {space: {dropout: {uniform: [0.5, 0.1]}}}}\n",
         "uniform needs low < high, got [0.5, 0.1]",

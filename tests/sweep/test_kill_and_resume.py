@@ -43,7 +43,9 @@ def kill_when(process: subprocess.Popen[bytes], journal: Path, ready: Callable[.
 
 def in_search(events: list[Event]) -> bool:
     """An epoch of the second trial of the search is done, and the trial is not."""
-    started = [e.trial_key for e in events if e.type == "trial_started" and e.data["stage"] == "search"]
+    started = [
+        e.trial_key for e in events if e.type == "trial_started" and e.data["stage"] == "search"
+    ]
     epochs = [e for e in events if e.type == "epoch" and e.trial_key in started[1:2]]
     return len(epochs) == 2
 
@@ -78,7 +80,10 @@ def comparable(records: list[dict[str, Any]]) -> dict[str, Any]:
 @pytest.mark.timeout(900)
 def test_killed_twice_it_ends_as_if_never_killed(tmp_path: Path) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    settings = {"max_concurrent_trials": 1, "search": {"num_trials": 3, "pruning": {"min_epochs": 2}}}
+    settings = {
+        "max_concurrent_trials": 1,
+        "search": {"num_trials": 3, "pruning": {"min_epochs": 2}},
+    }
     for folder in (whole, killed):
         folder.mkdir()
         write_experiment(folder, **settings)
@@ -112,7 +117,9 @@ def test_an_interrupted_trial_goes_on_from_its_tune_checkpoint(tmp_path: Path) -
     write_experiment(tmp_path, max_concurrent_trials=1)
     journal = tmp_path / "outputs" / "tiny" / "events.jsonl"
     kill_when(start(tmp_path, "experiment.yaml"), journal, in_search)
-    checkpoints = sorted((tmp_path / "outputs/tiny/tune/attempt-001").glob("*/checkpoint_*/last.pt"))
+    checkpoints = sorted(
+        (tmp_path / "outputs/tiny/tune/attempt-001").glob("*/checkpoint_*/last.pt")
+    )
     assert checkpoints, "the killed attempt left no Tune checkpoint"
     finish(tmp_path)
     resumed = [e for e in read_events(journal) if e.type == "trial_resumed"]

@@ -16,7 +16,9 @@ SPACE = {
 BASELINE = {"learning_rate": 1e-3, "num_layers": 2, "epochs": 4}
 
 
-def open_search(path: Path, num_trials: int = 6, learning_rate: float | None = None) -> FamilySearch:
+def open_search(
+    path: Path, num_trials: int = 6, learning_rate: float | None = None
+) -> FamilySearch:
     settings = SearchSettings.model_validate(
         {"num_trials": num_trials, "seed": 3, "pruning": {"min_epochs": 1, "reduction_factor": 2}}
     )

@@ -3,13 +3,14 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from scripted_sweep import CONFIG, NUM_EPOCHS, start_trial, tell_end, tell_sweep, tell_trial
 
 from sg_ray.errors import InputError
 from sg_ray.sweep.events import Journal, read_events
-from sg_ray.tracking.mlflow_mirror import MlflowMirror
+from sg_ray.tracking.mlflow_mirror import MlflowMirror, mirror_of
 from sg_ray.tracking.mlflow_store import MlflowStore, resolve_uri
 from sg_ray.tracking.replay import flatten
 
@@ -301,6 +302,25 @@ def test_a_database_path_is_made_absolute(uri, expected):
 def test_a_folder_is_refused_with_advice(uri):
     with pytest.raises(InputError, match=r"sqlite:///mlflow\.db"):
         resolve_uri(uri, Path("/base"))
+
+
+def test_an_experiment_says_where_it_is_mirrored(
+    tmp_path, monkeypatch, sweep_dir, journal, database
+):
+    def experiment(**tracking):
+        return SimpleNamespace(
+            name="tiny", sweep_dir=sweep_dir, tracking=SimpleNamespace(**tracking)
+        )
+
+    monkeypatch.chdir(tmp_path / "outputs")
+    journal.append("sweep_started", name="tiny", plan={})
+    with mirror_of(experiment(enabled=True, uri="sqlite:///../store/mlflow.db")) as mirror:
+        monkeypatch.chdir("/")  # as Ray does
+    assert mirror.sync().num_pending == 0
+    with mirror_of(experiment(enabled=False, uri="nonsense")) as nothing:
+        assert nothing.run_ids() == {}
+    with pytest.raises(InputError, match="nonsense"):
+        mirror_of(experiment(enabled=True, uri="nonsense"))
 
 
 def test_nested_configurations_become_dotted_names():

@@ -58,7 +58,7 @@ def test_a_curve_too_short_has_no_edge():
     assert edge_of(noise()[:9]) is None
 
 
-def test_suggestion_learns_and_its_tenfold_of_tenfold_does_not_better():
+def test_a_suggestion_lies_where_the_tiny_model_learns():
     found = run()
     assert found.reason is None
     assert 1e-3 < found.suggestion < 0.5

@@ -1,7 +1,7 @@
 import numpy as np
 import torch
 
-from sg_ray.training.seeding import numpy_stream, stream_seed, torch_stream
+from sg_ray.training.seeding import deterministic, numpy_stream, stream_seed, torch_stream
 
 
 def test_streams_differ_by_seed_name_and_position():
@@ -30,3 +30,16 @@ def test_torch_stream_leaves_the_global_generator_as_it_was():
     assert torch.equal(torch.rand(3), expected)
     with torch_stream(1, "init"):
         assert torch.equal(torch.rand(3), first)
+
+
+def test_deterministic_sets_threads_and_algorithms():
+    threads = torch.get_num_threads()
+    try:
+        deterministic(2)
+        assert torch.get_num_threads() == 2
+        assert torch.are_deterministic_algorithms_enabled()
+        assert torch.is_deterministic_algorithms_warn_only_enabled()
+        assert not torch.utils.deterministic.fill_uninitialized_memory
+    finally:
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(False)

@@ -1,0 +1,87 @@
+"""README.md lists every file, its examples are real, and the project's texts are plain ASCII."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+LISTED_FOLDERS = ("sg_ray", "experiments", "search_spaces")
+IGNORED = {"__pycache__", "outputs", ".cache", ".lr_cache"}
+
+
+def files_below(folder: str) -> Iterator[str]:
+    for path in sorted((ROOT / folder).rglob("*")):
+        if path.is_file() and not IGNORED & set(path.parts) and path.suffix != ".pyc":
+            yield path.relative_to(ROOT).as_posix()
+
+
+def section(title: str) -> str:
+    return re.split(r"^## ", README.split(f"\n## {title}\n")[1], flags=re.MULTILINE)[0]
+
+
+def listed() -> dict[str, str]:
+    """The tree under "Files": path to description. Two spaces a level, folders end with "/"."""
+    entries: dict[str, str] = {}
+    folders: list[str] = []
+    for line in section("Files").split("```")[1].strip("\n").splitlines():
+        name, _, description = line.strip().partition(" ")
+        depth = (len(line) - len(line.lstrip())) // 2
+        folders[depth:] = [name] if name.endswith("/") else []
+        entries["".join(folders) + ("" if name.endswith("/") else name)] = description.strip()
+    return entries
+
+
+def test_every_file_is_listed():
+    entries = listed()
+    files = {path for folder in LISTED_FOLDERS for path in files_below(folder)}
+    unlisted = {
+        path
+        for path in files
+        if path not in entries and path.removesuffix("__init__.py") not in entries
+    }
+    assert unlisted == set()
+
+
+def test_every_listed_file_exists_and_is_described():
+    for path, description in listed().items():
+        assert (ROOT / path).exists(), path
+        assert (ROOT / path).is_dir() == path.endswith("/"), path
+        assert description, path
+
+
+def test_every_make_target_exists():
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
+    shown = set(re.findall(r"(?:^|`)make ([a-z-]+)", README, re.MULTILINE))
+    assert shown >= {"sweep", "test"}
+    assert shown - targets == set()
+
+
+def test_every_command_parses():
+    from sg_ray.cli import main
+
+    commands = set(re.findall(r"sg-ray ([a-z]+)", section("Commands")))
+    assert commands == {"sweep", "train", "report", "graphs", "data"}
+    for command in commands:
+        with pytest.raises(SystemExit) as stop:
+            main([command, "--help"])
+        assert stop.value.code == 0
+
+
+def test_default_experiment_exists():
+    assert (ROOT / "experiments" / "quick.yaml").exists()
+    for name in re.findall(r"experiments/[a-z_]+\.(?:yaml|py)", README):
+        assert (ROOT / name).exists(), name
+
+
+def test_texts_are_ascii():
+    texts = [
+        ROOT / path
+        for folder in (*LISTED_FOLDERS, "tests", ".ci", ".github")
+        for path in files_below(folder)
+        if Path(path).suffix in {".py", ".yaml", ".yml", ".md", ".jinja", ""}
+    ]
+    texts += [ROOT / "README.md", ROOT / "Makefile", *ROOT.glob("*.toml"), *ROOT.glob("*.yaml")]
+    assert [str(path) for path in texts if not path.read_bytes().isascii()] == []

@@ -1,0 +1,75 @@
+"""Two real processes (gloo) train the same model as one."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from two_workers import alone, scenarios
+
+Found = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("two")
+    torch.multiprocessing.spawn(scenarios, args=(folder,), nprocs=2)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def ranks(folder) -> tuple[Found, Found]:
+    return tuple(torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in (0, 1))
+
+
+@pytest.fixture(scope="module")
+def single(tmp_path_factory) -> Found:
+    return alone(tmp_path_factory.mktemp("one"))
+
+
+def assert_equal_training(one: Found, other: Found) -> None:
+    torch.testing.assert_close(one["weights"], other["weights"], rtol=0, atol=1e-5)
+    np.testing.assert_allclose(one["probabilities"], other["probabilities"], atol=1e-5)
+    for first, second in zip(one["metrics"], other["metrics"], strict=True):
+        for name in first.keys() - {"samples_per_s", "epoch_time_s"}:
+            assert first[name] == pytest.approx(second[name], abs=1e-5), name
+
+
+def test_two_workers_equal_one_also_with_an_empty_share_and_unused_parameters(ranks, single):
+    assert len(single["metrics"]) == 2
+    for found in ranks:
+        assert_equal_training(found["together"], single)
+
+
+def test_gather_joins_different_lengths_in_rank_order(ranks):
+    for found in ranks:
+        assert found["gathered"].tolist() == [0, 1, 2]
+
+
+def test_flags_are_agreed(ranks):
+    for found in ranks:
+        assert found["any"] == [False, True, True]
+
+
+def test_a_stop_asked_of_one_stops_both_and_is_resumed_mid_epoch(ranks, single):
+    for found in ranks:
+        assert found["stopped"].startswith("Interrupted: stopped at epoch 1, step 7")
+        assert_equal_training(found["resumed"], single)
+
+
+def test_an_error_reading_the_checkpoint_reaches_both(ranks):
+    for found in ranks:
+        assert found["refused"].startswith("InputError:")
+        assert "config.epochs: 2 in the file, 9 now" in found["refused"]
+
+
+def test_divergence_on_one_ends_both(ranks):
+    for found in ranks:
+        assert found["diverged"].startswith("TrainingError: diverged")
+
+
+def test_only_rank_0_writes(folder):
+    assert not (folder / "elsewhere").exists()
+    names = {path.name for path in (folder / "together").iterdir()}
+    assert names == {"last.pt", "best_model.pt", "metrics.jsonl", "training_metadata.json"}
