@@ -6,8 +6,8 @@ its branches count as possible), an empty block, or a function definition (its e
 parameters are set). Short-circuit operators and calls are part of their statement.
 
 Code that does not parse is read as far as it goes: the statements inside an ERROR node follow each
-other, and a part that is missing is skipped. A call right before a block, with which the parser
-reads ``for_each(item, list) { ... }``, is the head of a loop.
+other, and a part that is missing is skipped. A call and a block with no semicolon between, such as
+``for_each(item, list) { ... }``, are a loop.
 """
 
 from collections.abc import Callable, Mapping
@@ -90,6 +90,7 @@ class _Builder:
         self._kinds = tree.kinds
         self._parents = tree.parents
         self._fields = tree.fields
+        self._unseparated = tree.unseparated
         self._text = dict(zip(tree.leaves, tree.texts, strict=True))
         self._children = _structured_children(tree)
         self._entries: dict[int, int] = {}
@@ -178,18 +179,21 @@ class _Builder:
         self._link_sequence(statements, follow, jumps)
 
     def _link_sequence(self, statements: list[int], follow: int, jumps: _Jumps) -> None:
-        kinds = self._kinds
-        previous = [None, *statements][:-1]
-        for statement, before in zip(reversed(statements), reversed(previous), strict=True):
-            if before is not None and (kinds[before], kinds[statement]) == (_CALL, _BLOCK):
-                self._link_loop_macro(before, statement, follow, jumps)
-            else:
-                self._link(statement, follow, jumps)
-                # What stands before a function of the file does not run into it.
-                is_top_function = kinds[statement] == _FUNCTION and self._parents[statement] == 0
-                follow = _EXIT if is_top_function else self._entry(statement)
+        for i in reversed(range(len(statements))):
+            statement = statements[i]
+            if i > 0 and self._is_macro_loop(statements[i - 1], statement):
+                self._link_macro_loop(statements[i - 1], statement, follow, jumps)
+                continue
+            self._link(statement, follow, jumps)
+            # What stands before a function of the file does not run into it.
+            is_top_function = self._kinds[statement] == _FUNCTION and self._parents[statement] == 0
+            follow = _EXIT if is_top_function else self._entry(statement)
 
-    def _link_loop_macro(self, call: int, body: int, follow: int, jumps: _Jumps) -> None:
+    def _is_macro_loop(self, head: int, body: int) -> bool:
+        kinds = (self._kinds[head], self._kinds[body])
+        return kinds == (_CALL, _BLOCK) and body in self._unseparated
+
+    def _link_macro_loop(self, call: int, body: int, follow: int, jumps: _Jumps) -> None:
         """Link ``call`` as the head of a loop over ``body``: the caller links it to ``follow``."""
         self._edge(call, self._entry(body))
         self._link(body, call, _Jumps(follow, call, jumps.switch))

@@ -16,7 +16,7 @@ ERROR_KIND = 65535
 _ERROR_NAME = "ERROR"
 _NUM_KINDS = ERROR_KIND + 1
 
-_DROP, _LEAF, _INTERIOR, _ELIDE = range(4)
+_DROP, _LEAF, _INTERIOR, _ELIDE, _SEMICOLON = range(5)
 
 
 def _words(text: str) -> frozenset[str]:
@@ -76,6 +76,8 @@ class SyntaxTree:
     """Numbers of the nodes that are tokens, ascending."""
     texts: list[bytes]
     """Source text of each leaf."""
+    unseparated: frozenset[int] = frozenset()
+    """Nodes before which the parser missed a semicolon: blocks after ``for_each(item, list)``."""
 
 
 class SyntaxParser:
@@ -105,6 +107,7 @@ class SyntaxParser:
         fields: list[int] = []
         leaves: list[int] = []
         texts: list[bytes] = []
+        unseparated: set[int] = set()
         # Parent, and field inherited from an elided node, at each depth of the cursor.
         above = [(-1, 0)]
         while True:
@@ -112,7 +115,10 @@ class SyntaxParser:
             assert node is not None
             kind = node.kind_id
             action = actions[kind]
-            if action != _DROP:
+            if action == _SEMICOLON:
+                if node.is_missing:
+                    unseparated.add(len(kinds))
+            elif action != _DROP:
                 parent, inherited = above[-1]
                 field = cursor.field_id or inherited
                 entered = action != _LEAF and cursor.goto_first_child()
@@ -135,9 +141,9 @@ class SyntaxParser:
                     texts.append(text)
             while not cursor.goto_next_sibling():
                 if not cursor.goto_parent():
-                    return SyntaxTree(kinds, parents, fields, leaves, texts)
+                    return SyntaxTree(kinds, parents, fields, leaves, texts, frozenset(unseparated))
                 above.pop()
-        return SyntaxTree(kinds, parents, fields, leaves, texts)
+        return SyntaxTree(kinds, parents, fields, leaves, texts, frozenset(unseparated))
 
 
 def kind_names() -> list[str]:
@@ -174,6 +180,7 @@ def _tree_actions() -> bytes:
             actions[kind] = _named_action(name)
         elif name in _KEPT_TOKENS:
             actions[kind] = _LEAF
+    actions[kind_id(";", named=False)] = _SEMICOLON
     return bytes(actions)
 
 

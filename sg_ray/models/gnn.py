@@ -98,40 +98,44 @@ class Gnn(NeuralFamily[GnnConfig]):
 def _typed_graph(
     edges: NDArray[np.int64], edge_type: NDArray[np.int64], num_nodes: int, num_edge_types: int
 ) -> dict[str, NDArray[Any]]:
-    """Return the arrays of ``gnn_network.TypedGraph``; ``edges`` is [E, 2] of (source, target).
-
-    An edge is one integer (relation, target, source), so that sorting needs no permutation: numpy
-    sorts integers ten times faster than it argsorts them.
-    """
-    source, target = edges.T
-    keys = np.concatenate(
-        [
-            (edge_type * num_nodes + target) * num_nodes + source,
-            ((edge_type + num_edge_types) * num_nodes + source) * num_nodes + target,
-        ]
-    )
-    keys.sort()
-    slot_key, source = np.divmod(keys, num_nodes)
-    starts = np.flatnonzero(np.diff(slot_key, prepend=-1))
-    edges_per_slot = np.diff(starts, append=len(keys))
-    num_slots = len(starts)
-    slot = np.repeat(np.arange(num_slots), edges_per_slot)
-    relation, slot_node = np.divmod(slot_key[starts], num_nodes)
+    """Return the arrays of ``gnn_network.TypedGraph``; ``edges`` is [E, 2] of (source, target)."""
+    forward, backward = edges, edges[:, ::-1]
+    relation = np.concatenate([edge_type, edge_type + num_edge_types])
+    source, target = np.concatenate([forward, backward]).T
+    num_slot_keys = 2 * num_edge_types * num_nodes
+    source, key_offsets = _group(source, relation * num_nodes + target, num_nodes, num_slot_keys)
+    edges_per_key = np.diff(key_offsets)
+    slot_keys = np.flatnonzero(edges_per_key)
+    edges_per_slot = edges_per_key[slot_keys]
+    slots = np.arange(len(slot_keys))
+    slot_relation, slot_node = np.divmod(slot_keys, num_nodes)
+    slot = np.repeat(slots, edges_per_slot)
     weight = (1 / edges_per_slot).astype(np.float32)
-    node_slots = np.sort(slot_node * num_slots + np.arange(num_slots)) % max(num_slots, 1)
-    out_slots = np.sort(source * num_slots + slot) % max(num_slots, 1)
+    node_slots, node_slot_offsets = _group(slots, slot_node, len(slots), num_nodes)
+    out_slots, out_offsets = _group(slot, source, len(slots), num_nodes)
     return {
         "edge_index": np.stack([source, slot_node[slot]]).astype(np.int32),
         "edge_weight": weight[slot],
-        "slot_offsets": np.append(starts, len(keys)).astype(np.int32),
+        "slot_offsets": _offsets(edges_per_slot).astype(np.int32),
         "slot_node": slot_node.astype(np.int32),
-        "slots_per_relation": np.bincount(relation, minlength=2 * num_edge_types),
+        "slots_per_relation": np.bincount(slot_relation, minlength=2 * num_edge_types),
         "node_slots": node_slots.astype(np.int32),
-        "node_slot_offsets": _offsets(np.bincount(slot_node, minlength=num_nodes)).astype(np.int32),
+        "node_slot_offsets": node_slot_offsets.astype(np.int32),
         "out_slots": out_slots.astype(np.int32),
         "out_weight": weight[out_slots],
-        "out_offsets": _offsets(np.bincount(source, minlength=num_nodes)).astype(np.int32),
+        "out_offsets": out_offsets.astype(np.int32),
     }
+
+
+def _group(
+    members: NDArray[np.int64], groups: NDArray[np.int64], num_members: int, num_groups: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return ``members`` ordered by group, then value, and where each group starts.
+
+    Each pair is packed into one integer: numpy sorts integers ten times faster than it argsorts.
+    """
+    packed = np.sort(groups * num_members + members)
+    return packed % max(num_members, 1), _offsets(np.bincount(groups, minlength=num_groups))
 
 
 def _take(ragged: Ragged, indices: NDArray[np.int64]) -> NDArray[Any]:

@@ -37,8 +37,8 @@ class SparseMatrix:
     def dot(self, dense: Tensor) -> Tensor:
         """Return this matrix times ``dense``; its gradient is not recorded.
 
-        An embedding bag is the fastest deterministic kernel for it: 40 times faster on a CPU than
-        gathering the rows and adding them up by index.
+        An embedding bag is the fastest deterministic kernel for it: on a CPU 25 times faster than
+        selecting the rows and adding them up by index.
         """
         values = None if self.values is None else self.values.to(dense.dtype)
         return functional.embedding_bag(

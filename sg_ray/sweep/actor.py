@@ -18,6 +18,7 @@ from ray import tune
 
 from sg_ray.features.packed import Features
 from sg_ray.files import write_json
+from sg_ray.sweep.checkpoints import group_dir
 from sg_ray.sweep.group import GroupFailure, WorkerGroup, describe
 from sg_ray.sweep.jobs import LrRangeJob, TestJob, TrainJob, parse_job
 from sg_ray.training.loop import EpochResult
@@ -36,12 +37,12 @@ JOB = "job"
 
 @dataclass(frozen=True)
 class Shared:
-    """What every job of a sweep uses. ``groups_dir`` must be seen by all nodes of the cluster."""
+    """What every job of a sweep uses."""
 
     features_ref: "ray.ObjectRef[Features]"
     families: Families
     cache_dir: Path
-    groups_dir: Path
+    sweep_dir: Path
     max_failures: int
 
 
@@ -105,7 +106,7 @@ class TrialActor(tune.Trainable):
     def _start(self, config: Mapping[str, Any]) -> None:
         self._job = parse_job(config[JOB])
         if self._is_group:
-            self._folder = self._shared.groups_dir / self._job.spec.trial_key
+            self._folder = group_dir(self._shared.sweep_dir, self._job.spec.trial_key)
             self._folder.mkdir(parents=True, exist_ok=True)
         else:
             self._folder = Path(tempfile.mkdtemp(prefix="sg-ray-"))

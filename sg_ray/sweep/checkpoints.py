@@ -46,9 +46,15 @@ def keep_results(sweep_dir: Path, trial_key: str, checkpoint: Path) -> Path:
 
 
 def drop_checkpoints(sweep_dir: Path, job: TrainJob) -> None:
-    """Delete the Tune checkpoints of a trial that is on record."""
+    """Delete the Tune checkpoints of a trial that is on record, and its workers' folder."""
     for attempt in _attempts(sweep_dir):
         shutil.rmtree(attempt / job.name, ignore_errors=True)
+    shutil.rmtree(group_dir(sweep_dir, job.spec.trial_key), ignore_errors=True)
+
+
+def group_dir(sweep_dir: Path, trial_key: str) -> Path:
+    """Where the workers of a multi-worker trial train; all nodes of a cluster must see it."""
+    return sweep_dir / "groups" / trial_key
 
 
 def _attempts(sweep_dir: Path) -> list[Path]:

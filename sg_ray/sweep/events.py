@@ -22,6 +22,8 @@ class Event(BaseModel):
     Types and their ``data``:
 
     - ``sweep_started``: name, plan (the resolved configuration as a dict), once per sweep
+    - ``sweep_resumed``: nothing; a driver goes on with a sweep begun before
+    - ``data_checked``: fingerprint, notes (sentences about the data)
     - ``stage``: family, stage, num_trials planned (it may grow)
     - ``lr_range``: family, learning_rate, source ("range test", "cache", "default"), curve
     - ``trial_started``: family, stage, config, config_hash, seed (once per trial)

@@ -173,7 +173,7 @@ def execute(
             features_ref=ray.put(features),
             families=dict(families),
             cache_dir=experiment.cache_dir.absolute(),
-            groups_dir=experiment.sweep_dir / "groups",
+            sweep_dir=experiment.sweep_dir,
             max_failures=experiment.max_failures,
         ),
     )

@@ -53,13 +53,16 @@ def run_sweep(
     """
     sweep_dir = experiment.sweep_dir
     with locked(sweep_dir):
-        begin(experiment)
+        resumed = begin(experiment)
         journal = Journal(sweep_dir / "events.jsonl", listeners)
         with contextlib.closing(journal):
             plan = experiment.model_dump(mode="json")
             journal.append("sweep_started", name=experiment.name, plan=plan)
+            if resumed:
+                journal.append("sweep_resumed")
             journal.append("stage", family="", stage="prepare", num_trials=0)
             data, features = prepare(experiment, progress)
+            journal.append("data_checked", fingerprint=data.fingerprint, notes=data.notes)
             planner = make_planner(experiment, data)
             worklist = Worklist(experiment, planner, journal, sweep_dir)
             interrupted = False
@@ -79,13 +82,14 @@ def run_sweep(
             return _conclude(experiment, data, planner, worklist, journal, interrupted=interrupted)
 
 
-def begin(experiment: Experiment) -> None:
+def begin(experiment: Experiment) -> bool:
     """Write sweep.yaml, or check that the sweep begun under this name is the same.
 
-    Raises InputError that shows the difference if it is not.
+    Return True if it was begun before. Raises InputError that shows the difference if it is not.
     """
     path = experiment.sweep_dir / "sweep.yaml"
-    if path.exists():
+    resumed = path.exists()
+    if resumed:
         differences = _differences("", load_experiment(path).identity, experiment.identity)
         if differences:
             raise InputError(
@@ -95,6 +99,7 @@ def begin(experiment: Experiment) -> None:
                 + f"{experiment.name}, or delete {experiment.sweep_dir}."
             )
     write_text(path, f"# identity: {experiment.identity_hash}\n{resolved_yaml(experiment)}")
+    return resumed
 
 
 def leaderboard(experiment: Experiment, records: Mapping[str, RunRecord]) -> list[Row]:

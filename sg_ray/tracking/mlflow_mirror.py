@@ -10,6 +10,7 @@ One experiment per sweep name; in it one run for the sweep and below it one per 
 """
 
 import logging
+import re
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from sg_ray.files import write_json
+from sg_ray.files import content_hash, write_json
 from sg_ray.sweep.events import Event
 from sg_ray.tracking.mlflow_store import MlflowStore, exclusive, resolve_uri
 from sg_ray.tracking.replay import PARENT, Replay, SweepIdentity
@@ -57,7 +58,8 @@ class Position(BaseModel):
     """Content of ``tracking.json``: how far which journal has been mirrored to where."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    uri: str = ""
+    store: str = ""
+    """Hash of the store's URI, which may hold a password."""
     experiment: str = ""
     sweep_id: str = ""
     offset: int = 0
@@ -81,7 +83,9 @@ class MlflowMirror:
         self._experiment = experiment
         self._journal = self._sweep_dir / "events.jsonl"
         self._position_path = self._sweep_dir / "tracking.json"
-        self._position = Position()
+        saved, store = self._saved_position(), content_hash(uri)
+        is_same_place = (saved.store, saved.experiment) == (store, experiment)
+        self._position = saved if is_same_place else Position(store=store, experiment=experiment)
         self._replay: Replay | None = None
         self._num_mirrored = 0
         self._error: str | None = None
@@ -129,19 +133,18 @@ class MlflowMirror:
         result = self._result()
         if result.num_pending:
             _log.warning(
-                "MLflow: %d events of %s are not mirrored yet (%s). Nothing is lost: "
-                "sync the sweep again once %s can be reached.",
+                "MLflow: %d events of %s are not mirrored yet (%s). Nothing is lost: the sweep's "
+                "command, given again once %s can be reached, mirrors them.",
                 result.num_pending,
                 self._journal,
                 result.error or f"still busy after {timeout_s:.0f} s",
-                self._uri,
+                _without_password(self._uri),
             )
         return result
 
     def run_ids(self) -> dict[str, str]:
         """Return the MLflow run of each trial mirrored so far, by trial key."""
-        position = self._position if self._position.run_ids else self._saved_position()
-        return {key: run_id for key, run_id in position.run_ids.items() if key != PARENT}
+        return {key: run for key, run in self._position.run_ids.items() if key != PARENT}
 
     def _run(self) -> None:
         while True:
@@ -165,7 +168,8 @@ class MlflowMirror:
                 self._mirror_journal()
             self._error = None
         except Exception as error:  # whatever MLflow, its database or its server raises
-            self._error = f"{type(error).__name__}: {error}".partition("\n")[0]
+            message = f"{type(error).__name__}: {error}".partition("\n")[0]
+            self._error = _without_password(message)
             self._replay = None  # what it knows of the store may be wrong by now
             if not self._has_warned:
                 self._has_warned = True
@@ -191,13 +195,11 @@ class MlflowMirror:
             return
         store = MlflowStore(self._uri, self._experiment, sweep.sweep_id)
         self._replay = Replay(store, sweep, self._sweep_dir, store.find_runs())
-        here = Position(uri=self._uri, experiment=self._experiment, sweep_id=sweep.sweep_id)
-        is_same_place = here == saved.model_copy(update={"offset": 0, "run_ids": {}})
-        known = self._replay.run_ids()
-        if is_same_place and saved.run_ids.items() <= known.items():
-            self._position = saved
-        else:
-            self._position = here
+        here = {"store": content_hash(self._uri), "experiment": self._experiment}
+        begin = Position(**here, sweep_id=sweep.sweep_id)
+        is_same_place = begin == saved.model_copy(update={"offset": 0, "run_ids": {}})
+        has_all_runs = saved.run_ids.items() <= self._replay.run_ids().items()
+        self._position = saved if is_same_place and has_all_runs else begin
 
     def _commit(self, offset: int) -> None:
         assert self._replay is not None
@@ -231,6 +233,10 @@ class NoMirror:
     def run_ids(self) -> dict[str, str]:
         """Return nothing: there are no runs."""
         return {}
+
+
+def _without_password(text: str) -> str:
+    return re.sub(r"//[^/@\s]*@", "//", text)
 
 
 def _read_identity(journal: Path) -> SweepIdentity | None:

@@ -160,7 +160,7 @@ def test_preprocessor_branches_are_both_possible(control_flow):
     }
 
 
-def test_call_before_a_block_is_a_loop(control_flow):
+def test_call_joined_to_a_block_is_a_loop(control_flow):
     source = "void f(void) { FOREACH(x, y) { if (p) break; a(); } d(); }"
     assert control_flow(source) == {
         ("f", "FOREACH x y"),
@@ -170,6 +170,14 @@ def test_call_before_a_block_is_a_loop(control_flow):
         ("p", "a"),
         ("a", "FOREACH x y"),
         ("FOREACH x y", "d"),
+    }
+
+
+def test_call_before_a_block_of_its_own_is_no_loop(control_flow):
+    assert control_flow("void f(void) { a(); { b(); } d(); }") == {
+        ("f", "a"),
+        ("a", "b"),
+        ("b", "d"),
     }
 
 

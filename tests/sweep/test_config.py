@@ -60,7 +60,7 @@ WRONG = {
     "unknown key, nested": (
         "name: a\nsearch:\n  num_trails: 3\n",
         ":3: search.num_trails: unknown key; did you mean 'num_trials'?",
-    ),  # noqa: E501
+    ),
     "unknown key, top": ("name: a\nsarch: {}\n", ":2: sarch: unknown key; did you mean 'search'?"),
     "negative trials": ("name: a\nsearch: {num_trials: -1}\n", ":2: search.num_trials: "),
     "wrong type": ("name: a\nsearch: {num_trials: many}\n", "(got 'many')"),

@@ -21,14 +21,14 @@ TIME_VALUED = ("epoch_time_s", "samples_per_s")
 
 
 def start(folder: Path, *arguments: str) -> subprocess.Popen[bytes]:
-    log = (folder / "console.log").open("ab")
-    return subprocess.Popen(
-        [sys.executable, str(ROOT / "experiments" / "sweep.py"), *arguments],
-        cwd=folder,
-        stdout=log,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
+    with (folder / "console.log").open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, str(ROOT / "experiments" / "sweep.py"), *arguments],
+            cwd=folder,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
 
 
 def kill_when(process: subprocess.Popen[bytes], journal: Path, ready: Callable[..., bool]) -> None:

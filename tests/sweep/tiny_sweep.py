@@ -76,6 +76,7 @@ def mlflow_state(database: Path) -> tuple[Counter[str], list[tuple[str, str, int
     with sqlite3.connect(database) as connection:
         statuses = Counter(status for (status,) in connection.execute("select status from runs"))
         repeated = connection.execute(
-            "select run_uuid, key, step from metrics group by run_uuid, key, step having count(*) > 1"
+            "select run_uuid, key, step from metrics"
+            " group by run_uuid, key, step having count(*) > 1"
         ).fetchall()
     return statuses, repeated

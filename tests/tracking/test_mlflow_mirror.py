@@ -116,6 +116,7 @@ def test_a_replay_changes_nothing(lost, journal, sweep_dir, uri, query):
     assert result.error is None
     assert result.num_mirrored == (0 if lost == "nothing" else len(list(read_events(journal.path))))
     assert [query(sql) for sql in CONTENT] == before
+    assert uri not in position.read_text()
 
 
 def test_a_lost_store_is_filled_again(client, journal, sweep_dir, uri, database, migrated_database):
@@ -239,12 +240,19 @@ def test_what_a_store_missed_is_made_up_at_the_end(
     assert len(runs_by_key(client)) == 4
 
 
-def test_a_server_that_is_down_is_reported(journal, sweep_dir, monkeypatch, caplog):
+def test_a_server_that_is_down_is_reported_without_its_password(
+    journal, sweep_dir, monkeypatch, caplog
+):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     tell_sweep(journal, sweep_dir)
-    result = MlflowMirror(sweep_dir, "http://127.0.0.1:9", "tiny").close()
+    mirror = MlflowMirror(sweep_dir, "http://me:secret@127.0.0.1:9", "tiny")
+    mirror.start()
+    with caplog.at_level(logging.WARNING, "sg_ray"):
+        result = mirror.close(timeout_s=60)
     assert result.num_pending == len(list(read_events(journal.path)))
     assert "127.0.0.1" in (result.error or "")
+    assert "not mirrored yet" in caplog.text
+    assert "secret" not in caplog.text
 
 
 def test_values_beyond_mlflows_limits_are_cut(client, journal, sweep_dir, uri):

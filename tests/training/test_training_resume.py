@@ -137,7 +137,9 @@ def test_a_kill_after_the_commit_keeps_the_new_best_model(straight, tmp_path, mo
     monkeypatch.undo()
     assert not (tmp_path / "best_model.pt").exists()
     check_resumable(tmp_path)
-    assert [result.epoch for result in start(tmp_path)] == [2, 3, 4]
+    resumed = start(tmp_path)
+    assert torch.load(tmp_path / "best_model.pt", weights_only=True)["epoch"] == 1
+    assert [result.epoch for result in resumed] == [2, 3, 4]
     assert_same_bits(straight, tmp_path)
 
 
