@@ -72,7 +72,9 @@ class TokenFeaturiser:
         Raises InputError if that one cannot be read.
         """
         if spec.tokenizer == "train":
-            return cls(spec, _train(sources, spec.vocab_size))
+            return cls(
+                spec, _train([_prepare(spec, source) for source in sources], spec.vocab_size)
+            )
         return cls(spec, _load_pretrained(spec.tokenizer))
 
     @classmethod
@@ -86,7 +88,7 @@ class TokenFeaturiser:
 
     def encode(self, sources: Sequence[str]) -> dict[str, Ragged]:
         """Return the token ids of each source."""
-        texts = [_valid_text(source) for source in sources]
+        texts = [_prepare(self.spec, source) for source in sources]
         encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
         dtype = np.uint16 if self._vocab_size <= 2**16 else np.int32
         ids = [np.array(encoding.ids, dtype=dtype) for encoding in encodings]
@@ -102,7 +104,12 @@ class TokenFeaturiser:
         return next((token_id for token_id in ids if token_id is not None), None)
 
 
-def _train(sources: Sequence[str], vocab_size: int) -> Tokenizer:
+def _prepare(spec: TokenSpec, source: str) -> str:
+    text = to_utf8(source).decode("utf-8")
+    return " ".join(text.split()) if spec.collapse_whitespace else text
+
+
+def _train(texts: Sequence[str], vocab_size: int) -> Tokenizer:
     tokenizer = _byte_level(models.BPE())
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
@@ -110,7 +117,7 @@ def _train(sources: Sequence[str], vocab_size: int) -> Tokenizer:
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(map(_valid_text, sources), trainer, length=len(sources))
+    tokenizer.train_from_iterator(texts, trainer, length=len(texts))
     return tokenizer
 
 
@@ -188,7 +195,3 @@ def _hash_files(folder: Path) -> str:
         if path.is_file():
             digest.update(name.encode() + hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()[:16]
-
-
-def _valid_text(source: str) -> str:
-    return to_utf8(source).decode("utf-8")

@@ -96,7 +96,7 @@ class _PruningScheduler(_Inert, FIFOScheduler):
         super().__init__()
         self._worklist, self._flight = worklist, flight
 
-    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+    def on_trial_result(self, _controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         job = self._flight.jobs[trial.trial_id]
         if isinstance(job, TrainJob) and self._worklist.on_epoch(
             job, result["epoch"], _metrics(result)
@@ -113,41 +113,28 @@ class _RecordingCallback(_Inert, tune.Callback):
         self._worklist, self.flight = worklist, flight
 
     @_guarded
-    def on_trial_start(
-        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
-    ) -> None:
+    def on_trial_start(self, *, trial: Trial, **_: Any) -> None:
         self._worklist.on_started(self.flight.jobs[trial.trial_id])
 
     @_guarded
-    def on_trial_result(
-        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
-    ) -> None:
+    def on_trial_result(self, *, trial: Trial, result: dict[str, Any], **_: Any) -> None:
         job = self.flight.jobs[trial.trial_id]
         if isinstance(job, TrainJob) and result.get("epoch") is not None:
             self._worklist.journal_epoch(job, result["epoch"], result["metrics"])
 
     @_guarded
-    def on_trial_complete(
-        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
-    ) -> None:
-        job = self.flight.jobs.pop(trial.trial_id)
-        pruned = trial.trial_id in self.flight.pruned
-        checkpoint = Path(trial.checkpoint.path) if trial.checkpoint else None
-        self._worklist.on_finished(job, trial.last_result or {}, checkpoint, pruned=pruned)
+    def on_trial_complete(self, *, trial: Trial, **_: Any) -> None:
+        result = trial.last_result or {}
+        self._finish(trial, result, pruned=trial.trial_id in self.flight.pruned)
 
     @_guarded
-    def on_trial_error(
-        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
-    ) -> None:
-        job = self.flight.jobs.pop(trial.trial_id)
-        error = trial.get_error()
-        failure = {
-            "kind": type(error).__name__,
-            "message": str(error).strip().splitlines()[-1] if str(error).strip() else "",
-            "traceback": str(error),
-        }
+    def on_trial_error(self, *, trial: Trial, **_: Any) -> None:
+        self._finish(trial, {"failure": _infrastructure_failure(trial)}, pruned=False)
+
+    def _finish(self, trial: Trial, result: Mapping[str, Any], *, pruned: bool) -> None:
         checkpoint = Path(trial.checkpoint.path) if trial.checkpoint else None
-        self._worklist.on_finished(job, {"failure": failure}, checkpoint, pruned=False)
+        job = self.flight.jobs.pop(trial.trial_id)
+        self._worklist.on_finished(job, result, checkpoint, pruned=pruned)
 
 
 def execute(
@@ -236,6 +223,17 @@ def _placement(config: dict[str, Any]) -> tune.PlacementGroupFactory:
 
 def _job_name(trial: Trial) -> str:
     return parse_job(trial.config[JOB]).name
+
+
+def _infrastructure_failure(trial: Trial) -> dict[str, str]:
+    """Return why Tune gave a trial up: its process or machine died too often."""
+    error = trial.get_error()
+    lines = str(error).strip().splitlines()
+    return {
+        "kind": type(error).__name__,
+        "message": lines[-1] if lines else "",
+        "traceback": str(error),
+    }
 
 
 def _metrics(result: Mapping[str, Any]) -> dict[str, Any]:

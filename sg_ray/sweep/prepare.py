@@ -37,8 +37,8 @@ def prepare(experiment: Experiment, progress: Progress | None) -> tuple[DataSet,
 def make_planner(experiment: Experiment, data: DataSet) -> Planner:
     """Return the plan of what the sweep's folder does not hold yet."""
     sweep_dir = experiment.sweep_dir
-    ledger = Ledger(sweep_dir, read_records(sweep_dir), read_learning_rates(sweep_dir))
     identity = Identity(data.fingerprint, code_version(), "test" in data.splits)
+    ledger = Ledger(sweep_dir, read_records(sweep_dir), read_learning_rates(sweep_dir))
     given = GivenBranches(experiment, data.fingerprint)
     return Planner(experiment, ledger, identity, given.by_family)
 

@@ -85,6 +85,21 @@ def read_records(sweep_dir: Path) -> dict[str, RunRecord]:
     return {r.trial_key: r for r in sorted(records, key=lambda r: (r.finished_at_ms, r.trial_key))}
 
 
+def set_aside(sweep_dir: Path, data_fingerprint: str, code_version: str) -> int:
+    """Move the records of other data or code to ``records/set_aside``; return how many."""
+    foreign = [
+        record
+        for record in read_records(sweep_dir).values()
+        if (record.data_fingerprint, record.code_version) != (data_fingerprint, code_version)
+    ]
+    for record in foreign:
+        path = record_path(sweep_dir, record.trial_key)
+        target = path.parent / "set_aside" / path.name
+        target.parent.mkdir(exist_ok=True)
+        path.replace(target)
+    return len(foreign)
+
+
 def stamp_run_ids(sweep_dir: Path, run_ids: Mapping[str, str]) -> None:
     """Note in each record which MLflow run mirrors it, where that is new."""
     for record in read_records(sweep_dir).values():

@@ -20,9 +20,9 @@ from sg_ray.sweep.lock import locked
 from sg_ray.sweep.planner import Planner
 from sg_ray.sweep.prepare import Progress, feature_specs, make_planner, prepare
 from sg_ray.sweep.ray_session import ray_session
-from sg_ray.sweep.records import RunRecord
+from sg_ray.sweep.records import RunRecord, set_aside
 from sg_ray.sweep.worklist import Worklist, read_test_scores
-from sg_ray.trial import Families
+from sg_ray.trial import Families, code_version
 
 Listener = Callable[[Event], None]
 
@@ -63,6 +63,7 @@ def run_sweep(
             journal.append("stage", family="", stage="prepare", num_trials=0)
             data, features = prepare(experiment, progress)
             journal.append("data_checked", fingerprint=data.fingerprint, notes=data.notes)
+            notes = [*data.notes, *_set_aside(sweep_dir, data)]
             planner = make_planner(experiment, data)
             worklist = Worklist(experiment, planner, journal, sweep_dir)
             interrupted = False
@@ -79,7 +80,9 @@ def run_sweep(
                         families,
                         attempt_dir=new_attempt_dir(sweep_dir),
                     )
-            return _conclude(experiment, data, planner, worklist, journal, interrupted=interrupted)
+            rows = _conclude(experiment, data, planner, worklist, journal, interrupted=interrupted)
+            problems = [] if interrupted else _problems(planner, worklist)
+            return Outcome(sweep_dir, rows, problems, interrupted=interrupted, notes=notes)
 
 
 def begin(experiment: Experiment) -> bool:
@@ -120,19 +123,30 @@ def _conclude(
     journal: Journal,
     *,
     interrupted: bool,
-) -> Outcome:
+) -> list[Row]:
+    """Write the leaderboard and, if the sweep came to its end, the winners."""
     sweep_dir = experiment.sweep_dir
     rows = leaderboard(experiment, planner.ledger.records)
     write_leaderboard(sweep_dir / "leaderboard.csv", rows)
-    notes = list(data.notes)
     if interrupted:
-        return Outcome(sweep_dir, rows, [], interrupted=True, notes=notes)
+        return rows
     specs = feature_specs(experiment)
     export_winners(experiment, data.fingerprint, planner.ledger, planner.winners(), specs)
-    problems = _problems(planner, worklist)
     journal.append("ranked")
-    journal.append("sweep_finished", status="failed" if problems else "completed")
-    return Outcome(sweep_dir, rows, problems, interrupted=False, notes=notes)
+    failed = bool(_problems(planner, worklist))
+    journal.append("sweep_finished", status="failed" if failed else "completed")
+    return rows
+
+
+def _set_aside(sweep_dir: Path, data: DataSet) -> list[str]:
+    """Take records of other data or code out of the count; say so."""
+    num_records = set_aside(sweep_dir, data.fingerprint, code_version())
+    if not num_records:
+        return []
+    return [
+        f"{num_records} earlier records were made with other data or another version of the "
+        "code: they do not count and lie in records/set_aside"
+    ]
 
 
 def _problems(planner: Planner, worklist: Worklist) -> list[str]:

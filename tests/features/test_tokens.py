@@ -10,6 +10,7 @@ from sg_ray.features.spec import TokenSpec
 from sg_ray.features.tokens import TokenFeaturiser
 
 SOURCES = [f"int f{i}(char *p) {{ return p[{i}] + g(p, {i * i}); }}\n" for i in range(50)]
+SPEC = TokenSpec(vocab_size=320, collapse_whitespace=False)
 
 TRAIN_AND_PRINT = """
 import hashlib
@@ -23,7 +24,7 @@ print(hashlib.sha256(featuriser._tokenizer.to_str().encode()).hexdigest())
 
 @pytest.fixture(scope="module")
 def trained():
-    return TokenFeaturiser.fit(TokenSpec(vocab_size=320), SOURCES)
+    return TokenFeaturiser.fit(SPEC, SOURCES)
 
 
 def decode(featuriser, ids):
@@ -36,6 +37,12 @@ def test_text_survives_the_round_trip(trained):
     assert [decode(trained, ids[i]) for i in range(4)] == sources
     assert ids.values.dtype == np.uint16
     assert ids.lengths[1] == 0
+
+
+def test_layout_makes_no_difference_unless_asked_for():
+    featuriser = TokenFeaturiser.fit(TokenSpec(vocab_size=320), SOURCES)
+    ids = featuriser.encode(["if (a)\n\t\tb();\n", "if (a) b();"])["ids"]
+    assert ids[0].tolist() == ids[1].tolist()
 
 
 def test_training_merges_what_is_frequent(trained):
@@ -83,7 +90,8 @@ def test_pretrained_folder_encodes_like_its_origin(tmp_path, trained, form):
         trained.save(tmp_path)
     else:
         trained._tokenizer.model.save(str(tmp_path))
-    pretrained = TokenFeaturiser.fit(TokenSpec(tokenizer=str(tmp_path)), ["other data"])
+    spec = TokenSpec(tokenizer=str(tmp_path), collapse_whitespace=False)
+    pretrained = TokenFeaturiser.fit(spec, ["other data"])
     expected = trained.encode(SOURCES)["ids"]
     np.testing.assert_array_equal(pretrained.encode(SOURCES)["ids"].values, expected.values)
     assert pretrained.meta == trained.meta

@@ -41,8 +41,13 @@ def generate(num_samples: int, seed: int) -> list[Sample]:
 def _draw_pair(template: Template, rng: random.Random) -> tuple[str, str]:
     a, b = rng.sample(NAMES[template.role], 2)
     words = {
-        "a": a, "b": b, "o": rng.choice(OWNERS), "s": rng.choice(STRUCTS),
-        "n": rng.choice(SPARES), "k": str(rng.randint(1, 9)), "K": str(rng.choice(LIMITS)),
+        "a": a,
+        "b": b,
+        "o": rng.choice(OWNERS),
+        "s": rng.choice(STRUCTS),
+        "n": rng.choice(SPARES),
+        "k": str(rng.randint(1, 9)),
+        "K": str(rng.choice(LIMITS)),
     }
     num_gaps = len(template.safe) + 1
     fillers = [
@@ -62,7 +67,10 @@ def _draw_pair(template: Template, rng: random.Random) -> tuple[str, str]:
         for gap in range(num_gaps):
             lines += ["    " + text for at, text in fillers if at == gap]
             if gap < len(statements):
-                lines += ["    " + line for line in statements[gap].replace(") return", ")\n    return").split("\n")]
+                lines += [
+                    "    " + line
+                    for line in statements[gap].replace(") return", ")\n    return").split("\n")
+                ]
         lines += ["    return ret;", "}}"]
         return "\n".join(lines).format(**words) + "\n"
 

@@ -47,13 +47,17 @@ def _redefine(
     weakness: str, role: Role, parameters: str, first: str, second: str, use: str, local: str = ""
 ) -> Template:
     """``use`` meets a variable whose redefinition and check came in the wrong order if unsafe."""
-    return Template(
-        weakness, role, parameters, (first, second, use), (second, first, use), local
-    )
+    return Template(weakness, role, parameters, (first, second, use), (second, first, use), local)
 
 
 def _flow(
-    weakness: str, role: Role, parameters: str, guard: str, sink: str, bystander: str, local: str = ""
+    weakness: str,
+    role: Role,
+    parameters: str,
+    guard: str,
+    sink: str,
+    bystander: str,
+    local: str = "",
 ) -> Template:
     """``guard`` protects ``{a}``. ``{x}`` of ``sink`` is ``{a}`` if safe, ``{b}`` if not.
 
@@ -63,112 +67,186 @@ def _flow(
     def arrange(x: str, y: str) -> tuple[str, ...]:
         return (guard, sink.replace("{x}", x), bystander.replace("{y}", y))
 
-    return Template(
-        weakness, role, parameters, arrange("{a}", "{b}"), arrange("{b}", "{a}"), local
-    )
+    return Template(weakness, role, parameters, arrange("{a}", "{b}"), arrange("{b}", "{a}"), local)
 
 
 TEMPLATES = (
     # Out-of-bounds write
     _order(
-        "cwe787", "index", "struct {s} *{o}, int {a}, int {n}",
-        "if ({a} >= {K}) return -1;", "{o}->slots[{a}] = {n};",
+        "cwe787",
+        "index",
+        "struct {s} *{o}, int {a}, int {n}",
+        "if ({a} >= {K}) return -1;",
+        "{o}->slots[{a}] = {n};",
     ),
     _redefine(
-        "cwe787", "index", "struct {s} *{o}, int {a}, int {n}",
-        "{a} += {n};", "if ({a} >= {K}) return -1;", "{o}->slots[{a}] = {k};",
+        "cwe787",
+        "index",
+        "struct {s} *{o}, int {a}, int {n}",
+        "{a} += {n};",
+        "if ({a} >= {K}) return -1;",
+        "{o}->slots[{a}] = {k};",
     ),
     _flow(
-        "cwe787", "index", "struct {s} *{o}, int {a}, int {b}",
-        "if ({a} >= {K}) return -1;", "{o}->slots[{x}] = {k};", "ret += {y};",
+        "cwe787",
+        "index",
+        "struct {s} *{o}, int {a}, int {b}",
+        "if ({a} >= {K}) return -1;",
+        "{o}->slots[{x}] = {k};",
+        "ret += {y};",
     ),
     # Out-of-bounds read
     _order(
-        "cwe125", "index", "const int *data, int {a}, int {n}",
-        "if ({a} >= {n}) return -1;", "ret = data[{a}];",
+        "cwe125",
+        "index",
+        "const int *data, int {a}, int {n}",
+        "if ({a} >= {n}) return -1;",
+        "ret = data[{a}];",
     ),
     _redefine(
-        "cwe125", "index", "const int *data, int {a}, int {n}",
-        "{a} += {n};", "if ({a} >= {K}) return -1;", "ret = data[{a}];",
+        "cwe125",
+        "index",
+        "const int *data, int {a}, int {n}",
+        "{a} += {n};",
+        "if ({a} >= {K}) return -1;",
+        "ret = data[{a}];",
     ),
     _flow(
-        "cwe125", "index", "const int *data, int {a}, int {b}",
-        "if ({a} >= {K}) return -1;", "ret = data[{x}];", "ret += {y};",
+        "cwe125",
+        "index",
+        "const int *data, int {a}, int {b}",
+        "if ({a} >= {K}) return -1;",
+        "ret = data[{x}];",
+        "ret += {y};",
     ),
     # Copy without a length check
     _order(
-        "cwe120", "text", "char *out, const char *{a}",
-        "if (strlen({a}) >= {K}) return -1;", "strcpy(out, {a});",
+        "cwe120",
+        "text",
+        "char *out, const char *{a}",
+        "if (strlen({a}) >= {K}) return -1;",
+        "strcpy(out, {a});",
     ),
     # NULL dereference
     _order(
-        "cwe476", "object", "struct {s} *{a}, int {n}",
-        "if (!{a}) return -1;", "ret = {a}->len;",
+        "cwe476",
+        "object",
+        "struct {s} *{a}, int {n}",
+        "if (!{a}) return -1;",
+        "ret = {a}->len;",
     ),
     _redefine(
-        "cwe476", "object", "struct {s} *{a}, int {n}",
-        "{a} = {a}->next;", "if (!{a}) return -1;", "ret = {a}->len;",
+        "cwe476",
+        "object",
+        "struct {s} *{a}, int {n}",
+        "{a} = {a}->next;",
+        "if (!{a}) return -1;",
+        "ret = {a}->len;",
     ),
     _flow(
-        "cwe476", "object", "struct {s} *{a}, struct {s} *{b}",
-        "if (!{a}) return -1;", "ret = {x}->len;", "track({y});",
+        "cwe476",
+        "object",
+        "struct {s} *{a}, struct {s} *{b}",
+        "if (!{a}) return -1;",
+        "ret = {x}->len;",
+        "track({y});",
     ),
     # Use after free
     _order(
-        "cwe416", "object", "struct {s} *{a}, int {n}",
-        "ret = {a}->len;", "free({a});",
+        "cwe416",
+        "object",
+        "struct {s} *{a}, int {n}",
+        "ret = {a}->len;",
+        "free({a});",
     ),
     _redefine(
-        "cwe416", "object", "struct {s} *{a}, struct {s} *{o}",
-        "free({a});", "{a} = {o};", "ret = {a}->len;",
+        "cwe416",
+        "object",
+        "struct {s} *{a}, struct {s} *{o}",
+        "free({a});",
+        "{a} = {o};",
+        "ret = {a}->len;",
     ),
     # Double free
     Template(
-        "cwe415", "object", "struct {s} *{a}, int {n}",
+        "cwe415",
+        "object",
+        "struct {s} *{a}, int {n}",
         ("free({a});", "{a} = NULL;", "free({a});"),
         ("free({a});", "free({a});", "{a} = NULL;"),
     ),
     # Memory leak on an error path
     _order(
-        "cwe401", "number", "struct {s} *{o}, int {a}",
-        "if ({a} > {K}) return -1;", "{o}->data = malloc({a});",
+        "cwe401",
+        "number",
+        "struct {s} *{o}, int {a}",
+        "if ({a} > {K}) return -1;",
+        "{o}->data = malloc({a});",
     ),
     # Integer overflow in a size
     _order(
-        "cwe190", "number", "struct {s} *{o}, int {a}, int {n}",
-        "if ({a} > INT_MAX / {n}) return -1;", "{o}->size = {a} * {n};",
+        "cwe190",
+        "number",
+        "struct {s} *{o}, int {a}, int {n}",
+        "if ({a} > INT_MAX / {n}) return -1;",
+        "{o}->size = {a} * {n};",
     ),
     # Division by zero
     _order(
-        "cwe369", "number", "int {n}, int {a}",
-        "if ({a} == 0) return -1;", "ret = {n} / {a};",
+        "cwe369",
+        "number",
+        "int {n}, int {a}",
+        "if ({a} == 0) return -1;",
+        "ret = {n} / {a};",
     ),
     _flow(
-        "cwe369", "number", "int {a}, int {b}",
-        "if ({a} == 0) return -1;", "ret = {K} / {x};", "ret += {y};",
+        "cwe369",
+        "number",
+        "int {a}, int {b}",
+        "if ({a} == 0) return -1;",
+        "ret = {K} / {x};",
+        "ret += {y};",
     ),
     # Use of an uninitialised variable
     _order(
-        "cwe457", "number", "struct {s} *{o}, const char *text",
-        "{a} = strlen(text);", "{o}->len = {a};", local="int {a};",
+        "cwe457",
+        "number",
+        "struct {s} *{o}, const char *text",
+        "{a} = strlen(text);",
+        "{o}->len = {a};",
+        local="int {a};",
     ),
     # Format string from outside
     _order(
-        "cwe134", "text", "const char *{a}, const char *input",
-        "printf({a});", "{a} = input;", local="{a} = \"ready\";",
+        "cwe134",
+        "text",
+        "const char *{a}, const char *input",
+        "printf({a});",
+        "{a} = input;",
+        local='{a} = "ready";',
     ),
     # Command injection
     _order(
-        "cwe78", "text", "const char *{a}, int {n}",
-        "if (!is_clean({a})) return -1;", "ret = system({a});",
+        "cwe78",
+        "text",
+        "const char *{a}, int {n}",
+        "if (!is_clean({a})) return -1;",
+        "ret = system({a});",
     ),
     _redefine(
-        "cwe78", "text", "const char *{a}, const char *input",
-        "{a} = input;", "if (!is_clean({a})) return -1;", "ret = system({a});",
+        "cwe78",
+        "text",
+        "const char *{a}, const char *input",
+        "{a} = input;",
+        "if (!is_clean({a})) return -1;",
+        "ret = system({a});",
     ),
     # Access outside the lock
     _order(
-        "cwe362", "object", "struct {s} *{a}, int {n}",
-        "lock(&{a}->mutex);", "{a}->total += {n};",
+        "cwe362",
+        "object",
+        "struct {s} *{a}, int {n}",
+        "lock(&{a}->mutex);",
+        "{a}->total += {n};",
     ),
 )
