@@ -39,7 +39,7 @@ def test_text_survives_the_round_trip(trained):
     assert ids.lengths[1] == 0
 
 
-def test_layout_makes_no_difference_unless_asked_for():
+def test_layout_makes_no_difference_by_default():
     featuriser = TokenFeaturiser.fit(TokenSpec(vocab_size=320), SOURCES)
     ids = featuriser.encode(["if (a)\n\t\tb();\n", "if (a) b();"])["ids"]
     assert ids[0].tolist() == ids[1].tolist()

@@ -1,4 +1,5 @@
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -171,8 +172,14 @@ class TestCache:
         assert all(torch.equal(expected[key], again[key]) for key in expected)
         self.batches(self.without_models(inputs))
 
-    def test_nothing_is_left_beside_the_files(self, tmp_path: Path) -> None:
-        self.batches(self.inputs(tmp_path))
+    def test_trials_may_fill_it_at_once(self, tmp_path: Path) -> None:
+        inputs = self.inputs(tmp_path)
+        with ThreadPoolExecutor(4) as pool:
+            batches = list(pool.map(self.batches, [inputs] * 8))
+        for batch in batches:
+            assert all(torch.equal(batches[0][key], batch[key]) for key in batch)
+        self.batches(self.without_models(inputs))
+        # Nothing half-written is left beside the files.
         assert {path.suffix for path in tmp_path.rglob("*") if path.is_file()} == {".npz"}
 
 

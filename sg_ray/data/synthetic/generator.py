@@ -16,9 +16,9 @@ NOUNS = ("frame", "block", "entry", "header", "queue", "event", "page", "field")
 STRUCTS = ("packet", "device", "buffer", "session")
 OWNERS = ("st", "self", "obj")
 SPARES = ("val", "arg", "num")
-FILLER_RATE = 0.6
+ERRORS = ("1", "EINVAL", "EIO", "ERANGE")
 LIMITS = (16, 32, 64, 128, 256)
-FILLERS = ("ret += {k};", "ret ^= {k};", "log_level({k});", "calls++;", "tick();", "mark({k});")
+FILLERS = ("calls++;", "depth--;", "hits++;", "level--;", "tick();", "trace();")
 
 
 def generate(num_samples: int, seed: int) -> list[Sample]:
@@ -47,13 +47,12 @@ def _draw_pair(template: Template, rng: random.Random) -> tuple[str, str]:
         "s": rng.choice(STRUCTS),
         "n": rng.choice(SPARES),
         "k": str(rng.randint(1, 9)),
-        "K": str(rng.choice(LIMITS)),
+        "K": str(rng.choice(LIMITS)), "e": rng.choice(ERRORS),
     }
     num_gaps = len(template.safe) + 1
     fillers = [
-        (gap, rng.choice(FILLERS).format(k=rng.randint(1, 9)))
-        for gap in range(num_gaps)
-        if rng.random() < FILLER_RATE
+        (min(gap, num_gaps - 1), rng.choice(FILLERS))
+        for gap in range(num_gaps + rng.randint(0, 2))
     ]
     name = f"{rng.choice(VERBS)}_{rng.choice(NOUNS)}"
     parameters = template.parameters.split(", ")
