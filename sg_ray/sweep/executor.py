@@ -170,7 +170,9 @@ def execute(
             num_samples=-1,
             search_alg=_PlanSearcher(worklist, flight, max_concurrent_trials(experiment)),
             scheduler=_PruningScheduler(worklist, flight),
-            reuse_actors=True,
+            # Tune does not see what a group of workers takes: an actor kept for reuse would
+            # hold what the next trial's workers wait for.
+            reuse_actors=not any_group(experiment),
             trial_name_creator=_job_name,
             trial_dirname_creator=_job_name,
         ),
@@ -187,6 +189,12 @@ def execute(
     if flight.error is not None:
         raise flight.error
     return flight.done
+
+
+def any_group(experiment: Experiment) -> bool:
+    """Return True if a family's trials run on several workers."""
+    takes = map(experiment.resources_of, experiment.all_families)
+    return any(resources.num_workers > 1 for resources in takes)
 
 
 def max_concurrent_trials(experiment: Experiment) -> int:

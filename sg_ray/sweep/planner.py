@@ -287,7 +287,8 @@ class SearchPlan(FamilyPlan):
         return None
 
     def _take_over(self, point: Point, trial_key: str) -> None:
-        """A point that was tried before is not trained again; one on its way is dropped."""
+        """Tell the search what is known of a point tried before; it is not trained again."""
+        self._open_search().mark_repeated(point.number)
         record = self._ledger.records.get(trial_key)
         if record is not None:
             self._tell(point, record)

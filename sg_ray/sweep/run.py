@@ -13,7 +13,7 @@ from sg_ray.files import write_text
 from sg_ray.models.families import FAMILIES
 from sg_ray.sweep.checkpoints import new_attempt_dir
 from sg_ray.sweep.events import Event, Journal
-from sg_ray.sweep.executor import execute
+from sg_ray.sweep.executor import any_group, execute
 from sg_ray.sweep.export import export_winners
 from sg_ray.sweep.leaderboard import Row, rank, write_leaderboard
 from sg_ray.sweep.lock import locked
@@ -68,11 +68,8 @@ def run_sweep(
             worklist = Worklist(experiment, planner, journal, sweep_dir)
             interrupted = False
             if not (planner.finished and worklist.test_scored):
-                several = any(
-                    experiment.resources_of(family).num_workers > 1
-                    for family in experiment.all_families
-                )
-                with ray_session(address, log=sweep_dir / "ray.log", several_workers=several):
+                log, groups = sweep_dir / "ray.log", any_group(experiment)
+                with ray_session(address, log=log, several_workers=groups):
                     interrupted = not execute(
                         experiment,
                         worklist,

@@ -16,13 +16,14 @@ from optuna.pruners import BasePruner, NopPruner, SuccessiveHalvingPruner
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
-from optuna.trial import Trial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState
 
 from sg_ray.config import SearchSettings
 from sg_ray.space import Space, narrowed
 from sg_ray.training.metrics import direction
 
-_KEY = "trial_key"
+_REPEATED = "repeated"
+_MAX_REPEATED_SHARE = 5
 _DIRECTIONS = {"minimise": StudyDirection.MINIMIZE, "maximise": StudyDirection.MAXIMIZE}
 _STATES = {
     "completed": TrialState.COMPLETE,
@@ -74,7 +75,7 @@ class FamilySearch:
         self._unfinished = [
             trial.number for trial in self._study.get_trials(states=(TrialState.RUNNING,))
         ]
-        if not self._study.get_trials(deepcopy=False):
+        if not self._known():
             self._enqueue(own_values, learning_rate)
 
     @property
@@ -85,16 +86,21 @@ class FamilySearch:
     @property
     def exhausted(self) -> bool:
         """True once there is nothing more to ask for."""
-        return not self._unfinished and self._num_asked() >= self.num_trials
+        asked = [t for t in self._known() if t.state is not TrialState.WAITING]
+        num_repeated = sum(_REPEATED in trial.user_attrs for trial in asked)
+        enough = len(asked) - num_repeated >= self.num_trials
+        # A small discrete space runs out of new points: stop looking for them at some point.
+        hopeless = num_repeated >= _MAX_REPEATED_SHARE * self.num_trials
+        return not self._unfinished and (enough or hopeless)
 
     def ask(self) -> Point | None:
         """Return a point that an interruption left unfinished, else the next; None at the end."""
         if self._unfinished:
             number = self._unfinished.pop(0)
-            frozen = self._study.get_trials(deepcopy=False)[number]
-            trial = Trial(self._study, frozen._trial_id)
+            trial = Trial(self._study, self._known()[number]._trial_id)
         elif not self.exhausted:
-            self._study.sampler = self._sampler(self._num_asked())
+            num_asked = sum(t.state is not TrialState.WAITING for t in self._known())
+            self._study.sampler = self._sampler(num_asked)
             trial = self._study.ask()
         else:
             return None
@@ -102,15 +108,14 @@ class FamilySearch:
         values = {name: dimension.suggest(trial, name) for name, dimension in self._space.items()}
         return Point(trial.number, values)
 
-    def assign(self, number: int, trial_key: str) -> None:
-        """Note which trial tries a point."""
-        self._trials[number].set_user_attr(_KEY, trial_key)
+    def mark_repeated(self, number: int) -> None:
+        """Note that a point was tried before: it does not count, another may be asked for."""
+        self._trials[number].set_user_attr(_REPEATED, True)
 
     def report(self, number: int, epoch: int, value: float) -> bool:
         """Note an epoch's objective; return True if the point should be given up."""
         trial = self._trials[number]
-        known = self._study.get_trials(deepcopy=False)[number].intermediate_values
-        if epoch not in known:
+        if epoch not in self._known()[number].intermediate_values:
             trial.report(value, epoch)
         return trial.should_prune()
 
@@ -120,11 +125,8 @@ class FamilySearch:
         values = value if state is TrialState.COMPLETE else None
         self._study.tell(number, values, state=state, skip_if_finished=True)
 
-    def _num_asked(self) -> int:
-        return sum(
-            trial.state is not TrialState.WAITING
-            for trial in self._study.get_trials(deepcopy=False)
-        )
+    def _known(self) -> list[FrozenTrial]:
+        return self._study.get_trials(deepcopy=False)
 
     def _enqueue(self, own_values: Mapping[str, Any], learning_rate: float | None) -> None:
         self._study.enqueue_trial(dict(own_values))

@@ -186,10 +186,20 @@ def test_workers_die_with_a_killed_build(tmp_path):
     process = start_build(tmp_path, num_train=NUM_SLOW, num_workers=2)
     while process.stdout.readline() != "started graphs\n":
         pass
-    children = wait_for(lambda: children_of(process.pid))
+    workers = wait_for(lambda: workers_of(process.pid))
     process.kill()
     process.communicate()
-    wait_for(lambda: not any(is_running(child) for child in children))
+    wait_for(lambda: not any(is_running(worker) for worker in workers))
+
+
+def test_killed_worker_is_explained(tmp_path):
+    process = start_build(tmp_path, num_train=NUM_SLOW, num_workers=2)
+    while process.stdout.readline() != "started graphs\n":
+        pass
+    os.kill(wait_for(lambda: workers_of(process.pid))[0], signal.SIGKILL)
+    _, errors = process.communicate(timeout=30)
+    assert "Use fewer workers than 2" in errors
+    assert names_below(tmp_path) == [SPECS[0].key]
 
 
 def test_interrupt_leaves_nothing_half_written(tmp_path):
@@ -221,8 +231,17 @@ def wait_for(condition, timeout_s=20.0):
     raise AssertionError("the condition did not come true")
 
 
-def children_of(pid):
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+def workers_of(pid):
+    """Worker processes alone: multiprocessing keeps a resource tracker as well."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(child) for child in children if b"spawn_main" in command_line(child)]
+
+
+def command_line(pid):
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except FileNotFoundError:
+        return b""
 
 
 def is_running(pid):

@@ -6,7 +6,7 @@ from torch import nn
 from sg_ray.features.packed import FeatureKind, Features, Ragged
 from sg_ray.models.family import Inputs
 from sg_ray.models.gnn import Gnn, GnnConfig, GraphSplit
-from sg_ray.models.gnn_network import TypedGraph, TypedMessagePassing
+from sg_ray.models.gnn_network import GraphDropout, TypedGraph, TypedMessagePassing
 
 NUM_EDGE_TYPES = 3
 LAYERS = ("relational", "gated")
@@ -116,6 +116,34 @@ def test_logits_depend_on_edge_types(layer: str) -> None:
     arrays["edge_type"] = Ragged.pack([(arrays["edge_type"][0] + 1) % NUM_EDGE_TYPES])
     after = model(split_of(arrays).collate(np.array([0])))
     assert abs(before - after).item() > 1e-4
+
+
+def test_dropout_takes_the_same_features_from_all_nodes_of_a_graph() -> None:
+    batch = split_of(random_graphs([4, 9])).collate(np.array([0, 1]))
+    dropout = GraphDropout(0.5)
+    torch.manual_seed(0)
+    dropped = dropout(torch.ones(13, 64), TypedGraph.of(batch))
+    assert set(dropped.unique().tolist()) == {0.0, 2.0}
+    assert (dropped[:4] == dropped[0]).all()
+    assert (dropped[4:] == dropped[4]).all()
+    assert not torch.equal(dropped[0], dropped[4])
+    assert torch.equal(dropout.eval()(dropped, TypedGraph.of(batch)), dropped)
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_mixed_precision_gives_nearly_the_same_gradients(layer: str) -> None:
+    arrays = random_graphs([20, 30])
+    config = GnnConfig(layer=layer, hidden_dim=16, num_layers=2, dropout=0)
+    torch.manual_seed(0)
+    model = Gnn().build(config, inputs_of(arrays, config))
+    gradients = []
+    for enabled in (False, True):
+        model.zero_grad()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+            logits = model(split_of(arrays).collate(np.array([0, 1])))
+        logits.float().sum().backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in model.parameters()]))
+    assert torch.cosine_similarity(*gradients, dim=0) > 0.99
 
 
 def test_units_are_nodes_and_labels_come_from_the_features() -> None:

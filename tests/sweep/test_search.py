@@ -136,3 +136,22 @@ def test_the_objectives_direction_decides_who_is_pruned(
     assert second is not None
     search.report(first.number, 1, 0.9)
     assert search.report(second.number, 1, 0.1) is pruned
+
+
+def test_repeated_points_do_not_count_but_end_at_some_point(tmp_path: Path) -> None:
+    space = {"num_layers": Dimension(choice=(1, 2))}
+    settings = SearchSettings(num_trials=3)
+    search = FamilySearch(
+        tmp_path / "r.journal", "gnn", space, BASELINE, settings, objective="val_f1",
+        learning_rate=None,
+    )  # fmt: skip
+    seen: set[object] = set()
+    num_asked = 0
+    while (point := search.ask()) is not None:
+        num_asked += 1
+        if point.values["num_layers"] in seen:
+            search.mark_repeated(point.number)
+        seen.add(point.values["num_layers"])
+        search.tell(point.number, "completed", 0.5)
+    assert seen == {1, 2}
+    assert 3 < num_asked <= 3 * 6

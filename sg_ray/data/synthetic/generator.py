@@ -47,12 +47,12 @@ def _draw_pair(template: Template, rng: random.Random) -> tuple[str, str]:
         "s": rng.choice(STRUCTS),
         "n": rng.choice(SPARES),
         "k": str(rng.randint(1, 9)),
-        "K": str(rng.choice(LIMITS)), "e": rng.choice(ERRORS),
+        "K": str(rng.choice(LIMITS)),
+        "e": rng.choice(ERRORS),
     }
     num_gaps = len(template.safe) + 1
     fillers = [
-        (min(gap, num_gaps - 1), rng.choice(FILLERS))
-        for gap in range(num_gaps + rng.randint(0, 2))
+        (min(gap, num_gaps - 1), rng.choice(FILLERS)) for gap in range(num_gaps + rng.randint(0, 2))
     ]
     name = f"{rng.choice(VERBS)}_{rng.choice(NOUNS)}"
     parameters = template.parameters.split(", ")

@@ -128,8 +128,20 @@ TEMPLATES = (
         "strcpy(out, {a});",
     ),
     _redefine(
-        "cwe120", "text", "char *out, const char *{a}, const char *input",
-        "{a} = input;", "if (strlen({a}) >= {K}) return -{e};", "strcpy(out, {a});",
+        "cwe120",
+        "text",
+        "char *out, const char *{a}, const char *input",
+        "{a} = input;",
+        "if (strlen({a}) >= {K}) return -{e};",
+        "strcpy(out, {a});",
+    ),
+    _flow(
+        "cwe120",
+        "text",
+        "char *out, const char *{a}, const char *{b}",
+        "if (strlen({a}) >= {K}) return -{e};",
+        "strcpy(out, {x});",
+        "puts({y});",
     ),
     # NULL dereference
     _order(
@@ -196,12 +208,12 @@ TEMPLATES = (
         "{o}->size = {a} * {n};",
     ),
     _redefine(
-        "cwe190", "number", "struct {s} *{o}, int {a}, int {n}",
-        "{a} += {n};", "if ({a} > INT_MAX / {k}) return -{e};", "{o}->size = {a} * {k};",
-    ),
-    _flow(
-        "cwe190", "number", "struct {s} *{o}, int {a}, int {b}",
-        "if ({a} > INT_MAX / {k}) return -{e};", "{o}->size = {x} * {k};", "ret = {y};",
+        "cwe190",
+        "number",
+        "struct {s} *{o}, int {a}, int {n}",
+        "{a} += {n};",
+        "if ({a} > INT_MAX / {k}) return -{e};",
+        "{o}->size = {a} * {k};",
     ),
     # Division by zero
     _order(
@@ -210,18 +222,6 @@ TEMPLATES = (
         "int {n}, int {a}",
         "if ({a} == 0) return -{e};",
         "ret = {n} / {a};",
-    ),
-    _flow(
-        "cwe369",
-        "number",
-        "int {a}, int {b}",
-        "if ({a} == 0) return -{e};",
-        "ret = {K} / {x};",
-        "ret += {y};",
-    ),
-    _redefine(
-        "cwe369", "number", "int {n}, int {a}",
-        "{a} -= {n};", "if ({a} == 0) return -{e};", "ret = {K} / {a};",
     ),
     # Use of an uninitialised variable
     _order(
