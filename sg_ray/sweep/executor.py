@@ -25,8 +25,11 @@ from sg_ray.sweep.jobs import LrRangeJob, TestJob, TrainJob, parse_job
 from sg_ray.sweep.worklist import Worklist
 from sg_ray.trial import Families
 
-_DRIVER_CPUS = 0.01
-"""What the Tune actor of a multi-worker trial takes: it only waits for its workers."""
+_WAITING_ACTOR = {"node:__internal_head__": 0.001}
+"""What the Tune actor of a multi-worker trial takes: nothing its workers need, for it only waits.
+
+A bundle must not be empty, and a hundredth of a CPU would keep the workers from filling the node.
+"""
 
 
 @dataclass
@@ -225,7 +228,7 @@ def _fits(takes: Resources, family: str, have: Mapping[str, float]) -> int:
 def _placement(config: dict[str, Any]) -> tune.PlacementGroupFactory:
     takes = parse_job(config[JOB]).resources
     if takes.num_workers > 1:
-        return tune.PlacementGroupFactory([{"CPU": _DRIVER_CPUS}])
+        return tune.PlacementGroupFactory([_WAITING_ACTOR])
     return tune.PlacementGroupFactory([{"CPU": takes.cpus, "GPU": takes.gpus}])
 
 

@@ -1,4 +1,4 @@
-"""A seeded set of short C functions in vulnerable/fixed pairs, told apart by order and data flow."""
+"""A seeded set of short C functions in pairs, told apart by statement order and data flow."""
 
 from sg_ray.data.synthetic.generator import generate
 

@@ -1,0 +1,151 @@
+"""JSON Lines in the row format of CodeXGLUE: ``{"func": str, "target": 0 | 1, "idx": optional}``.
+
+Further keys are allowed and ignored. Files may be packed with gzip, xz or Zstandard.
+"""
+
+import gzip
+import io
+import json
+import lzma
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import IO, Any, BinaryIO, cast
+
+from sg_ray.data.samples import Sample
+from sg_ray.errors import InputError
+from sg_ray.files import atomic_path
+
+PACKED_SUFFIXES = ("", ".gz", ".xz", ".zst")
+"""What may follow ``.jsonl`` in the name of a file to read."""
+
+
+def read_jsonl(path: Path, split: str) -> list[Sample]:
+    """Return the samples of a file, every row checked. Blank lines are passed over.
+
+    A sample's id is its row's ``idx``, or else ``<split>-<line>``. Raises InputError that names
+    the file and the line (of the unpacked text, from 1).
+    """
+    samples = []
+    with _open_lines(path) as lines:
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                where = f"{path}, line {number}"
+                row = _parse_row(_decode(line, where), where)
+                samples.append(sample_from_row(row, f"{split}-{number}", where))
+    if not samples:
+        raise InputError(f'{path} is empty. Put one {{"func": ..., "target": 0 or 1}} on a line.')
+    return samples
+
+
+def sample_from_row(row: Mapping[str, Any], default_id: str, where: str) -> Sample:
+    """Return the sample of one row. Raises InputError that starts with ``where``."""
+    for key in ("func", "target"):
+        if key not in row:
+            found = ", ".join(sorted(map(str, row))) or "none"
+            raise InputError(f"{where}: key {key!r} is missing (found: {found}). Add it.")
+    source, target, sample_id = row["func"], row["target"], row.get("idx")
+    if not isinstance(source, str):
+        raise InputError(f"{where}: func is {_type_name(source)}, expected C source as a string.")
+    if not source.strip():
+        raise InputError(f"{where}: func is empty. Remove the row or fill it.")
+    if not isinstance(target, bool | int):
+        raise InputError(f"{where}: target is {_type_name(target)}, expected 0 or 1.")
+    if target not in (0, 1):
+        raise InputError(f"{where}: target is {target}, expected 0 (not vulnerable) or 1.")
+    if not (sample_id is None or isinstance(sample_id, str | int)) or isinstance(sample_id, bool):
+        raise InputError(f"{where}: idx is {_type_name(sample_id)}, expected a number or a string.")
+    return Sample(source, int(target), default_id if sample_id is None else str(sample_id))
+
+
+def write_jsonl(path: Path, samples: Sequence[Sample]) -> None:
+    """Write one row per sample, atomically; equal samples give equal bytes.
+
+    The name ends in ``.jsonl``, ``.jsonl.gz`` or ``.jsonl.xz``; raises InputError otherwise.
+    """
+    pack = _pack_function(path)
+    with atomic_path(path) as temporary, ExitStack() as stack:
+        stream = pack(stack.enter_context(temporary.open("wb")))
+        if stream is not None:
+            stack.enter_context(stream)
+        for sample in samples:
+            row = {"func": sample.source, "target": sample.label, "idx": sample.sample_id}
+            stream.write(json.dumps(row).encode() + b"\n")
+
+
+@contextmanager
+def _open_lines(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file for reading unpacked lines; damage met in the block becomes an InputError."""
+    try:
+        with path.open("rb") as raw, _unpack(raw, path.suffix) as lines:
+            yield lines
+    except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
+        raise InputError(
+            f"{path} cannot be unpacked ({error}). It is damaged or incomplete: copy it again."
+        ) from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}). Check the path.") from error
+
+
+def _unpack(raw: BinaryIO, suffix: str) -> IO[bytes]:
+    if suffix == ".gz":
+        return cast(IO[bytes], gzip.GzipFile(fileobj=raw))
+    if suffix == ".xz":
+        return lzma.LZMAFile(raw)
+    if suffix == ".zst":
+        return _unpack_zstd(raw)
+    return raw
+
+
+def _unpack_zstd(raw: BinaryIO) -> IO[bytes]:
+    """Unpack in one go: the library's streams end silently where a file was cut off."""
+    import zstandard
+
+    unpacker = zstandard.ZstdDecompressor().decompressobj(read_across_frames=True)
+    try:
+        text = unpacker.decompress(raw.read())
+    except zstandard.ZstdError as error:
+        raise EOFError(str(error)) from error
+    if not unpacker.eof:
+        raise EOFError("the file ends too early")
+    return io.BytesIO(text)
+
+
+def _decode(line: bytes, where: str) -> str:
+    try:
+        return line.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{where}: byte {error.start} (0x{line[error.start]:02x}) is not UTF-8. "
+            "Convert the file to UTF-8."
+        ) from error
+
+
+def _parse_row(line: str, where: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise InputError(f"{where}: not JSON ({error}). Write one JSON object on a line.") from None
+    if not isinstance(row, dict):
+        raise InputError(f"{where}: a {_type_name(row)}, expected an object with func and target.")
+    return row
+
+
+def _type_name(value: Any) -> str:
+    """Return the name of a JSON value's type."""
+    if value is None:
+        return "null"
+    names = {bool: "boolean", int: "number", float: "number", str: "string", list: "list"}
+    return names.get(type(value), "object")
+
+
+def _pack_function(path: Path) -> Callable[[IO[bytes]], IO[bytes]]:
+    name = path.name
+    if name.endswith(".jsonl"):
+        return lambda raw: raw
+    if name.endswith(".jsonl.gz"):
+        return lambda raw: gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0)  # type: ignore[return-value]
+    if name.endswith(".jsonl.xz"):
+        return lambda raw: lzma.LZMAFile(raw, "wb")
+    raise InputError(f"{path}: end the name in .jsonl, .jsonl.gz or .jsonl.xz.")
