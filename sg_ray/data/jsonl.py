@@ -8,8 +8,8 @@ import io
 import json
 import lzma
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
 
@@ -64,14 +64,16 @@ def write_jsonl(path: Path, samples: Sequence[Sample]) -> None:
 
     The name ends in ``.jsonl``, ``.jsonl.gz`` or ``.jsonl.xz``; raises InputError otherwise.
     """
-    pack = _pack_function(path)
-    with atomic_path(path) as temporary, ExitStack() as stack:
-        stream = pack(stack.enter_context(temporary.open("wb")))
-        if stream is not None:
-            stack.enter_context(stream)
+    if not path.name.endswith((".jsonl", ".jsonl.gz", ".jsonl.xz")):
+        raise InputError(f"{path}: end the name in .jsonl, .jsonl.gz or .jsonl.xz.")
+    with (
+        atomic_path(path) as temporary,
+        temporary.open("wb") as raw,
+        _pack(raw, path.suffix) as lines,
+    ):
         for sample in samples:
             row = {"func": sample.source, "target": sample.label, "idx": sample.sample_id}
-            stream.write(json.dumps(row).encode() + b"\n")
+            lines.write(json.dumps(row).encode() + b"\n")
 
 
 @contextmanager
@@ -102,14 +104,17 @@ def _unpack_zstd(raw: BinaryIO) -> IO[bytes]:
     """Unpack in one go: the library's streams end silently where a file was cut off."""
     import zstandard
 
-    unpacker = zstandard.ZstdDecompressor().decompressobj(read_across_frames=True)
-    try:
-        text = unpacker.decompress(raw.read())
-    except zstandard.ZstdError as error:
-        raise EOFError(str(error)) from error
-    if not unpacker.eof:
-        raise EOFError("the file ends too early")
-    return io.BytesIO(text)
+    parts, packed = [], raw.read()
+    while packed:
+        frame = zstandard.ZstdDecompressor().decompressobj()
+        try:
+            parts.append(frame.decompress(packed))
+        except zstandard.ZstdError as error:
+            raise EOFError(str(error)) from error
+        if not frame.eof:
+            raise EOFError("it ends inside a frame")
+        packed = frame.unused_data
+    return io.BytesIO(b"".join(parts))
 
 
 def _decode(line: bytes, where: str) -> str:
@@ -140,12 +145,10 @@ def _type_name(value: Any) -> str:
     return names.get(type(value), "object")
 
 
-def _pack_function(path: Path) -> Callable[[IO[bytes]], IO[bytes]]:
-    name = path.name
-    if name.endswith(".jsonl"):
-        return lambda raw: raw
-    if name.endswith(".jsonl.gz"):
-        return lambda raw: gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0)  # type: ignore[return-value]
-    if name.endswith(".jsonl.xz"):
-        return lambda raw: lzma.LZMAFile(raw, "wb")
-    raise InputError(f"{path}: end the name in .jsonl, .jsonl.gz or .jsonl.xz.")
+def _pack(raw: BinaryIO, suffix: str) -> IO[bytes]:
+    if suffix == ".gz":
+        # Without a name and a time, so that equal samples give equal bytes.
+        return cast(IO[bytes], gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0))
+    if suffix == ".xz":
+        return lzma.LZMAFile(raw, "wb")
+    return raw

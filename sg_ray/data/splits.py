@@ -1,49 +1,96 @@
-"""Stratified, seeded parts of a split: the share of each label stays what it was."""
+"""Subsets and splits that keep the share of each label, drawn by seed."""
 
 import random
+from collections import defaultdict
 from collections.abc import Sequence
 
 from sg_ray.data.samples import Sample
+from sg_ray.errors import InputError
+
+TRAIN_SHARE = 0.8
+VALID_SHARE = 0.1
 
 
-def stratified_subset(samples: Sequence[Sample], size: int, seed: int) -> list[Sample]:
-    """Return exactly ``size`` of the samples, in their order; all of them if there are fewer.
+def stratified_subset(samples: Sequence[Sample], num_samples: int, seed: int) -> list[Sample]:
+    """Return ``num_samples`` samples in their order, with the labels in their proportion.
 
-    Labels keep their proportions to the nearest sample, and each keeps at least one sample
-    where ``size`` is 2 or more.
+    Every label present keeps at least one sample. All samples are returned if there are fewer.
+    Raises InputError if ``num_samples`` is below the number of labels.
     """
-    chosen = _choose(samples, size, seed)
-    return [sample for position, sample in enumerate(samples) if position in chosen]
+    if num_samples >= len(samples):
+        return list(samples)
+    chosen = _stratified_indices(samples, num_samples, seed)
+    return [samples[index] for index in sorted(chosen)]
 
 
 def stratified_carve(
-    samples: Sequence[Sample], size: int, seed: int
+    samples: Sequence[Sample], num_samples: int, seed: int
 ) -> tuple[list[Sample], list[Sample]]:
-    """Return (what is left, ``size`` samples carved out), both stratified and in their order.
+    """Return (the rest, ``num_samples`` carved out), both in order, with labels in proportion.
 
-    Raises ValueError unless ``0 < size < len(samples)``.
+    For data without a test file: carve one from train. Raises InputError if either part would
+    lack a label.
     """
-    if not 0 < size < len(samples):
-        raise ValueError(f"cannot carve {size} out of {len(samples)} samples")
-    chosen = _choose(samples, size, seed)
-    left = [sample for position, sample in enumerate(samples) if position not in chosen]
-    return left, [samples[position] for position in sorted(chosen)]
+    if not samples or num_samples >= len(samples):
+        raise InputError(
+            f"cannot carve {num_samples} samples from {len(samples)}. Carve fewer than there are."
+        )
+    chosen = _stratified_indices(samples, num_samples, seed)
+    rest = [sample for index, sample in enumerate(samples) if index not in chosen]
+    carved = [samples[index] for index in sorted(chosen)]
+    if {sample.label for sample in rest} != {sample.label for sample in carved}:
+        raise InputError(
+            f"carving {num_samples} of {len(samples)} samples leaves a label on one side only. "
+            "Carve fewer, or bring more data."
+        )
+    return rest, carved
 
 
-def _choose(samples: Sequence[Sample], size: int, seed: int) -> set[int]:
-    """Return the positions of ``size`` samples, or of all where there are not as many."""
-    if size >= len(samples):
-        return set(range(len(samples)))
-    negatives = [position for position, sample in enumerate(samples) if sample.label == 0]
-    positives = [position for position, sample in enumerate(samples) if sample.label == 1]
-    num_positives = _num_positives(len(negatives), len(positives), size)
+def split_pairs(samples: Sequence[Sample], seed: int) -> dict[str, list[Sample]]:
+    """Split 80/10/10 into train, valid and test; the two samples of a pair stay together.
+
+    A pair is two neighbours, vulnerable and fixed, as ``synthetic.generate`` returns them. Needs
+    at least 20 samples for each split to hold a pair.
+    """
+    pairs = [samples[start : start + 2] for start in range(0, len(samples), 2)]
+    random.Random(seed).shuffle(pairs)
+    end_train = round(TRAIN_SHARE * len(pairs))
+    end_valid = round((TRAIN_SHARE + VALID_SHARE) * len(pairs))
+    parts = {
+        "train": pairs[:end_train],
+        "valid": pairs[end_train:end_valid],
+        "test": pairs[end_valid:],
+    }
+    return {split: [sample for pair in part for sample in pair] for split, part in parts.items()}
+
+
+def _stratified_indices(samples: Sequence[Sample], num_samples: int, seed: int) -> set[int]:
     rng = random.Random(seed)
-    return {*rng.sample(negatives, size - num_positives), *rng.sample(positives, num_positives)}
+    by_label: defaultdict[int, list[int]] = defaultdict(list)
+    for index, sample in enumerate(samples):
+        by_label[sample.label].append(index)
+    sizes = {label: len(by_label[label]) for label in sorted(by_label)}
+    chosen: set[int] = set()
+    for label, quota in _quotas(sizes, num_samples).items():
+        rng.shuffle(by_label[label])
+        chosen.update(by_label[label][:quota])
+    return chosen
 
 
-def _num_positives(num_negatives: int, num_positives: int, size: int) -> int:
-    """Return the positives among ``size`` samples: their share, but neither label left out."""
-    share = round(size * num_positives / (num_negatives + num_positives))
-    if size < 2 or not num_negatives or not num_positives:
-        return share
-    return min(max(share, 1), size - 1)
+def _quotas(sizes: dict[int, int], num_samples: int) -> dict[int, int]:
+    """Share ``num_samples`` out in proportion to ``sizes`` (largest remainder), at least 1 each."""
+    if num_samples < len(sizes):
+        raise InputError(
+            f"{num_samples} samples cannot hold {len(sizes)} labels. Ask for {len(sizes)} or more."
+        )
+    # One each beforehand, the others in proportion to what each label has left.
+    num_shared, num_left = num_samples - len(sizes), sum(sizes.values()) - len(sizes)
+    exact = {
+        label: num_shared * (size - 1) / num_left if num_left else 0.0
+        for label, size in sizes.items()
+    }
+    quotas = {label: 1 + int(share) for label, share in exact.items()}
+    by_remainder = sorted(sizes, key=lambda label: int(exact[label]) - exact[label])
+    for label in by_remainder[: num_samples - sum(quotas.values())]:
+        quotas[label] += 1
+    return quotas
