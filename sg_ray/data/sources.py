@@ -32,7 +32,7 @@ class SplitLimits(BaseModel):
 
 
 class DataConfig(BaseModel):
-    """Which data set to read and what to take out of it. ``path`` alone means source "path"."""
+    """Which data set to read and what to take out of it. A ``path`` means source "path"."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     source: Literal["synthetic", "path", "codexglue"] = "synthetic"
@@ -51,7 +51,8 @@ class DataConfig(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _source_of_path(cls, values: Any) -> Any:
-        if isinstance(values, dict) and values.get("path") is not None and "source" not in values:
+        """A given path wins, so that ``data.path=DIR`` works on any experiment."""
+        if isinstance(values, dict) and values.get("path") is not None:
             return {**values, "source": "path"}
         return values
 
@@ -59,10 +60,6 @@ class DataConfig(BaseModel):
     def _consistent(self) -> Self:
         if self.source == "path" and self.path is None:
             raise ValueError('source "path" needs path: the folder with train.jsonl, valid.jsonl')
-        if self.source != "path" and self.path is not None:
-            raise ValueError(
-                f'path is given but source is "{self.source}": leave source out, or drop path'
-            )
         return self
 
     @property
