@@ -5,6 +5,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from sg_ray import __version__
 from sg_ray.config import Experiment, load_experiment
 from sg_ray.errors import InputError, SgRayError
@@ -21,7 +23,7 @@ def main(
     """Run one command and return its exit code."""
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    parsed = _parser().parse_args(arguments, argparse.Namespace(default=default_experiment))
+    parsed = _parse(arguments, argparse.Namespace(default=default_experiment))
     try:
         code: int = parsed.command(parsed)
     except SgRayError as error:
@@ -31,6 +33,18 @@ def main(
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
     return code
+
+
+def _parse(arguments: Sequence[str] | None, known: argparse.Namespace) -> argparse.Namespace:
+    """Parse, with ``key=value`` settings allowed on both sides of options."""
+    parser = _parser()
+    parsed, rest = parser.parse_known_args(arguments, known)
+    unknown = [text for text in rest if text.startswith("-") or not hasattr(parsed, "settings")]
+    if unknown:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    if rest:
+        parsed.settings = [*parsed.settings, *rest]
+    return parsed
 
 
 def run() -> None:
@@ -167,7 +181,11 @@ def _graphs(arguments: argparse.Namespace) -> int:
 def _synthetic(arguments: argparse.Namespace) -> int:
     from sg_ray.data.sources import DataConfig, load_data, write_jsonl
 
-    data = load_data(DataConfig(num_samples=arguments.num_samples, seed=arguments.seed))
+    try:
+        config = DataConfig(num_samples=arguments.num_samples, seed=arguments.seed)
+    except ValidationError as error:
+        raise InputError(f"--num-samples, --seed: {error.errors()[0]['msg']}.") from error
+    data = load_data(config)
     for split, samples in data.splits.items():
         path = arguments.out / f"{split}.jsonl"
         write_jsonl(path, samples)

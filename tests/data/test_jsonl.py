@@ -90,7 +90,7 @@ def test_a_file_of_several_zstandard_frames_is_read_whole(tmp_path):
 
 
 def test_a_missing_file_is_refused(tmp_path):
-    with pytest.raises(InputError, match="cannot be read .No such file"):
+    with pytest.raises(InputError, match=r"cannot be read \(No such file"):
         read_jsonl(tmp_path / "train.jsonl", "train")
 
 

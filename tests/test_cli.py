@@ -1,0 +1,96 @@
+"""The command line: exit codes, messages, and that bad input leaves nothing behind."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sg_ray.cli import main
+
+ROOT = Path(__file__).parents[1]
+QUICK = str(ROOT / "experiments" / "quick.yaml")
+
+
+def test_dry_run_prints_the_plan_and_starts_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["sweep", QUICK, "search.num_trials=7", "--dry-run"]) == 0
+    printed = capsys.readouterr().out
+    assert "num_trials: 7" in printed
+    assert "the smallest p a two-sided paired test can reach is 0.25" in printed
+    for family in ("lexical", "transformer", "gnn", "fusion"):
+        assert family in printed
+    assert list(tmp_path.iterdir()) == []
+
+
+BAD = {
+    "no such experiment": (["sweep", "nothing.yaml"], "nothing.yaml: no such file"),
+    "two experiments": (["sweep", QUICK, "b.yaml"], "give one experiment file, not 2"),
+    "unknown key": (["sweep", QUICK, "sarch.num_trials=1"], "sarch: unknown key; did you mean"),
+    "negative trials": (["sweep", QUICK, "search.num_trials=-3"], "search.num_trials: "),
+    "repeated seeds": (["sweep", QUICK, "replicate.seeds=[1,1]"], "repeated: [1]"),
+    "resume of nothing": (
+        ["sweep", "--resume", "nobody"],
+        "--resume nobody: no sweep of that name",
+    ),
+    "resume with a file": (["sweep", QUICK, "--resume", "quick"], "not " + QUICK),
+    "unwritable folder": (["sweep", QUICK, "output_dir=occupied"], "cannot be written"),
+    "missing data": (["sweep", QUICK, "data.path=nowhere"], "nowhere does not exist"),
+    "too few synthetic samples": (["sweep", QUICK, "data.num_samples=3"], "data.num_samples: "),
+    "data too small": (
+        ["data", "synthetic", "--num-samples", "3", "--out", "d"],
+        "--num-samples",
+    ),
+    "unknown family": (["train", "gan", QUICK], "unknown family 'gan'. Known: "),
+    "fusion without branches": (["train", "fusion", QUICK], "fusion builds on transformer and gnn"),
+    "data without folder": (["data", "check", "nowhere"], "nowhere does not exist"),
+    "report of nothing": (["report", "nowhere"], "nowhere"),
+    "graphs of nothing": (["graphs", "--data", "nowhere", "--out", "g"], "nowhere does not exist"),
+    "bad store": (["sweep", QUICK, "tracking.uri=file:mlruns"], "tracking uri"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_named_and_nothing_is_left(
+    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "occupied").write_text("a file where a folder is wanted")
+    arguments, message = BAD[case]
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert captured.err.startswith("error: ")
+    assert captured.err.isascii()
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_data_written_can_be_checked_and_trained_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["data", "synthetic", "--num-samples", "100", "--out", "d"]) == 0
+    assert main(["data", "check", "d"]) == 0
+    assert "train 80, valid 10, test 10" in capsys.readouterr().out
+    tiny = ["models.gnn.config.epochs=1", "models.gnn.config.hidden_dim=8"]
+    assert main(["train", "gnn", QUICK, "data.path=d", "--output-dir", "run", *tiny]) == 0
+    for name in ("best_model.pt", "training_metadata.json", "metrics.jsonl"):
+        assert (tmp_path / "run" / name).exists()
+    assert main(["report", "run"]) == 0
+    assert "gnn" in capsys.readouterr().out
+    assert main(["graphs", "--data", "d", "--out", "g"]) == 0
+    assert list((tmp_path / "g").rglob("meta.json"))
+
+
+def test_a_narrow_console_encoding_does_not_crash(tmp_path: Path) -> None:
+    finished = subprocess.run(
+        [sys.executable, "-m", "sg_ray", "data", "check", "d\u00e9j\u00e0-\u4e2d"],
+        cwd=tmp_path,
+        env={"PYTHONIOENCODING": "cp1252", "PATH": "", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        check=False,
+    )
+    assert finished.returncode == 2
+    assert b"does not exist" in finished.stderr
