@@ -138,8 +138,7 @@ def _sweep(arguments: argparse.Namespace) -> int:
         print(note)
     if outcome.interrupted:
         print(f"interrupted; go on with: sweep.py --resume {outcome.sweep_dir}", file=sys.stderr)
-        return INTERRUPTED
-    return 1 if outcome.problems else 0
+    return outcome.exit_code
 
 
 def _train(arguments: argparse.Namespace) -> int:

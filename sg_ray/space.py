@@ -55,6 +55,11 @@ class Dimension(BaseModel):
             return isinstance(value, int | float) and bounds[0] <= value <= bounds[1]
         return value in (self.choice or ())
 
+    def clip(self, value: float) -> float:
+        """Return the number in this interval that is nearest to ``value``."""
+        bounds = self.uniform or self.log_uniform or self.int_uniform
+        return value if bounds is None else min(max(value, bounds[0]), bounds[1])
+
     def examples(self) -> tuple[Any, ...]:
         """Return the values that must be valid for the whole dimension to be (bounds, choices)."""
         bounds = self.uniform or self.log_uniform or self.int_uniform

@@ -32,7 +32,7 @@ class Event(BaseModel):
     - ``trial_finished``: status, epochs, metrics; the record file holds the rest
     - ``test_scored``: family, metrics of the winner on the test split
     - ``ranked``: nothing; leaderboard.csv is written
-    - ``sweep_finished``: status ("completed" or "failed")
+    - ``sweep_finished``: status ("completed", "failed" or "interrupted")
 
     ``trial_key`` is set on trial_started, epoch, trial_finished.
     """

@@ -21,6 +21,7 @@ from sg_ray.sweep.planner import Planner
 from sg_ray.sweep.prepare import Progress, feature_specs, make_planner, prepare
 from sg_ray.sweep.ray_session import ray_session
 from sg_ray.sweep.records import RunRecord, set_aside
+from sg_ray.sweep.signals import sigterm_as_sigint
 from sg_ray.sweep.worklist import Worklist, read_test_scores
 from sg_ray.trial import Families, code_version
 
@@ -29,13 +30,22 @@ Listener = Callable[[Event], None]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a sweep came to. ``problems`` are sentences for the user; none means success."""
+    """What a sweep came to.
+
+    ``problems`` and ``notes`` are sentences for the user. ``exit_code`` is 0, 1 if something
+    failed, or 130 / 143 if a signal ended it before it was done.
+    """
 
     sweep_dir: Path
     rows: list[Row]
     problems: list[str]
-    interrupted: bool
     notes: list[str]
+    exit_code: int
+
+    @property
+    def interrupted(self) -> bool:
+        """True if a signal ended it."""
+        return self.exit_code > 1
 
 
 def run_sweep(
@@ -54,32 +64,55 @@ def run_sweep(
     sweep_dir = experiment.sweep_dir
     with locked(sweep_dir):
         resumed = begin(experiment)
-        journal = Journal(sweep_dir / "events.jsonl", listeners)
-        with contextlib.closing(journal):
-            plan = experiment.model_dump(mode="json")
-            journal.append("sweep_started", name=experiment.name, plan=plan)
+        with contextlib.closing(Journal(sweep_dir / "events.jsonl", listeners)) as journal:
+            journal.append("sweep_started", name=experiment.name, plan=experiment)
             if resumed:
                 journal.append("sweep_resumed")
-            journal.append("stage", family="", stage="prepare", num_trials=0)
-            data, features = prepare(experiment, progress)
-            journal.append("data_checked", fingerprint=data.fingerprint, notes=data.notes)
-            notes = [*data.notes, *_set_aside(sweep_dir, data)]
-            planner = make_planner(experiment, data)
-            worklist = Worklist(experiment, planner, journal, sweep_dir)
-            interrupted = False
-            if not (planner.finished and worklist.test_scored):
-                log, groups = sweep_dir / "ray.log", any_group(experiment)
-                with ray_session(address, log=log, several_workers=groups):
-                    interrupted = not execute(
-                        experiment,
-                        worklist,
-                        features,
-                        families,
-                        attempt_dir=new_attempt_dir(sweep_dir),
-                    )
-            rows = _conclude(experiment, data, planner, worklist, journal, interrupted=interrupted)
-            problems = [] if interrupted else _problems(planner, worklist)
-            return Outcome(sweep_dir, rows, problems, interrupted=interrupted, notes=notes)
+            try:
+                return _run(experiment, journal, address, progress, families)
+            except BaseException as error:
+                interrupted = isinstance(error, KeyboardInterrupt)
+                with contextlib.suppress(OSError):  # the error itself matters more
+                    status = "interrupted" if interrupted else "failed"
+                    journal.append("sweep_finished", status=status)
+                raise
+
+
+def _run(
+    experiment: Experiment,
+    journal: Journal,
+    address: str,
+    progress: Progress | None,
+    families: Families,
+) -> Outcome:
+    sweep_dir = experiment.sweep_dir
+    journal.append("stage", family="", stage="prepare", num_trials=0)
+    data, features = prepare(experiment, progress)
+    notes = [*data.notes, *_set_aside(sweep_dir, data)]
+    journal.append("data_checked", fingerprint=data.fingerprint, notes=notes)
+    planner = make_planner(experiment, data)
+    worklist = Worklist(experiment, planner, journal, sweep_dir)
+    exit_code = 0
+    if not (planner.finished and worklist.test_scored):
+        log, groups = sweep_dir / "ray.log", any_group(experiment)
+        with (
+            ray_session(address, log=log, several_workers=groups),
+            sigterm_as_sigint() as received,
+        ):
+            attempt_dir = new_attempt_dir(sweep_dir)
+            if not execute(experiment, worklist, features, families, attempt_dir=attempt_dir):
+                exit_code = received.exit_code
+    rows = leaderboard(experiment, planner.ledger.records)
+    write_leaderboard(sweep_dir / "leaderboard.csv", rows)
+    if exit_code:
+        journal.append("sweep_finished", status="interrupted")
+        return Outcome(sweep_dir, rows, [], notes, exit_code)
+    problems = _problems(planner, worklist)
+    specs = feature_specs(experiment)
+    export_winners(experiment, data.fingerprint, planner.ledger, planner.winners(), specs)
+    journal.append("ranked")
+    journal.append("sweep_finished", status="failed" if problems else "completed")
+    return Outcome(sweep_dir, rows, problems, notes, exit_code=1 if problems else 0)
 
 
 def begin(experiment: Experiment) -> bool:
@@ -110,29 +143,6 @@ def leaderboard(experiment: Experiment, records: Mapping[str, RunRecord]) -> lis
         seeds=experiment.replicate.seeds,
         test_metrics=read_test_scores(experiment.sweep_dir),
     )
-
-
-def _conclude(
-    experiment: Experiment,
-    data: DataSet,
-    planner: Planner,
-    worklist: Worklist,
-    journal: Journal,
-    *,
-    interrupted: bool,
-) -> list[Row]:
-    """Write the leaderboard and, if the sweep came to its end, the winners."""
-    sweep_dir = experiment.sweep_dir
-    rows = leaderboard(experiment, planner.ledger.records)
-    write_leaderboard(sweep_dir / "leaderboard.csv", rows)
-    if interrupted:
-        return rows
-    specs = feature_specs(experiment)
-    export_winners(experiment, data.fingerprint, planner.ledger, planner.winners(), specs)
-    journal.append("ranked")
-    failed = bool(_problems(planner, worklist))
-    journal.append("sweep_finished", status="failed" if failed else "completed")
-    return rows
 
 
 def _set_aside(sweep_dir: Path, data: DataSet) -> list[str]:

@@ -130,8 +130,12 @@ class FamilySearch:
 
     def _enqueue(self, own_values: Mapping[str, Any], learning_rate: float | None) -> None:
         self._study.enqueue_trial(dict(own_values))
-        if learning_rate is not None and "learning_rate" in self._space:
-            self._study.enqueue_trial({**own_values, "learning_rate": learning_rate})
+        dimension = self._space.get("learning_rate")
+        if learning_rate is None or dimension is None:
+            return
+        nearest = dimension.clip(learning_rate)
+        if dimension.contains(nearest):
+            self._study.enqueue_trial({**own_values, "learning_rate": nearest})
 
     def _sampler(self, number: int) -> optuna.samplers.BaseSampler:
         num_random = max(2, min(10, self._settings.num_trials // 3))

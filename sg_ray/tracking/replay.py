@@ -29,6 +29,11 @@ TRIAL_STATUS: Mapping[str, EndStatus] = {
     "pruned": "KILLED",
     "failed": "FAILED",
 }
+SWEEP_STATUS: Mapping[str, EndStatus] = {
+    "completed": "FINISHED",
+    "interrupted": "KILLED",
+    "failed": "FAILED",
+}
 
 
 @dataclass(frozen=True)
@@ -130,6 +135,10 @@ class Replay:
         params = {**flatten(data["config"]), "seed": data["seed"]}
         self._pending.setdefault(key, _Pending()).params.update(params)
 
+    def _on_trial_resumed(self, event: Event) -> None:
+        if (run := self._runs.get(str(event.trial_key))) is not None:
+            self._store.reopen(run)
+
     def _on_epoch(self, event: Event) -> None:
         step = int(event.data["epoch"])
         self._add_metrics(str(event.trial_key), event.data["metrics"], event.at_ms, step)
@@ -158,8 +167,7 @@ class Replay:
             self._store.log_file(parent, self._sweep_dir / name)
         self._log_summary(_winners(self._sweep_dir / "leaderboard.csv"), event.at_ms)
         self._store.end_running_trials("KILLED", event.at_ms)
-        status: EndStatus = "FINISHED" if event.data.get("status") == "completed" else "FAILED"
-        self._store.end(parent, status, event.at_ms)
+        self._store.end(parent, SWEEP_STATUS[event.data["status"]], event.at_ms)
 
     def _add_metrics(self, key: str, metrics: Mapping[str, Any], at_ms: int, step: int) -> None:
         points = [

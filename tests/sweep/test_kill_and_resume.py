@@ -31,14 +31,19 @@ def start(folder: Path, *arguments: str) -> subprocess.Popen[bytes]:
         )
 
 
-def kill_when(process: subprocess.Popen[bytes], journal: Path, ready: Callable[..., bool]) -> None:
+def kill_when(
+    process: subprocess.Popen[bytes],
+    journal: Path,
+    ready: Callable[..., bool],
+    with_signal: signal.Signals = signal.SIGKILL,
+) -> int:
     deadline = time.monotonic() + 180
     while not ready(list(read_events(journal))):
         assert process.poll() is None, "the sweep ended before it could be killed"
         assert time.monotonic() < deadline, "the sweep did not get there"
         time.sleep(0.05)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    os.kill(process.pid, with_signal)
+    return process.wait(timeout=120)
 
 
 def in_search(events: list[Event]) -> bool:
@@ -125,3 +130,24 @@ def test_an_interrupted_trial_goes_on_from_its_tune_checkpoint(tmp_path: Path) -
     resumed = [e for e in read_events(journal) if e.type == "trial_resumed"]
     # The second epoch was reported; whether Tune had copied its checkpoint yet is a race.
     assert [event.data["epoch"] in (1, 2) for event in resumed] == [True]
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(
+    ("with_signal", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=str
+)
+def test_a_signal_ends_it_in_order(
+    tmp_path: Path, with_signal: signal.Signals, exit_code: int
+) -> None:
+    write_experiment(tmp_path)
+    journal = tmp_path / "outputs" / "tiny" / "events.jsonl"
+    process = start(tmp_path, "experiment.yaml")
+    assert kill_when(process, journal, in_search, with_signal) == exit_code
+    statuses, _ = mlflow_state(tmp_path / "mlflow.db")
+    assert statuses["RUNNING"] == 0
+    assert b"--resume" in (tmp_path / "console.log").read_bytes()
+    finish(tmp_path)
+    records = read_json_records(tmp_path / "outputs" / "tiny")
+    statuses, repeated = mlflow_state(tmp_path / "mlflow.db")
+    assert statuses == {"FINISHED": len(records) + 1}
+    assert repeated == []
