@@ -165,7 +165,8 @@ class Replay:
         parent = self._runs[PARENT]
         for name in SWEEP_ARTIFACTS:
             self._store.log_file(parent, self._sweep_dir / name)
-        self._log_summary(_winners(self._sweep_dir / "leaderboard.csv"), event.at_ms)
+        if event.data["status"] != "interrupted":  # what is ranked then is not the result
+            self._log_summary(_winners(self._sweep_dir / "leaderboard.csv"), event.at_ms)
         self._store.end_running_trials("KILLED", event.at_ms)
         self._store.end(parent, SWEEP_STATUS[event.data["status"]], event.at_ms)
 
