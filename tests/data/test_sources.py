@@ -133,11 +133,16 @@ def test_limits_are_stratified_and_seeded(folder):
     assert data.fingerprint == load(0).fingerprint != load(1).fingerprint
 
 
+@pytest.mark.parametrize("source", [{}, {"source": "synthetic"}, {"source": "codexglue"}])
+def test_a_given_path_wins_over_the_source(folder, source):
+    data = load_data(DataConfig(path=folder, **source))
+    assert data.splits["train"] == _samples("train")
+
+
 @pytest.mark.parametrize(
     "settings",
     [
         {"source": "path"},
-        {"source": "synthetic", "path": "x"},
         {"num_samples": 41},
         {"num_samples": 18},
         {"limit": {"train": 1}},
