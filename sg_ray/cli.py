@@ -115,7 +115,6 @@ def _sweep(arguments: argparse.Namespace) -> int:
     from sg_ray.report.html import build_report
     from sg_ray.sweep.console import LiveView
     from sg_ray.sweep.leaderboard import format_table
-    from sg_ray.sweep.progress import show_progress
     from sg_ray.sweep.run import run_sweep
     from sg_ray.tracking.mlflow_mirror import mirror_of
 
@@ -130,7 +129,7 @@ def _sweep(arguments: argparse.Namespace) -> int:
             experiment,
             address=arguments.address,
             listeners=(view, build_page, mirror),
-            progress=show_progress,
+            progress=view.show_preparing,
         )
     stamp_run_ids(outcome.sweep_dir, mirror.run_ids())
     print(format_table(outcome.rows, experiment.objective))

@@ -53,6 +53,8 @@ class Progress:
     planned: dict[tuple[str, str], int] = field(default_factory=dict)
     """Trials planned, by family and stage."""
     trials: dict[str, Trial] = field(default_factory=dict)
+    preparing: str = ""
+    """What is being made of how many samples, while features are made."""
     best: dict[str, float] = field(default_factory=dict)
     learning_rates: dict[str, str] = field(default_factory=dict)
     durations_s: dict[str, list[float]] = field(default_factory=dict)
@@ -84,7 +86,7 @@ class Progress:
 
     @property
     def num_planned(self) -> int:
-        """Trials planned in the stages entered so far, at least those seen."""
+        """Trials planned, at least those seen."""
         seen = Counter((trial.family, trial.stage) for trial in self.trials.values())
         stages = {*seen, *self.planned}
         return sum(max(seen[stage], self.planned.get(stage, 0)) for stage in stages)
@@ -99,7 +101,7 @@ class Progress:
         return Counter(status for status in statuses if status not in UNFINISHED)
 
     def eta_s(self) -> float | None:
-        """Seconds left in the stages begun, at each family's mean trial; None before the first."""
+        """Seconds left at each family's mean trial; None before the first."""
         durations_s = [seconds for family in self.durations_s.values() for seconds in family]
         if not durations_s:
             return None
@@ -118,7 +120,12 @@ class Progress:
     def _with_status(self, status: str) -> list[Trial]:
         return [trial for trial in self.trials.values() if trial.status == status]
 
+    def _on_plan(self, event: Event) -> None:
+        for stage in event.data["stages"]:
+            self.planned[str(stage["family"]), str(stage["stage"])] = int(stage["num_trials"])
+
     def _on_stage(self, event: Event) -> None:
+        self.preparing = ""
         self.stage, self.family = str(event.data["stage"]), str(event.data.get("family") or "")
         if self.stage in TRIAL_STAGES:
             self.planned[self.family, self.stage] = int(event.data["num_trials"])
@@ -222,6 +229,13 @@ class LiveView:
         if line is not None:
             self._write(line)
 
+    def show_preparing(self, kind: str, done: int, total: int) -> None:
+        """Show how far the features of one kind are."""
+        with self._lock:
+            self._progress.preparing = f"{kind} {done}/{total}"
+        if self._live is None and done >= total:
+            self._write(f"  {kind}: {total} functions")
+
     def _write(self, line: str) -> None:
         self._stream.write(line + "\n")
         self._stream.flush()
@@ -291,7 +305,8 @@ def _table(progress: Progress, elapsed_s: float) -> "Table":
     from rich import box
     from rich.table import Table
 
-    title = f"{_title(progress)}: {progress.num_finished}/{progress.num_planned} trials"
+    trials = f"{progress.num_finished}/{progress.num_planned} trials"
+    title = f"{_title(progress)}: {progress.preparing or trials}"
     caption = _times(elapsed_s, progress.eta_s())
     table = Table(title=title, caption=caption, box=box.ASCII, title_justify="left")
     for column in ("family", "trials", "running", "learning rate", f"best {progress.objective}"):
@@ -314,7 +329,7 @@ def _title(progress: Progress) -> str:
 
 
 def _times(elapsed_s: float, eta_s: float | None) -> str:
-    left = "" if eta_s is None else f", about {_clock_text(eta_s)} left in the stages begun"
+    left = "" if eta_s is None else f", about {_clock_text(eta_s)} left"
     return f"{_clock_text(elapsed_s)} elapsed{left}"
 
 

@@ -346,6 +346,15 @@ class Planner:
             self.plans[family] = SearchPlan(family, experiment, ledger, identity, branches)
 
     @property
+    def stages(self) -> list[dict[str, Any]]:
+        """Every stage of every family with its number of trials."""
+        return [
+            {"family": family, "stage": stage, "num_trials": num_trials}
+            for family, plan in self.plans.items()
+            for stage, num_trials in plan.stages.items()
+        ]
+
+    @property
     def finished(self) -> bool:
         """True once no family has anything left to do."""
         return all(plan.finished for plan in self.plans.values())

@@ -91,6 +91,7 @@ def _run(
     notes = [*data.notes, *_set_aside(sweep_dir, data)]
     journal.append("data_checked", fingerprint=data.fingerprint, notes=notes)
     planner = make_planner(experiment, data)
+    journal.append("plan", stages=planner.stages)
     worklist = Worklist(experiment, planner, journal, sweep_dir)
     exit_code = 0
     if not (planner.finished and worklist.test_scored):
