@@ -59,7 +59,7 @@ class Sweep:
     def status(self) -> str:
         """How the sweep ended, or "not finished"."""
         for event in reversed(self.events):
-            if event.type == "sweep_finished":
+            if event.type in ("sweep_finished", "ranked"):
                 return str(event.data.get("status", "completed"))
             if event.type in ("trial_started", "stage", "sweep_resumed"):
                 break

@@ -52,6 +52,11 @@ def drop_checkpoints(sweep_dir: Path, job: TrainJob) -> None:
     shutil.rmtree(group_dir(sweep_dir, job.spec.trial_key), ignore_errors=True)
 
 
+def drop_attempts(sweep_dir: Path) -> None:
+    """Delete what Tune left of a sweep that has every trial on record."""
+    shutil.rmtree(sweep_dir / "tune", ignore_errors=True)
+
+
 def group_dir(sweep_dir: Path, trial_key: str) -> Path:
     """Where the workers of a multi-worker trial train; all nodes of a cluster must see it."""
     return sweep_dir / "groups" / trial_key

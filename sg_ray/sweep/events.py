@@ -32,7 +32,7 @@ class Event(BaseModel):
     - ``epoch``: epoch (from 1), metrics (name -> number or null)
     - ``trial_finished``: status, epochs, metrics; the record file holds the rest
     - ``test_scored``: family, metrics of the winner on the test split
-    - ``ranked``: nothing; leaderboard.csv is written
+    - ``ranked``: status, as the end will have it; leaderboard.csv and best/ are written
     - ``sweep_finished``: status ("completed", "failed" or "interrupted")
 
     ``trial_key`` is set on trial_started, epoch, trial_finished.

@@ -11,7 +11,7 @@ from sg_ray.data.samples import DataSet
 from sg_ray.errors import InputError
 from sg_ray.files import write_text
 from sg_ray.models.families import FAMILIES
-from sg_ray.sweep.checkpoints import new_attempt_dir
+from sg_ray.sweep.checkpoints import drop_attempts, new_attempt_dir
 from sg_ray.sweep.events import Event, Journal
 from sg_ray.sweep.executor import any_group, execute
 from sg_ray.sweep.export import export_winners
@@ -111,8 +111,11 @@ def _run(
     problems = _problems(planner, worklist)
     specs = feature_specs(experiment)
     export_winners(experiment, data.fingerprint, planner.ledger, planner.winners(), specs)
-    journal.append("ranked")
-    journal.append("sweep_finished", status="failed" if problems else "completed")
+    if planner.finished:
+        drop_attempts(sweep_dir)
+    status = "failed" if problems else "completed"
+    journal.append("ranked", status=status)
+    journal.append("sweep_finished", status=status)
     return Outcome(sweep_dir, rows, problems, notes, exit_code=1 if problems else 0)
 
 

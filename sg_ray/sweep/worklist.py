@@ -118,6 +118,9 @@ class Worklist:
         history: list[dict[str, float | None]] = []
         if checkpoint is not None:
             history = read_history(keep_results(self._sweep_dir, spec.trial_key, checkpoint))
+        for epoch in history:  # one that a kill kept from being told is told now
+            metrics = {name: value for name, value in epoch.items() if name != "epoch"}
+            self.journal_epoch(job, int(epoch["epoch"] or 0), metrics)
         failure = result.get("failure")
         status: Status = "failed" if failure else "pruned" if pruned else "completed"
         best = best_epoch(history, spec.objective)
