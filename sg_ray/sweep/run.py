@@ -22,7 +22,8 @@ from sg_ray.sweep.prepare import Progress, feature_specs, make_planner, prepare
 from sg_ray.sweep.ray_session import ray_session
 from sg_ray.sweep.records import RunRecord, set_aside
 from sg_ray.sweep.signals import sigterm_as_sigint
-from sg_ray.sweep.worklist import Worklist, read_test_scores
+from sg_ray.sweep.winner_test import read_test_scores
+from sg_ray.sweep.worklist import Worklist
 from sg_ray.trial import Families, code_version
 
 Listener = Callable[[Event], None]
