@@ -106,7 +106,10 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
 
 
 def _sweep(arguments: argparse.Namespace) -> int:
+    from sg_ray.sweep.admission import check_before_start
+
     experiment = _experiment(arguments.settings, arguments.default, arguments.resume)
+    check_before_start(experiment, arguments.address)
     if arguments.dry_run:
         from sg_ray.sweep.forecast import describe_plan
 
@@ -135,8 +138,12 @@ def _sweep(arguments: argparse.Namespace) -> int:
     print(format_table(outcome.rows, experiment.objective))
     for note in (*outcome.notes, *outcome.problems):
         print(note)
+    folder = _short(outcome.sweep_dir)
+    print(f"\n{folder}/: leaderboard.csv, report.html, best/FAMILY/, records/")
+    if experiment.tracking.enabled:
+        print(f"mlflow ui --backend-store-uri {experiment.tracking.uri}")
     if outcome.interrupted:
-        print(f"interrupted; go on with: sweep.py --resume {outcome.sweep_dir}", file=sys.stderr)
+        print(f"interrupted; go on with: sweep.py --resume {folder}", file=sys.stderr)
     return outcome.exit_code
 
 
@@ -200,6 +207,12 @@ def _check(arguments: argparse.Namespace) -> int:
     for note in data.notes:
         print(note)
     return 0
+
+
+def _short(folder: Path) -> Path:
+    """Return a folder as seen from here, if it lies below."""
+    here = Path.cwd()
+    return folder.relative_to(here) if folder.is_relative_to(here) else folder
 
 
 def _experiment(settings: Sequence[str], default: Path, resume: str | None = None) -> Experiment:

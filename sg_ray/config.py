@@ -180,6 +180,8 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
         key, value = _parse_override(override)
         _set_key(content, key, value, override)
     _inline_spaces(content, path.parent)
+    for override in overrides:  # what came from the command line has no line in the file
+        lines.pop(tuple(override.partition("=")[0].split(".")), None)
     try:
         experiment = Experiment.model_validate(content)
     except ValidationError as error:
@@ -229,9 +231,8 @@ def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[tuple[str, ...], int]]:
     except yaml.YAMLError as error:
         raise InputError(f"{path}: not valid YAML: {error}") from error
     if not isinstance(content, dict):
-        raise InputError(
-            f"{path}: must hold a mapping of settings, found {type(content).__name__}."
-        )
+        found = "nothing" if content is None else type(content).__name__
+        raise InputError(f"{path}: must hold a mapping of settings, found {found}.")
     return content, lines
 
 
@@ -308,6 +309,10 @@ def _reason(problem: Any, error: ValidationError) -> str:
     if problem["type"] == "extra_forbidden":
         return f"unknown key{_suggestion(problem, error)}"
     message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "tuple_type":
+        message = "Input should be a list, e.g. [a, b]"
+    if problem["type"] == "model_type":
+        message = "Input should be a section with settings of its own, e.g. data.limit.train=100"
     if problem["type"] == "missing":
         return f"{message}"
     return f"{message} (got {problem['input']!r})"[:500]

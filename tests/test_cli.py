@@ -46,6 +46,9 @@ BAD = {
     "unknown family": (["train", "gan", QUICK], "unknown family 'gan'. Known: "),
     "fusion without branches": (["train", "fusion", QUICK], "fusion builds on transformer and gnn"),
     "data without folder": (["data", "check", "nowhere"], "nowhere does not exist"),
+    "more cpus than there are": (["sweep", QUICK, "resources.cpus=4096"], "takes 4096 CPUs"),
+    "a list without brackets": (["sweep", QUICK, "families=gnn"], "should be a list, e.g. [a, b]"),
+    "a section as a value": (["sweep", QUICK, "data.limit=100"], "data.limit.train=100"),
     "report of nothing": (["report", "nowhere"], "nowhere"),
     "graphs of nothing": (["graphs", "--data", "nowhere", "--out", "g"], "nowhere does not exist"),
     "bad store": (["sweep", QUICK, "tracking.uri=file:mlruns"], "tracking uri"),
@@ -65,6 +68,7 @@ def test_bad_input_is_named_and_nothing_is_left(
     assert captured.err.startswith("error: ")
     assert captured.err.isascii()
     assert not list(tmp_path.rglob("*.tmp"))
+    assert not (tmp_path / "outputs" / "quick" / "records").exists()
 
 
 def test_data_written_can_be_checked_and_trained_on(

@@ -53,6 +53,7 @@ def read_results(folder: Path) -> list[TrialResult]:
     if (folder / "records").is_dir():
         results = [_from_record(record) for record in read_records(folder).values()]
     else:
+        _refuse_several_sweeps(folder)
         results = [_from_metadata(path) for path in sorted(folder.rglob(METADATA))]
     if not results:
         raise InputError(
@@ -60,6 +61,14 @@ def read_results(folder: Path) -> list[TrialResult]:
             "Name the folder of a sweep, e.g. outputs/quick, or of trials."
         )
     return results
+
+
+def _refuse_several_sweeps(folder: Path) -> None:
+    """A mixture of sweeps would count copies twice and compare what is not comparable."""
+    sweeps = sorted(path.parent for path in folder.glob("*/sweep.yaml"))
+    if sweeps:
+        names = ", ".join(str(path) for path in sweeps)
+        raise InputError(f"{folder}: holds several sweeps. Name one of them: {names}")
 
 
 def _from_record(record: RunRecord) -> TrialResult:

@@ -87,6 +87,8 @@ class Progress:
     @property
     def num_planned(self) -> int:
         """Trials planned, at least those seen."""
+        if self.status == "completed":  # pruning may have left fewer finalists than planned
+            return self.num_finished
         seen = Counter((trial.family, trial.stage) for trial in self.trials.values())
         stages = {*seen, *self.planned}
         return sum(max(seen[stage], self.planned.get(stage, 0)) for stage in stages)
@@ -103,7 +105,7 @@ class Progress:
     def eta_s(self) -> float | None:
         """Seconds left at each family's mean trial; None before the first."""
         durations_s = [seconds for family in self.durations_s.values() for seconds in family]
-        if not durations_s:
+        if not durations_s or self.status:
             return None
         finished = Counter(
             (trial.family, trial.stage)
@@ -216,7 +218,7 @@ class LiveView:
         if self._live is not None:
             self._live.stop()
             self._live = None
-        elif self._progress.num_finished:
+        elif self._progress.num_finished and self._progress.status:
             self._write(self._summary())
         self._stream.flush()
 

@@ -17,10 +17,10 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from sg_ray.config import Experiment, Resources
-from sg_ray.errors import InputError
+from sg_ray.config import Experiment
 from sg_ray.features.packed import Features
 from sg_ray.sweep.actor import JOB, Shared, TrialActor
+from sg_ray.sweep.admission import num_fitting_trials
 from sg_ray.sweep.jobs import LrRangeJob, TestJob, TrainJob, parse_job
 from sg_ray.sweep.worklist import Worklist
 from sg_ray.trial import Families
@@ -206,23 +206,8 @@ def max_concurrent_trials(experiment: Experiment) -> int:
     The smallest over CPUs and GPUs of "what the cluster has / what the largest trial takes",
     at most ``max_concurrent_trials`` if that is set. Raises InputError if a trial does not fit.
     """
-    have = ray.cluster_resources()
-    fits = min(
-        _fits(experiment.resources_of(family), family, have) for family in experiment.all_families
-    )
+    fits = num_fitting_trials(experiment, ray.cluster_resources())
     return min(fits, experiment.max_concurrent_trials or fits)
-
-
-def _fits(takes: Resources, family: str, have: Mapping[str, float]) -> int:
-    wanted = {"CPU": takes.cpus * takes.num_workers, "GPU": takes.gpus * takes.num_workers}
-    for name, amount in wanted.items():
-        if amount > have.get(name, 0):
-            raise InputError(
-                f"resources: a {family} trial takes {amount:g} {name}s ({takes.num_workers} "
-                f"worker(s)), the cluster has {have.get(name, 0):g}. Lower resources.cpus, "
-                "resources.gpus or resources.num_workers, or add nodes."
-            )
-    return min(int(have[name] / amount) for name, amount in wanted.items() if amount > 0)
 
 
 def _placement(config: dict[str, Any]) -> tune.PlacementGroupFactory:

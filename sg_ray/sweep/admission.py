@@ -1,0 +1,44 @@
+"""What can be known to be wrong before a sweep begins: nothing is written, no Ray is started."""
+
+import os
+from collections.abc import Mapping
+
+from sg_ray.config import Experiment, Resources
+from sg_ray.errors import InputError
+
+
+def check_before_start(experiment: Experiment, address: str) -> None:
+    """Raise InputError if the data folder is missing or, on this machine, a trial cannot fit."""
+    path = experiment.data.path
+    if path is not None and not path.expanduser().is_dir():
+        raise InputError(
+            f"data.path: {path} does not exist or is not a folder. Set it to the folder that holds "
+            "train.jsonl and valid.jsonl."
+        )
+    if address == "local":
+        import torch
+
+        here = {"CPU": os.cpu_count() or 1, "GPU": torch.cuda.device_count()}
+        num_fitting_trials(experiment, here)
+
+
+def num_fitting_trials(experiment: Experiment, have: Mapping[str, float]) -> int:
+    """Return how many trials fit into ``have`` (CPU, GPU) at once, whichever families they are.
+
+    Raises InputError if not even one does.
+    """
+    return min(
+        _fits(experiment.resources_of(family), family, have) for family in experiment.all_families
+    )
+
+
+def _fits(takes: Resources, family: str, have: Mapping[str, float]) -> int:
+    wanted = {"CPU": takes.cpus * takes.num_workers, "GPU": takes.gpus * takes.num_workers}
+    for name, amount in wanted.items():
+        if amount > have.get(name, 0):
+            raise InputError(
+                f"resources: a {family} trial takes {amount:g} {name}s ({takes.num_workers} "
+                f"worker(s)), there are {have.get(name, 0):g}. Lower resources.cpus, "
+                "resources.gpus or resources.num_workers, or add nodes."
+            )
+    return min(int(have[name] / amount) for name, amount in wanted.items() if amount > 0)
