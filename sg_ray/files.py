@@ -72,6 +72,15 @@ def content_hash(value: Any, num_chars: int = 12) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:num_chars]
 
 
+def drop_torn_line(path: Path) -> None:
+    """Cut off the last line of a journal if a kill or a full disk left it without its end."""
+    if not path.exists():
+        return
+    with path.open("rb+") as file:
+        content = file.read()
+        file.truncate(content.rfind(b"\n") + 1)
+
+
 def _sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:

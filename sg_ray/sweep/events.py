@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from sg_ray.files import to_plain
+from sg_ray.files import drop_torn_line, to_plain
 
 
 class Event(BaseModel):
@@ -56,7 +56,7 @@ class Journal:
         self.path = path
         self._listeners = listeners
         path.parent.mkdir(parents=True, exist_ok=True)
-        _drop_torn_line(path)
+        drop_torn_line(path)
         self._seen = {_identity(event) for event in read_events(path)}
         self._file = path.open("a", encoding="utf-8")
 
@@ -98,11 +98,3 @@ def _identity(event: Event) -> tuple[Any, ...] | None:
     if event.type in ONCE_PER_SWEEP:
         return (event.type,)
     return None
-
-
-def _drop_torn_line(path: Path) -> None:
-    if not path.exists():
-        return
-    with path.open("rb+") as file:
-        content = file.read()
-        file.truncate(content.rfind(b"\n") + 1)

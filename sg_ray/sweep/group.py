@@ -1,14 +1,16 @@
 """A trial on several workers: TorchTrainer under the Tune actor, epoch by epoch.
 
 The workers train in a folder that all of them and the actor see. Rank 0 hands each epoch over and
-waits for leave to go on, so the folder stands still while Tune copies it, and a trial that is
-given up computes nothing more. Nothing passes through Train's own reports and snapshots: a group
-that is started again goes on from the folder's ``last.pt``.
+waits until the next one is allowed, so the folder stands still while Tune copies it, and a trial
+that is given up computes nothing more. What is allowed is an epoch's number, which means the same
+to a group that was started again. Nothing passes through Train's own reports and snapshots: such a
+group goes on from the folder's ``last.pt``.
 """
 
 import shutil
 import tempfile
 import threading
+import time
 import traceback
 from collections.abc import Iterator
 from contextlib import suppress
@@ -16,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from pydantic import ValidationError
 from ray.exceptions import GetTimeoutError, RayActorError
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
@@ -23,12 +26,28 @@ from ray.train.v2._internal.execution.controller import TrainController
 from ray.util.queue import Empty, Queue
 
 from sg_ray.config import Resources
+from sg_ray.errors import SgRayError
+from sg_ray.training.checkpoint import METRICS
 from sg_ray.training.loop import EpochResult
 from sg_ray.training.workers import TorchGroup
 from sg_ray.trial import Families, TrialContext, TrialSpec, run_trial
 
 _POLL_S = 1.0
+_GATE_POLL_S = 0.05
 _ABORT_TIMEOUT_S = 30.0
+
+
+class _Gate:
+    """Actor that holds the highest epoch the workers may train."""
+
+    def __init__(self) -> None:
+        self._allowed_epoch = 0
+
+    def allow(self, epoch: int) -> None:
+        self._allowed_epoch = max(self._allowed_epoch, epoch)
+
+    def allowed_epoch(self) -> int:
+        return self._allowed_epoch
 
 
 class GroupFailure(Exception):  # noqa: N818 - a worker's failure, passed on
@@ -54,8 +73,10 @@ class WorkerGroup(Iterator[EpochResult]):
         max_failures: int,
     ) -> None:
         """Nothing starts before the first epoch is asked for."""
+        self._folder = folder
         self._results = Queue(actor_options={"num_cpus": 0})
-        self._permits = Queue(actor_options={"num_cpus": 0})
+        self._gate = ray.remote(num_cpus=0)(_Gate).remote()
+        self._epoch = 0
         self._train_storage = tempfile.mkdtemp(prefix="sg-ray-train-")
         self._trainer = _AbortableTrainer(
             _train_worker,
@@ -67,7 +88,7 @@ class WorkerGroup(Iterator[EpochResult]):
                 "folder": folder,
                 "num_threads": max(1, int(resources.cpus)),
                 "results": self._results,
-                "permits": self._permits,
+                "gate": self._gate,
             },
             torch_config=TorchConfig(backend="nccl" if resources.gpus else "gloo"),
             scaling_config=ScalingConfig(
@@ -91,25 +112,33 @@ class WorkerGroup(Iterator[EpochResult]):
         if self._thread is None:
             self._thread = threading.Thread(target=self._fit, daemon=True)
             self._thread.start()
-        self._permits.put(True)
+        self._epoch = max(self._epoch, num_epochs(self._folder)) + 1
+        self._gate.allow.remote(self._epoch)
+        was_written = False
         while True:
             try:
                 message = self._results.get(timeout=_POLL_S)
             except Empty:
-                if self._thread.is_alive():
-                    continue
-                raise self._error or StopIteration from None
-            if isinstance(message, EpochResult):
+                if not self._thread.is_alive():
+                    raise self._error or StopIteration from None
+                is_written = num_epochs(self._folder) >= self._epoch
+                if is_written and was_written:  # its worker died before it could hand it over
+                    self._gate.allow.remote(self._epoch + 1)
+                was_written = is_written
+                continue
+            if isinstance(message, dict):
+                raise GroupFailure(message)
+            if message.epoch >= self._epoch or message.stop_reason is not None:
+                self._epoch = message.epoch
                 return message
-            raise GroupFailure(message)
 
     def close(self) -> None:
         """End the workers, free their placement group, and drop what the group kept."""
         self._trainer.abort()
         if self._thread is not None:
             self._thread.join(_ABORT_TIMEOUT_S)
-        for queue in (self._results, self._permits):
-            queue.shutdown(force=True)
+        self._results.shutdown(force=True)
+        ray.kill(self._gate)
         shutil.rmtree(self._train_storage, ignore_errors=True)
 
     def _fit(self) -> None:
@@ -160,15 +189,27 @@ def _train_worker(config: dict[str, Any]) -> None:
     hand_over = workers.rank == 0
     try:
         if hand_over:
-            config["permits"].get()
+            _wait_for(config["gate"], num_epochs(config["folder"]) + 1)
         for result in run_trial(spec, context, config["folder"], workers=workers):
             if hand_over:
                 config["results"].put(result)
                 if result.stop_reason is None:
-                    config["permits"].get()
-    except Exception as error:
+                    _wait_for(config["gate"], result.epoch + 1)
+    except (SgRayError, ValidationError) as error:
         config["results"].put(describe(error))
         raise
+    # Anything else may be a worker's or a machine's death, seen from here: Train starts again.
+
+
+def _wait_for(gate: Any, epoch: int) -> None:
+    while ray.get(gate.allowed_epoch.remote()) < epoch:
+        time.sleep(_GATE_POLL_S)
+
+
+def num_epochs(folder: Path) -> int:
+    """Return how many epochs a trial's folder holds."""
+    path = folder / METRICS
+    return len(path.read_text(encoding="utf-8").splitlines()) if path.exists() else 0
 
 
 def describe(error: Exception) -> dict[str, str]:

@@ -240,8 +240,7 @@ class SearchPlan(FamilyPlan):
         if winner is None:
             return None
         record = self._ledger.records[self.spec(winner.config, seed).trial_key]
-        if record.status != "completed":
-            return None
+        # One that failed has no weights: what builds on it fails with it, as the same configuration.
         return BranchSource(
             trial_key=record.trial_key,
             family=record.family,
@@ -281,6 +280,7 @@ class SearchPlan(FamilyPlan):
             spec = self.spec({**self._baseline, **point.values}, self._first_seed)
             job = self._job(spec, "search")
             if job is not None:
+                self._open_search().assign(point.number, spec.trial_key)
                 self._points[spec.trial_key] = point
                 return job
             self._take_over(point, spec.trial_key)
@@ -288,7 +288,7 @@ class SearchPlan(FamilyPlan):
 
     def _take_over(self, point: Point, trial_key: str) -> None:
         """Tell the search what is known of a point tried before; it is not trained again."""
-        self._open_search().mark_repeated(point.number)
+        self._open_search().mark_if_repeated(point.number, trial_key)
         record = self._ledger.records.get(trial_key)
         if record is not None:
             self._tell(point, record)

@@ -19,10 +19,13 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from sg_ray.config import SearchSettings
+from sg_ray.files import drop_torn_line
 from sg_ray.space import Space, narrowed
 from sg_ray.training.metrics import direction
 
+_TRIAL_KEY = "trial_key"
 _REPEATED = "repeated"
+_PRUNED = "pruned"
 _MAX_REPEATED_SHARE = 5
 _DIRECTIONS = {"minimise": StudyDirection.MINIMIZE, "maximise": StudyDirection.MAXIMIZE}
 _STATES = {
@@ -59,6 +62,7 @@ class FamilySearch:
         ``baseline`` holds the experiment's own values, always the first point. A
         ``learning_rate`` from the range test narrows its interval and makes the second point.
         """
+        drop_torn_line(journal)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         journal.parent.mkdir(parents=True, exist_ok=True)
         self._settings = settings
@@ -97,6 +101,7 @@ class FamilySearch:
         """Return a point that an interruption left unfinished, else the next; None at the end."""
         if self._unfinished:
             number = self._unfinished.pop(0)
+            self._study.sampler = self._sampler(number)
             trial = Trial(self._study, self._known()[number]._trial_id)
         elif not self.exhausted:
             num_asked = sum(t.state is not TrialState.WAITING for t in self._known())
@@ -108,16 +113,31 @@ class FamilySearch:
         values = {name: dimension.suggest(trial, name) for name, dimension in self._space.items()}
         return Point(trial.number, values)
 
-    def mark_repeated(self, number: int) -> None:
-        """Note that a point was tried before: it does not count, another may be asked for."""
-        self._trials[number].set_user_attr(_REPEATED, True)
+    def assign(self, number: int, trial_key: str) -> None:
+        """Note which trial tries a point."""
+        self._trials[number].set_user_attr(_TRIAL_KEY, trial_key)
+
+    def mark_if_repeated(self, number: int, trial_key: str) -> None:
+        """Note that another point has that trial: this one does not count, one more may be asked.
+
+        The point may also be the one that the trial was trained for, if a kill came between the
+        trial's record and ``tell``.
+        """
+        owners = {t.number for t in self._known() if t.user_attrs.get(_TRIAL_KEY) == trial_key}
+        if owners != {number}:
+            self._trials[number].set_user_attr(_REPEATED, True)
 
     def report(self, number: int, epoch: int, value: float) -> bool:
         """Note an epoch's objective; return True if the point should be given up."""
         trial = self._trials[number]
+        if _PRUNED in trial.user_attrs:  # decided before an interruption; asked twice, Optuna's
+            return True  # pruner would look at the next rung
         if epoch not in self._known()[number].intermediate_values:
             trial.report(value, epoch)
-        return trial.should_prune()
+        if not trial.should_prune():
+            return False
+        trial.set_user_attr(_PRUNED, epoch)
+        return True
 
     def tell(self, number: int, status: str, value: float | None) -> None:
         """Note how a point ended; telling it twice is harmless."""

@@ -104,9 +104,9 @@ def test_overfits_eight_samples(variant: Variant) -> None:
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-        if loss.item() < 0.05:
+        if loss.item() < 0.1:
             break
-    assert loss.item() < 0.05
+    assert loss.item() < 0.1
 
 
 @all_variants

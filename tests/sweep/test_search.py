@@ -95,6 +95,9 @@ def test_successive_halving_survives_a_restart(tmp_path: Path) -> None:
     other = second.ask()
     assert other is not None
     assert second.report(other.number, 1, 0.1)
+    third = open_search(tmp_path)
+    assert [third.ask(), third.ask()] == [best, other]
+    assert third.report(other.number, 1, 0.1), "the decision outlives a kill"
 
 
 def test_telling_twice_and_failures_are_harmless(tmp_path: Path) -> None:
@@ -149,8 +152,11 @@ def test_repeated_points_do_not_count_but_end_at_some_point(tmp_path: Path) -> N
     num_asked = 0
     while (point := search.ask()) is not None:
         num_asked += 1
+        trial_key = str(point.values["num_layers"])
         if point.values["num_layers"] in seen:
-            search.mark_repeated(point.number)
+            search.mark_if_repeated(point.number, trial_key)
+        else:
+            search.assign(point.number, trial_key)
         seen.add(point.values["num_layers"])
         search.tell(point.number, "completed", 0.5)
     assert seen == {1, 2}
