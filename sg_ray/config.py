@@ -12,7 +12,7 @@ from sg_ray.data.sources import DataConfig
 from sg_ray.errors import InputError
 from sg_ray.files import content_hash
 from sg_ray.models.families import get_family
-from sg_ray.models.family import FamilyConfig
+from sg_ray.models.family import EstimatorFamily, FamilyConfig
 from sg_ray.space import Dimension, check_space
 from sg_ray.training.metrics import direction
 
@@ -149,8 +149,11 @@ class Experiment(Settings):
         return self.models.get(family, ModelSettings()).space
 
     def resources_of(self, family: str) -> Resources:
-        """Return what one trial of a family takes."""
-        return self.models.get(family, ModelSettings()).resources or self.resources
+        """Return what one trial of a family takes; one that fits in one go takes no GPU."""
+        takes = self.models.get(family, ModelSettings()).resources or self.resources
+        if isinstance(get_family(family), EstimatorFamily):
+            return Resources(cpus=takes.cpus)
+        return takes
 
     @property
     def identity(self) -> dict[str, Any]:

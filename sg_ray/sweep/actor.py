@@ -93,6 +93,8 @@ class TrialActor(tune.Trainable):
         """Go on from a copy that ``save_checkpoint`` made."""
         assert isinstance(checkpoint, str)
         self._restore(Path(checkpoint))
+        self._epochs.close()
+        self._epochs = self._open()
 
     def cleanup(self) -> None:
         """Drop the epoch generator (which may hold a model) and the trial's temporary folder."""
@@ -102,6 +104,8 @@ class TrialActor(tune.Trainable):
     @property
     def _is_group(self) -> bool:
         return isinstance(self._job, TrainJob) and self._job.resources.num_workers > 1
+
+    _epochs: Generator[EpochResult] | WorkerGroup
 
     def _start(self, config: Mapping[str, Any]) -> None:
         self._job = parse_job(config[JOB])
@@ -116,7 +120,6 @@ class TrialActor(tune.Trainable):
 
     def _restore(self, checkpoint: Path) -> None:
         shutil.copytree(checkpoint, self._folder, dirs_exist_ok=True)
-        self._epochs = self._open()
 
     def _open(self) -> Generator[EpochResult] | WorkerGroup:
         """Return the epochs to come; nothing is computed before the first is asked for."""

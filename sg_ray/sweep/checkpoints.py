@@ -9,7 +9,8 @@ from sg_ray.sweep.jobs import TrainJob
 from sg_ray.sweep.records import trial_dir
 from sg_ray.training.checkpoint import check_resumable
 
-_KEPT = ("best_model.pt", "training_metadata.json", "metrics.jsonl")
+_KEPT = ("training_metadata.json", "metrics.jsonl")
+_WEIGHTS = "best_model.pt"
 
 
 def new_attempt_dir(sweep_dir: Path) -> Path:
@@ -31,13 +32,13 @@ def newest_checkpoint(sweep_dir: Path, job: TrainJob) -> Path | None:
     return None
 
 
-def keep_results(sweep_dir: Path, trial_key: str, checkpoint: Path) -> Path:
+def keep_results(sweep_dir: Path, trial_key: str, checkpoint: Path, *, weights: bool) -> Path:
     """Copy what outlives a finished trial out of its last checkpoint; return the trial's folder."""
     folder = trial_dir(sweep_dir, trial_key)
     temporary = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    for name in _KEPT:
+    for name in (*_KEPT, _WEIGHTS) if weights else _KEPT:
         if (checkpoint / name).exists():
             shutil.copy2(checkpoint / name, temporary / name)
     shutil.rmtree(folder, ignore_errors=True)
@@ -45,11 +46,11 @@ def keep_results(sweep_dir: Path, trial_key: str, checkpoint: Path) -> Path:
     return folder
 
 
-def drop_checkpoints(sweep_dir: Path, job: TrainJob) -> None:
+def drop_checkpoints(sweep_dir: Path, trial_key: str, job_name: str) -> None:
     """Delete the Tune checkpoints of a trial that is on record, and its workers' folder."""
     for attempt in _attempts(sweep_dir):
-        shutil.rmtree(attempt / job.name, ignore_errors=True)
-    shutil.rmtree(group_dir(sweep_dir, job.spec.trial_key), ignore_errors=True)
+        shutil.rmtree(attempt / job_name, ignore_errors=True)
+    shutil.rmtree(group_dir(sweep_dir, trial_key), ignore_errors=True)
 
 
 def drop_attempts(sweep_dir: Path) -> None:

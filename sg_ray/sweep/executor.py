@@ -18,10 +18,11 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from sg_ray.config import Experiment
+from sg_ray.errors import InputError
 from sg_ray.features.packed import Features
 from sg_ray.sweep.actor import JOB, Shared, TrialActor
 from sg_ray.sweep.admission import num_fitting_trials
-from sg_ray.sweep.jobs import LrRangeJob, TestJob, TrainJob, parse_job
+from sg_ray.sweep.jobs import AnyJob, TrainJob, parse_job
 from sg_ray.sweep.worklist import Worklist
 from sg_ray.trial import Families
 
@@ -36,7 +37,7 @@ A bundle must not be empty, and a hundredth of a CPU would keep the workers from
 class _InFlight:
     """Jobs handed to Tune and not yet finished, by Tune's trial id."""
 
-    jobs: dict[str, TrainJob | LrRangeJob | TestJob] = field(default_factory=dict)
+    jobs: dict[str, AnyJob] = field(default_factory=dict)
     pruned: set[str] = field(default_factory=set)
     error: Exception | None = None
     """What went wrong in our own bookkeeping (a full disk, say). Nothing more is started."""
@@ -71,6 +72,13 @@ class _PlanSearcher(_Inert, Searcher):
         self._worklist, self._flight, self._max_concurrent = worklist, flight, max_concurrent
 
     def suggest(self, trial_id: str) -> Any:
+        try:
+            return self._suggest(trial_id)
+        except Exception as error:
+            self._flight.error = self._flight.error or error
+            return Searcher.FINISHED
+
+    def _suggest(self, trial_id: str) -> Any:
         if len(self._flight.jobs) >= self._max_concurrent:
             return None
         job = None if self._flight.error else self._worklist.next_job()
@@ -101,12 +109,15 @@ class _PruningScheduler(_Inert, FIFOScheduler):
 
     def on_trial_result(self, _controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         job = self._flight.jobs[trial.trial_id]
-        if isinstance(job, TrainJob) and self._worklist.on_epoch(
-            job, result["epoch"], _metrics(result)
-        ):
-            self._flight.pruned.add(trial.trial_id)
-            return str(TrialScheduler.STOP)
-        return str(TrialScheduler.CONTINUE)
+        stop = self._flight.error is not None
+        if isinstance(job, TrainJob) and not stop:
+            try:
+                stop = self._worklist.on_epoch(job, result["epoch"], _metrics(result))
+            except Exception as error:
+                self._flight.error, stop = error, True
+            if stop and self._flight.error is None:
+                self._flight.pruned.add(trial.trial_id)
+        return str(TrialScheduler.STOP if stop else TrialScheduler.CONTINUE)
 
 
 class _RecordingCallback(_Inert, tune.Callback):
@@ -137,7 +148,8 @@ class _RecordingCallback(_Inert, tune.Callback):
     def _finish(self, trial: Trial, result: Mapping[str, Any], *, pruned: bool) -> None:
         checkpoint = Path(trial.checkpoint.path) if trial.checkpoint else None
         job = self.flight.jobs.pop(trial.trial_id)
-        self._worklist.on_finished(job, result, checkpoint, pruned=pruned)
+        if self.flight.error is None:  # else it was cut short, and is not on record
+            self._worklist.on_finished(job, result, checkpoint, pruned=pruned)
 
 
 def execute(
@@ -147,12 +159,14 @@ def execute(
     families: Families,
     *,
     attempt_dir: Path,
+    grows: bool,
 ) -> bool:
     """Run jobs until the worklist has no more. Ray must be initialised.
 
     Return False if the user interrupted it. Raises what our own bookkeeping met.
 
-    ``attempt_dir`` is a folder of this start alone: it becomes the Tune experiment.
+    ``attempt_dir`` is a folder of this start alone: it becomes the Tune experiment. ``grows`` says
+    that Ray may add nodes, so that what it has now is not the limit.
     """
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # records replace Tune's own logs
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # the newer output prints even when told to be silent
@@ -171,7 +185,7 @@ def execute(
         tune.with_resources(trainable, _placement),
         tune_config=tune.TuneConfig(
             num_samples=-1,
-            search_alg=_PlanSearcher(worklist, flight, max_concurrent_trials(experiment)),
+            search_alg=_PlanSearcher(worklist, flight, max_concurrent_trials(experiment, grows)),
             scheduler=_PruningScheduler(worklist, flight),
             # Tune does not see what a group of workers takes: an actor kept for reuse would
             # hold what the next trial's workers wait for.
@@ -200,19 +214,27 @@ def any_group(experiment: Experiment) -> bool:
     return any(resources.num_workers > 1 for resources in takes)
 
 
-def max_concurrent_trials(experiment: Experiment) -> int:
+def max_concurrent_trials(experiment: Experiment, grows: bool) -> int:
     """Return how many trials can run at once without waiting for each other's workers.
 
     The smallest over CPUs and GPUs of "what the cluster has / what the largest trial takes",
-    at most ``max_concurrent_trials`` if that is set. Raises InputError if a trial does not fit.
+    at most ``max_concurrent_trials`` if that is set; on a cluster that grows, that number itself.
+    Raises InputError if a trial does not fit.
     """
-    fits = num_fitting_trials(experiment, ray.cluster_resources())
+    if grows and experiment.max_concurrent_trials is not None:
+        return experiment.max_concurrent_trials
+    try:
+        fits = num_fitting_trials(experiment, ray.cluster_resources())
+    except InputError as error:
+        hint = " On a cluster that adds nodes, set max_concurrent_trials=N." if grows else ""
+        raise InputError(f"{error}{hint}") from error
     return min(fits, experiment.max_concurrent_trials or fits)
 
 
 def _placement(config: dict[str, Any]) -> tune.PlacementGroupFactory:
-    takes = parse_job(config[JOB]).resources
-    if takes.num_workers > 1:
+    job = parse_job(config[JOB])
+    takes = job.resources
+    if isinstance(job, TrainJob) and takes.num_workers > 1:
         return tune.PlacementGroupFactory([_WAITING_ACTOR])
     return tune.PlacementGroupFactory([{"CPU": takes.cpus, "GPU": takes.gpus}])
 
@@ -223,13 +245,10 @@ def _job_name(trial: Trial) -> str:
 
 def _infrastructure_failure(trial: Trial) -> dict[str, str]:
     """Return why Tune gave a trial up: its process or machine died too often."""
-    error = trial.get_error()
-    lines = str(error).strip().splitlines()
-    return {
-        "kind": type(error).__name__,
-        "message": lines[-1] if lines else "",
-        "traceback": str(error),
-    }
+    path = trial.error_file  # Tune's copy in storage comes later
+    text = Path(path).read_text(encoding="utf-8", errors="replace") if path else ""
+    lines = text.strip().splitlines() or ["its process or machine died"]
+    return {"kind": "InfrastructureError", "message": lines[-1].strip(), "traceback": text}
 
 
 def _metrics(result: Mapping[str, Any]) -> dict[str, Any]:

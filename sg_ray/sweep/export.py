@@ -8,28 +8,25 @@ from sg_ray.config import Experiment
 from sg_ray.features.build import store_dir
 from sg_ray.features.spec import FeatureSpec
 from sg_ray.files import write_json
-from sg_ray.sweep.leaderboard import Row
-from sg_ray.sweep.planner import Ledger
+from sg_ray.sweep.planner import Planner
 from sg_ray.sweep.records import RunRecord, trial_dir
 from sg_ray.training.metrics import is_better
+from sg_ray.trial import BranchSource
 
 
 def export_winners(
-    experiment: Experiment,
-    data_fingerprint: str,
-    ledger: Ledger,
-    winners: Mapping[str, Row],
-    specs: Sequence[FeatureSpec],
+    experiment: Experiment, data_fingerprint: str, planner: Planner, specs: Sequence[FeatureSpec]
 ) -> None:
     """Write ``best/<family>/`` for each family's winner, from its best seed by the objective."""
-    for family, row in winners.items():
-        records = [
-            r
-            for r in ledger.records.values()
-            if r.config_hash == row.config_hash and r.seed in row.seeds
+    records = planner.ledger.records
+    for family, row in planner.winners().items():
+        of_winner = [
+            r for r in records.values() if r.config_hash == row.config_hash and r.seed in row.seeds
         ]
+        best = _best(of_winner)
+        spec = planner.plans[family].spec(best.config, best.seed)
         folder = experiment.sweep_dir / "best" / family
-        _export(_best(records), ledger, folder)
+        _export(best, spec.branches, trial_dir(experiment.sweep_dir, best.trial_key), folder)
         _copy_featurisers(experiment.cache_dir, data_fingerprint, specs, folder / "features")
 
 
@@ -42,18 +39,14 @@ def _best(records: Sequence[RunRecord]) -> RunRecord:
     return best
 
 
-def _export(record: RunRecord, ledger: Ledger, folder: Path) -> None:
+def _export(
+    record: RunRecord, branches: Mapping[str, BranchSource], trained: Path, folder: Path
+) -> None:
     temporary = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
-    _copy_trial(record, ledger, temporary)
-    shutil.rmtree(folder, ignore_errors=True)
-    temporary.rename(folder)
-
-
-def _copy_trial(record: RunRecord, ledger: Ledger, folder: Path) -> None:
-    shutil.copytree(trial_dir(ledger.sweep_dir, record.trial_key), folder)
+    shutil.copytree(trained, temporary)
     write_json(
-        folder / "model.json",
+        temporary / "model.json",
         {
             "family": record.family,
             "config": record.config,
@@ -63,12 +56,13 @@ def _copy_trial(record: RunRecord, ledger: Ledger, folder: Path) -> None:
             "metrics": record.metrics,
             "data_fingerprint": record.data_fingerprint,
             "code_version": record.code_version,
-            "branches": list(record.branches),
+            "branches": {name: source.config for name, source in branches.items()},
         },
     )
-    for name, trial_key in record.branches.items():
-        if trial_key in ledger.records:
-            _copy_trial(ledger.records[trial_key], ledger, folder / "branches" / name)
+    for name, source in branches.items():
+        shutil.copytree(source.folder, temporary / "branches" / name)
+    shutil.rmtree(folder, ignore_errors=True)
+    temporary.rename(folder)
 
 
 def _copy_featurisers(

@@ -129,8 +129,9 @@ class WorkerGroup(Iterator[EpochResult]):
             if isinstance(message, dict):
                 raise GroupFailure(message)
             if message.epoch >= self._epoch or message.stop_reason is not None:
-                self._epoch = message.epoch
-                return message
+                result: EpochResult = message
+                self._epoch = result.epoch
+                return result
 
     def close(self) -> None:
         """End the workers, free their placement group, and drop what the group kept."""

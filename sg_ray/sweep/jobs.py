@@ -26,7 +26,12 @@ class TrainJob(_Job):
     @property
     def name(self) -> str:
         """Folder name of the job, readable and unique in a sweep."""
-        return f"{self.spec.name}-{self.spec.trial_key[:8]}"
+        return job_name(self.spec)
+
+
+def job_name(spec: TrialSpec) -> str:
+    """Return the folder name of a trial's job."""
+    return f"{spec.name}-{spec.trial_key[:8]}"
 
 
 class LrRangeJob(_Job):
@@ -56,10 +61,10 @@ class TestJob(_Job):
         return f"test-{self.spec.name}"
 
 
-Job = Annotated[TrainJob | LrRangeJob | TestJob, Field(discriminator="kind")]
-_ADAPTER: TypeAdapter[TrainJob | LrRangeJob | TestJob] = TypeAdapter(Job)
+AnyJob = TrainJob | LrRangeJob | TestJob
+_ADAPTER: TypeAdapter[AnyJob] = TypeAdapter(Annotated[AnyJob, Field(discriminator="kind")])
 
 
-def parse_job(text: str) -> TrainJob | LrRangeJob | TestJob:
+def parse_job(text: str) -> AnyJob:
     """Return the job that ``model_dump_json`` wrote."""
     return _ADAPTER.validate_json(text)

@@ -12,13 +12,11 @@ from typing import Any
 from sg_ray.config import FLOOR, Experiment
 from sg_ray.models.families import get_family
 from sg_ray.models.family import NeuralFamily
-from sg_ray.sweep.jobs import LrRangeJob, TestJob, TrainJob
+from sg_ray.sweep.jobs import AnyJob, LrRangeJob, TrainJob
 from sg_ray.sweep.leaderboard import Row, rank
 from sg_ray.sweep.records import RunRecord, Stage, trial_dir
 from sg_ray.sweep.search import FamilySearch, Point
 from sg_ray.trial import BranchSource, TrialSpec
-
-AnyJob = TrainJob | LrRangeJob | TestJob
 
 
 @dataclass
@@ -240,7 +238,7 @@ class SearchPlan(FamilyPlan):
         if winner is None:
             return None
         record = self._ledger.records[self.spec(winner.config, seed).trial_key]
-        # One that failed has no weights: what builds on it fails with it, as the same configuration.
+        # One that failed kept no weights: what builds on it fails too, under its own name.
         return BranchSource(
             trial_key=record.trial_key,
             family=record.family,

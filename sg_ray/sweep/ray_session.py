@@ -9,6 +9,8 @@ from typing import Any
 
 import ray
 
+from sg_ray.errors import InputError
+
 
 @contextlib.contextmanager
 def ray_session(address: str, *, log: Path, several_workers: bool) -> Iterator[None]:
@@ -18,15 +20,26 @@ def ray_session(address: str, *, log: Path, several_workers: bool) -> Iterator[N
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
+    os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")  # a relative pretrained=DIR stays right
     with _logged_to(log):
         if ray.is_initialized():
             yield
             return
-        ray.init(address=address, **_settings(address, several_workers))
+        try:
+            ray.init(address=address, **_settings(address, several_workers))
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise InputError(
+                f"--address {address}: no Ray cluster answers there ({_first_line(error)}). "
+                "Start one with ray up cluster.yaml, or leave --address out to use this machine."
+            ) from error
         try:
             yield
         finally:
             ray.shutdown()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _settings(address: str, several_workers: bool) -> dict[str, Any]:

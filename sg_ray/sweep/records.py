@@ -11,7 +11,7 @@ from sg_ray.errors import InputError
 from sg_ray.files import write_json
 
 Status = Literal["completed", "pruned", "failed"]
-Stage = Literal["floor", "search", "replicate", "train"]
+Stage = Literal["floor", "search", "replicate"]
 
 
 class Failure(BaseModel):
@@ -86,18 +86,22 @@ def read_records(sweep_dir: Path) -> dict[str, RunRecord]:
 
 
 def set_aside(sweep_dir: Path, data_fingerprint: str, code_version: str) -> int:
-    """Move the records of other data or code to ``records/set_aside``; return how many."""
-    foreign = [
-        record
-        for record in read_records(sweep_dir).values()
-        if (record.data_fingerprint, record.code_version) != (data_fingerprint, code_version)
-    ]
-    for record in foreign:
-        path = record_path(sweep_dir, record.trial_key)
-        target = path.parent / "set_aside" / path.name
-        target.parent.mkdir(exist_ok=True)
-        path.replace(target)
-    return len(foreign)
+    """Move everything that other data or code led to into ``set_aside/``, if there is any.
+
+    That is all records if one of them is foreign, and what was decided on their strength: range
+    tests, searches, test scores, exported winners. Return how many records it were.
+    """
+    records = read_records(sweep_dir).values()
+    made_of = {(record.data_fingerprint, record.code_version) for record in records}
+    if made_of <= {(data_fingerprint, code_version)}:
+        return 0
+    number = len(list((sweep_dir / "set_aside").glob("*"))) + 1
+    target = sweep_dir / "set_aside" / f"{number:03d}"
+    target.mkdir(parents=True)
+    for name in ("search", "lr_range", "test.json", "best", "tune", "records"):
+        if (sweep_dir / name).exists():
+            (sweep_dir / name).rename(target / name)
+    return len(records)
 
 
 def stamp_run_ids(sweep_dir: Path, run_ids: Mapping[str, str]) -> None:

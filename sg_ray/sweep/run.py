@@ -102,7 +102,15 @@ def _run(
             sigterm_as_sigint() as received,
         ):
             attempt_dir = new_attempt_dir(sweep_dir)
-            if not execute(experiment, worklist, features, families, attempt_dir=attempt_dir):
+            finished = execute(
+                experiment,
+                worklist,
+                features,
+                families,
+                attempt_dir=attempt_dir,
+                grows=address != "local",
+            )
+            if not finished:
                 exit_code = received.exit_code
     rows = leaderboard(experiment, planner.ledger.records)
     write_leaderboard(sweep_dir / "leaderboard.csv", rows)
@@ -111,7 +119,7 @@ def _run(
         return Outcome(sweep_dir, rows, [], notes, exit_code)
     problems = _problems(planner, worklist)
     specs = feature_specs(experiment)
-    export_winners(experiment, data.fingerprint, planner.ledger, planner.winners(), specs)
+    export_winners(experiment, data.fingerprint, planner, specs)
     if planner.finished:
         drop_attempts(sweep_dir)
     status = "failed" if problems else "completed"
@@ -157,7 +165,7 @@ def _set_aside(sweep_dir: Path, data: DataSet) -> list[str]:
         return []
     return [
         f"{num_records} earlier records were made with other data or another version of the "
-        "code: they do not count and lie in records/set_aside"
+        "code: the sweep starts anew, and what was there lies in set_aside/"
     ]
 
 

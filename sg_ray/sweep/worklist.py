@@ -10,14 +10,12 @@ from sg_ray.files import write_json
 from sg_ray.sweep import lr_cache
 from sg_ray.sweep.checkpoints import drop_checkpoints, keep_results, newest_checkpoint
 from sg_ray.sweep.events import Journal
-from sg_ray.sweep.jobs import LrRangeJob, TestJob, TrainJob
+from sg_ray.sweep.jobs import AnyJob, LrRangeJob, TestJob, TrainJob, job_name
 from sg_ray.sweep.planner import Planner
 from sg_ray.sweep.records import Failure, RunRecord, Status, write_record
 from sg_ray.sweep.winner_test import WinnerTest
 from sg_ray.training.metrics import is_better
 from sg_ray.trial import now_ms
-
-AnyJob = TrainJob | LrRangeJob | TestJob
 
 
 class Worklist:
@@ -31,6 +29,11 @@ class Worklist:
         self._winner_test = WinnerTest(experiment, planner, journal, sweep_dir)
         self._announced: set[tuple[str, str]] = set()
         self._started_at_ms: dict[str, int] = {}
+
+        for record in planner.ledger.records.values():  # a kill may have come after the record
+            plan = planner.plans.get(record.family)
+            if plan is not None:
+                self._settle(record, job_name(plan.spec(record.config, record.seed)))
 
     def next_job(self) -> AnyJob | None:
         """Return the next job with the checkpoint it goes on from, or None."""
@@ -114,13 +117,16 @@ class Worklist:
         pruned: bool,
     ) -> None:
         spec = job.spec
+        failure = result.get("failure")
         history: list[dict[str, float | None]] = []
         if checkpoint is not None:
-            history = read_history(keep_results(self._sweep_dir, spec.trial_key, checkpoint))
+            folder = keep_results(
+                self._sweep_dir, spec.trial_key, checkpoint, weights=failure is None
+            )
+            history = read_history(folder)
         for epoch in history:  # one that a kill kept from being told is told now
             metrics = {name: value for name, value in epoch.items() if name != "epoch"}
             self.journal_epoch(job, int(epoch["epoch"] or 0), metrics)
-        failure = result.get("failure")
         status: Status = "failed" if failure else "pruned" if pruned else "completed"
         best = best_epoch(history, spec.objective)
         record = RunRecord(
@@ -146,15 +152,19 @@ class Worklist:
             failure=Failure(**failure) if failure else None,
         )
         write_record(self._sweep_dir, record)
+        self._planner.on_finished(record)
+        self._settle(record, job.name)
+
+    def _settle(self, record: RunRecord, name: str) -> None:
+        """Do what follows from a record; doing it again changes nothing."""
         self._journal.append(
             "trial_finished",
             record.trial_key,
-            status=status,
+            status=record.status,
             epochs=record.epochs,
             metrics=record.metrics,
         )
-        self._planner.on_finished(record)
-        drop_checkpoints(self._sweep_dir, job)
+        drop_checkpoints(self._sweep_dir, record.trial_key, name)
 
     def _take_cached_learning_rate(self, job: LrRangeJob) -> bool:
         """Use an earlier range test of the same configuration, data and code, if recent enough."""

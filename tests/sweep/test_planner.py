@@ -166,3 +166,35 @@ def test_the_floor_never_wins(tmp_path: Path) -> None:
     winner = sweep.planner.winner()
     assert winner is not None
     assert winner.family == "gnn"
+
+
+def test_a_seed_whose_branch_failed_stays_a_seed_of_its_configuration(tmp_path: Path) -> None:
+    sweep = Sweep(experiment(tmp_path, replicate={"top_k": 1, "seeds": list(SEEDS)}))
+    sweep.run()
+    winner = sweep.planner.winners()["gnn"]
+    key = sweep.planner.plans["gnn"].spec(winner.config, SEEDS[1]).trial_key
+    failed = sweep.ledger.records[key].model_copy(update={"status": "failed", "metrics": {}})
+    sweep.ledger.records[key] = failed
+    fusion = sweep.planner.plans["fusion"]
+    assert winner.config_hash == sweep.planner.winners()["gnn"].config_hash
+    hashes = {fusion.spec({"epochs": 1}, seed).config_hash for seed in SEEDS}
+    assert len(hashes) == 1
+
+
+def test_a_kill_between_record_and_tell_adds_no_trial(tmp_path: Path) -> None:
+    sweep = Sweep(experiment(tmp_path, families=("gnn",)))
+    for _ in range(5):
+        job = sweep.planner.next_job()
+        assert job is not None
+        sweep.finish(job)
+    job = sweep.planner.next_job()
+    assert isinstance(job, TrainJob)
+    assert job.stage == "search"
+    known = sweep.planner.plans["gnn"]
+    sweep.planner.plans["gnn"] = Sweep(experiment(tmp_path / "other")).planner.plans["gnn"]
+    sweep.finish(job)  # the record is written, the search is not told: this plan is a stranger
+    sweep.planner.plans["gnn"] = known
+    sweep.restart()
+    sweep.run()
+    records = sweep.ledger.records.values()
+    assert sum(record.stage == "search" for record in records) == 4

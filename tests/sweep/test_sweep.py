@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from tiny_sweep import read_json_records, tiny_experiment
 
+from sg_ray.data.sources import write_jsonl
+from sg_ray.data.synthetic import generate
 from sg_ray.errors import InputError
 from sg_ray.sweep.run import run_sweep
 from sg_ray.sweep.train_once import train_once
@@ -143,3 +145,18 @@ def test_a_failing_configuration_fails_once_and_the_sweep_goes_on(
     assert all(r["failure"]["kind"] == "InputError" for r in failed)
     assert len([r for r in records if r["family"] == "lexical"]) == 2
     assert any("fp16" in problem for problem in outcome.problems)
+
+
+def test_other_data_under_the_same_path_starts_anew(ray_session: None, tmp_path: Path) -> None:
+    for seed in (0, 1):
+        data = generate(200, seed)
+        for split, samples in (("train", data[:160]), ("valid", data[160:])):
+            write_jsonl(tmp_path / "data" / f"{split}.jsonl", samples)
+        outcome = run_sweep(tiny_experiment(tmp_path, data={"path": str(tmp_path / "data")}))
+        assert outcome.problems == []
+        assert {row.family for row in outcome.rows} == {"gnn", "lexical"}
+    assert any("starts anew" in note for note in outcome.notes)
+    sweep_dir = tmp_path / "outputs/tiny"
+    fingerprints = {record["data_fingerprint"] for record in read_json_records(sweep_dir)}
+    assert len(fingerprints) == 1
+    assert len(read_json_records(sweep_dir / "set_aside/001")) == 5

@@ -1,5 +1,7 @@
 """Trials on two gloo workers: TorchTrainer under the Tune actor."""
 
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,7 @@ from tiny_sweep import read_json_records, tiny_experiment
 
 from sg_ray.sweep.run import run_sweep
 from sg_ray.sweep.train_once import train_once
+from sg_ray.training.loop import EpochResult
 
 pytestmark = pytest.mark.slow
 
@@ -64,3 +67,26 @@ def test_a_sweep_of_two_worker_trials_leaves_nothing_behind(
     assert len(records) == 4
     assert set(live_placement_groups()) <= before
     assert not list((experiment.sweep_dir / "groups").glob("*"))
+
+
+@pytest.mark.timeout(600)
+def test_a_killed_worker_costs_at_most_an_epoch(ray_session: None, tmp_path: Path) -> None:
+    experiment = tiny_experiment(tmp_path, *NO_DROPOUT, "resources.num_workers=2")
+    plain, killed = [], []
+
+    def kill_one_worker(epoch: EpochResult) -> None:
+        killed.append(epoch)
+        if len(killed) == 1:
+            os.kill(worker_pids()[0], signal.SIGKILL)
+
+    train_once(experiment, "gnn", 42, tmp_path / "plain", on_epoch=plain.append)
+    train_once(experiment, "gnn", 42, tmp_path / "killed", on_epoch=kill_one_worker)
+    assert [epoch.epoch for epoch in killed] == [1, 2, 3]
+    for one, other in zip(plain, killed, strict=True):
+        assert other.metrics["val_loss"] == pytest.approx(one.metrics["val_loss"], abs=1e-6)
+
+
+def worker_pids() -> list[int]:
+    """Processes of the live training workers on this machine, by Ray's own process titles."""
+    titles = {int(p.parent.name): p.read_bytes() for p in Path("/proc").glob("[0-9]*/cmdline")}
+    return sorted(pid for pid, title in titles.items() if title.startswith(b"ray::RayTrainWorker"))
