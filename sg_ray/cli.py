@@ -101,7 +101,7 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
     synthetic = kinds.add_parser("synthetic", help="write synthetic data as JSONL")
     synthetic.add_argument("--num-samples", type=int, required=True)
     synthetic.add_argument("--seed", type=int, default=0)
-    synthetic.add_argument("--out", type=Path, required=True, help="folder to write")
+    synthetic.add_argument("--out", type=Path, default=Path("synthetic"), help="folder to write")
     synthetic.set_defaults(command=_synthetic)
     check = kinds.add_parser("check", help="report duplicates, conflicts and leaks")
     check.add_argument("folder", type=Path)
