@@ -5,8 +5,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Self
 
+import torch
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from sg_ray.data.sources import DataConfig
 from sg_ray.errors import InputError
@@ -27,11 +36,20 @@ class Settings(BaseModel):
 
 
 class Resources(Settings):
-    """What one trial takes. ``cpus`` and ``gpus`` are per worker; ``gpus`` may be a fraction."""
+    """What one trial takes. ``cpus`` and ``gpus`` are per worker; ``gpus`` may be a fraction.
+
+    ``gpus: auto`` is 1 where the driver has a GPU and 0 elsewhere; behind a driver without one
+    (the CPU head of a cluster), say the number.
+    """
 
     cpus: float = Field(default=1, gt=0)
     gpus: float = Field(default=0, ge=0)
     num_workers: int = Field(default=1, ge=1)
+
+    @field_validator("gpus", mode="before")
+    @classmethod
+    def _auto(cls, value: Any) -> Any:
+        return float(torch.cuda.is_available()) if value == "auto" else value
 
     @model_validator(mode="after")
     def _whole_gpus_when_several(self) -> Self:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from sg_ray.config import load_experiment, resolved_yaml
 from sg_ray.errors import InputError
@@ -54,6 +55,11 @@ def test_resources_and_folders_do_not_change_the_identity(tmp_path: Path) -> Non
 def test_fusion_runs_after_its_branches_whatever_the_order(tmp_path: Path) -> None:
     path = write(tmp_path, "name: a\nfamilies: [fusion, gnn, transformer]\n")
     assert load_experiment(path).all_families == ("lexical", "gnn", "transformer", "fusion")
+
+
+def test_auto_gpus_follow_the_machine(tmp_path: Path) -> None:
+    experiment = load_experiment(write(tmp_path, "name: a\nresources: {gpus: auto}\n"))
+    assert experiment.resources.gpus == float(torch.cuda.is_available())
 
 
 WRONG = {
