@@ -1,6 +1,7 @@
 """Commands: arguments in, one call into the package, an exit code out."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from sg_ray.sweep.records import stamp_run_ids
 
 DEFAULT_EXPERIMENT = Path("experiments/quick.yaml")
 INTERRUPTED = 130
+BROKEN_PIPE = 141
 
 
 def main(
@@ -29,6 +31,9 @@ def main(
     except SgRayError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
+    except BrokenPipeError:  # the reader has gone; Python would flush to it once more at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
     except OSError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
