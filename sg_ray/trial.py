@@ -5,7 +5,7 @@ Called by the Tune actor, by each worker of a TorchTrainer group, and by ``sg-ra
 
 import hashlib
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -26,7 +26,7 @@ from sg_ray.models.family import (
 )
 from sg_ray.training.checkpoint import load_best, read_best
 from sg_ray.training.estimator import fit_estimator
-from sg_ray.training.loop import EpochResult, never, predict, train
+from sg_ray.training.loop import EpochResult, predict, train
 from sg_ray.training.lr_range import LrRange, range_test
 from sg_ray.training.metrics import scored
 from sg_ray.training.seeding import deterministic, torch_stream
@@ -95,7 +95,6 @@ def run_trial(
     folder: Path,
     *,
     workers: Workers | None = None,
-    should_stop: Callable[[], bool] = never,
 ) -> Generator[EpochResult]:
     """Train ``spec`` in ``folder``, epoch by epoch, going on from ``folder/last.pt`` if it exists.
 
@@ -126,7 +125,6 @@ def run_trial(
         identity=identity,
         device=context.device,
         workers=workers or SingleWorker(),
-        should_stop=should_stop,
     )
 
 

@@ -29,7 +29,6 @@ class Worklist:
         self._winner_test = WinnerTest(experiment, planner, journal, sweep_dir)
         self._announced: set[tuple[str, str]] = set()
         self._started_at_ms: dict[str, int] = {}
-
         for record in planner.ledger.records.values():  # a kill may have come after the record
             plan = planner.plans.get(record.family)
             if plan is not None:

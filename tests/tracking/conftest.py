@@ -9,15 +9,6 @@ import pytest
 from sg_ray.sweep.events import Journal
 from sg_ray.tracking.mlflow_store import MlflowStore, resolve_uri
 
-HERE = Path(__file__).parent
-THIRD_PARTY = "ignore:The ``noload`` loader strategy:DeprecationWarning"  # MLflow, SQLAlchemy 2.1
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if HERE in item.path.parents:
-            item.add_marker(pytest.mark.filterwarnings(THIRD_PARTY))
-
 
 @pytest.fixture(scope="session")
 def migrated_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
