@@ -17,8 +17,7 @@ import torch
 from ray import tune
 
 from sg_ray.features.packed import Features
-from sg_ray.files import write_json
-from sg_ray.sweep.checkpoints import group_dir
+from sg_ray.sweep.checkpoints import group_dir, write_environment
 from sg_ray.sweep.group import GroupFailure, WorkerGroup, describe
 from sg_ray.sweep.jobs import LrRangeJob, TestJob, TrainJob, parse_job
 from sg_ray.training.loop import EpochResult
@@ -87,7 +86,7 @@ class TrialActor(tune.Trainable):
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Copy the trial's folder: weights, optimiser, history, all that a restart needs."""
         shutil.copytree(self._folder, checkpoint_dir, dirs_exist_ok=True)
-        write_json(Path(checkpoint_dir) / "job.json", {"name": self._job.name})
+        write_environment(Path(checkpoint_dir), self._environment())
 
     def load_checkpoint(self, checkpoint: str | dict[str, Any] | None) -> None:
         """Go on from a copy that ``save_checkpoint`` made."""

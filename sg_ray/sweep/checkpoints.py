@@ -1,15 +1,21 @@
 """Tune's checkpoints on disk: which one an interrupted trial can go on from, and what to keep."""
 
+import json
 import re
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from sg_ray.errors import SgRayError
+from sg_ray.files import write_json
 from sg_ray.sweep.jobs import TrainJob
 from sg_ray.sweep.records import trial_dir
 from sg_ray.training.checkpoint import check_resumable
 
-_KEPT = ("training_metadata.json", "metrics.jsonl")
+_ENVIRONMENT = "environment.json"
+_METADATA = "training_metadata.json"
+_KEPT = (_METADATA, "metrics.jsonl")
 _WEIGHTS = "best_model.pt"
 
 
@@ -30,6 +36,22 @@ def newest_checkpoint(sweep_dir: Path, job: TrainJob) -> Path | None:
                 continue
             return checkpoint
     return None
+
+
+def is_finished(checkpoint: Path) -> bool:
+    """Return True if the trial had come to its own end."""
+    return (checkpoint / _METADATA).exists()
+
+
+def write_environment(checkpoint: Path, environment: Mapping[str, Any]) -> None:
+    """Note in a checkpoint what the trial runs on."""
+    write_json(checkpoint / _ENVIRONMENT, environment)
+
+
+def read_environment(checkpoint: Path) -> dict[str, Any]:
+    """Return what a checkpoint's trial ran on."""
+    found: dict[str, Any] = json.loads((checkpoint / _ENVIRONMENT).read_text(encoding="utf-8"))
+    return found
 
 
 def keep_results(sweep_dir: Path, trial_key: str, checkpoint: Path, *, weights: bool) -> Path:

@@ -8,7 +8,13 @@ from typing import Any
 from sg_ray.config import Experiment
 from sg_ray.files import write_json
 from sg_ray.sweep import lr_cache
-from sg_ray.sweep.checkpoints import drop_checkpoints, keep_results, newest_checkpoint
+from sg_ray.sweep.checkpoints import (
+    drop_checkpoints,
+    is_finished,
+    keep_results,
+    newest_checkpoint,
+    read_environment,
+)
 from sg_ray.sweep.events import Journal
 from sg_ray.sweep.jobs import AnyJob, LrRangeJob, TestJob, TrainJob, job_name
 from sg_ray.sweep.planner import Planner
@@ -36,15 +42,15 @@ class Worklist:
 
     def next_job(self) -> AnyJob | None:
         """Return the next job with the checkpoint it goes on from, or None."""
-        job = self._planner.next_job()
-        while isinstance(job, LrRangeJob) and self._take_cached_learning_rate(job):
-            job = self._planner.next_job()
-        if isinstance(job, TrainJob):
-            self._announce(job.spec.family, job.stage)
-            return self._from_checkpoint(job)
-        if job is None and self._planner.finished:
-            return self._winner_test.next_job()
-        return job
+        while (job := self._planner.next_job()) is not None:
+            if isinstance(job, TrainJob):
+                self._announce(job.spec.family, job.stage)
+                job = self._from_checkpoint(job)
+                if not self._is_given_up(job):
+                    return job
+            elif not (isinstance(job, LrRangeJob) and self._take_cached_learning_rate(job)):
+                return job
+        return self._winner_test.next_job() if self._planner.finished else None
 
     @property
     def test_scored(self) -> bool:
@@ -100,6 +106,20 @@ class Worklist:
         epoch = len(read_history(checkpoint))
         self._journal.append("trial_resumed", job.spec.trial_key, epoch=epoch)
         return job.model_copy(update={"resume_from": checkpoint})
+
+    def _is_given_up(self, job: TrainJob) -> bool:
+        """Record a trial as pruned if a kill came between that decision and its record.
+
+        The epochs in its checkpoint are reported again, for the kill may have come before that.
+        """
+        if job.resume_from is None or is_finished(job.resume_from):
+            return False
+        for metrics in read_history(job.resume_from):
+            if self.on_epoch(job, int(metrics["epoch"] or 0), metrics):
+                result = {"environment": read_environment(job.resume_from)}
+                self._record(job, result, job.resume_from, pruned=True)
+                return True
+        return False
 
     def _announce(self, family: str, stage: str) -> None:
         if (family, stage) not in self._announced:

@@ -10,6 +10,8 @@ from tiny_sweep import read_json_records, tiny_experiment
 from sg_ray.data.sources import write_jsonl
 from sg_ray.data.synthetic import generate
 from sg_ray.errors import InputError
+from sg_ray.sweep import worklist
+from sg_ray.sweep.records import RunRecord, write_record
 from sg_ray.sweep.run import run_sweep
 from sg_ray.sweep.train_once import train_once
 
@@ -145,6 +147,36 @@ def test_a_failing_configuration_fails_once_and_the_sweep_goes_on(
     assert all(r["failure"]["kind"] == "InputError" for r in failed)
     assert len([r for r in records if r["family"] == "lexical"]) == 2
     assert any("fp16" in problem for problem in outcome.problems)
+
+
+def test_a_trial_given_up_before_a_crash_is_not_trained_further(
+    ray_session: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment = tiny_experiment(
+        tmp_path,
+        max_concurrent_trials=1,
+        search={"num_trials": 4, "pruning": {"min_epochs": 1, "reduction_factor": 2}},
+        replicate={"top_k": 1, "seeds": [42]},
+    )
+    given_up: list[str] = []
+
+    def crash(sweep_dir: Path, record: RunRecord) -> None:
+        if record.status == "pruned":
+            given_up.append(record.trial_key)
+            raise OSError("No space left on device")
+        write_record(sweep_dir, record)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(worklist, "write_record", crash)
+        with pytest.raises(OSError, match="No space"):
+            run_sweep(experiment)
+    assert run_sweep(experiment).problems == []
+    (record,) = [
+        r for r in read_json_records(experiment.sweep_dir) if r["trial_key"] == given_up[0]
+    ]
+    assert record["status"] == "pruned"
+    assert record["epochs"] == len(record["history"]) < 3
+    assert record["environment"]["device"] == "cpu"
 
 
 def test_other_data_under_the_same_path_starts_anew(ray_session: None, tmp_path: Path) -> None:
