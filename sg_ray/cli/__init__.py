@@ -1,0 +1,73 @@
+"""Commands: arguments in, one call into the package, an exit code out."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from sg_ray import __version__
+from sg_ray.cli import data, graphs, report, sweep, train
+from sg_ray.errors import SgRayError
+
+DEFAULT_EXPERIMENT = Path("experiments/quick.yaml")
+COMMANDS = {
+    "sweep": (sweep, "search, replicate over seeds, rank"),
+    "train": (train, "train one configuration with one seed"),
+    "report": (report, "rebuild a sweep's tables and page"),
+    "graphs": (graphs, "make the program graphs of a data folder"),
+    "data": (data, "write synthetic data, check a data folder"),
+}
+"""Each command's module declares its arguments and sets ``command``, which runs it."""
+INTERRUPTED = 130
+BROKEN_PIPE = 141
+
+
+def main(
+    arguments: Sequence[str] | None = None, *, default_experiment: Path = DEFAULT_EXPERIMENT
+) -> int:
+    """Run one command and return its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    parsed = _parse(arguments, argparse.Namespace(default=default_experiment))
+    try:
+        code: int = parsed.command(parsed)
+    except SgRayError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:  # the reader has gone; Python would flush to it once more at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    except OSError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    return code
+
+
+def _parse(arguments: Sequence[str] | None, known: argparse.Namespace) -> argparse.Namespace:
+    """Parse, with ``key=value`` settings allowed on both sides of options."""
+    parser = _parser()
+    parsed, rest = parser.parse_known_args(arguments, known)
+    unknown = [text for text in rest if text.startswith("-") or not hasattr(parsed, "settings")]
+    if unknown:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    if rest:
+        parsed.settings = [*parsed.settings, *rest]
+    return parsed
+
+
+def run() -> None:
+    """Entry point of the ``sg-ray`` command."""
+    sys.exit(main())
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="sg-ray", description=__doc__)
+    parser.add_argument("--version", action="version", version=f"sg-ray {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for name, (module, summary) in COMMANDS.items():
+        module.add_arguments(commands.add_parser(name, help=summary))
+    return parser

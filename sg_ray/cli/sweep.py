@@ -1,0 +1,69 @@
+"""``sg-ray sweep``: search, replicate over seeds, rank."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from sg_ray.cli.settings import named_experiment
+from sg_ray.sweep.events import Event, read_events
+from sg_ray.sweep.records import stamp_run_ids
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what the command takes."""
+    parser.add_argument("settings", nargs="*", metavar="EXPERIMENT.yaml | key=value")
+    parser.add_argument("--dry-run", action="store_true", help="print the plan, start nothing")
+    parser.add_argument("--resume", metavar="NAME", help="go on with a sweep (name or folder)")
+    parser.add_argument(
+        "--address", default="local", help="Ray cluster to join, e.g. auto (default: start one)"
+    )
+    parser.set_defaults(command=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the sweep; return its exit code."""
+    from sg_ray.sweep.admission import check_before_start
+
+    experiment = named_experiment(arguments.settings, arguments.default, arguments.resume)
+    check_before_start(experiment, arguments.address)
+    if arguments.dry_run:
+        from sg_ray.sweep.forecast import describe_plan
+
+        print(describe_plan(experiment))
+        return 0
+    from sg_ray.report.html import build_report
+    from sg_ray.sweep.console import LiveView
+    from sg_ray.sweep.leaderboard import format_table
+    from sg_ray.sweep.run import run_sweep
+    from sg_ray.tracking.mlflow_mirror import mirror_of
+
+    def build_page(event: Event) -> None:
+        if event.type == "ranked":
+            build_report(experiment.sweep_dir)
+
+    past = list(read_events(experiment.sweep_dir / "events.jsonl"))
+    mirror = mirror_of(experiment)
+    with LiveView(experiment.objective, past=past) as view, mirror:
+        outcome = run_sweep(
+            experiment,
+            address=arguments.address,
+            listeners=(view, build_page, mirror),
+            progress=view.show_preparing,
+        )
+    stamp_run_ids(outcome.sweep_dir, mirror.run_ids())
+    print(format_table(outcome.rows, experiment.objective))
+    for note in (*outcome.notes, *outcome.problems):
+        print(note)
+    folder = _short(outcome.sweep_dir)
+    print(f"\n{folder}/: leaderboard.csv, report.html, best/FAMILY/, records/")
+    if experiment.tracking.enabled:
+        print(f"mlflow ui --backend-store-uri {experiment.tracking.uri}")
+    if outcome.interrupted:
+        print(f"interrupted; go on with: sweep.py --resume {folder}", file=sys.stderr)
+    return outcome.exit_code
+
+
+def _short(folder: Path) -> Path:
+    """Return a folder as seen from here, if it lies below."""
+    here = Path.cwd()
+    return folder.relative_to(here) if folder.is_relative_to(here) else folder
