@@ -5,7 +5,7 @@ Called by the Tune actor, by each worker of a TorchTrainer group, and by ``sg-ra
 
 import hashlib
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -24,9 +24,10 @@ from sg_ray.models.family import (
     Inputs,
     NeuralFamily,
 )
-from sg_ray.training.checkpoint import load_best, read_best
+from sg_ray.training.checkpoint import load_best, read_best, read_last
+from sg_ray.training.compute import environment as environment
 from sg_ray.training.estimator import fit_estimator
-from sg_ray.training.loop import EpochResult, predict, train
+from sg_ray.training.loop import EpochResult, never, predict, train
 from sg_ray.training.lr_range import LrRange, range_test
 from sg_ray.training.metrics import scored
 from sg_ray.training.seeding import deterministic, torch_stream
@@ -95,20 +96,22 @@ def run_trial(
     folder: Path,
     *,
     workers: Workers | None = None,
+    should_stop: Callable[[], bool] = never,
 ) -> Generator[EpochResult]:
     """Train ``spec`` in ``folder``, epoch by epoch, going on from ``folder/last.pt`` if it exists.
 
-    Leaves best_model.pt, last.pt, metrics.jsonl and training_metadata.json in ``folder``.
+    Leaves best_model.pt, last.pt, metrics.jsonl and training_metadata.json in ``folder``. Raises
+    Interrupted, with the position saved, once ``should_stop`` says yes after a step.
     """
-    deterministic(context.num_threads)
+    # One of several workers cannot redo a pass in which gradients are exchanged: no strict mode.
+    deterministic(context.num_threads, strict=workers is None)
     family = context.families[spec.family]
     config = family.Config.model_validate(spec.config)
-    identity = {"trial_key": spec.trial_key, "family": spec.family, "seed": spec.seed}
     inputs = _inputs(spec, context)
     if isinstance(family, EstimatorFamily):
         yield fit_estimator(
             family, config, inputs, seed=spec.seed, objective=spec.objective, folder=folder,
-            identity=identity,
+            identity=_identity(spec),
         )  # fmt: skip
         return
     assert isinstance(family, NeuralFamily)
@@ -122,10 +125,28 @@ def run_trial(
         seed=spec.seed,
         objective=spec.objective,
         folder=folder,
-        identity=identity,
+        identity=_identity(spec),
         device=context.device,
         workers=workers or SingleWorker(),
+        should_stop=should_stop,
     )
+
+
+def check_folder(spec: TrialSpec, folder: Path) -> None:
+    """Raise InputError, with the differences, if ``folder/last.pt`` is another trial's."""
+    settings = {
+        "config": dict(spec.config),
+        "identity": _identity(spec),
+        "seed": spec.seed,
+        "objective": spec.objective,
+    }
+    read_last(folder, settings)
+
+
+def _identity(spec: TrialSpec) -> dict[str, Any]:
+    """Return what tells the trial from others, so that a refusal can say what differs."""
+    names = {"trial_key", "family", "seed", "data_fingerprint", "code_version"}
+    return spec.model_dump(include=names) | {"trial_key": spec.trial_key}
 
 
 def score_test(spec: TrialSpec, context: TrialContext, folder: Path) -> dict[str, float]:
@@ -208,20 +229,6 @@ def code_version() -> str:
             digest.update(path.relative_to(package).as_posix().encode())
             digest.update(path.read_bytes())
     return digest.hexdigest()[:12]
-
-
-def environment(device: torch.device, num_threads: int) -> dict[str, Any]:
-    """Versions and hardware that a trial ran on, for its record."""
-    import platform
-
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
-    return {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "device": device.type,
-        "device_name": name,
-        "num_threads": num_threads,
-    }
 
 
 def now_ms() -> int:

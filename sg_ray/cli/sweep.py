@@ -31,6 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
 
         print(describe_plan(experiment))
         return 0
+    from sg_ray.config.hardware import describe, this_machine
     from sg_ray.report.html import build_report
     from sg_ray.sweep.console import LiveView
     from sg_ray.sweep.leaderboard import format_table
@@ -43,6 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     past = list(read_events(experiment.sweep_dir / "events.jsonl"))
     mirror = mirror_of(experiment)
+    print(describe(this_machine(experiment.resources.gpus)))
     with LiveView(experiment.objective, past=past) as view, mirror:
         outcome = run_sweep(
             experiment,

@@ -1,31 +1,137 @@
 """``sg-ray train``: one configuration with one seed, no sweep."""
 
 import argparse
+import sys
 from pathlib import Path
+from typing import Any
 
 from sg_ray.cli.settings import named_experiment
+from sg_ray.config import Experiment
+from sg_ray.config.hardware import describe, this_machine
+from sg_ray.errors import InputError
+from sg_ray.models.families import get_family
+from sg_ray.sweep.train_once import EXPERIMENT, FindLr, Training
+from sg_ray.training.checkpoint import LAST
+
+QUICK_TEST = {"data.limit.train": 200, "data.limit.valid": 100, "data.limit.test": 100}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the command takes."""
-    parser.add_argument("family")
-    parser.add_argument("settings", nargs="*", metavar="EXPERIMENT.yaml | key=value")
-    parser.add_argument("--seed", type=int, help="default: the experiment's first")
-    parser.add_argument("--output-dir", type=Path, help="default: outputs/train/FAMILY-...-seedN")
+    add = parser.add_argument
+    add("family", help="transformer, gnn, fusion or lexical")
+    add("settings", nargs="*", metavar="EXPERIMENT.yaml | key=value")
+    add("--config", metavar="FILE", help="the experiment, if not given by its name alone")
+    add("--train-data", type=Path, metavar="FILE", help="JSONL; with --val-data")
+    add("--val-data", type=Path, metavar="FILE", help="JSONL")
+    add("--output-dir", type=Path, help="default: outputs/train/FAMILY-CONFIG-seedN")
+    add("--epochs", type=int)
+    add("--batch-size", type=int, help="samples a step, whatever the memory")
+    add("--lr", type=float, help="learning rate")
+    add("--seed", type=int, help="default: the experiment's first")
+    add("--mixed-precision", action="store_true", help="bf16 or fp16 where the GPU has it")
+    add("--use-weighted-sampler", action="store_true", help="draw both classes equally often")
+    add("--find-lr", action="store_true", help="range test first, or its result from .lr_cache/")
+    add("--force-find-lr", action="store_true", help="range test first, anew")
+    add("--quick-test", action="store_true", help="1 epoch on 200 functions, to see that it works")
+    add("--resume", type=Path, metavar="CKPT", help="go on from a last.pt, or its folder")
     parser.set_defaults(command=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Train; return the exit code."""
     from sg_ray.sweep.progress import show_epoch, show_progress
-    from sg_ray.sweep.train_once import train_once
+    from sg_ray.sweep.signals import StopRequest, stopping
+    from sg_ray.sweep.train_once import prepare_training, train_once
+    from sg_ray.tracking.mlflow_mirror import mirror_of
+    from sg_ray.training.loop import Interrupted
 
-    settings = [*arguments.settings, f"families=[{arguments.family}]"]
-    experiment = named_experiment(settings, arguments.default)
+    experiment = _experiment(arguments)
     seed = experiment.replicate.seeds[0] if arguments.seed is None else arguments.seed
-    folder = arguments.output_dir or experiment.output_dir / "train" / f"{arguments.family}-{seed}"
-    train_once(
-        experiment, arguments.family, seed, folder, progress=show_progress, on_epoch=show_epoch
-    )
-    print(f"{folder}: best_model.pt, training_metadata.json, metrics.jsonl")
+    stop = StopRequest()
+    with stopping(stop):
+        try:
+            training = prepare_training(
+                experiment,
+                arguments.family,
+                seed,
+                (arguments.resume and _folder_of(arguments.resume)) or arguments.output_dir,
+                find_lr=_find_lr(arguments),
+                progress=show_progress,
+            )
+            _introduce(training)
+            with mirror_of(experiment, training.folder) as mirror:
+                record = train_once(training, listeners=(mirror,), stop=stop, on_epoch=show_epoch)
+        except (Interrupted, KeyboardInterrupt) as interrupted:
+            print(f"interrupted. {interrupted}".rstrip(), file=sys.stderr)
+            return stop.exit_code
+    best = {name: record.metrics.get(name) for name in ("val_f1", "val_roc_auc", "val_accuracy")}
+    shown = "  ".join(f"{name} {value:.4f}" for name, value in best.items() if value is not None)
+    print(f"best epoch {record.best_epoch}: {shown}")
+    print(f"{training.folder}: best_model.pt, training_metadata.json, metrics.jsonl, records/")
     return 0
+
+
+def _experiment(arguments: argparse.Namespace) -> Experiment:
+    """Return the experiment: the flags first, then key=value, which win."""
+    files = [text for text in arguments.settings if "=" not in text]
+    overrides = [text for text in arguments.settings if "=" in text]
+    if arguments.config is not None:
+        files.append(arguments.config)
+    if arguments.resume is not None:
+        if files:
+            raise InputError(f"--resume takes its experiment from the checkpoint, not {files[0]}")
+        files = [str(_folder_of(arguments.resume) / EXPERIMENT)]
+    flags = [f"{key}={value}" for key, value in _flag_settings(arguments).items()]
+    settings = [*files, f"families=[{arguments.family}]", *flags, *overrides]
+    return named_experiment(settings, arguments.default)
+
+
+def _flag_settings(arguments: argparse.Namespace) -> dict[str, Any]:
+    get_family(arguments.family)  # an unknown one is named before its settings are
+    config = f"models.{arguments.family}.config"
+    given = {
+        f"models.{arguments.family}.space": "{}",  # nothing is searched
+        "data.train_file": arguments.train_data,
+        "data.valid_file": arguments.val_data,
+        f"{config}.epochs": arguments.epochs,
+        f"{config}.batch_size": arguments.batch_size,
+        f"{config}.learning_rate": arguments.lr,
+        f"{config}.precision": "auto" if arguments.mixed_precision else None,
+        f"{config}.weighted_sampling": "true" if arguments.use_weighted_sampler else None,
+    }
+    quick = {**QUICK_TEST, f"{config}.epochs": 1} if arguments.quick_test else {}
+    return {**quick, **{key: value for key, value in given.items() if value is not None}}
+
+
+def _find_lr(arguments: argparse.Namespace) -> FindLr:
+    if arguments.resume is not None:
+        return "no"  # it was settled when the training began
+    if arguments.force_find_lr:
+        return "anew"
+    return "cached" if arguments.find_lr else "no"
+
+
+def _folder_of(checkpoint: Path) -> Path:
+    folder = checkpoint if checkpoint.is_dir() else checkpoint.parent
+    if not (folder / LAST).exists() or not (folder / EXPERIMENT).exists():
+        raise InputError(
+            f"--resume {checkpoint}: there is no {LAST} with its {EXPERIMENT} in {folder}. Name "
+            "the folder of a training that was interrupted."
+        )
+    return folder
+
+
+def _introduce(training: Training) -> None:
+    """Say what is trained, on what, and what the range test found."""
+    spec, takes = training.spec, training.experiment.resources_of(training.spec.family)
+    print(describe(this_machine(takes.gpus)))
+    print(f"{spec.name} on {training.context.device.type}, in {training.folder}")
+    if training.lr_range is None:
+        return
+    _, found, source = training.lr_range
+    own = spec.config["learning_rate"]
+    if found["suggestion"] is None:
+        print(f"No learning rate suggested ({found['reason']}): using {own:.3g}")
+    else:
+        print(f"Suggested LR: {own:.3g} ({source})")

@@ -1,79 +1,114 @@
-"""Branches trained outside a sweep: the winners of the sweep that ``branches_from`` names."""
+"""Branches trained outside a sweep: those in the folder that ``branches_from`` names."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from sg_ray.config import Experiment, load_experiment
 from sg_ray.errors import InputError
 from sg_ray.features.spec import FeatureSpec
 from sg_ray.models.families import get_family
-from sg_ray.sweep.leaderboard import Row, rank
+from sg_ray.sweep.leaderboard import rank
 from sg_ray.sweep.records import RunRecord, read_records, trial_dir
 from sg_ray.trial import BranchSource
 
 
+@dataclass(frozen=True)
+class _Found:
+    """A completed trial and the folder of its weights."""
+
+    record: RunRecord
+    folder: Path
+
+
 class GivenBranches:
-    """Winners of another sweep, for the families that this experiment builds on but lacks."""
+    """One configuration of each family that this experiment builds on but lacks, by seed.
+
+    From a sweep's folder it is the family's winner; from a folder of trainings (``sg-ray train``)
+    the only configuration there is.
+    """
 
     def __init__(self, experiment: Experiment, data_fingerprint: str | None) -> None:
-        """Raises InputError if the named sweep lacks one, or was trained on other data."""
-        self._rows: dict[str, Row] = {}
-        self._records: Mapping[str, RunRecord] = {}
+        """Raises InputError if one is lacking or not unique, or was trained on other data."""
+        self._by_seed: dict[str, dict[int, _Found]] = {}
         missing = _missing(experiment)
         if not missing or experiment.branches_from is None:
             return
         self._folder = experiment.branches_from
-        source = load_experiment(self._folder / "sweep.yaml")
-        self._records = read_records(self._folder)
-        rows = rank(
-            self._records.values(), objective=source.objective, seeds=source.replicate.seeds
-        )
+        is_sweep = (self._folder / "sweep.yaml").exists()
         for family in missing:
-            self._rows[family] = self._winner(family, rows)
+            found = self._winner(family) if is_sweep else self._trained(family)
+            self._by_seed[family] = {one.record.seed: one for one in found}
         if data_fingerprint is not None:
             self._check_data(data_fingerprint)
 
     @property
     def by_family(self) -> dict[str, Callable[[int], BranchSource | None]]:
-        """Return, by family, the lookup "the winner's trial with this seed"."""
-        return {family: self._lookup(row) for family, row in self._rows.items()}
+        """Return, by family, the lookup "the branch trained with this seed"."""
+        return {family: self._lookup(family) for family in self._by_seed}
 
     @property
     def feature_specs(self) -> Sequence[FeatureSpec]:
         """Return the feature kinds that the branches read."""
         specs: list[FeatureSpec] = []
-        for name, row in self._rows.items():
+        for name, by_seed in self._by_seed.items():
             family = get_family(name)
-            specs.extend(family.feature_specs(family.Config.model_validate(row.config)))
+            config = next(iter(by_seed.values())).record.config
+            specs.extend(family.feature_specs(family.Config.model_validate(config)))
         return specs
 
-    def _winner(self, family: str, rows: Sequence[Row]) -> Row:
+    def _winner(self, family: str) -> list[_Found]:
+        source = load_experiment(self._folder / "sweep.yaml")
+        records = read_records(self._folder).values()
+        rows = rank(records, objective=source.objective, seeds=source.replicate.seeds)
         winner = next((row for row in rows if row.family == family and row.seeds), None)
         if winner is None:
             raise InputError(
                 f"branches_from={self._folder}: holds no finished {family} trial. Finish it first: "
                 f"python experiments/sweep.py --resume {self._folder}"
             )
-        return winner
+        return [
+            _Found(record, trial_dir(self._folder, record.trial_key))
+            for record in records
+            if record.config_hash == winner.config_hash and record.status == "completed"
+        ]
+
+    def _trained(self, family: str) -> list[_Found]:
+        folders = sorted(path.parent for path in self._folder.rglob("records"))
+        found = [
+            _Found(record, folder)
+            for folder in folders
+            for record in read_records(folder).values()
+            if (record.family, record.stage, record.status) == (family, "train", "completed")
+        ]
+        if not found:
+            raise InputError(
+                f"branches_from={self._folder}: holds no trained {family}. Train it first: "
+                f"sg-ray train {family}"
+            )
+        if len({one.record.config_hash for one in found}) > 1:
+            names = "".join(f"  {one.folder}\n" for one in found)
+            raise InputError(
+                f"branches_from={self._folder}: holds {family} in several configurations:\n{names}"
+                "Name a folder that holds one of them."
+            )
+        return found
 
     def _check_data(self, data_fingerprint: str) -> None:
-        for record in self._records.values():
-            if record.data_fingerprint != data_fingerprint:
-                raise InputError(
-                    f"branches_from={self._folder}: was trained on other data "
-                    f"({record.data_fingerprint}, here {data_fingerprint}). Use the same data.*"
-                )
+        for by_seed in self._by_seed.values():
+            for record in (one.record for one in by_seed.values()):
+                if record.data_fingerprint != data_fingerprint:
+                    raise InputError(
+                        f"branches_from={self._folder}: was trained on other data "
+                        f"({record.data_fingerprint}, here {data_fingerprint}). Use the same data.*"
+                    )
 
-    def _lookup(self, row: Row) -> Callable[[int], BranchSource | None]:
-        by_seed = {
-            record.seed: record
-            for record in self._records.values()
-            if record.config_hash == row.config_hash and record.status == "completed"
-        }
+    def _lookup(self, family: str) -> Callable[[int], BranchSource | None]:
+        by_seed: Mapping[int, _Found] = self._by_seed[family]
 
         def find(seed: int) -> BranchSource | None:
-            record = by_seed.get(seed)
-            return None if record is None else _source(record, self._folder)
+            one = by_seed.get(seed)
+            return None if one is None else _source(one)
 
         return find
 
@@ -83,11 +118,12 @@ def _missing(experiment: Experiment) -> list[str]:
     return [name for name in dict.fromkeys(wanted) if name not in experiment.families]
 
 
-def _source(record: RunRecord, folder: Path) -> BranchSource:
+def _source(found: _Found) -> BranchSource:
+    record = found.record
     return BranchSource(
         trial_key=record.trial_key,
         family=record.family,
         config=record.config,
         config_hash=record.config_hash,
-        folder=trial_dir(folder, record.trial_key).absolute(),
+        folder=found.folder.absolute(),
     )

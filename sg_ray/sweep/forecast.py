@@ -1,18 +1,48 @@
 """What a sweep would do, in words: ``--dry-run``."""
 
-from sg_ray.config import Experiment, resolved_yaml
+from collections import Counter
+
+from sg_ray.config import Experiment, load_experiment, resolved_yaml
+from sg_ray.sweep.records import read_records
+from sg_ray.config.hardware import describe, this_machine
+from sg_ray.trial import code_version
 
 _SIGNIFICANT = 0.05
 
 
 def describe_plan(experiment: Experiment) -> str:
-    """Return the stages, trials and resources of an experiment, and the p its seeds can reach."""
-    lines = [f"sweep {experiment.name} -> {experiment.sweep_dir}", ""]
-    lines += ["family        lr range  search  replicate  per trial"]
-    for family in experiment.all_families:
-        lines.append(_family_line(experiment, family))
-    lines += ["", *_seed_lines(len(experiment.replicate.seeds)), "", resolved_yaml(experiment)]
+    """Return what is on record, the stages, trials and resources, and the p its seeds can reach.
+
+    Raises InputError if the sweep's folder holds a record that cannot be read.
+    """
+    lines = [
+        f"sweep {experiment.name} -> {experiment.sweep_dir}",
+        *_on_record(experiment),
+        describe(this_machine(experiment.resources.gpus)),
+        "",
+        "family        lr range  search  replicate  per trial",
+        *(_family_line(experiment, family) for family in experiment.all_families),
+        "",
+        *_seed_lines(len(experiment.replicate.seeds)),
+        "",
+        resolved_yaml(experiment),
+    ]
     return "\n".join(lines)
+
+
+def _on_record(experiment: Experiment) -> list[str]:
+    """Say what an earlier start left under this name, and what becomes of it."""
+    begun = experiment.sweep_dir / "sweep.yaml"
+    if not begun.exists():
+        return []
+    if load_experiment(begun).identity_hash != experiment.identity_hash:
+        return ["  was begun with other settings: a start would be refused, and name them"]
+    records = read_records(experiment.sweep_dir).values()
+    counts = Counter(record.status for record in records)
+    on_record = ", ".join(f"{count} {status}" for status, count in counts.items())
+    if any(record.code_version != code_version() for record in records):
+        return [f"  on record: {on_record}, by another version of the code: starts anew"]
+    return [f"  on record: {on_record or 'nothing yet'}; the rest of the plan will be run"]
 
 
 def _family_line(experiment: Experiment, family: str) -> str:

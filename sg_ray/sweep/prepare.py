@@ -3,19 +3,23 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 from sg_ray.config import Experiment
 from sg_ray.data.samples import DataSet
-from sg_ray.data.sources import DataConfig, load_data
+from sg_ray.data.sources import DataConfig, SplitLimits, load_data
 from sg_ray.features.build import prepare_features
+from sg_ray.features.graph_files import export_graphs
 from sg_ray.features.packed import Features
 from sg_ray.features.spec import FeatureSpec, GraphSpec
 from sg_ray.models.families import get_family
 from sg_ray.sweep.branches import GivenBranches
+from sg_ray.sweep.learning_rates import read_learning_rates
 from sg_ray.sweep.planner import Identity, Ledger, Planner
 from sg_ray.sweep.records import read_records
-from sg_ray.sweep.worklist import read_learning_rates
 from sg_ray.trial import code_version
+
+GraphFormat = Literal["packed", "pt"]
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being made, how many samples are done, and of how many."""
@@ -54,8 +58,27 @@ def feature_specs(experiment: Experiment) -> list[FeatureSpec]:
     return list({spec.key: spec for spec in [*own, *given]}.values())
 
 
-def make_graphs(data_dir: Path, out: Path, progress: Progress | None) -> dict[str, int]:
-    """Make the program graphs of a data folder in the packed store at ``out``; count by split."""
-    data = load_data(DataConfig(path=data_dir))
-    prepare_features(data, [GraphSpec()], out, num_workers=os.cpu_count() or 1, progress=progress)
+def make_graphs(
+    data_dir: Path,
+    out: Path,
+    progress: Progress | None,
+    *,
+    file_format: GraphFormat = "packed",
+    max_samples: int | None = None,
+) -> dict[str, int]:
+    """Make the program graphs of a data folder below ``out``; return how many, by split.
+
+    "packed" is the store that trials read, "pt" one file a function (``export_graphs``). At most
+    ``max_samples`` functions of each split, with the labels in proportion.
+    """
+    limit = SplitLimits(train=max_samples, valid=max_samples, test=max_samples)
+    data = load_data(DataConfig(path=data_dir, limit=limit))
+    spec, num_workers = GraphSpec(), os.cpu_count() or 1
+    if file_format == "packed":
+        prepare_features(data, [spec], out, num_workers=num_workers, progress=progress)
+    else:
+        settings = {"max_samples": max_samples}
+        export_graphs(
+            data, spec, out, settings=settings, num_workers=num_workers, progress=progress
+        )
     return {split: len(samples) for split, samples in data.splits.items()}

@@ -9,9 +9,16 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sg_ray.errors import InputError
 from sg_ray.files import write_json
+from sg_ray.training.checkpoint import METRICS
+from sg_ray.training.metrics import is_better
+from sg_ray.trial import TrialSpec, now_ms
 
 Status = Literal["completed", "pruned", "failed"]
-Stage = Literal["floor", "search", "replicate"]
+Stage = Literal["floor", "search", "replicate", "train"]
+"""``train`` is a training by itself, outside of a sweep."""
+
+Epochs = Sequence[Mapping[str, float | None]]
+"""Metrics of each epoch, and ``epoch`` from 1."""
 
 
 class Failure(BaseModel):
@@ -42,7 +49,7 @@ class RunRecord(BaseModel):
     metrics: Mapping[str, float | None]
     best_epoch: int | None
     epochs: int
-    history: Sequence[Mapping[str, float | None]]
+    history: Epochs
     branches: Mapping[str, str]
     data_fingerprint: str
     code_version: str
@@ -52,6 +59,60 @@ class RunRecord(BaseModel):
     environment: Mapping[str, Any]
     failure: Failure | None = None
     mlflow_run_id: str | None = None
+
+
+def record_of(
+    spec: TrialSpec,
+    stage: Stage,
+    history: Epochs,
+    *,
+    status: Status,
+    started_at_ms: int,
+    environment: Mapping[str, Any],
+    failure: Failure | None,
+) -> RunRecord:
+    """Return the record of a trial that has just ended."""
+    best = best_epoch(history, spec.objective)
+    return RunRecord(
+        trial_key=spec.trial_key,
+        family=spec.family,
+        stage=stage,
+        config=spec.config,
+        config_hash=spec.config_hash,
+        seed=spec.seed,
+        status=status,
+        objective=spec.objective,
+        metrics={name: v for name, v in (best or {}).items() if name != "epoch"},
+        best_epoch=int(best["epoch"] or 0) if best else None,
+        epochs=len(history),
+        history=history,
+        branches={name: source.trial_key for name, source in spec.branches.items()},
+        data_fingerprint=spec.data_fingerprint,
+        code_version=spec.code_version,
+        started_at_ms=started_at_ms,
+        finished_at_ms=now_ms(),
+        train_time_s=sum(epoch.get("epoch_time_s") or 0.0 for epoch in history),
+        environment=environment,
+        failure=failure,
+    )
+
+
+def read_history(folder: Path) -> list[dict[str, float | None]]:
+    """Return the epochs in a trial's metrics.jsonl."""
+    path = folder / METRICS
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def best_epoch(history: Epochs, objective: str) -> Mapping[str, float | None] | None:
+    """Return the first of the epochs with the best objective; None if none has a value."""
+    best: Mapping[str, float | None] | None = None
+    for epoch in history:
+        value = epoch.get(objective)
+        if value is not None and is_better(objective, value, best[objective] if best else None):
+            best = epoch
+    return best
 
 
 def record_path(sweep_dir: Path, trial_key: str) -> Path:

@@ -1,7 +1,8 @@
-"""SIGTERM ends a sweep the way Ctrl-C does: bookkeeping done, a resume goes on."""
+"""SIGTERM and SIGINT: work ends in order, and says by its exit code which signal ended it."""
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,16 +30,55 @@ def sigterm_as_sigint() -> Iterator[Received]:
     nothing: Python allows no handlers there.
     """
     received = Received()
-    if threading.current_thread() is not threading.main_thread():
-        yield received
-        return
 
     def handle(number: int, _frame: FrameType | None) -> None:
         received.number = number
         os.kill(os.getpid(), signal.SIGINT)
 
-    before = signal.signal(signal.SIGTERM, handle)
-    try:
+    with _handled(handle, signal.SIGTERM):
         yield received
+
+
+@dataclass
+class StopRequest(Received):
+    """Asked for by the first signal, at a step's end; the second ends the process at once.
+
+    While ``raises`` is set, the first signal raises KeyboardInterrupt instead: there is no
+    position to save.
+    """
+
+    is_asked: bool = False
+    raises: bool = True
+
+    def __call__(self) -> bool:
+        """Return True once a signal has come."""
+        return self.is_asked
+
+
+@contextmanager
+def stopping(request: StopRequest) -> Iterator[None]:
+    """Let SIGINT and SIGTERM ask for a stop. Use it after ``ray.init``, as above."""
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        if request.is_asked:
+            os._exit(128 + number)
+        request.number, request.is_asked = number, True
+        if request.raises:
+            raise KeyboardInterrupt
+        print("stopping after this step; once more to stop at once", file=sys.stderr, flush=True)
+
+    with _handled(handle, signal.SIGINT, signal.SIGTERM):
+        yield
+
+
+@contextmanager
+def _handled(handler: "signal._HANDLER", *numbers: int) -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, handler) for number in numbers}
+    try:
+        yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, previous in before.items():
+            signal.signal(number, previous)

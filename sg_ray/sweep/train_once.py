@@ -1,88 +1,271 @@
-"""One trial without a sweep: ``sg-ray train``. Same numbers as the same trial in a sweep."""
+"""One trial without a sweep: ``sg-ray train``. Same numbers as the same trial in a sweep.
 
-from collections.abc import Callable
+Its folder is told like a sweep's: a record in ``records/``, a journal that MLflow mirrors. The
+trial's own files lie at its top.
+"""
+
+from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import ray
 import torch
 
-from sg_ray.config import Experiment
+from sg_ray.config import Experiment, ModelSettings, resolved_yaml
 from sg_ray.errors import InputError
 from sg_ray.features.packed import Features
+from sg_ray.files import write_text
 from sg_ray.models.families import FAMILIES, get_family
-from sg_ray.sweep.group import WorkerGroup
+from sg_ray.models.family import NeuralFamily
+from sg_ray.sweep import learning_rates
+from sg_ray.sweep.events import Event, Journal
+from sg_ray.sweep.group import WorkerGroup, describe
+from sg_ray.sweep.jobs import LrRangeJob
+from sg_ray.sweep.lock import locked
+from sg_ray.sweep.planner import FamilyPlan
 from sg_ray.sweep.prepare import Progress, make_planner, prepare
 from sg_ray.sweep.ray_session import ray_session
-from sg_ray.training.loop import EpochResult
-from sg_ray.trial import TrialContext, TrialSpec, run_trial
+from sg_ray.sweep.records import Failure, RunRecord, read_history, record_of, write_record
+from sg_ray.sweep.signals import StopRequest, stopping
+from sg_ray.training.checkpoint import LAST
+from sg_ray.training.loop import EpochResult, Interrupted
+from sg_ray.trial import (
+    TrialContext,
+    TrialSpec,
+    check_folder,
+    environment,
+    find_learning_rate,
+    now_ms,
+    run_trial,
+)
+
+EXPERIMENT = "experiment.yaml"
+FindLr = Literal["no", "cached", "anew"]
 
 
-def train_once(
+@dataclass(frozen=True)
+class Training:
+    """What is needed to train once: the trial, its experiment, features, and its folder."""
+
+    experiment: Experiment
+    spec: TrialSpec
+    features: Features
+    context: TrialContext
+    folder: Path
+    lr_range: tuple[LrRangeJob, learning_rates.Found, str] | None
+    """A range test: its job, what it found, and where that came from."""
+
+
+def prepare_training(
     experiment: Experiment,
     family: str,
     seed: int,
-    folder: Path,
+    folder: Path | None,
     *,
+    find_lr: FindLr = "no",
     progress: Progress | None = None,
-    on_epoch: Callable[[EpochResult], None],
-) -> TrialSpec:
-    """Train the experiment's own configuration of a family with one seed, in ``folder``.
+) -> Training:
+    """Make features, find the learning rate if asked to, and settle the trial and its folder.
 
-    Goes on from ``folder/last.pt`` if it exists. Raises InputError if a branch is missing.
+    ``folder`` None is ``output_dir/train/NAME``, NAME telling configuration and seed. Raises
+    InputError if a branch is missing or the folder holds another trial.
     """
     data, features = prepare(experiment, progress)
     plan = make_planner(experiment, data).plans[family]
-    spec = plan.spec(experiment.baseline(family).model_dump(mode="json"), seed)
-    _check_branches(spec)
-    folder.mkdir(parents=True, exist_ok=True)
-    if experiment.resources_of(family).num_workers > 1:
-        _train_group(experiment, spec, features, folder, on_epoch)
-        return spec
+    context = _context(experiment, family, features)
+    config = experiment.baseline(family).model_dump(mode="json")
+    _check_branches(experiment, plan.spec(config, seed))
+    lr_range = None
+    if find_lr != "no" and isinstance(get_family(family), NeuralFamily):
+        lr_range = _find_lr(experiment, plan, context, seed, use_cache=find_lr == "cached")
+        suggestion = lr_range[1]["suggestion"]
+        config = config if suggestion is None else {**config, "learning_rate": suggestion}
+    spec = plan.spec(config, seed)
+    folder = (folder or experiment.output_dir / "train" / spec.name).absolute()
+    check_folder(spec, folder)
+    return Training(_as_trained(experiment, spec), spec, features, context, folder, lr_range)
+
+
+def train_once(
+    training: Training,
+    *,
+    listeners: tuple[Callable[[Event], None], ...] = (),
+    stop: StopRequest | None = None,
+    on_epoch: Callable[[EpochResult], None] = lambda _: None,
+) -> RunRecord:
+    """Train, going on from ``folder/last.pt`` if it exists; return the record.
+
+    The record is in ``folder/records/``. Raises what the training raises, after it is on record;
+    Interrupted, with ``last.pt`` written, if ``stop`` was asked for.
+    """
+    spec, folder = training.spec, training.folder
+    with locked(folder):
+        write_text(folder / EXPERIMENT, resolved_yaml(training.experiment))
+        journal = Journal(folder / "events.jsonl", listeners)
+        with closing(journal):
+            _announce(training, journal)
+            status = "failed"
+            try:
+                record = _train(training, journal, stop or StopRequest(), on_epoch)
+                status = record.status
+            except (Interrupted, KeyboardInterrupt):
+                status = "interrupted"
+                raise
+            finally:
+                journal.append("training_finished", spec.trial_key, status=status)
+    return record
+
+
+def _train(
+    training: Training,
+    journal: Journal,
+    stop: StopRequest,
+    on_epoch: Callable[[EpochResult], None],
+) -> RunRecord:
+    spec, folder = training.spec, training.folder
+    started_at_ms = now_ms()
+    failure = None
+    try:
+        for result in _epochs(training, stop):
+            metrics = dict(result.metrics)
+            journal.append("epoch", spec.trial_key, epoch=result.epoch, metrics=metrics)
+            on_epoch(result)
+            if result.stop_reason is not None:
+                break
+    except (Interrupted, InputError, OSError):
+        raise
+    except Exception as error:
+        failure = error
+    history = read_history(folder)
+    record = record_of(
+        spec,
+        "train",
+        history,
+        status="failed" if failure else "completed",
+        started_at_ms=started_at_ms,
+        environment=environment(training.context.device, training.context.num_threads),
+        failure=Failure(**describe(failure)) if failure else None,
+    )
+    write_record(folder, record)
+    journal.append(
+        "trial_finished",
+        spec.trial_key,
+        status=record.status,
+        epochs=record.epochs,
+        metrics=record.metrics,
+    )
+    if failure is not None:
+        raise failure
+    return record
+
+
+def _announce(training: Training, journal: Journal) -> None:
+    spec, folder = training.spec, training.folder
+    journal.append("training_started", name=spec.name, plan=training.experiment)
+    journal.append(
+        "trial_started",
+        spec.trial_key,
+        family=spec.family,
+        stage="train",
+        config=spec.config,
+        config_hash=spec.config_hash,
+        seed=spec.seed,
+    )
+    if training.lr_range is not None:
+        job, found, source = training.lr_range
+        learning_rates.note(folder, journal, job, found, source=source, trial_key=spec.trial_key)
+    if (folder / LAST).exists():
+        journal.append("trial_resumed", spec.trial_key, epoch=len(read_history(folder)))
+
+
+def _epochs(training: Training, request: StopRequest) -> Iterator[EpochResult]:
+    if training.experiment.resources_of(training.spec.family).num_workers > 1:
+        yield from _group_epochs(training, request)
+        return
+    request.raises = False  # from here on there is a position to save
+    try:
+        yield from run_trial(training.spec, training.context, training.folder, should_stop=request)
+    finally:
+        request.raises = True
+
+
+def _group_epochs(training: Training, request: StopRequest) -> Iterator[EpochResult]:
+    """Yield the epochs of a group of workers; a signal costs the epoch in progress."""
+    experiment, folder = training.experiment, training.folder
+    with (
+        ray_session("local", log=folder / "ray.log", several_workers=True),
+        stopping(request),
+    ):
+        group = WorkerGroup(
+            training.spec,
+            experiment.resources_of(training.spec.family),
+            features_ref=ray.put(training.features),
+            families=FAMILIES,
+            cache_dir=experiment.cache_dir.absolute(),
+            folder=folder,
+            max_failures=experiment.max_failures,
+        )
+        with closing(group):
+            yield from group
+
+
+def _context(experiment: Experiment, family: str, features: Features) -> TrialContext:
     takes = experiment.resources_of(family)
     uses_gpu = takes.gpus > 0 and torch.cuda.is_available()
-    context = TrialContext(
+    return TrialContext(
         families=FAMILIES,
         features=features,
         cache_dir=experiment.cache_dir.absolute(),
         device=torch.device("cuda" if uses_gpu else "cpu"),
         num_threads=max(1, int(takes.cpus)),
     )
-    for result in run_trial(spec, context, folder):
-        on_epoch(result)
-    return spec
 
 
-def _train_group(
-    experiment: Experiment,
-    spec: TrialSpec,
-    features: Features,
-    folder: Path,
-    on_epoch: Callable[[EpochResult], None],
-) -> None:
-    with ray_session("local", log=folder / "ray.log", several_workers=True):
-        group = WorkerGroup(
-            spec,
-            experiment.resources_of(spec.family),
-            features_ref=ray.put(features),
-            families=FAMILIES,
-            cache_dir=experiment.cache_dir.absolute(),
-            folder=folder.absolute(),
-            max_failures=experiment.max_failures,
-        )
-        with closing(group):
-            for result in group:
-                on_epoch(result)
-                if result.stop_reason is not None:
-                    return
+def _find_lr(
+    experiment: Experiment, plan: FamilyPlan, context: TrialContext, seed: int, *, use_cache: bool
+) -> tuple[LrRangeJob, learning_rates.Found, str]:
+    settings = experiment.lr_range
+    job = LrRangeJob(
+        spec=plan.spec(experiment.baseline(plan.family).model_dump(mode="json"), seed),
+        resources=experiment.resources_of(plan.family),
+        num_steps=settings.num_steps,
+        num_seeds=settings.num_seeds,
+        max_samples=settings.max_samples,
+    )
+    found = learning_rates.cached(settings, job) if use_cache else None
+    if found is not None:
+        return job, found, "cache"
+    sizes = job.model_dump(include={"num_steps", "num_seeds", "max_samples"})
+    try:
+        result = {"lr_range": find_learning_rate(job.spec, context, **sizes).as_dict()}
+    except Exception as error:  # a training need not fail because its range test did
+        result = {"failure": describe(error)}
+    return job, learning_rates.from_result(settings, job, result), "range test"
 
 
-def _check_branches(spec: TrialSpec) -> None:
+def _as_trained(experiment: Experiment, spec: TrialSpec) -> Experiment:
+    """Return the experiment that describes this one trial, its learning rate settled."""
+    own = experiment.models.get(spec.family, ModelSettings())
+    settings = own.model_copy(update={"config": spec.config})
+    return experiment.model_copy(
+        update={
+            "families": (spec.family,),
+            "models": {**experiment.models, spec.family: settings},
+            "replicate": experiment.replicate.model_copy(update={"seeds": (spec.seed,)}),
+        }
+    )
+
+
+def _check_branches(experiment: Experiment, spec: TrialSpec) -> None:
     missing = [name for name in get_family(spec.family).branches if name not in spec.branches]
     if missing:
+        commands = "\n".join(f"  sg-ray train {name} --seed {spec.seed}" for name in missing)
+        where = f" in {experiment.branches_from}" if experiment.branches_from else ""
         raise InputError(
-            f"{spec.family} builds on {' and '.join(missing)} trained with seed {spec.seed}. Train "
-            "them in a sweep, then name it: branches_from=outputs/NAME "
-            f"(e.g. python experiments/sweep.py families=[{','.join(missing)}] name=NAME "
-            f"replicate.seeds=[{spec.seed}])."
+            f"{spec.family} builds on {' and '.join(missing)} trained with seed {spec.seed}, and "
+            f"there is none{where}. Train them first, with the same data:\n{commands}\n"
+            f"then: sg-ray train {spec.family} --seed {spec.seed} "
+            f"branches_from={experiment.output_dir / 'train'}"
         )

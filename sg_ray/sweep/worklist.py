@@ -1,13 +1,11 @@
 """Between planner and executor: turns finished jobs into records, events and learning rates."""
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from sg_ray.config import Experiment
-from sg_ray.files import write_json
-from sg_ray.sweep import lr_cache
+from sg_ray.sweep import learning_rates
 from sg_ray.sweep.checkpoints import (
     drop_checkpoints,
     is_finished,
@@ -18,9 +16,8 @@ from sg_ray.sweep.checkpoints import (
 from sg_ray.sweep.events import Journal
 from sg_ray.sweep.jobs import AnyJob, LrRangeJob, TestJob, TrainJob, job_name
 from sg_ray.sweep.planner import Planner
-from sg_ray.sweep.records import Failure, RunRecord, Status, write_record
+from sg_ray.sweep.records import Failure, RunRecord, read_history, record_of, write_record
 from sg_ray.sweep.winner_test import WinnerTest
-from sg_ray.training.metrics import is_better
 from sg_ray.trial import now_ms
 
 
@@ -94,7 +91,8 @@ class Worklist:
             case TrainJob():
                 self._record(job, result, checkpoint, pruned=pruned)
             case LrRangeJob():
-                self._note_learning_rate(job, result)
+                found = learning_rates.from_result(self._experiment.lr_range, job, result)
+                self._use_learning_rate(job, found, source="range test")
             case TestJob():
                 self._winner_test.on_finished(job, result)
 
@@ -146,27 +144,12 @@ class Worklist:
         for epoch in history:  # one that a kill kept from being told is told now
             metrics = {name: value for name, value in epoch.items() if name != "epoch"}
             self.journal_epoch(job, int(epoch["epoch"] or 0), metrics)
-        status: Status = "failed" if failure else "pruned" if pruned else "completed"
-        best = best_epoch(history, spec.objective)
-        record = RunRecord(
-            trial_key=spec.trial_key,
-            family=spec.family,
-            stage=job.stage,
-            config=spec.config,
-            config_hash=spec.config_hash,
-            seed=spec.seed,
-            status=status,
-            objective=spec.objective,
-            metrics={name: v for name, v in (best or {}).items() if name != "epoch"},
-            best_epoch=int(best["epoch"] or 0) if best else None,
-            epochs=len(history),
-            history=history,
-            branches={name: source.trial_key for name, source in spec.branches.items()},
-            data_fingerprint=spec.data_fingerprint,
-            code_version=spec.code_version,
+        record = record_of(
+            spec,
+            job.stage,
+            history,
+            status="failed" if failure else "pruned" if pruned else "completed",
             started_at_ms=self._started_at_ms.get(spec.trial_key, now_ms()),
-            finished_at_ms=now_ms(),
-            train_time_s=sum(epoch.get("epoch_time_s") or 0.0 for epoch in history),
             environment=result.get("environment", {}),
             failure=Failure(**failure) if failure else None,
         )
@@ -186,66 +169,14 @@ class Worklist:
         drop_checkpoints(self._sweep_dir, record.trial_key, name)
 
     def _take_cached_learning_rate(self, job: LrRangeJob) -> bool:
-        """Use an earlier range test of the same configuration, data and code, if recent enough."""
-        settings = self._experiment.lr_range
-        found = lr_cache.read(settings.cache_dir, job, max_age_days=settings.max_age_days)
+        found = learning_rates.cached(self._experiment.lr_range, job)
         if found is None:
             return False
         self._use_learning_rate(job, found, source="cache")
         return True
 
-    def _note_learning_rate(self, job: LrRangeJob, result: Mapping[str, Any]) -> None:
-        failure = result.get("failure")
-        if failure:
-            reason = f"{failure['kind']}: {failure['message']}"
-            found: Mapping[str, Any] = {"suggestion": None, "reason": reason, "curves": []}
-        else:
-            found = result["lr_range"]
-            lr_cache.write(self._experiment.lr_range.cache_dir, job, found)
-        self._use_learning_rate(job, found, source="range test")
-
-    def _use_learning_rate(self, job: LrRangeJob, found: Mapping[str, Any], *, source: str) -> None:
-        family, suggestion = job.spec.family, found["suggestion"]
-        own = job.spec.config["learning_rate"]
-        data = {
-            "family": family,
-            "learning_rate": own if suggestion is None else suggestion,
-            "source": "default" if suggestion is None else source,
-            "reason": found["reason"],
-            "curve": found["curves"],
-        }
-        write_json(learning_rate_path(self._sweep_dir, family), {**data, "suggestion": suggestion})
-        self._planner.ledger.learning_rates[family] = suggestion
-        self._journal.append("lr_range", **data)
-
-
-def read_history(folder: Path) -> list[dict[str, float | None]]:
-    """Return the epochs in a trial's metrics.jsonl."""
-    path = folder / "metrics.jsonl"
-    if not path.exists():
-        return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
-def best_epoch(
-    history: Sequence[Mapping[str, float | None]], objective: str
-) -> Mapping[str, float | None] | None:
-    """Return the first of the epochs with the best objective; None if none has a value."""
-    best: Mapping[str, float | None] | None = None
-    for epoch in history:
-        value = epoch.get(objective)
-        if value is not None and is_better(objective, value, best[objective] if best else None):
-            best = epoch
-    return best
-
-
-def learning_rate_path(sweep_dir: Path, family: str) -> Path:
-    """Where the result of a family's range test lies."""
-    return sweep_dir / "lr_range" / f"{family}.json"
-
-
-def read_learning_rates(sweep_dir: Path) -> dict[str, float | None]:
-    """Return the suggestions on record, by family."""
-    paths = sorted((sweep_dir / "lr_range").glob("*.json"))
-    found = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
-    return {entry["family"]: entry["suggestion"] for entry in found}
+    def _use_learning_rate(
+        self, job: LrRangeJob, found: learning_rates.Found, *, source: str
+    ) -> None:
+        learning_rates.note(self._sweep_dir, self._journal, job, found, source=source)
+        self._planner.ledger.learning_rates[job.spec.family] = found["suggestion"]

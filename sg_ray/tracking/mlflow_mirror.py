@@ -6,7 +6,8 @@ identity in MLflow is (run, key, timestamp, step, value), all of which the journ
 position in ``tracking.json`` only saves time: without it the whole journal is replayed, to no
 effect.
 
-One experiment per sweep name; in it one run for the sweep and below it one per trial.
+One experiment per sweep name; in it one run for the sweep and below it one per trial. A training
+outside of a sweep has a run of its own, below none.
 """
 
 import logging
@@ -34,15 +35,16 @@ SECONDS_BEFORE_RETRY = 30.0
 _log = logging.getLogger(__name__)
 
 
-def mirror_of(experiment: "Experiment") -> "MlflowMirror | NoMirror":
+def mirror_of(experiment: "Experiment", folder: Path | None = None) -> "MlflowMirror | NoMirror":
     """Return the mirror that an experiment asks for; its URI is relative to the current folder.
 
-    Raises InputError for a URI that MLflow does not write to.
+    The journal lies in ``folder``; None: in the sweep's. Raises InputError for a URI that MLflow
+    does not write to.
     """
     if not experiment.tracking.enabled:
         return NoMirror()
     uri = resolve_uri(experiment.tracking.uri, Path.cwd())
-    return MlflowMirror(experiment.sweep_dir, uri, experiment.name)
+    return MlflowMirror(folder or experiment.sweep_dir, uri, experiment.name)
 
 
 @dataclass(frozen=True)

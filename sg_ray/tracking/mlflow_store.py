@@ -147,10 +147,13 @@ class MlflowStore:
         """Return the latest value of each metric of a run."""
         return dict(self._client.get_run(run.run_id).data.metrics)
 
-    def log_file(self, run: StoredRun, path: Path) -> None:
-        """Copy a file to the run's artifacts, over an older copy; a missing file is left out."""
+    def log_file(self, run: StoredRun, path: Path, folder: str | None = None) -> None:
+        """Copy a file to the run's artifacts (in ``folder``), over an older copy.
+
+        A missing file is left out.
+        """
         if path.is_file():
-            self._client.log_artifact(run.run_id, str(path))
+            self._client.log_artifact(run.run_id, str(path), folder)
 
     def log_json(self, run: StoredRun, artifact: str, value: Mapping[str, Any]) -> None:
         """Write ``value`` as a JSON artifact."""

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from sg_ray.files import content_hash
 from sg_ray.sweep.events import Event
 from sg_ray.sweep.leaderboard import is_number
+from sg_ray.sweep.learning_rates import picture_path
 from sg_ray.sweep.records import RunRecord, record_path, trial_dir
 from sg_ray.tracking.mlflow_store import (
     PARENT_TAG,
@@ -20,6 +21,7 @@ from sg_ray.tracking.mlflow_store import (
     MlflowStore,
     StoredRun,
 )
+from sg_ray.training.checkpoint import METADATA
 
 PARENT = ""
 """The key of the sweep's own run, where a trial's run has its trial key."""
@@ -43,6 +45,7 @@ class SweepIdentity:
     sweep_id: str
     name: str
     started_at_ms: int
+    is_single_training: bool
 
     @classmethod
     def of(cls, first: Event, sweep_dir: Path) -> Self:
@@ -52,7 +55,8 @@ class SweepIdentity:
         be moved.
         """
         sweep_id = str(first.data.get("sweep_id") or content_hash(first, 16))
-        return cls(sweep_id, str(first.data.get("name") or sweep_dir.name), first.at_ms)
+        name = str(first.data.get("name") or sweep_dir.name)
+        return cls(sweep_id, name, first.at_ms, first.type == "training_started")
 
 
 @dataclass
@@ -78,7 +82,7 @@ class Replay:
         self._sweep_dir = sweep_dir
         self._runs = runs
         self._pending: dict[str, _Pending] = {}
-        if PARENT not in runs:
+        if PARENT not in runs and not sweep.is_single_training:
             tags = {"sweep": sweep.name, "sg_ray.kind": "sweep"}
             runs[PARENT] = store.create_run(sweep.name, tags, sweep.started_at_ms)
 
@@ -112,20 +116,22 @@ class Replay:
 
     def _on_lr_range(self, event: Event) -> None:
         # Tags, not metrics: a resumed sweep reports its cached result again, at another time.
-        family, parent = event.data["family"], self._runs[PARENT]
+        family, run = event.data["family"], self._runs[event.trial_key or PARENT]
         tags = {
             f"lr_range.{family}.{name}": str(event.data.get(name))
             for name in ("learning_rate", "source")
         }
-        self._store.tag(parent, tags)
-        self._store.log_json(parent, f"lr_range/{family}.json", event.data)
+        self._store.tag(run, tags)
+        self._store.log_json(run, f"lr_range/{family}.json", event.data)
+        self._store.log_file(run, picture_path(self._sweep_dir, family), "lr_range")
 
     def _on_trial_started(self, event: Event) -> None:
         key, data = str(event.trial_key), event.data
         if key not in self._runs:
             name = f"{data['family']}-{str(data['config_hash'])[:8]}-seed{data['seed']}"
+            parent = self._runs.get(PARENT)
             tags = {
-                PARENT_TAG: self._runs[PARENT].run_id,
+                **({PARENT_TAG: parent.run_id} if parent is not None else {}),
                 "sweep": self._sweep.name,
                 "sg_ray.kind": "trial",
                 TRIAL_KEY_TAG: key,
@@ -150,7 +156,11 @@ class Replay:
         self._flush_run(key)
         run = self._runs[key]
         self._store.log_file(run, record_path(self._sweep_dir, key))
-        self._store.log_file(run, trial_dir(self._sweep_dir, key) / "training_metadata.json")
+        single = self._sweep.is_single_training
+        folder = self._sweep_dir if single else trial_dir(self._sweep_dir, key)
+        self._store.log_file(run, folder / METADATA)
+        if single:
+            self._store.log_file(run, self._sweep_dir / "experiment.yaml")
         if data["status"] == "failed":
             self._store.tag(run, {"failure": self._failure(key)})
         self._store.end(run, TRIAL_STATUS[data["status"]], event.at_ms)
@@ -169,6 +179,10 @@ class Replay:
             self._log_summary(_winners(self._sweep_dir / "leaderboard.csv"), event.at_ms)
         self._store.end_running_trials("KILLED", event.at_ms)
         self._store.end(parent, SWEEP_STATUS[event.data["status"]], event.at_ms)
+
+    def _on_training_finished(self, event: Event) -> None:
+        self.flush()  # of an interrupted one; any other has ended already
+        self._store.end_running_trials("KILLED", event.at_ms)
 
     def _add_metrics(self, key: str, metrics: Mapping[str, Any], at_ms: int, step: int) -> None:
         points = [

@@ -6,7 +6,12 @@ import pytest
 import torch
 
 from sg_ray.config import load_experiment, resolved_yaml
+from sg_ray.config.hardware import Profile, profile_of, this_machine
 from sg_ray.errors import InputError
+from sg_ray.models.families import FAMILIES
+from sg_ray.models.family import NeuralConfig
+from sg_ray.models.gnn import Gnn
+from sg_ray.training import hardware
 
 ROOT = Path(__file__).parents[2]
 
@@ -15,15 +20,6 @@ def write(tmp_path: Path, text: str) -> Path:
     path = tmp_path / "experiment.yaml"
     path.write_text(text)
     return path
-
-
-@pytest.mark.parametrize(
-    "path", sorted((ROOT / "experiments").glob("*.yaml")), ids=lambda p: p.name
-)
-def test_shipped_experiments_are_valid(path: Path) -> None:
-    experiment = load_experiment(path, ["data.source=synthetic", "data.path=null"])
-    for family in experiment.all_families:
-        experiment.baseline(family)
 
 
 def test_overrides_reach_nested_keys_and_parse_yaml(tmp_path: Path) -> None:
@@ -57,9 +53,94 @@ def test_fusion_runs_after_its_branches_whatever_the_order(tmp_path: Path) -> No
     assert load_experiment(path).all_families == ("lexical", "gnn", "transformer", "fusion")
 
 
-def test_auto_gpus_follow_the_machine(tmp_path: Path) -> None:
-    experiment = load_experiment(write(tmp_path, "name: a\nresources: {gpus: auto}\n"))
+AUTO = """
+name: a
+families: [gnn]
+resources: {cpus: auto, gpus: auto}
+models: {gnn: {config: {batch_size: auto, max_units_per_micro_batch: auto}}}
+"""
+
+
+def test_auto_follows_the_machine(tmp_path: Path) -> None:
+    experiment = load_experiment(write(tmp_path, AUTO))
+    profile = this_machine(experiment.resources.gpus)
     assert experiment.resources.gpus == float(torch.cuda.is_available())
+    assert experiment.resources.cpus == profile.cpus
+    baseline, budget = experiment.baseline("gnn").model_dump(), profile.budget("gnn")
+    assert baseline["batch_size"] == budget.batch_size
+    assert baseline["max_units_per_micro_batch"] == budget.max_units_per_micro_batch
+
+
+def use_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the experiment be read on a machine with one H200, shared as its trials ask for."""
+
+    def on_h200(gpus_per_trial: float) -> Profile:
+        return (
+            profile_of("H200", 150 * gpus_per_trial) if gpus_per_trial else profile_of(None, None)
+        )
+
+    monkeypatch.setattr("sg_ray.config.auto.this_machine", on_h200)
+    monkeypatch.setattr("sg_ray.config.experiment.this_machine", on_h200)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+
+
+def test_what_auto_became_is_kept_on_other_hardware(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path, AUTO)
+    with monkeypatch.context() as context:
+        use_gpu(context)
+        begun = load_experiment(path)
+    assert (begun.resources.cpus, begun.resources.gpus) == (8, 1)
+    resumed = load_experiment(
+        write(tmp_path, resolved_yaml(begun)), ["resources.gpus=0", "resources.cpus=auto"]
+    )
+    assert resumed.baseline("gnn") == begun.baseline("gnn")
+    assert resumed.identity_hash == begun.identity_hash
+    assert resumed.resources.cpus == 1
+    anew = load_experiment(write(tmp_path, AUTO), ["resources.gpus=0"])
+    assert anew.baseline("gnn") != begun.baseline("gnn")
+
+
+def test_auto_sees_the_share_of_the_gpu_that_a_family_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_gpu(monkeypatch)
+    path = write(tmp_path, AUTO)
+
+    def units(*overrides: str) -> int:
+        config = load_experiment(path, overrides).baseline("gnn").model_dump()
+        return int(config["max_units_per_micro_batch"])
+
+    assert units("resources.gpus=0.25") < units()
+    assert units("models.gnn.resources.gpus=0.25") == units("resources.gpus=0.25")
+    assert (
+        units("resources.gpus=0") == profile_of(None, None).budget("gnn").max_units_per_micro_batch
+    )
+    assert units("models.gnn.config.max_units_per_micro_batch=77") == 77
+
+
+class ToyConfig(NeuralConfig):
+    pass
+
+
+class Toy(Gnn):
+    name = "toy"
+    Config = ToyConfig  # type: ignore[assignment]
+
+
+def test_auto_works_for_a_family_that_the_table_does_not_know(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(FAMILIES, "toy", Toy())
+    path = write(tmp_path, AUTO.replace("gnn", "toy"))
+    baseline = load_experiment(path, ["resources.gpus=0"]).baseline("toy")
+    assert baseline.model_dump()["max_units_per_micro_batch"] == hardware.CPU_TOKENS
+
+
+def test_branches_may_be_any_folder(tmp_path: Path) -> None:
+    path = write(tmp_path, "name: a\nfamilies: [fusion]\nbranches_from: outputs/train\n")
+    assert load_experiment(path).branches_from == Path("outputs/train")
 
 
 WRONG = {
@@ -116,7 +197,31 @@ WRONG = {
     ),
     "unknown hyperparameter": (
         "name: a\nmodels: {gnn: {config: {num_layer: 2}}}\n",
-        "models.gnn.config.num_layer: unknown key",
+        ":2: models.gnn.config.num_layer: unknown key; did you mean 'num_layers'?",
+    ),
+    "unknown feature setting": (
+        "name: a\nmodels:\n  gnn:\n    config:\n      graphs: {max_node: 2}\n",
+        ":5: models.gnn.config.graphs.max_node: unknown key; did you mean 'max_nodes'?",
+    ),
+    "unknown feature setting, nothing like it": (
+        "name: a\nmodels: {transformer: {config: {tokens: {xyz: 2}}}}\n",
+        "tokens.xyz: unknown key; known here: collapse_whitespace, tokenizer, vocab_size",
+    ),
+    "unknown key of a model": (
+        "name: a\nmodels: {gnn: {spce: {}}}\n",
+        "models.gnn.spce: unknown key; did you mean 'space'?",
+    ),
+    "unknown key of a model's resources": (
+        "name: a\nmodels: {gnn: {resources: {gpu: 1}}}\n",
+        "models.gnn.resources.gpu: unknown key; did you mean 'gpus'?",
+    ),
+    "auto where there is none": (
+        "name: a\nmodels: {gnn: {config: {hidden_dim: auto}}}\n",
+        "models.gnn.config.hidden_dim: Input should be a valid integer",
+    ),
+    "auto for a family without it": (
+        "name: a\nmodels: {lexical: {config: {batch_size: auto}}}\n",
+        "models.lexical.config.batch_size: unknown key",
     ),
     "fusion without branches": (
         "name: a\nfamilies: [fusion, gnn]\n",
@@ -137,7 +242,7 @@ def test_wrong_settings_are_named(tmp_path: Path, case: str) -> None:
 def test_a_space_file_is_named_in_its_errors(tmp_path: Path) -> None:
     (tmp_path / "space.yaml").write_text("dropout: {uniform: [0.5, 0.1]}\n")
     path = write(tmp_path, "name: a\nmodels: {gnn: {space: space.yaml}}\n")
-    with pytest.raises(InputError, match=r"space\.yaml:1: dropout: uniform needs low < high"):
+    with pytest.raises(InputError, match=r"space\.yaml:1: models\.gnn\.space\.dropout: uniform"):
         load_experiment(path)
 
 
@@ -149,3 +254,18 @@ def test_missing_files_and_bad_overrides(tmp_path: Path) -> None:
         load_experiment(path, ["search.num_trials"])
     with pytest.raises(InputError, match="name is not a section"):
         load_experiment(path, ["name.first=x"])
+
+
+def test_what_an_override_gave_is_not_blamed_on_the_file(tmp_path: Path) -> None:
+    path = write(tmp_path, "name: a\nsearch:\n  num_trials: 3\n  seed: -1\n")
+    for override in ("search.num_trials=-1", "search={num_trials: -1}", "sarch.num_trials=1"):
+        with pytest.raises(InputError) as caught:
+            load_experiment(path, ["search.seed=0", override])
+        assert str(caught.value).startswith(repr(override))
+    with pytest.raises(InputError, match=r"experiment\.yaml:4: search\.seed: "):
+        load_experiment(path, ["search.num_trials=4"])
+
+
+def test_an_override_fills_an_empty_section(tmp_path: Path) -> None:
+    path = write(tmp_path, "name: a\nsearch:\n")
+    assert load_experiment(path, ["search.num_trials=4"]).search.num_trials == 4

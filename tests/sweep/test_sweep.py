@@ -13,7 +13,7 @@ from sg_ray.errors import InputError
 from sg_ray.sweep import worklist
 from sg_ray.sweep.records import RunRecord, write_record
 from sg_ray.sweep.run import run_sweep
-from sg_ray.sweep.train_once import train_once
+from sg_ray.sweep.train_once import prepare_training, train_once
 
 
 @pytest.fixture(scope="module")
@@ -105,11 +105,12 @@ def test_plain_training_gives_the_numbers_of_the_tune_actor(
         f"output_dir={tmp_path}",
     )
     epochs = []
-    spec = train_once(experiment, family, 42, tmp_path / "run", on_epoch=epochs.append)
+    training = prepare_training(experiment, family, 42, tmp_path / "run")
+    own = train_once(training, on_epoch=epochs.append)
     (record,) = [
         r
         for r in read_json_records(swept / "outputs/tiny")
-        if (r["family"], r["seed"]) == (family, 42) and r["config"] == dict(spec.config)
+        if (r["family"], r["seed"]) == (family, 42) and r["config"] == dict(own.config)
     ]
     timed = {"epoch_time_s", "samples_per_s"}
     for epoch, recorded in zip(epochs, record["history"], strict=True):

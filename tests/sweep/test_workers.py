@@ -9,7 +9,7 @@ import ray
 from tiny_sweep import read_json_records, tiny_experiment
 
 from sg_ray.sweep.run import run_sweep
-from sg_ray.sweep.train_once import train_once
+from sg_ray.sweep.train_once import prepare_training, train_once
 from sg_ray.training.loop import EpochResult
 
 pytestmark = pytest.mark.slow
@@ -33,7 +33,8 @@ def test_two_workers_give_the_numbers_of_one(ray_session: None, tmp_path: Path) 
             f"output_dir={tmp_path / str(num_workers)}",
         )
         epochs = []
-        train_once(experiment, "gnn", 42, tmp_path / f"run-{num_workers}", on_epoch=epochs.append)
+        training = prepare_training(experiment, "gnn", 42, tmp_path / f"run-{num_workers}")
+        train_once(training, on_epoch=epochs.append)
         histories.append([dict(epoch.metrics) for epoch in epochs])
     for one, two in zip(*histories, strict=True):
         for name in ("train_loss", "val_loss", "val_roc_auc", "val_f1"):
@@ -79,8 +80,8 @@ def test_a_killed_worker_costs_at_most_an_epoch(ray_session: None, tmp_path: Pat
         if len(killed) == 1:
             os.kill(worker_pids()[0], signal.SIGKILL)
 
-    train_once(experiment, "gnn", 42, tmp_path / "plain", on_epoch=plain.append)
-    train_once(experiment, "gnn", 42, tmp_path / "killed", on_epoch=kill_one_worker)
+    for name, on_epoch in (("plain", plain.append), ("killed", kill_one_worker)):
+        train_once(prepare_training(experiment, "gnn", 42, tmp_path / name), on_epoch=on_epoch)
     assert [epoch.epoch for epoch in killed] == [1, 2, 3]
     for one, other in zip(plain, killed, strict=True):
         assert other.metrics["val_loss"] == pytest.approx(one.metrics["val_loss"], abs=1e-6)

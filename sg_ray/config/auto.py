@@ -1,0 +1,36 @@
+"""``auto`` in a family's configuration becomes the number that suits this machine.
+
+Allowed for ``batch_size`` and ``max_units_per_micro_batch`` of every family that has them. The
+profile (hardware.py) is that of the machine which loads the experiment, for the share of
+a GPU that the family's trials take; a driver without a GPU, such as the CPU head of a cluster,
+gets the CPU's. So that a sweep goes on as it began, sweep.yaml holds the numbers: ``--resume``
+keeps them on any hardware. ``batch_size`` decides what is learned. ``max_units_per_micro_batch``
+does not, but it is part of a trial's configuration and thereby of its key, as every value is.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from sg_ray.config.experiment import AUTO, Experiment
+from sg_ray.config.hardware import this_machine
+from sg_ray.models.families import get_family
+
+FIELDS = ("batch_size", "max_units_per_micro_batch")
+
+
+def with_hardware(experiment: Experiment) -> Experiment:
+    """Return the experiment with every ``auto`` of its families' configurations resolved."""
+    models = {
+        name: settings.model_copy(update={"config": _resolved(name, settings.config, experiment)})
+        for name, settings in experiment.models.items()
+    }
+    return experiment.model_copy(update={"models": models})
+
+
+def _resolved(family: str, config: Mapping[str, Any], experiment: Experiment) -> dict[str, Any]:
+    known = get_family(family).Config.model_fields
+    asked = [name for name in FIELDS if name in known and config.get(name) == AUTO]
+    if not asked:
+        return dict(config)
+    budget = this_machine(experiment.resources_of(family).gpus).budget(family)
+    return {**config, **{name: getattr(budget, name) for name in asked}}

@@ -1,0 +1,63 @@
+"""--dry-run: the hardware, the plan, and what an earlier start left under the same name."""
+
+from pathlib import Path
+
+from tiny_sweep import tiny_experiment
+
+from sg_ray.config import Experiment
+from sg_ray.config.hardware import describe, profile_of
+from sg_ray.sweep.forecast import describe_plan
+from sg_ray.sweep.records import RunRecord, Status, write_record
+from sg_ray.sweep.run import begin
+from sg_ray.trial import code_version
+
+
+def add_record(plan: Experiment, key: str, status: Status, version: str) -> None:
+    record = RunRecord(
+        trial_key=key,
+        family="gnn",
+        stage="search",
+        config={},
+        config_hash="c",
+        seed=42,
+        status=status,
+        objective="val_roc_auc",
+        metrics={},
+        best_epoch=None,
+        epochs=0,
+        history=[],
+        branches={},
+        data_fingerprint="d",
+        code_version=version,
+        started_at_ms=0,
+        finished_at_ms=1,
+        train_time_s=0.0,
+        environment={},
+    )
+    write_record(plan.sweep_dir, record)
+
+
+def test_the_hardware_is_named_and_a_new_name_has_nothing_on_record(tmp_path: Path) -> None:
+    described = describe_plan(tiny_experiment(tmp_path))
+    assert describe(profile_of(None, None)) in described
+    assert "on record" not in described
+    assert "refused" not in described
+
+
+def test_what_is_on_record_is_counted_by_status(tmp_path: Path) -> None:
+    plan = tiny_experiment(tmp_path)
+    begin(plan)
+    assert "on record: nothing yet; the rest of the plan will be run" in describe_plan(plan)
+    for number, status in enumerate(("completed", "pruned", "completed", "failed")):
+        add_record(plan, f"t{number}", status, code_version())
+    described = describe_plan(plan)
+    assert "on record: 2 completed, 1 pruned, 1 failed; the rest of the plan" in described
+
+
+def test_what_a_start_would_do_with_other_settings_or_code_is_said(tmp_path: Path) -> None:
+    plan = tiny_experiment(tmp_path)
+    begin(plan)
+    add_record(plan, "t", "completed", "older code")
+    assert "1 completed, by another version of the code: starts anew" in describe_plan(plan)
+    other = tiny_experiment(tmp_path, "search.num_trials=9")
+    assert "other settings: a start would be refused" in describe_plan(other)
