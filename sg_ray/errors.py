@@ -14,6 +14,18 @@ class InputError(SgRayError):
 
 
 class TrainingError(SgRayError):
-    """Training could not go on (diverged, out of memory, broken checkpoint)."""
+    """Training could not go on. Trying again would end the same way."""
 
     exit_code = 1
+
+
+class Diverged(TrainingError):  # noqa: N818 - the name is a kind of failure in run records
+    """Loss, gradient or logits are not finite."""
+
+
+class Collapsed(TrainingError):  # noqa: N818 - likewise
+    """The model gives every sample the same answer, and has done so for too long."""
+
+
+class OutOfMemory(TrainingError):  # noqa: N818 - likewise
+    """Memory does not hold one pass, however small the pieces."""

@@ -4,31 +4,61 @@ import hashlib
 import json
 import math
 import os
+import re
+import socket
 import tempfile
-from collections.abc import Iterator, Mapping
+import time
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
+from dataclasses import fields, is_dataclass
+from datetime import date, datetime
+from datetime import time as time_of_day
+from enum import Enum
+from pathlib import Path, PurePath
 from typing import Any
+
+_LEFTOVER_NAME = re.compile(r"\..+\.(?P<host>[0-9a-f]{8})-(?P<pid>\d+)\.\w+\.tmp")
+"""A temporary file, named after its target, the host and process that write it, and chance."""
+
+_LEFTOVER_MAX_AGE_S = 86_400
+"""Nothing is written for longer: what is older was left by a host that is gone."""
 
 
 @contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; on success it is synced and renamed over it.
 
-    A reader, or a kill at any moment, sees the old file or the whole new one.
+    A reader, or a kill at any moment, sees the old file or the whole new one. So does a power cut,
+    unless ``durable`` is turned off, for many small files that are synced or checked afterwards.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    prefix = f".{path.name}.{_host_tag()}-{os.getpid()}."
+    handle, name = tempfile.mkstemp(prefix=prefix, suffix=".tmp", dir=path.parent)
     os.close(handle)
     temporary = Path(name)
     try:
         yield temporary
-        _sync(temporary)
+        if durable:
+            _sync(temporary)
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
-        _sync(path.parent)
+        if durable:
+            _sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path) -> int:
+    """Delete the temporary files that killed writers left anywhere below ``folder``; count them.
+
+    Safe while others write there: a file goes if its process on this host is dead, or if nobody
+    has touched it for a day.
+    """
+    dead = [path for path in folder.rglob(".*.tmp") if _is_leftover(path)]
+    for path in dead:
+        path.unlink(missing_ok=True)
+    return len(dead)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -43,27 +73,86 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def to_plain(value: Any) -> Any:
-    """Turn tensors, numpy values, paths, sets and non-finite floats into plain JSON values.
+    """Turn any metric or setting into plain JSON values.
 
+    Tensors and numpy arrays become numbers or nested lists; enums their value; dataclasses and
+    pydantic models mappings; paths strings; sets sorted lists; dates and times ISO 8601 strings.
     NaN and the infinities become None: strict JSON has no word for them.
+
+    Raises TypeError that names the place of a value without a meaning in JSON: bytes, complex
+    numbers, durations (which need a unit), classes, and whatever else is not data.
     """
-    if value is None or isinstance(value, bool | int | str):
+    return _plain(value, "")
+
+
+def _plain(value: Any, place: str) -> Any:
+    """Return ``value``, found at ``place`` (``.key[index]``), as exact built-in types."""
+    if isinstance(value, Enum):
+        return _plain(value.value, place)
+    if value is None or isinstance(value, bool):
         return value
+    if isinstance(value, int | str):
+        return int(value) if isinstance(value, int) else str(value)
     if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Path):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, PurePath):
         return str(value)
+    if isinstance(value, date | datetime | time_of_day):
+        return value.isoformat()
     if isinstance(value, Mapping):
-        return {str(key): to_plain(item) for key, item in value.items()}
-    if isinstance(value, set | frozenset):
-        return sorted(to_plain(item) for item in value)
+        return _plain_mapping(value, place)
     if isinstance(value, list | tuple):
-        return [to_plain(item) for item in value]
-    if hasattr(value, "model_dump"):
-        return to_plain(value.model_dump())
-    if hasattr(value, "tolist"):
-        return to_plain(value.tolist())
-    raise TypeError(f"cannot write {type(value).__name__} as JSON")
+        return [_plain(item, f"{place}[{index}]") for index, item in enumerate(value)]
+    if isinstance(value, set | frozenset):
+        return _in_order(_plain(item, f"{place}{{}}") for item in value)
+    return _plain_object(value, place)
+
+
+def _plain_mapping(mapping: Mapping[Any, Any], place: str) -> dict[str, Any]:
+    plain: dict[str, Any] = {}
+    for key, item in mapping.items():
+        name = _plain(key, place)
+        if not isinstance(name, str | int | float):
+            raise TypeError(f"cannot write a key of type {type(key).__name__} {_where(place)}")
+        if str(name) in plain:
+            raise TypeError(f"cannot write two keys that both read {str(name)!r} {_where(place)}")
+        plain[str(name)] = _plain(item, f"{place}.{name}")
+    return plain
+
+
+def _plain_object(value: Any, place: str) -> Any:
+    if isinstance(value, type):
+        raise _no_json(value, place)
+    if is_dataclass(value):
+        return _plain_mapping({f.name: getattr(value, f.name) for f in fields(value)}, place)
+    if hasattr(value, "model_dump"):  # pydantic
+        return _plain(value.model_dump(), place)
+    # numpy's durations and times would come out as bare numbers of some unit
+    kind = getattr(getattr(value, "dtype", None), "kind", "")
+    if not hasattr(value, "tolist") or kind in ("m", "M"):
+        raise _no_json(value, place)
+    try:
+        items = value.tolist()
+    except RuntimeError as error:  # a tensor without values, or not of one piece
+        raise _no_json(value, place) from error
+    return _plain(items, place)
+
+
+def _no_json(value: Any, place: str) -> TypeError:
+    return TypeError(f"cannot write {type(value).__name__} as JSON {_where(place)}")
+
+
+def _where(place: str) -> str:
+    return f"(at {place.removeprefix('.')})" if place else "(at the top)"
+
+
+def _in_order(items: Iterable[Any]) -> list[Any]:
+    """Sort the members of a set, by value if they have an order, else by their JSON."""
+    members = list(items)
+    try:
+        return sorted(members)
+    except TypeError:
+        return sorted(members, key=lambda member: json.dumps(member, sort_keys=True))
 
 
 def content_hash(value: Any, num_chars: int = 12) -> str:
@@ -79,6 +168,33 @@ def drop_torn_line(path: Path) -> None:
     with path.open("rb+") as file:
         content = file.read()
         file.truncate(content.rfind(b"\n") + 1)
+
+
+def _host_tag() -> str:
+    return f"{zlib.crc32(socket.gethostname().encode()):08x}"
+
+
+def _is_leftover(path: Path) -> bool:
+    try:
+        age_s = time.time() - path.lstat().st_mtime
+    except FileNotFoundError:  # renamed by its writer
+        return False
+    name = _LEFTOVER_NAME.fullmatch(path.name)
+    if path.is_symlink() or not path.is_file():
+        return False
+    if name is not None and name["host"] == _host_tag() and not _is_running(int(name["pid"])):
+        return True
+    return age_s > _LEFTOVER_MAX_AGE_S
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True
 
 
 def _sync(path: Path) -> None:

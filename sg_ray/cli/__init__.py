@@ -7,16 +7,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sg_ray import __version__
-from sg_ray.cli import data, graphs, report, sweep, train
+from sg_ray.cli import data, extend, graphs, preflight, report, reproduce, sweep, track, train
 from sg_ray.errors import SgRayError
 
 DEFAULT_EXPERIMENT = Path("experiments/quick.yaml")
 COMMANDS = {
+    "preflight": (preflight, "tell whether an experiment can run here"),
     "sweep": (sweep, "search, replicate over seeds, rank"),
+    "extend": (extend, "add search trials, finalists or seeds to a sweep"),
     "train": (train, "train one configuration with one seed"),
     "report": (report, "rebuild a sweep's tables and page"),
+    "reproduce": (reproduce, "train a recorded trial again and compare"),
+    "track": (track, "let MLflow catch up with what is on record"),
     "graphs": (graphs, "make the program graphs of a data folder"),
-    "data": (data, "write synthetic data, check a data folder"),
+    "data": (data, "write or sample data, check a data folder"),
 }
 """Each command's module declares its arguments and sets ``command``, which runs it."""
 INTERRUPTED = 130

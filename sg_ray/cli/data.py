@@ -1,38 +1,58 @@
-"""``sg-ray data``: write synthetic data, check a data folder."""
+"""``sg-ray data``: write synthetic data, sample a data set, check a data folder."""
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from sg_ray.errors import InputError
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from sg_ray.data.samples import Sample
+    from sg_ray.data.sources import DataConfig
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the commands take."""
-    kinds = parser.add_subparsers(required=True, metavar="synthetic|check")
+    kinds = parser.add_subparsers(required=True, metavar="synthetic|sample|check")
     synthetic = kinds.add_parser("synthetic", help="write synthetic data as JSONL")
     synthetic.add_argument("--num-samples", type=int, required=True)
     synthetic.add_argument("--seed", type=int, default=0)
     synthetic.add_argument("--out", type=Path, default=Path("synthetic"), help="folder to write")
     synthetic.set_defaults(command=_synthetic)
+    sample = kinds.add_parser("sample", help="write a stratified sample of a data set as JSONL")
+    sample.add_argument(
+        "folder", type=Path, nargs="?", help="folder of JSONL splits (default: built-in data)"
+    )
+    sample.add_argument("--num", type=int, required=True, help="functions over all splits")
+    sample.add_argument("--seed", type=int, default=0)
+    sample.add_argument("--out", type=Path, default=Path("sample"), help="folder to write")
+    sample.set_defaults(command=_sample)
     check = kinds.add_parser("check", help="report duplicates, conflicts and leaks")
     check.add_argument("folder", type=Path)
     check.set_defaults(command=_check)
 
 
 def _synthetic(arguments: argparse.Namespace) -> int:
-    from sg_ray.data.sources import DataConfig, load_data, write_jsonl
+    from sg_ray.data.sources import load_data
 
-    try:
-        config = DataConfig(num_samples=arguments.num_samples, seed=arguments.seed)
-    except ValidationError as error:
-        raise InputError(f"--num-samples, --seed: {error.errors()[0]['msg']}.") from error
-    data = load_data(config)
-    for split, samples in data.splits.items():
-        path = arguments.out / f"{split}.jsonl"
-        write_jsonl(path, samples)
-        print(f"{path}: {len(samples)} samples")
+    config = _config("--num-samples", num_samples=arguments.num_samples, seed=arguments.seed)
+    _write(arguments.out, load_data(config).splits)
+    return 0
+
+
+def _sample(arguments: argparse.Namespace) -> int:
+    from sg_ray.data.sources import DataConfig, load_data
+    from sg_ray.data.splits import stratified_sample
+
+    source: Path | None = arguments.folder
+    if source is not None and source.expanduser().resolve() == arguments.out.resolve():
+        raise InputError(f"--out {arguments.out}: is the folder to sample from. Name another one.")
+    data = load_data(DataConfig(path=source))
+    _write(arguments.out, stratified_sample(data.splits, arguments.num, arguments.seed))
     return 0
 
 
@@ -45,3 +65,19 @@ def _check(arguments: argparse.Namespace) -> int:
     for note in data.notes:
         print(note)
     return 0
+
+
+def _config(option: str, **settings: Any) -> "DataConfig":
+    from sg_ray.data.sources import DataConfig
+
+    try:
+        return DataConfig(**settings)
+    except ValidationError as error:
+        raise InputError(f"{option}: {error.errors()[0]['msg']}.") from error
+
+
+def _write(folder: Path, splits: "Mapping[str, Sequence[Sample]]") -> None:
+    from sg_ray.data.sources import write_folder
+
+    for split, path in write_folder(folder, splits).items():
+        print(f"{path}: {len(splits[split])} samples")

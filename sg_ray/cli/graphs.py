@@ -3,11 +3,22 @@
 import argparse
 from pathlib import Path
 
+from sg_ray.errors import InputError
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the command takes."""
     parser.add_argument("--data", type=Path, required=True, help="folder of JSONL splits")
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True, help="folder to write")
+    parser.add_argument(
+        "--max-samples", type=int, metavar="N", help="at most N functions of each split, stratified"
+    )
+    parser.add_argument(
+        "--format",
+        choices=("packed", "pt"),
+        default="packed",
+        help="packed arrays, as trials read them, or one PyTorch file a function",
+    )
     parser.set_defaults(command=run)
 
 
@@ -16,7 +27,18 @@ def run(arguments: argparse.Namespace) -> int:
     from sg_ray.sweep.prepare import make_graphs
     from sg_ray.sweep.progress import show_progress
 
-    sizes = make_graphs(arguments.data, arguments.out, show_progress)
+    if arguments.max_samples is not None and arguments.max_samples < 2:
+        raise InputError(
+            f"--max-samples {arguments.max_samples}: a split needs at least 2 functions, one of "
+            "each label. Ask for 2 or more."
+        )
+    sizes = make_graphs(
+        arguments.data,
+        arguments.out,
+        show_progress,
+        file_format=arguments.format,
+        max_samples=arguments.max_samples,
+    )
     for split, num_samples in sizes.items():
         print(f"{split}: {num_samples} graphs")
     return 0

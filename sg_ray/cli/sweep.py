@@ -3,10 +3,15 @@
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sg_ray.cli.settings import named_experiment
+from sg_ray.config import Experiment
 from sg_ray.sweep.events import Event, read_events
 from sg_ray.sweep.records import stamp_run_ids
+
+if TYPE_CHECKING:
+    from sg_ray.sweep.run import Outcome
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,10 +36,14 @@ def run(arguments: argparse.Namespace) -> int:
 
         print(describe_plan(experiment))
         return 0
+    return run_and_show(experiment, arguments.address)
+
+
+def run_and_show(experiment: Experiment, address: str, *, extends: bool = False) -> int:
+    """Run a sweep with all that follows it: live table, page, MLflow; return its exit code."""
     from sg_ray.config.hardware import describe, this_machine
     from sg_ray.report.html import build_report
     from sg_ray.sweep.console import LiveView
-    from sg_ray.sweep.leaderboard import format_table
     from sg_ray.sweep.run import run_sweep
     from sg_ray.tracking.mlflow_mirror import mirror_of
 
@@ -48,21 +57,28 @@ def run(arguments: argparse.Namespace) -> int:
     with LiveView(experiment.objective, past=past) as view, mirror:
         outcome = run_sweep(
             experiment,
-            address=arguments.address,
+            address=address,
             listeners=(view, build_page, mirror),
             progress=view.show_preparing,
+            extends=extends,
         )
     stamp_run_ids(outcome.sweep_dir, mirror.run_ids())
+    _show(outcome, experiment)
+    return outcome.exit_code
+
+
+def _show(outcome: "Outcome", experiment: Experiment) -> None:
+    from sg_ray.sweep.leaderboard import format_table
+
     print(format_table(outcome.rows, experiment.objective))
-    for note in (*outcome.notes, *outcome.problems):
-        print(note)
+    for line in (*outcome.notes, *outcome.problems):
+        print(line)
     folder = _short(outcome.sweep_dir)
     print(f"\n{folder}/: leaderboard.csv, report.html, best/FAMILY/, records/")
     if experiment.tracking.enabled:
         print(f"mlflow ui --backend-store-uri {experiment.tracking.uri}")
     if outcome.interrupted:
         print(f"interrupted; go on with: sweep.py --resume {folder}", file=sys.stderr)
-    return outcome.exit_code
 
 
 def _short(folder: Path) -> Path:

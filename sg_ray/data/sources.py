@@ -1,4 +1,4 @@
-"""Where samples come from: generated, a folder of JSON Lines files, or the CodeXGLUE data set."""
+"""Where samples come from: generated, a folder or files of JSON Lines, or CodeXGLUE."""
 
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ from sg_ray.data.splits import split_pairs, stratified_subset
 from sg_ray.data.synthetic import generate
 from sg_ray.errors import InputError
 
-__all__ = ["DataConfig", "SplitLimits", "load_data", "write_jsonl"]
+__all__ = ["DataConfig", "SplitLimits", "check_paths", "load_data", "write_folder", "write_jsonl"]
 
 _FILE_STEMS = {"train": ("train",), "valid": ("valid", "val"), "test": ("test",)}
 _MIN_SYNTHETIC = 20
@@ -32,12 +32,19 @@ class SplitLimits(BaseModel):
 
 
 class DataConfig(BaseModel):
-    """Which data set to read and what to take out of it. A ``path`` means source "path"."""
+    """Which data set to read and what to take out of it.
+
+    Files win over ``path`` and ``source``, a ``path`` over ``source``: that is "files" or "path".
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    source: Literal["synthetic", "path", "codexglue"] = "synthetic"
+    source: Literal["synthetic", "path", "files", "codexglue"] = "synthetic"
     path: Path | None = None
     """Folder with ``train|valid|test.jsonl``, each also ``.gz``, ``.xz`` or ``.zst``."""
+    train_file: Path | None = None
+    """One JSONL file for a split, whatever its name, packed as its suffix says."""
+    valid_file: Path | None = None
+    test_file: Path | None = None
     num_samples: int = Field(default=4000, ge=_MIN_SYNTHETIC, le=200_000, multiple_of=2)
     """Size of the synthetic set over all splits (80/10/10)."""
     seed: int = 0
@@ -50,9 +57,13 @@ class DataConfig(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _source_of_path(cls, values: Any) -> Any:
-        """A given path wins, so that ``data.path=DIR`` works on any experiment."""
-        if isinstance(values, dict) and values.get("path") is not None:
+    def _source_of_location(cls, values: Any) -> Any:
+        """A given location wins, so that ``data.path=DIR`` works on any experiment."""
+        if not isinstance(values, dict):
+            return values
+        if any(values.get(_file_key(split)) is not None for split in SPLITS):
+            return {**values, "source": "files", "path": None}
+        if values.get("path") is not None:
             return {**values, "source": "path"}
         return values
 
@@ -60,12 +71,37 @@ class DataConfig(BaseModel):
     def _consistent(self) -> Self:
         if self.source == "path" and self.path is None:
             raise ValueError('source "path" needs path: the folder with train.jsonl, valid.jsonl')
+        missing = [_file_key(s) for s in ("train", "valid") if s not in self.files]
+        if self.source == "files" and missing:
+            given = f"not given: {', '.join(missing)}"
+            raise ValueError(f"train_file and valid_file belong together ({given})")
+        if len(set(self.files.values())) < len(self.files):
+            raise ValueError("train_file, valid_file and test_file must be different files")
         return self
+
+    @property
+    def files(self) -> Mapping[str, Path]:
+        """The files given, by split."""
+        given = {split: getattr(self, _file_key(split)) for split in SPLITS}
+        return {split: path.expanduser() for split, path in given.items() if path is not None}
 
     @property
     def removals(self) -> Removals:
         """What the checks are to remove."""
         return Removals(self.remove_duplicates, self.remove_conflicts, self.remove_leaks)
+
+
+def check_paths(config: DataConfig) -> None:
+    """Raise InputError if a folder or file that ``config`` names is missing; read nothing."""
+    if config.path is not None:
+        _require_folder(config.path.expanduser())
+    for split, path in config.files.items():
+        if not path.is_file():
+            problem = "is not a file" if path.exists() else "does not exist"
+            raise InputError(
+                f"data.{_file_key(split)}: {path} {problem}. Set it to a JSON Lines file with one "
+                '{"func": ..., "target": 0 or 1} on a line.'
+            )
 
 
 def load_data(config: DataConfig, cache_dir: Path | None = None) -> DataSet:
@@ -91,6 +127,10 @@ def _read(config: DataConfig, cache_dir: Path | None) -> tuple[str, Mapping[str,
         return name, split_pairs(generate(config.num_samples, config.seed), config.seed)
     if config.source == "codexglue":
         return "codexglue", _read_codexglue(cache_dir)
+    if config.source == "files":
+        check_paths(config)
+        read = {split: read_jsonl(path, split) for split, path in config.files.items()}
+        return config.files["train"].name, read
     assert config.path is not None  # the configuration's own check
     folder = config.path.expanduser()
     return folder.resolve().name, read_folder(folder)
@@ -111,18 +151,48 @@ def read_folder(folder: Path) -> dict[str, list[Sample]]:
 
     Raises InputError for a missing or doubled file, and for any bad row.
     """
+    _require_folder(folder)
+    files = {split: _find_split_file(folder, split) for split in SPLITS}
+    return {split: read_jsonl(file, split) for split, file in files.items() if file is not None}
+
+
+def write_folder(folder: Path, splits: Mapping[str, Sequence[Sample]]) -> dict[str, Path]:
+    """Write each split as ``<split>.jsonl``, replacing those, and return the files by split.
+
+    Raises InputError, before anything is written, if ``folder`` holds further split files, which
+    would be read as part of this data set.
+    """
+    files = {split: folder / f"{split}.jsonl" for split in splits}
+    for path in (folder / name for split in SPLITS for name in _split_file_names(split)):
+        if path.exists() and path not in files.values():
+            raise InputError(
+                f"{path} is there already and would mix with what is written. Delete it, or "
+                "choose another folder with --out."
+            )
+    for split, path in files.items():
+        write_jsonl(path, splits[split])
+    return files
+
+
+def _file_key(split: str) -> str:
+    return f"{split}_file"
+
+
+def _require_folder(folder: Path) -> None:
     if not folder.is_dir():
         problem = "is not a folder" if folder.exists() else "does not exist"
         raise InputError(
             f"data.path: {folder} {problem}. Set it to the folder that holds train.jsonl and "
             "valid.jsonl."
         )
-    files = {split: _find_split_file(folder, split) for split in SPLITS}
-    return {split: read_jsonl(file, split) for split, file in files.items() if file is not None}
+
+
+def _split_file_names(split: str) -> list[str]:
+    return [f"{stem}.jsonl{suffix}" for stem in _FILE_STEMS[split] for suffix in PACKED_SUFFIXES]
 
 
 def _find_split_file(folder: Path, split: str) -> Path | None:
-    names = [f"{stem}.jsonl{suffix}" for stem in _FILE_STEMS[split] for suffix in PACKED_SUFFIXES]
+    names = _split_file_names(split)
     found = [folder / name for name in names if (folder / name).exists()]
     if len(found) > 1:
         clash = " and ".join(path.name for path in found)

@@ -2,13 +2,16 @@
 
 import random
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 from sg_ray.data.samples import Sample
 from sg_ray.errors import InputError
 
 TRAIN_SHARE = 0.8
 VALID_SHARE = 0.1
+
+_Key = TypeVar("_Key", str, int)
 
 
 def stratified_subset(samples: Sequence[Sample], num_samples: int, seed: int) -> list[Sample]:
@@ -21,6 +24,28 @@ def stratified_subset(samples: Sequence[Sample], num_samples: int, seed: int) ->
         return list(samples)
     chosen = _stratified_indices(samples, num_samples, seed)
     return [samples[index] for index in sorted(chosen)]
+
+
+def stratified_sample(
+    splits: Mapping[str, Sequence[Sample]], num_samples: int, seed: int
+) -> dict[str, list[Sample]]:
+    """Return ``num_samples`` in all: splits and their labels in proportion, rows in their order.
+
+    Every split keeps at least two samples, if it has two, and every label that it has. Raises
+    InputError if ``num_samples`` is too small for that, or larger than the data set.
+    """
+    sizes = {split: len(samples) for split, samples in splits.items()}
+    fewest = {split: min(2, size) for split, size in sizes.items()}
+    if not sum(fewest.values()) <= num_samples <= sum(sizes.values()):
+        held = ", ".join(f"{split} {size}" for split, size in sizes.items())
+        raise InputError(
+            f"cannot sample {num_samples} of {sum(sizes.values())} functions ({held}). Ask for "
+            f"{sum(fewest.values())} to {sum(sizes.values())}."
+        )
+    quotas = _shares(sizes, num_samples, fewest)
+    return {
+        split: stratified_subset(samples, quotas[split], seed) for split, samples in splits.items()
+    }
 
 
 def stratified_carve(
@@ -77,20 +102,32 @@ def _stratified_indices(samples: Sequence[Sample], num_samples: int, seed: int) 
     return chosen
 
 
-def _quotas(sizes: dict[int, int], num_samples: int) -> dict[int, int]:
-    """Share ``num_samples`` out in proportion to ``sizes`` (largest remainder), at least 1 each."""
+def _quotas(sizes: Mapping[int, int], num_samples: int) -> dict[int, int]:
+    """Share ``num_samples`` out in proportion to ``sizes``, at least 1 each."""
     if num_samples < len(sizes):
         raise InputError(
             f"{num_samples} samples cannot hold {len(sizes)} labels. Ask for {len(sizes)} or more."
         )
-    # One each beforehand, the others in proportion to what each label has left.
-    num_shared, num_left = num_samples - len(sizes), sum(sizes.values()) - len(sizes)
-    exact = {
-        label: num_shared * (size - 1) / num_left if num_left else 0.0
-        for label, size in sizes.items()
-    }
-    quotas = {label: 1 + int(share) for label, share in exact.items()}
-    by_remainder = sorted(sizes, key=lambda label: int(exact[label]) - exact[label])
-    for label in by_remainder[: num_samples - sum(quotas.values())]:
-        quotas[label] += 1
-    return quotas
+    return _shares(sizes, num_samples, dict.fromkeys(sizes, 1))
+
+
+def _shares(sizes: Mapping[_Key, int], total: int, fewest: Mapping[_Key, int]) -> dict[_Key, int]:
+    """Share ``total`` out in proportion to ``sizes``; whose share is below ``fewest`` gets that."""
+    raised: dict[_Key, int] = {}
+    while True:
+        others = {key: size for key, size in sizes.items() if key not in raised}
+        shares = _largest_remainder(others, total - sum(raised.values()))
+        short = {key: fewest[key] for key, share in shares.items() if share < fewest[key]}
+        if not short:
+            return {key: raised.get(key, shares.get(key, 0)) for key in sizes}
+        raised |= short
+
+
+def _largest_remainder(sizes: Mapping[_Key, int], total: int) -> dict[_Key, int]:
+    """Share ``total`` out in proportion: rounded down, then one more by size of what was lost."""
+    exact = {key: divmod(total * size, sum(sizes.values())) for key, size in sizes.items()}
+    shares = {key: whole for key, (whole, _) in exact.items()}
+    by_remainder = sorted(sizes, key=lambda key: -exact[key][1])
+    for key in by_remainder[: total - sum(shares.values())]:
+        shares[key] += 1
+    return shares

@@ -1,35 +1,28 @@
 """Featurise a data set once: build what the store lacks, read the rest."""
 
 import logging
-import multiprocessing
-import os
-import signal
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from sg_ray.data.samples import DataSet
-from sg_ray.errors import InputError
 from sg_ray.features.featuriser import Featuriser
-from sg_ray.features.kinds import describe, featuriser_class, load_featuriser, save_featuriser
+from sg_ray.features.kinds import describe, featuriser_class, save_featuriser
 from sg_ray.features.packed import FeatureKind, Features, Ragged
 from sg_ray.features.spec import FeatureSpec
 from sg_ray.features.store import UnusableStoreError, building, read_kind, write_kind
+from sg_ray.features.workers import (
+    CHUNK_SIZE,
+    MIN_SAMPLES_FOR_WORKERS,
+    worker_featuriser,
+    worker_pool,
+)
 
 _LOGGER = logging.getLogger(__name__)
-
-_CHUNK_SIZE = 256
-"""Functions encoded at a time."""
-
-_MIN_SAMPLES_FOR_WORKERS = 2_000
-"""Below this, starting processes takes longer than they save."""
 
 Progress = Callable[[str, int, int], None]
 """Called with a feature kind, the samples done, and the samples in total."""
@@ -121,7 +114,7 @@ def _encode_splits(
     with _encoder(featuriser, folder, num_workers, num_samples) as encode_all:
         for split in data.splits:
             sources = _sources(data, split)
-            chunks = [sources[i : i + _CHUNK_SIZE] for i in range(0, len(sources), _CHUNK_SIZE)]
+            chunks = [sources[i : i + CHUNK_SIZE] for i in range(0, len(sources), CHUNK_SIZE)]
             # The empty chunk gives a split without samples its arrays, with their data types.
             encoded: list[Arrays] = [featuriser.encode([])]
             for chunk, arrays in zip(chunks, encode_all(chunks), strict=True):
@@ -153,41 +146,12 @@ def _encoder(
     featuriser: Featuriser[Any], folder: Path, num_workers: int, num_samples: int
 ) -> Iterator[EncodeChunks]:
     """Yield a function that encodes chunks of sources, in order, here or on worker processes."""
-    if num_workers <= 1 or num_samples < _MIN_SAMPLES_FOR_WORKERS:
+    if num_workers <= 1 or num_samples < MIN_SAMPLES_FOR_WORKERS:
         yield partial(map, featuriser.encode)
         return
-    pool = ProcessPoolExecutor(
-        num_workers, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker
-    )
-    try:
+    with worker_pool(num_workers, featuriser.spec.kind) as pool:
         yield partial(pool.map, partial(_encode_in_worker, folder))
-    except BrokenProcessPool as error:
-        raise InputError(
-            f"a worker that built {featuriser.spec.kind} was killed, most likely for want of "
-            f"memory. Use fewer workers than {num_workers}."
-        ) from error
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _start_worker() -> None:
-    """Set up a worker: it leaves Ctrl-C to its parent, and does not outlive it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    threading.Thread(target=_exit_with_parent, daemon=True).start()
-
-
-def _exit_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 def _encode_in_worker(folder: Path, sources: Sequence[str]) -> Arrays:
-    return _load_once(folder).encode(sources)
-
-
-@lru_cache(maxsize=1)
-def _load_once(folder: Path) -> Featuriser[Any]:
-    return load_featuriser(folder)
+    return worker_featuriser(folder).encode(sources)

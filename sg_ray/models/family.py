@@ -40,6 +40,10 @@ class NeuralConfig(FamilyConfig):
     """Padded tokens or graph nodes in one forward pass; a step accumulates as many as it needs."""
     gradient_clip_norm: float = Field(default=1.0, gt=0)
     early_stopping_patience: int | None = Field(default=None, ge=1)
+    collapse_patience: int | None = Field(default=5, ge=1)
+    """Validations in a row that may show a collapsed model; one more epoch is not trained then.
+
+    None: never stopped for it. See ``sg_ray.training.collapse``."""
     weighted_sampling: bool = False
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
 

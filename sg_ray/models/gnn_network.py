@@ -136,6 +136,15 @@ class TypedMessagePassing(MessagePassing):  # type: ignore[misc]
         )
         return messages
 
+    def propagate(self, edge_index: Tensor, size: Any = None, **arguments: Any) -> Tensor:
+        """Propagate as the base class does.
+
+        A class with a ``propagate`` of its own is not compiled from a template, which would leave
+        a source file in the temporary folder for every process.
+        """
+        messages: Tensor = super().propagate(edge_index, size=size, **arguments)
+        return messages
+
     def message(self, x: Tensor) -> Tensor:
         """Return the node states as they are: they are gathered where they are added up."""
         return x

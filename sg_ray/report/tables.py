@@ -1,135 +1,137 @@
-"""Mean, standard deviation and single seeds of any folder of trials, as a text table."""
+"""Configurations over their seeds, as text tables and as CSV."""
 
+import csv
 import json
-import statistics
+import textwrap
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sg_ray.errors import InputError
-from sg_ray.files import content_hash
+from sg_ray.files import atomic_path, to_plain
+from sg_ray.report.results import UNKNOWN, Configuration, Origin
+from sg_ray.report.text import aligned
 from sg_ray.sweep.leaderboard import is_number
-from sg_ray.sweep.records import RunRecord, read_records
 
-METADATA = "training_metadata.json"
 SHOWN_METRICS = ("val_roc_auc", "val_f1", "val_accuracy", "val_mcc", "val_loss", "best_val_f1")
+_SETTINGS_CHARS = 70
+_MAX_VALUE_CHARS = 40
+_KEY_CHARS = 8
+"""So many characters of a trial's key tell it from the others: ``sg-ray reproduce FOLDER:KEY``."""
 
 
-@dataclass(frozen=True)
-class TrialResult:
-    """What one trial (one configuration x one seed) came to; ``status`` as in its record."""
+def summary(configurations: Sequence[Configuration]) -> str:
+    """Return two tables: every seed with mean and SD, and what tells configurations apart.
 
-    family: str
-    config_hash: str
-    seed: str
-    status: str
-    metrics: Mapping[str, float | None]
-
-
-def summary(folder: Path) -> str:
-    """Return a table of every trial under ``folder``, with mean and SD per configuration.
-
-    ``folder`` is a sweep's folder, or any folder that holds ``training_metadata.json`` files at
-    any depth. The SD is the sample standard deviation (n - 1) over completed seeds.
-    Raises InputError if there is neither.
+    Results of other data or other code are never averaged: each origin has tables of its own.
     """
-    groups: dict[tuple[str, str], list[TrialResult]] = defaultdict(list)
-    for result in read_results(folder):
-        groups[result.family, result.config_hash].append(result)
-    metrics = _shown_metrics([result for group in groups.values() for result in group])
-    lines = [("family", "config", "seed", *metrics)]
-    for (family, config_hash), group in sorted(groups.items()):
-        lines += [(family, config_hash, *cells) for cells in _group_lines(group, metrics)]
-    return _aligned(lines)
+    by_origin: dict[Origin, list[Configuration]] = defaultdict(list)
+    for configuration in configurations:
+        by_origin[configuration.origin].append(configuration)
+    sections = []
+    for origin, group in by_origin.items():
+        if len(by_origin) > 1:
+            sections.append(f"data {origin.data_fingerprint}, code {origin.code_version}")
+        sections += [_seed_table(group), _configuration_table(group)]
+    return "\n\n".join(sections)
 
 
-def read_results(folder: Path) -> list[TrialResult]:
-    """Return the trials of a sweep's folder, or those whose metadata lie under ``folder``.
-
-    Raises InputError if there are none, or if a file cannot be read as what it should be.
-    """
-    if (folder / "records").is_dir():
-        results = [_from_record(record) for record in read_records(folder).values()]
-    else:
-        _refuse_several_sweeps(folder)
-        results = [_from_metadata(path) for path in sorted(folder.rglob(METADATA))]
-    if not results:
-        raise InputError(
-            f"{folder}: holds neither run records (records/*.json) nor {METADATA} files. "
-            "Name the folder of a sweep, e.g. outputs/quick, or of trials."
-        )
-    return results
+def write_csv(path: Path, configurations: Sequence[Configuration]) -> None:
+    """Write one line a configuration, atomically; numbers have six significant digits."""
+    lines = [_csv_line(configuration) for configuration in configurations]
+    columns = dict.fromkeys(column for line in lines for column in line)
+    with (
+        atomic_path(path) as temporary,
+        temporary.open("w", encoding="utf-8", newline="") as file,
+    ):
+        writer = csv.DictWriter(file, list(columns), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(lines)
 
 
-def _refuse_several_sweeps(folder: Path) -> None:
-    """A mixture of sweeps would count copies twice and compare what is not comparable."""
-    sweeps = sorted(path.parent for path in folder.glob("*/sweep.yaml"))
-    if sweeps:
-        names = ", ".join(str(path) for path in sweeps)
-        raise InputError(f"{folder}: holds several sweeps. Name one of them: {names}")
+def _seed_table(configurations: Sequence[Configuration]) -> str:
+    metrics = _shown_metrics(configurations)
+    lines = [("family", "config", "seed", "trial", *metrics)]
+    for one in configurations:
+        lines += [(one.family, one.config_hash, *cells) for cells in _seed_lines(one, metrics)]
+    return aligned(lines)
 
 
-def _from_record(record: RunRecord) -> TrialResult:
-    return TrialResult(
-        record.family, record.config_hash, str(record.seed), record.status, record.metrics
-    )
+def _seed_lines(configuration: Configuration, metrics: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    for result in configuration.results:
+        mark = "" if result.status == "completed" else f" {result.status}"
+        values = (_number(result.metrics.get(name)) for name in metrics)
+        yield (f"{result.seed}{mark}", result.trial_key[:_KEY_CHARS], *values)
+    num_seeds, num_failed = len(configuration.completed), configuration.count("failed")
+    if num_seeds > 1:
+        label = f"mean of {num_seeds}" + (f", {num_failed} failed" if num_failed else "")
+        yield (label, "", *(_number(configuration.mean(name)) for name in metrics))
+        yield ("sd", "", *(_number(configuration.sd(name)) for name in metrics))
 
 
-def _from_metadata(path: Path) -> TrialResult:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: not valid JSON ({error}). Delete it or train again.") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: holds no JSON object. Delete it or train again.")
-    metrics = {**_numbers(content), **_numbers(content.get("metrics") or {})}
-    config, identity = content.get("config"), {**content, **(content.get("identity") or {})}
-    return TrialResult(
-        family=str(identity.get("family", path.parent.parent.name)),
-        config_hash="-" if config is None else content_hash(config, 8),
-        seed=str(identity.get("seed", path.parent.name)),
-        status="completed",
-        metrics=metrics,
-    )
-
-
-def _numbers(content: Mapping[str, Any]) -> dict[str, float | None]:
-    return {
-        name: value
-        for name, value in content.items()
-        if isinstance(value, int | float) and not isinstance(value, bool)
-    }
-
-
-def _shown_metrics(results: Sequence[TrialResult]) -> list[str]:
+def _shown_metrics(configurations: Sequence[Configuration]) -> list[str]:
+    results = [result for one in configurations for result in one.results]
     present = {name for result in results for name in result.metrics}
     if "val_f1" in present:
         present.discard("best_val_f1")
-    return [name for name in SHOWN_METRICS if name in present]
+    objectives = sorted({result.objective for result in results if result.objective})
+    return [name for name in dict.fromkeys([*objectives, *SHOWN_METRICS]) if name in present]
 
 
-def _group_lines(group: Sequence[TrialResult], metrics: Sequence[str]) -> Iterator[tuple[str, ...]]:
-    for result in sorted(group, key=lambda result: (len(result.seed), result.seed)):
-        mark = "" if result.status == "completed" else f" {result.status}"
-        yield (f"{result.seed}{mark}", *(_number(result.metrics.get(name)) for name in metrics))
-    completed = [result for result in group if result.status == "completed"]
-    columns = [[v for r in completed if is_number(v := r.metrics.get(m))] for m in metrics]
-    num_failed = sum(result.status == "failed" for result in group)
-    if len(completed) > 1:
-        mean = f"mean of {len(completed)}, {num_failed} failed" if num_failed else "mean"
-        yield (mean, *(_number(statistics.fmean(c) if c else None) for c in columns))
-        yield ("sd", *(_number(statistics.stdev(c) if len(c) > 1 else None) for c in columns))
+def _configuration_table(configurations: Sequence[Configuration]) -> str:
+    """Return the table from which a reader learns what a configuration's hash stands for."""
+    header = ("family", "config", "seeds", "failed", "pruned", "what differs within the family")
+    lines: list[tuple[str, ...]] = [header]
+    for one in configurations:
+        numbers = (len(one.completed), one.count("failed"), one.count("pruned"))
+        first, *rest = textwrap.wrap(
+            _distinction(one, configurations), _SETTINGS_CHARS, break_on_hyphens=False
+        )
+        lines.append((one.family, one.config_hash, *map(str, numbers), first))
+        lines += [("", "", "", "", "", line) for line in rest]
+    return aligned(lines)
+
+
+def _distinction(configuration: Configuration, others: Sequence[Configuration]) -> str:
+    """Return the settings that are not the same in all configurations of the family."""
+    family = [other.settings for other in others if other.family == configuration.family]
+    own = configuration.settings
+    differing = [
+        f"{name} {_setting(own[name])}"
+        for name in own
+        if any(name not in other or other[name] != own[name] for other in family)
+    ]
+    return ", ".join(differing) or UNKNOWN
+
+
+def _setting(value: Any) -> str:
+    text = f"{value:.4g}" if isinstance(value, float) else json.dumps(to_plain(value))
+    text = text.strip('"')
+    return text if len(text) <= _MAX_VALUE_CHARS else f"...{text[-_MAX_VALUE_CHARS:]}"
+
+
+def _csv_line(configuration: Configuration) -> dict[str, str]:
+    origin = configuration.origin
+    metrics = sorted({name for result in configuration.completed for name in result.metrics})
+    statistics: Mapping[str, float | None] = {
+        **{f"{name}_mean": configuration.mean(name) for name in metrics},
+        **{f"{name}_sd": configuration.sd(name) for name in metrics},
+    }
+    return {
+        "family": configuration.family,
+        "config_hash": configuration.config_hash,
+        "data_fingerprint": origin.data_fingerprint,
+        "code_version": origin.code_version,
+        "num_seeds": str(len(configuration.completed)),
+        "num_failed": str(configuration.count("failed")),
+        "num_pruned": str(configuration.count("pruned")),
+        "seeds": " ".join(result.seed for result in configuration.completed),
+        "config": json.dumps(
+            to_plain(configuration.settings), sort_keys=True, separators=(",", ":")
+        ),
+        **{name: f"{v:.6g}" if is_number(v) else "" for name, v in statistics.items()},
+    }
 
 
 def _number(value: float | None) -> str:
     return f"{value:.4f}" if is_number(value) else "-"
-
-
-def _aligned(lines: Sequence[Sequence[str]]) -> str:
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in lines
-    )

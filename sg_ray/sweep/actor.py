@@ -20,7 +20,7 @@ from sg_ray.features.packed import Features
 from sg_ray.sweep.checkpoints import group_dir, write_environment
 from sg_ray.sweep.group import GroupFailure, WorkerGroup, describe
 from sg_ray.sweep.jobs import LrRangeJob, TestJob, TrainJob, parse_job
-from sg_ray.training.loop import EpochResult
+from sg_ray.training.loop import EpochResult, Interrupted
 from sg_ray.trial import (
     Families,
     TrialContext,
@@ -43,6 +43,11 @@ class Shared:
     cache_dir: Path
     sweep_dir: Path
     max_failures: int
+
+
+def stop_path(sweep_dir: Path) -> Path:
+    """File whose existence tells trials, on every machine, to save their position and end."""
+    return sweep_dir / ".stop"
 
 
 class TrialActor(tune.Trainable):
@@ -76,6 +81,8 @@ class TrialActor(tune.Trainable):
                 case TestJob():
                     metrics = score_test(self._job.spec, self._context(), self._job.folder)
                     return {"done": True, "metrics": metrics}
+        except Interrupted:  # last.pt holds the position, and Tune's checkpoint will
+            return {"done": True, "interrupted": True}
         except GroupFailure as failure:
             return {"done": True, "failure": failure.described}
         except Exception as error:
@@ -123,7 +130,8 @@ class TrialActor(tune.Trainable):
     def _open(self) -> Generator[EpochResult] | WorkerGroup:
         """Return the epochs to come; nothing is computed before the first is asked for."""
         if not self._is_group:
-            return run_trial(self._job.spec, self._context(), self._folder)
+            stop = stop_path(self._shared.sweep_dir)
+            return run_trial(self._job.spec, self._context(), self._folder, should_stop=stop.exists)
         return WorkerGroup(
             self._job.spec,
             self._job.resources,

@@ -4,17 +4,13 @@ import os
 from collections.abc import Mapping
 
 from sg_ray.config import Experiment, Resources
+from sg_ray.data.sources import check_paths
 from sg_ray.errors import InputError
 
 
 def check_before_start(experiment: Experiment, address: str) -> None:
     """Raise InputError if the data folder is missing or, on this machine, a trial cannot fit."""
-    path = experiment.data.path
-    if path is not None and not path.expanduser().is_dir():
-        raise InputError(
-            f"data.path: {path} does not exist or is not a folder. Set it to the folder that holds "
-            "train.jsonl and valid.jsonl."
-        )
+    check_paths(experiment.data)
     if address == "local":
         import torch
 

@@ -29,7 +29,8 @@ def new_attempt_dir(sweep_dir: Path) -> Path:
 def newest_checkpoint(sweep_dir: Path, job: TrainJob) -> Path | None:
     """Return the job's newest whole checkpoint over all attempts; None without one."""
     for attempt in reversed(_attempts(sweep_dir)):
-        for checkpoint in sorted((attempt / job.name).glob("checkpoint_*"), reverse=True):
+        found = attempt.glob(f"{job.base_name}*/checkpoint_*")
+        for checkpoint in sorted(found, key=_age, reverse=True):
             try:
                 check_resumable(checkpoint)
             except SgRayError:
@@ -71,7 +72,8 @@ def keep_results(sweep_dir: Path, trial_key: str, checkpoint: Path, *, weights: 
 def drop_checkpoints(sweep_dir: Path, trial_key: str, job_name: str) -> None:
     """Delete the Tune checkpoints of a trial that is on record, and its workers' folder."""
     for attempt in _attempts(sweep_dir):
-        shutil.rmtree(attempt / job_name, ignore_errors=True)
+        for folder in attempt.glob(f"{job_name}*"):
+            shutil.rmtree(folder, ignore_errors=True)
     shutil.rmtree(group_dir(sweep_dir, trial_key), ignore_errors=True)
 
 
@@ -83,6 +85,12 @@ def drop_attempts(sweep_dir: Path) -> None:
 def group_dir(sweep_dir: Path, trial_key: str) -> Path:
     """Where the workers of a multi-worker trial train; all nodes of a cluster must see it."""
     return sweep_dir / "groups" / trial_key
+
+
+def _age(checkpoint: Path) -> tuple[int, str, str]:
+    """Return what orders checkpoints by age: those made after a loss are the younger ones."""
+    folder = checkpoint.parent.name
+    return (len(folder), folder, checkpoint.name)
 
 
 def _attempts(sweep_dir: Path) -> list[Path]:

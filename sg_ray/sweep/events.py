@@ -1,7 +1,8 @@
 """The sweep's journal: append-only ``events.jsonl`` with fixed timestamps.
 
 Consoles follow it live and the MLflow mirror replays it. An event says once what happened once:
-the same epoch of the same trial, met again after a kill, is not written again.
+the same epoch of the same trial, met again after a kill, is not written again. Nothing in it gives
+away the user's home folder or a secret, and no sample's source ever goes in.
 """
 
 import json
@@ -9,11 +10,20 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from sg_ray.files import drop_torn_line, to_plain
+from sg_ray.sweep.redaction import redact
+
+Level = Literal["info", "warning", "error"]
+
+_LEVEL_OF_STATUS: Mapping[str, Level] = {
+    "failed": "error",
+    "collapsed": "warning",
+    "interrupted": "warning",
+}
 
 
 class Event(BaseModel):
@@ -35,7 +45,8 @@ class Event(BaseModel):
     - ``ranked``: status, as the end will have it; leaderboard.csv and best/ are written
     - ``sweep_finished``: status ("completed", "failed" or "interrupted")
 
-    ``trial_key`` is set on trial_started, epoch, trial_finished.
+    ``trial_key`` is set on trial_started, trial_resumed, epoch, trial_finished. A line of the
+    journal also says ``level``, which follows from the rest.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -43,6 +54,28 @@ class Event(BaseModel):
     type: str
     trial_key: str | None = None
     data: Mapping[str, Any]
+
+    @property
+    def level(self) -> Level:
+        """How loud the event is: "error" if something failed, "warning" if it did not go well.
+
+        Not a field: what identifies a sweep in MLflow is a hash of its first event's fields.
+        """
+        if self.type == "lr_range" and self.data.get("source") == "default":
+            return "warning"  # the range test found no rate
+        return _LEVEL_OF_STATUS.get(str(self.data.get("status")), "info")
+
+    def as_line(self) -> str:
+        """Return the journal's line."""
+        return json.dumps({"level": self.level, **self.model_dump()}, allow_nan=False) + "\n"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_level(cls, values: Any) -> Any:
+        """Read lines with and, from earlier versions, without the level."""
+        if isinstance(values, dict):
+            return {name: value for name, value in values.items() if name != "level"}
+        return values
 
 
 ONCE_PER_TRIAL = ("trial_started", "trial_finished")
@@ -63,12 +96,15 @@ class Journal:
     def append(self, type: str, trial_key: str | None = None, **data: Any) -> None:
         """Write one event now, unless it says again what was said before."""
         event = Event(
-            at_ms=time.time_ns() // 1_000_000, type=type, trial_key=trial_key, data=to_plain(data)
+            at_ms=time.time_ns() // 1_000_000,
+            type=type,
+            trial_key=trial_key,
+            data=redact(to_plain(data)),
         )
         identity = _identity(event)
         if identity is None or identity not in self._seen:
             self._seen.add(identity)
-            self._file.write(json.dumps(event.model_dump(), allow_nan=False) + "\n")
+            self._file.write(event.as_line())
             self._file.flush()
         for listener in self._listeners:
             listener(event)

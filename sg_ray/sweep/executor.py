@@ -5,7 +5,9 @@ planner, and an interrupted trial's job names the newest Tune checkpoint that it
 """
 
 import os
+import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import wraps
 from pathlib import Path
@@ -20,9 +22,10 @@ from ray.tune.search import Searcher
 from sg_ray.config import Experiment
 from sg_ray.errors import InputError
 from sg_ray.features.packed import Features
-from sg_ray.sweep.actor import JOB, Shared, TrialActor
+from sg_ray.sweep.actor import JOB, Shared, TrialActor, stop_path
 from sg_ray.sweep.admission import num_fitting_trials
 from sg_ray.sweep.jobs import AnyJob, TrainJob, parse_job
+from sg_ray.sweep.signals import StopRequest
 from sg_ray.sweep.worklist import Worklist
 from sg_ray.trial import Families
 
@@ -33,12 +36,20 @@ A bundle must not be empty, and a hundredth of a CPU would keep the workers from
 """
 
 
+GRACE_S = 30.0
+"""How long trials get to save their position after a signal; what cannot be saved is left."""
+
+
 @dataclass
 class _InFlight:
     """Jobs handed to Tune and not yet finished, by Tune's trial id."""
 
+    stop: StopRequest
+    max_failures: int
     jobs: dict[str, AnyJob] = field(default_factory=dict)
     pruned: set[str] = field(default_factory=set)
+    lost: list[AnyJob] = field(default_factory=list)
+    """Jobs whose process or machine died, to be handed out again."""
     error: Exception | None = None
     """What went wrong in our own bookkeeping (a full disk, say). Nothing more is started."""
     done: bool = False
@@ -81,12 +92,19 @@ class _PlanSearcher(_Inert, Searcher):
     def _suggest(self, trial_id: str) -> Any:
         if len(self._flight.jobs) >= self._max_concurrent:
             return None
-        job = None if self._flight.error else self._worklist.next_job()
+        job = self._next_job()
         if job is None:
             self._flight.done = not self._flight.jobs
             return Searcher.FINISHED if self._flight.done else None
         self._flight.jobs[trial_id] = job
         return {JOB: job.model_dump_json()}
+
+    def _next_job(self) -> AnyJob | None:
+        if self._flight.error or self._flight.stop():
+            return None
+        if self._flight.lost:
+            return self._worklist.again(self._flight.lost.pop(0))
+        return self._worklist.next_job()
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -123,8 +141,19 @@ class _PruningScheduler(_Inert, FIFOScheduler):
 class _RecordingCallback(_Inert, tune.Callback):
     """Tells the worklist what became of each job."""
 
-    def __init__(self, worklist: Worklist, flight: _InFlight) -> None:
-        self._worklist, self.flight = worklist, flight
+    def __init__(self, worklist: Worklist, flight: _InFlight, sweep_dir: Path) -> None:
+        self._worklist, self.flight, self._sweep_dir = worklist, flight, sweep_dir
+        self._deadline_s: float | None = None
+
+    def on_step_begin(self, **_: Any) -> None:
+        """Pass a stop on to the trials; give up those that do not heed it in time."""
+        if not self.flight.stop():
+            return
+        if self._deadline_s is None:
+            self._deadline_s = time.monotonic() + GRACE_S
+            stop_path(self._sweep_dir).touch()
+        elif time.monotonic() > self._deadline_s:
+            raise KeyboardInterrupt
 
     @_guarded
     def on_trial_start(self, *, trial: Trial, **_: Any) -> None:
@@ -143,12 +172,20 @@ class _RecordingCallback(_Inert, tune.Callback):
 
     @_guarded
     def on_trial_error(self, *, trial: Trial, **_: Any) -> None:
-        self._finish(trial, {"failure": _infrastructure_failure(trial)}, pruned=False)
+        job = self.flight.jobs[trial.trial_id]
+        failure = _infrastructure_failure(trial)
+        if job.num_losses < self.flight.max_failures:
+            del self.flight.jobs[trial.trial_id]
+            self._worklist.on_lost(job, failure["message"])
+            self.flight.lost.append(job.model_copy(update={"num_losses": job.num_losses + 1}))
+        else:
+            self._finish(trial, {"failure": failure}, pruned=False)
 
     def _finish(self, trial: Trial, result: Mapping[str, Any], *, pruned: bool) -> None:
         checkpoint = Path(trial.checkpoint.path) if trial.checkpoint else None
         job = self.flight.jobs.pop(trial.trial_id)
-        if self.flight.error is None:  # else it was cut short, and is not on record
+        was_cut_short = self.flight.error is not None or result.get("interrupted", False)
+        if not was_cut_short:
             self._worklist.on_finished(job, result, checkpoint, pruned=pruned)
 
 
@@ -160,17 +197,21 @@ def execute(
     *,
     attempt_dir: Path,
     grows: bool,
+    stop: StopRequest,
 ) -> bool:
     """Run jobs until the worklist has no more. Ray must be initialised.
 
-    Return False if the user interrupted it. Raises what our own bookkeeping met.
+    Return False if ``stop`` was asked for first: then running trials have saved their positions
+    in the middle of an epoch, as far as they could. Raises what our own bookkeeping met.
 
     ``attempt_dir`` is a folder of this start alone: it becomes the Tune experiment. ``grows`` says
     that Ray may add nodes, so that what it has now is not the limit.
     """
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # records replace Tune's own logs
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # the newer output prints even when told to be silent
-    flight = _InFlight()
+    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # signals are ours, see on_step_begin
+    flight = _InFlight(stop, experiment.max_failures)
+    stop_path(experiment.sweep_dir).unlink(missing_ok=True)
     trainable = tune.with_parameters(
         TrialActor,
         shared=Shared(
@@ -197,15 +238,17 @@ def execute(
             name=attempt_dir.name,
             storage_path=str(attempt_dir.parent.absolute()),
             verbose=0,
-            failure_config=tune.FailureConfig(max_failures=experiment.max_failures),
+            failure_config=tune.FailureConfig(max_failures=0),  # see on_trial_error
             checkpoint_config=tune.CheckpointConfig(num_to_keep=2, checkpoint_frequency=1),
-            callbacks=[_RecordingCallback(worklist, flight)],
+            callbacks=[_RecordingCallback(worklist, flight, experiment.sweep_dir)],
         ),
     )
-    tuner.fit()
+    with suppress(KeyboardInterrupt):  # the end of the grace period
+        tuner.fit()
+    stop_path(experiment.sweep_dir).unlink(missing_ok=True)
     if flight.error is not None:
         raise flight.error
-    return flight.done
+    return flight.done and not stop()
 
 
 def any_group(experiment: Experiment) -> bool:

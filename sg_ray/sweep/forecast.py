@@ -3,8 +3,8 @@
 from collections import Counter
 
 from sg_ray.config import Experiment, load_experiment, resolved_yaml
-from sg_ray.sweep.records import read_records
 from sg_ray.config.hardware import describe, this_machine
+from sg_ray.sweep.records import read_records
 from sg_ray.trial import code_version
 
 _SIGNIFICANT = 0.05

@@ -14,6 +14,18 @@ class _Job(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
     spec: TrialSpec
     resources: Resources
+    num_losses: int = 0
+    """How often its process or machine has died in this start of the sweep."""
+
+    @property
+    def name(self) -> str:
+        """Folder name of the job, readable and unique in a Tune experiment."""
+        return f"{self.base_name}-{self.num_losses}" if self.num_losses else self.base_name
+
+    @property
+    def base_name(self) -> str:
+        """The name without the losses."""
+        raise NotImplementedError
 
 
 class TrainJob(_Job):
@@ -24,8 +36,8 @@ class TrainJob(_Job):
     resume_from: Path | None = None
 
     @property
-    def name(self) -> str:
-        """Folder name of the job, readable and unique in a sweep."""
+    def base_name(self) -> str:
+        """The name without the losses, unique in a sweep."""
         return job_name(self.spec)
 
 
@@ -43,8 +55,8 @@ class LrRangeJob(_Job):
     max_samples: int
 
     @property
-    def name(self) -> str:
-        """Folder name of the job, readable and unique in a sweep."""
+    def base_name(self) -> str:
+        """The name without the losses, unique in a sweep."""
         return f"lr_range-{self.spec.family}"
 
 
@@ -56,8 +68,8 @@ class TestJob(_Job):
     folder: Path
 
     @property
-    def name(self) -> str:
-        """Folder name of the job, readable and unique in a sweep."""
+    def base_name(self) -> str:
+        """The name without the losses, unique in a sweep."""
         return f"test-{self.spec.name}"
 
 

@@ -3,12 +3,13 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from sg_ray.errors import InputError
 from sg_ray.files import write_json
+from sg_ray.sweep.redaction import redact
 from sg_ray.training.checkpoint import METRICS
 from sg_ray.training.metrics import is_better
 from sg_ray.trial import TrialSpec, now_ms
@@ -26,8 +27,8 @@ class Failure(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     kind: str
-    message: str
-    traceback: str
+    message: Annotated[str, AfterValidator(redact)]
+    traceback: Annotated[str, AfterValidator(redact)]
 
 
 class RunRecord(BaseModel):
@@ -130,19 +131,26 @@ def write_record(sweep_dir: Path, record: RunRecord) -> None:
     write_json(record_path(sweep_dir, record.trial_key), record)
 
 
+def read_record(path: Path) -> RunRecord:
+    """Read one record. Raises InputError if it is missing or not valid."""
+    try:
+        return RunRecord.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}).") from error
+    except (ValueError, ValidationError) as error:
+        raise InputError(
+            f"{path}: not a valid run record ({error}). Restore it from a copy, or delete it to "
+            "train that trial again."
+        ) from error
+
+
 def read_records(sweep_dir: Path) -> dict[str, RunRecord]:
     """Return every record of a sweep by trial key, oldest first.
 
     Raises InputError that names the file if one is not a valid record.
     """
-    records = []
-    for path in sorted((sweep_dir / "records").glob("*.json")):
-        try:
-            records.append(RunRecord.model_validate(json.loads(path.read_text(encoding="utf-8"))))
-        except (ValueError, ValidationError) as error:
-            raise InputError(
-                f"{path}: not a valid run record ({error}). Delete it to train that trial again."
-            ) from error
+    paths = sorted((sweep_dir / "records").glob("*.json"))
+    records = [read_record(path) for path in paths]
     return {r.trial_key: r for r in sorted(records, key=lambda r: (r.finished_at_ms, r.trial_key))}
 
 

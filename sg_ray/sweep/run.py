@@ -9,7 +9,7 @@ from typing import Any
 from sg_ray.config import Experiment, load_experiment, resolved_yaml
 from sg_ray.data.samples import DataSet
 from sg_ray.errors import InputError
-from sg_ray.files import write_text
+from sg_ray.files import remove_leftovers, write_text
 from sg_ray.models.families import FAMILIES
 from sg_ray.sweep.checkpoints import drop_attempts, new_attempt_dir
 from sg_ray.sweep.events import Event, Journal
@@ -21,8 +21,8 @@ from sg_ray.sweep.planner import Planner
 from sg_ray.sweep.prepare import Progress, feature_specs, make_planner, prepare
 from sg_ray.sweep.ray_session import ray_session
 from sg_ray.sweep.records import RunRecord, set_aside
-from sg_ray.sweep.signals import sigterm_as_sigint
-from sg_ray.sweep.winner_test import read_test_scores
+from sg_ray.sweep.signals import StopRequest, stopping
+from sg_ray.sweep.winner_test import read_test_scores, set_test_aside
 from sg_ray.sweep.worklist import Worklist
 from sg_ray.trial import Families, code_version
 
@@ -56,26 +56,34 @@ def run_sweep(
     listeners: tuple[Listener, ...] = (),
     progress: Progress | None = None,
     families: Families = FAMILIES,
+    extends: bool = False,
 ) -> Outcome:
     """Run what the sweep's folder does not already hold, and rank what it holds then.
 
-    A first start and a resume are the same call. Raises InputError for settings that cannot work
-    or that differ from those the folder was begun with.
+    A first start and a resume are the same call; ``extends`` as in ``begin``. Raises InputError
+    for settings that cannot work or that differ from those the folder was begun with.
     """
     sweep_dir = experiment.sweep_dir
     with locked(sweep_dir):
-        resumed = begin(experiment)
-        with contextlib.closing(Journal(sweep_dir / "events.jsonl", listeners)) as journal:
+        remove_leftovers(sweep_dir)
+        resumed = begin(experiment, extends=extends)
+        stop = StopRequest()
+        with (
+            contextlib.closing(Journal(sweep_dir / "events.jsonl", listeners)) as journal,
+            stopping(stop),
+        ):
             journal.append("sweep_started", name=experiment.name, plan=experiment)
             if resumed:
                 journal.append("sweep_resumed")
             try:
-                return _run(experiment, journal, address, progress, families)
+                return _run(experiment, journal, address, progress, families, stop)
             except BaseException as error:
                 interrupted = isinstance(error, KeyboardInterrupt)
                 with contextlib.suppress(OSError):  # the error itself matters more
                     status = "interrupted" if interrupted else "failed"
                     journal.append("sweep_finished", status=status)
+                if interrupted:
+                    return Outcome(sweep_dir, [], [], [], stop.exit_code)
                 raise
 
 
@@ -85,6 +93,7 @@ def _run(
     address: str,
     progress: Progress | None,
     families: Families,
+    stop: StopRequest,
 ) -> Outcome:
     sweep_dir = experiment.sweep_dir
     journal.append("stage", family="", stage="prepare", num_trials=0)
@@ -99,8 +108,9 @@ def _run(
         log, groups = sweep_dir / "ray.log", any_group(experiment)
         with (
             ray_session(address, log=log, several_workers=groups),
-            sigterm_as_sigint() as received,
+            stopping(stop),
         ):
+            stop.raises = False  # from here on there are positions to save
             attempt_dir = new_attempt_dir(sweep_dir)
             finished = execute(
                 experiment,
@@ -109,9 +119,11 @@ def _run(
                 families,
                 attempt_dir=attempt_dir,
                 grows=address != "local",
+                stop=stop,
             )
             if not finished:
-                exit_code = received.exit_code
+                exit_code = stop.exit_code
+        stop.raises = True
     rows = leaderboard(experiment, planner.ledger.records)
     write_leaderboard(sweep_dir / "leaderboard.csv", rows)
     if exit_code:
@@ -128,15 +140,19 @@ def _run(
     return Outcome(sweep_dir, rows, problems, notes, exit_code=1 if problems else 0)
 
 
-def begin(experiment: Experiment) -> bool:
+def begin(experiment: Experiment, *, extends: bool = False) -> bool:
     """Write sweep.yaml, or check that the sweep begun under this name is the same.
 
-    Return True if it was begun before. Raises InputError that shows the difference if it is not.
+    ``extends`` allows more search trials, finalists and seeds; the winner is then scored on the
+    test split anew. Return True if it was begun before. Raises InputError that shows the
+    difference if it is another sweep.
     """
     path = experiment.sweep_dir / "sweep.yaml"
     resumed = path.exists()
     if resumed:
-        differences = _differences("", load_experiment(path).identity, experiment.identity)
+        before = load_experiment(path)
+        grown = _only_grown(before, experiment) if extends else before
+        differences = _differences("", grown.identity, experiment.identity)
         if differences:
             raise InputError(
                 f"{path}: a sweep called {experiment.name!r} was begun with other settings:\n"
@@ -144,8 +160,30 @@ def begin(experiment: Experiment) -> bool:
                 + "\nChoose another name=..., go on with the old settings by --resume "
                 + f"{experiment.name}, or delete {experiment.sweep_dir}."
             )
+        if before.identity != experiment.identity:
+            set_test_aside(experiment.sweep_dir)
     write_text(path, f"# identity: {experiment.identity_hash}\n{resolved_yaml(experiment)}")
     return resumed
+
+
+def _only_grown(before: Experiment, now: Experiment) -> Experiment:
+    """Return ``before`` with those settings of ``now`` that only add trials."""
+    search, replicate = before.search, before.replicate
+    seeds = now.replicate.seeds
+    keeps_seeds = seeds[: len(replicate.seeds)] == replicate.seeds
+    return before.model_copy(
+        update={
+            "search": search.model_copy(
+                update={"num_trials": max(search.num_trials, now.search.num_trials)}
+            ),
+            "replicate": replicate.model_copy(
+                update={
+                    "top_k": max(replicate.top_k, now.replicate.top_k),
+                    "seeds": seeds if keeps_seeds else replicate.seeds,
+                }
+            ),
+        }
+    )
 
 
 def leaderboard(experiment: Experiment, records: Mapping[str, RunRecord]) -> list[Row]:

@@ -85,3 +85,12 @@ def read_test_scores(sweep_dir: Path) -> dict[str, Mapping[str, float | None]]:
         return {}
     found = json.loads(path.read_text(encoding="utf-8"))
     return {found["family"]: found["metrics"]}
+
+
+def set_test_aside(sweep_dir: Path) -> None:
+    """Put the test scores of a sweep that is extended where they can be found, but not counted."""
+    path = sweep_dir / _FILE
+    if path.exists():
+        aside = sweep_dir / "set_aside"
+        aside.mkdir(exist_ok=True)
+        path.rename(aside / f"test-{len(list(aside.glob('test-*.json'))) + 1:03d}.json")

@@ -49,6 +49,10 @@ class Worklist:
                 return job
         return self._winner_test.next_job() if self._planner.finished else None
 
+    def again(self, job: AnyJob) -> AnyJob:
+        """Return a job that was lost with the newest checkpoint that it left."""
+        return self._from_checkpoint(job) if isinstance(job, TrainJob) else job
+
     @property
     def test_scored(self) -> bool:
         """True if the winner has its test scores, or there is no test split."""
@@ -74,6 +78,11 @@ class Worklist:
             )
         elif isinstance(job, LrRangeJob):
             self._announce(job.spec.family, "lr_range")
+
+    def on_lost(self, job: AnyJob, reason: str) -> None:
+        """Journal that a job's process or machine died; it is handed out again."""
+        key = job.spec.trial_key if isinstance(job, TrainJob) else None
+        self._journal.append("job_lost", key, name=job.name, reason=reason)
 
     def on_epoch(self, job: TrainJob, epoch: int, metrics: Mapping[str, float | None]) -> bool:
         """Return True if the trial should be given up after this epoch."""

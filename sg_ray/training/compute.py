@@ -1,7 +1,10 @@
 """How a forward pass is computed: on which device, in which number format, beside which workers."""
 
 import platform
+import re
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,17 +14,21 @@ from torch import Tensor, nn
 from sg_ray import __version__
 from sg_ray.models.family import NeuralConfig, SplitData
 from sg_ray.training.batches import Indices
+from sg_ray.training.fallbacks import Fallbacks
 from sg_ray.training.precision import Precision, resolve_precision
 from sg_ray.training.workers import ALONE, Workers
+
+CPU_INFO = Path("/proc/cpuinfo")
 
 
 @dataclass(frozen=True)
 class Compute:
-    """This process's device and number format, and the workers it belongs to."""
+    """This process's device and number format, the workers it belongs to, what it fell back to."""
 
     device: torch.device
     precision: Precision
     workers: Workers
+    fallbacks: Fallbacks
 
     def forward(self, model: nn.Module, split: SplitData, indices: Indices) -> Tensor:
         """Return the float32 logits of these samples, shape [B], on the device."""
@@ -39,20 +46,26 @@ class Compute:
 
 def make_compute(config: NeuralConfig, device: torch.device, workers: Workers = ALONE) -> Compute:
     """Return the Compute of ``config``. Raises InputError for a format the device cannot do."""
-    return Compute(device, resolve_precision(config.precision, device), workers)
+    precision = resolve_precision(config.precision, device)
+    return Compute(device, precision, workers, Fallbacks(config.max_units_per_micro_batch))
 
 
-def environment(compute: Compute) -> dict[str, Any]:
-    """Return what the numbers depend on besides the settings."""
-    device = compute.device
+def environment(device: torch.device, num_threads: int) -> dict[str, Any]:
+    """Return the hardware and software that a trial's bits depend on, as plain values.
+
+    ``device_name`` is the GPU's name, or on a CPU its model.
+    """
     is_cuda = device.type == "cuda"
+    cpu = cpu_model()
     return {
-        "device": torch.cuda.get_device_name(device) if is_cuda else device.type,
-        "precision": compute.precision.name,
-        "num_workers": compute.workers.world_size,
-        "num_threads": torch.get_num_threads(),
-        "deterministic": torch.are_deterministic_algorithms_enabled(),
-        "versions": versions(),
+        **versions(),
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version() if is_cuda else None,  # type: ignore[no-untyped-call]
+        "device": device.type,
+        "device_name": torch.cuda.get_device_name(device) if is_cuda else cpu,
+        "cpu": cpu,
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "num_threads": num_threads,
     }
 
 
@@ -64,3 +77,14 @@ def versions() -> dict[str, str]:
         "torch": torch.__version__,
         "numpy": np.__version__,
     }
+
+
+@cache
+def cpu_model() -> str:
+    """Return the processor's name as Linux knows it, else its architecture."""
+    try:
+        text = CPU_INFO.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        text = ""
+    names = re.findall(r"^model name\s*:\s*(.+)$", text, flags=re.MULTILINE)
+    return names[0] if names else platform.machine()

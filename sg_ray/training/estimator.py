@@ -5,10 +5,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from sg_ray.files import to_plain
 from sg_ray.models.family import ConfigT, EstimatorFamily, Inputs
 from sg_ray.training.checkpoint import best_content, write_best, write_history, write_metadata
-from sg_ray.training.compute import versions
+from sg_ray.training.compute import environment
 from sg_ray.training.metrics import check_objective, scored, tune_threshold
 from sg_ray.training.progress import EpochResult, Progress
 
@@ -52,5 +54,11 @@ def fit_estimator(
     }
     write_best(folder, best_content(estimator.state(), settings, progress))
     write_history(folder, progress.history)
-    write_metadata(folder, settings, progress, "epochs", {"versions": versions()})
+    write_metadata(
+        folder,
+        settings,
+        progress,
+        "epochs",
+        environment(torch.device("cpu"), torch.get_num_threads()),
+    )
     return progress.last_result(num_epochs=1, patience=None)

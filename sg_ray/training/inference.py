@@ -3,10 +3,12 @@
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from sg_ray.models.family import Classifier, NeuralConfig, SplitData
-from sg_ray.training.batches import micro_batches
+from sg_ray.training.batches import Indices
 from sg_ray.training.compute import Compute, make_compute
+from sg_ray.training.fallbacks import guard_memory
 from sg_ray.training.metrics import sigmoid
 from sg_ray.training.workers import ALONE, Workers
 
@@ -21,34 +23,44 @@ def predict(
 ) -> NDArray[np.float64]:
     """Return the probability of "vulnerable" for each sample, in split order, shape [n].
 
-    Every rank gets all of them. Raises InputError for a precision the device cannot do.
+    Every rank gets all of them. Raises InputError for a precision the device cannot do, OutOfMemory
+    if one sample alone is too large.
     """
     compute = make_compute(config, device, workers)
-    return sigmoid(predict_logits(model.to(device), split, config, compute))
+    return sigmoid(predict_logits(model.to(device), split, compute))
 
 
-def predict_logits(
-    model: Classifier, split: SplitData, config: NeuralConfig, compute: Compute
-) -> NDArray[np.float64]:
+def predict_logits(model: Classifier, split: SplitData, compute: Compute) -> NDArray[np.float64]:
     """Return the logit of each sample in split order, shape [n], on every rank.
 
-    Samples are batched by length under the same budget as in training.
+    Samples are batched by length under the same budget as in training; what ``Fallbacks`` mends is
+    mended. Raises OutOfMemory if one sample alone is too large.
     """
-    rank, world_size = compute.workers.rank, compute.workers.world_size
-    share = np.arange(rank, len(split.labels), world_size, dtype=np.int64)
-    pieces = micro_batches(
-        share, split.units, config.max_units_per_micro_batch, padded=split.padded
-    )
+    workers = compute.workers
+    share = np.arange(workers.rank, len(split.labels), workers.world_size, dtype=np.int64)
     was_training = model.training
     model.eval()
     with torch.inference_mode():
-        outputs = [compute.forward(model, split, piece) for piece in pieces]
-        logits = compute.workers.gather(
-            torch.cat([torch.empty(0, device=compute.device), *outputs])
+        places, logits = compute.fallbacks.repeat_until_done(
+            lambda: _forward(model, split, share, compute), undo=lambda: None
         )
+        logits = workers.gather(logits)
+        places = workers.gather(places)
     model.train(was_training)
-    by_rank = torch.from_numpy(np.concatenate([np.empty(0, dtype=np.int64), *pieces]))
-    places = compute.workers.gather(by_rank).cpu().numpy()
     ordered = np.empty(len(split.labels), dtype=np.float64)
-    ordered[places] = logits.cpu().numpy()
+    ordered[places.cpu().numpy()] = logits.cpu().numpy()
     return ordered
+
+
+def _forward(
+    model: Classifier, split: SplitData, share: Indices, compute: Compute
+) -> tuple[Tensor, Tensor]:
+    """Return the samples of ``share`` in the order in which they went, and their logits, [n]."""
+    units, padded = split.units, split.padded
+    pieces = compute.fallbacks.cut(share, units, padded=padded)
+    outputs = [torch.empty(0, device=compute.device)]
+    for piece in pieces:
+        with guard_memory(units[piece], padded=padded):
+            outputs.append(compute.forward(model, split, piece))
+    places = np.concatenate([np.empty(0, dtype=np.int64), *pieces])
+    return torch.from_numpy(places), torch.cat(outputs)

@@ -12,19 +12,21 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from sg_ray.errors import InputError, SgRayError, TrainingError
+from sg_ray.errors import Collapsed, Diverged, InputError, SgRayError
 from sg_ray.files import to_plain
 from sg_ray.models.family import Classifier, NeuralConfig, SplitData
 from sg_ray.training import checkpoint
 from sg_ray.training.batches import epoch_batches, num_batches
 from sg_ray.training.checkpoint import best_content, load_best, write_metadata
+from sg_ray.training.collapse import is_collapsed
 from sg_ray.training.compute import Compute, environment, make_compute
 from sg_ray.training.inference import predict, predict_logits
 from sg_ray.training.metrics import check_objective, validation_metrics
 from sg_ray.training.optimiser import Optimiser, linear_schedule
 from sg_ray.training.progress import EpochResult, Progress
-from sg_ray.training.seeding import stream_seed
+from sg_ray.training.seeding import allow_nondeterminism, determinism, stream_seed
 from sg_ray.training.step import StepOutcome, Stepper
 from sg_ray.training.workers import ALONE, Workers
 
@@ -63,9 +65,11 @@ def train(
     run the last result is yielded again. ``model`` is left with its last weights: see
     ``load_best``. torch's global generator is reseeded before every step.
 
-    Raises InputError for settings that cannot work or a ``last.pt`` of other settings;
-    TrainingError if the loss is not finite, memory runs out or ``last.pt`` is broken; Interrupted
-    after ``should_stop``, asked after every step, said yes on any worker.
+    Raises InputError for settings that cannot work or a ``last.pt`` of other settings; Diverged if
+    loss, gradient or logits are not finite; Collapsed if ``config.collapse_patience`` validations
+    in a row show a collapsed model; OutOfMemory if memory does not hold one sample; TrainingError
+    if ``last.pt`` is broken; Interrupted after ``should_stop``, asked after every step, said yes on
+    any worker.
     """
     check_objective(objective, valid_split.labels)
     for name, split in (("train", train_split), ("valid", valid_split)):
@@ -108,7 +112,7 @@ class _Training:
             model, config, linear_schedule(config, num_steps), compute.precision.grad_scaler()
         )
         self._progress = self._restore()
-        self._stepper = Stepper(model, train_split, config, self._optimiser, compute)
+        self._stepper = Stepper(model, train_split, self._optimiser, compute)
 
     def epochs(self, should_stop: Callable[[], bool]) -> Iterator[EpochResult]:
         """Yield the remaining epochs; of a finished training, the last one again."""
@@ -120,6 +124,7 @@ class _Training:
                 yield last
                 return
         while True:
+            self._check_collapse()
             self._train_epoch(should_stop)
             result = self._complete_epoch()
             yield result
@@ -149,7 +154,7 @@ class _Training:
         if not self._workers.any_true(diverged or stop):
             return
         if self._workers.any_true(diverged):
-            raise TrainingError(
+            raise Diverged(
                 f"diverged: loss sum {outcome.loss_sum}, gradient norm {outcome.gradient_norm} at "
                 f"{self._progress.position}, learning rate {outcome.learning_rate:.3g}. "
                 "Lower learning_rate or raise warmup_ratio."
@@ -162,7 +167,8 @@ class _Training:
     def _complete_epoch(self) -> EpochResult:
         """Validate, write the epoch's files, and return its result."""
         started = time.perf_counter()
-        validation = self._validate()
+        logits = self._validate()
+        labels = self._valid_split.labels
         partial = self._progress.partial
         num_samples = len(self._train_split.labels)
         metrics = {
@@ -170,24 +176,41 @@ class _Training:
             "learning_rate": partial["learning_rate"],
             "samples_per_s": num_samples / partial["train_time_s"],
             "epoch_time_s": partial["train_time_s"] + time.perf_counter() - started,
-            **validation,
+            **validation_metrics(labels, logits),
         }
-        self._progress.complete_epoch(metrics, self._settings["objective"])
+        collapsed = is_collapsed(labels, logits, self._compute.precision.resolution)
+        self._progress.complete_epoch(metrics, self._settings["objective"], collapsed=collapsed)
         result = self._result()
         self._commit(is_best=result.is_best)
         if result.stop_reason is not None:
             self._write_metadata(result.stop_reason)
         return result
 
-    def _validate(self) -> dict[str, float]:
-        logits = predict_logits(self._model, self._valid_split, self._config, self._compute)
+    def _check_collapse(self) -> None:
+        """Raise Collapsed once patience is over; it is kept in ``last.pt``, so a resume does too.
+
+        Asked before an epoch: a training that is at its end has nothing left to save.
+        """
+        patience, progress = self._config.collapse_patience, self._progress
+        if patience is None or progress.num_collapsed < patience:
+            return
+        raise Collapsed(
+            f"collapsed: the last {progress.num_collapsed} validations, up to epoch "
+            f"{progress.epoch}, gave every sample the same answer (val_roc_auc "
+            f"{progress.history[-1]['val_roc_auc']:.4f}). Lower learning_rate or raise "
+            "warmup_ratio; with collapse_patience null such a training goes on."
+        )
+
+    def _validate(self) -> NDArray[np.float64]:
+        """Return the validation logits, shape [n]."""
+        logits = predict_logits(self._model, self._valid_split, self._compute)
         if not np.isfinite(logits).all():
-            raise TrainingError(
+            raise Diverged(
                 f"diverged: validation logits are not finite after {self._progress.position}, "
                 f"learning rate {self._progress.partial['learning_rate']:.3g}. "
                 "Lower learning_rate or raise warmup_ratio."
             )
-        return validation_metrics(self._valid_split.labels, logits)
+        return logits
 
     def _total_loss(self) -> float:
         """Return the epoch's loss so far, summed over all ranks."""
@@ -200,6 +223,7 @@ class _Training:
     def _commit(self, *, is_best: bool) -> None:
         """Write the position, and the model if it is the best so far; on rank 0."""
         loss_sum = self._total_loss()
+        fallbacks = self._fallbacks()
         if self._workers.rank == 0:
             weights = self._model.state_dict()
             best = best_content(weights, self._settings, self._progress) if is_best else None
@@ -209,6 +233,7 @@ class _Training:
                 **self._optimiser.state_dict(),
                 "model_state_dict": weights,
                 "rng_state": torch.get_rng_state(),
+                "fallbacks": fallbacks,
             }
             last["partial"]["loss_sum"] = loss_sum
             checkpoint.commit(self._folder, last, best)
@@ -224,6 +249,9 @@ class _Training:
         self._model.load_state_dict(last["model_state_dict"])
         self._optimiser.load_state_dict(last)
         torch.set_rng_state(last["rng_state"])
+        self._compute.fallbacks.limit_units(last["fallbacks"]["max_units_per_micro_batch"])
+        if last["fallbacks"]["determinism"] == "weak":
+            allow_nondeterminism()
         progress = Progress(**{name: last[name] for name in Progress.__dataclass_fields__})
         if self._workers.rank != 0:
             progress.partial["loss_sum"] = 0.0  # rank 0 goes on with the sum of all
@@ -238,7 +266,24 @@ class _Training:
         except SgRayError as error:
             return error
 
+    def _fallbacks(self) -> dict[str, Any]:
+        """Return what any rank had to fall back to; all ranks go on from it after an interruption.
+
+        With it a resumed training cuts its batches and picks its operations as before.
+        """
+        max_units = torch.tensor([self._compute.fallbacks.max_units])
+        is_weak = self._workers.any_true(determinism() == "weak")
+        return {
+            "max_units_per_micro_batch": int(self._workers.gather(max_units).min()),
+            "determinism": "weak" if is_weak else determinism(),
+        }
+
     def _write_metadata(self, stop_reason: str) -> None:
+        surroundings = {
+            **environment(self._compute.device, torch.get_num_threads()),
+            "precision": self._compute.precision.name,
+            "num_workers": self._workers.world_size,
+            **self._fallbacks(),
+        }
         if self._workers.rank == 0:
-            surroundings = environment(self._compute)
             write_metadata(self._folder, self._settings, self._progress, stop_reason, surroundings)

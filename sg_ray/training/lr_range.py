@@ -176,7 +176,7 @@ def _walk(
     optimiser = Optimiser(
         model, at_one, lambda step: schedule[min(step, last)], compute.precision.grad_scaler()
     )
-    stepper = Stepper(model, split, config, optimiser, compute)
+    stepper = Stepper(model, split, optimiser, compute)
     model.train()
     rates: list[float] = []
     losses: list[float] = []

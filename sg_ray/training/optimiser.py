@@ -58,8 +58,12 @@ class Optimiser:
         self._scaler.update()
         if self._scaler.get_scale() >= scale:
             self._schedule.step()
-        self._adamw.zero_grad(set_to_none=True)
+        self.zero_grad()
         return norm
+
+    def zero_grad(self) -> None:
+        """Forget the gradient collected since the last step."""
+        self._adamw.zero_grad(set_to_none=True)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the states of optimiser, schedule and scaler under their checkpoint keys."""

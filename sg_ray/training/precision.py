@@ -19,6 +19,11 @@ class Precision:
     name: FormatName
     device_type: str
 
+    @property
+    def resolution(self) -> float:
+        """Relative distance of neighbouring numbers, at most."""
+        return torch.finfo(DTYPES.get(self.name, torch.float32)).eps
+
     def autocast(self) -> AbstractContextManager[None]:
         """Return a new context for one forward pass."""
         return torch.autocast(

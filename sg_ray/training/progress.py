@@ -32,6 +32,7 @@ class Progress:
 
     ``epoch`` counts completed epochs; ``partial`` belongs to the one in progress. ``best`` has the
     best epoch by the objective, its value and metrics; ``best_val_f1`` is the highest of all.
+    ``num_collapsed`` counts the last validations in a row that show a collapsed model.
     """
 
     epoch: int = 0
@@ -40,6 +41,7 @@ class Progress:
     partial: dict[str, float] = field(default_factory=_nothing_yet)
     best: dict[str, Any] | None = None
     best_val_f1: float = 0.0
+    num_collapsed: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
 
     @property
@@ -55,9 +57,12 @@ class Progress:
         self.partial["learning_rate"] = learning_rate
         self.partial["train_time_s"] += time_s
 
-    def complete_epoch(self, metrics: Mapping[str, float], objective: str) -> None:
+    def complete_epoch(
+        self, metrics: Mapping[str, float], objective: str, *, collapsed: bool = False
+    ) -> None:
         """Count one epoch."""
         self.epoch += 1
+        self.num_collapsed = self.num_collapsed + 1 if collapsed else 0
         self.step_in_epoch = 0
         self.partial = _nothing_yet()
         self.history.append({"epoch": self.epoch, **metrics})

@@ -6,12 +6,26 @@ trials with one seed see one data order whatever their hyperparameters are.
 """
 
 import hashlib
+import logging
 import os
+import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 import numpy as np
 import torch
+
+Determinism = Literal["strict", "weak", "off"]
+
+CUBLAS_WORKSPACES = (":4096:8", ":16:8")
+"""The settings with which cuBLAS is deterministic; torch refuses others."""
+
+_REFUSAL = re.compile(r"(?P<operation>\S+)(?: .*)? does not have a deterministic implementation")
+"""How torch begins what it says about such an operation, as an error or as a warning."""
+
+_LOG = logging.getLogger(__name__)
 
 
 def stream_seed(seed: int, stream: str, *position: int) -> int:
@@ -37,14 +51,41 @@ def torch_stream(seed: int, stream: str, *position: int) -> Iterator[None]:
         yield
 
 
-def deterministic(threads: int) -> None:
+def deterministic(threads: int, *, strict: bool = True) -> None:
     """Make this process compute the same bits from the same input, with ``threads`` CPU threads.
 
-    Operations without a deterministic version warn instead of failing. The number of threads
-    belongs to the setting because it decides the order in which sums are taken.
+    An operation without a deterministic version raises RuntimeError if ``strict``; else it is
+    allowed, and the others stay deterministic. The number of threads belongs to the setting
+    because it decides the order in which sums are taken.
     """
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS demands it
+    if os.environ.get("CUBLAS_WORKSPACE_CONFIG") not in CUBLAS_WORKSPACES:
+        os.environ["CUBLAS_WORKSPACE_CONFIG"] = CUBLAS_WORKSPACES[0]
     torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cudnn.benchmark = False  # it picks kernels by their speed of the moment
+    torch.use_deterministic_algorithms(True)
+    if not strict:
+        allow_nondeterminism()
     # Filling is a debugging aid that costs a write of every new tensor; nothing here reads one.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
+def determinism() -> Determinism:
+    """Return the mode this process is in; "off" if ``deterministic`` was never called."""
+    if not torch.are_deterministic_algorithms_enabled():
+        return "off"
+    return "weak" if torch.is_deterministic_algorithms_warn_only_enabled() else "strict"
+
+
+def nondeterministic_operation(error: RuntimeError) -> str | None:
+    """Return the operation that the strict mode refused with ``error``; None for other errors."""
+    found = _REFUSAL.match(str(error))
+    return found["operation"] if found and determinism() == "strict" else None
+
+
+def allow_nondeterminism(operation: str | None = None) -> None:
+    """Go over from the strict mode to the weak one; log which ``operation`` asked for it."""
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    # torch would warn at every place; it is said once below and stands in the metadata.
+    warnings.filterwarnings("ignore", message=_REFUSAL.pattern)
+    if operation is not None:
+        _LOG.warning("%s has no deterministic version: bits may differ between runs", operation)

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from sg_ray.errors import TrainingError
-from sg_ray.models.family import Classifier, NeuralConfig, SplitData
-from sg_ray.training.batches import Indices, micro_batches
+from sg_ray.errors import OutOfMemory
+from sg_ray.models.family import Classifier, SplitData
+from sg_ray.training.batches import Indices
 from sg_ray.training.compute import Compute
+from sg_ray.training.fallbacks import ADVICE, guard_memory
 from sg_ray.training.optimiser import Optimiser
 
 
@@ -31,7 +32,6 @@ class Stepper:
         self,
         model: Classifier,
         split: SplitData,
-        config: NeuralConfig,
         optimiser: Optimiser,
         compute: Compute,
     ) -> None:
@@ -39,7 +39,6 @@ class Stepper:
         self._split = split
         self._units = split.units
         self._labels = split.labels.astype(np.float32)
-        self._max_units = config.max_units_per_micro_batch
         self._optimiser = optimiser
         self._compute = compute
 
@@ -49,28 +48,45 @@ class Stepper:
         Each micro-batch's summed loss is divided by B, so how the batch is cut does not matter.
         Each rank takes every world_size-th sample; its loss is multiplied by world_size because
         DistributedDataParallel averages gradients. A rank without samples passes one with weight
-        0, for every rank must take part in the exchange. Raises TrainingError if memory runs out.
+        0, for every rank must take part in the exchange.
+
+        The caller seeds torch directly before, with ``torch.manual_seed``: what ``Fallbacks``
+        mends is done again with that seed, from a clean gradient. That holds until the gradient is
+        complete; on several workers until the backward pass in which it is exchanged, since the
+        other ranks would not repeat it. Raises OutOfMemory if memory runs out after that, or in a
+        pass over one sample.
         """
         try:
             return self._step(batch)
         except torch.OutOfMemoryError as error:
-            raise TrainingError(
-                f"out of memory: lower max_units_per_micro_batch (now {self._max_units}; "
-                "it does not change what is learned)."
+            raise OutOfMemory(
+                f"out of memory where a step cannot be redone: {error}. Lower "
+                f"max_units_per_micro_batch (now {self._compute.fallbacks.max_units}; it does not "
+                f"change what is learned). {ADVICE}"
             ) from error
 
     def _step(self, batch: Indices) -> StepOutcome:
-        workers = self._compute.workers
-        share = batch[workers.rank :: workers.world_size]
-        if len(share) > 0:
-            loss_sum = self._accumulate(share, workers.world_size / len(batch))
-        else:
-            loss_sum = 0.0 * self._accumulate(batch[:1], 0.0)
+        loss_sum = self._compute.fallbacks.repeat_until_done(
+            lambda: self._collect(batch), undo=self._forget
+        )
         learning_rate = self._optimiser.learning_rate
         norm = self._optimiser.step()
         # The step's only wait for the device.
         loss, gradient_norm = torch.stack([loss_sum, norm]).tolist()
         return StepOutcome(loss, gradient_norm, learning_rate)
+
+    def _collect(self, batch: Indices) -> Tensor:
+        """Collect the gradient of ``batch``; return the loss summed over this rank's share."""
+        workers = self._compute.workers
+        share = batch[workers.rank :: workers.world_size]
+        if len(share) > 0:
+            return self._accumulate(share, workers.world_size / len(batch))
+        return 0.0 * self._accumulate(batch[:1], 0.0)
+
+    def _forget(self) -> None:
+        """Undo ``_collect``: no gradient, and the dropout of the beginning."""
+        self._optimiser.zero_grad()
+        torch.manual_seed(torch.initial_seed())
 
     def is_diverged(self, outcome: StepOutcome) -> bool:
         """Return whether loss or gradient is not finite.
@@ -85,18 +101,27 @@ class Stepper:
     def _accumulate(self, share: Indices, weight: float) -> Tensor:
         """Collect the gradient of weight x summed loss; return the summed loss, shape [].
 
-        Gradients are exchanged in the last backward pass only.
+        Gradients are exchanged in the last backward pass only, which comes after the larger ones.
         """
-        pieces = micro_batches(share, self._units, self._max_units, padded=self._split.padded)
+        workers = self._compute.workers
+        *local, last = self._compute.fallbacks.cut(share, self._units, padded=self._split.padded)
         loss_sum = torch.zeros((), device=self._compute.device)
-        with self._compute.workers.without_sync(self._wrapped):
-            for piece in pieces[:-1]:
-                loss_sum += self._backward(piece, weight)
-        return loss_sum + self._backward(pieces[-1], weight)
+        with workers.without_sync(self._wrapped):
+            for piece in local:
+                loss_sum += self._backward(piece, weight, exchanges=False)
+        return loss_sum + self._backward(last, weight, exchanges=workers.world_size > 1)
 
-    def _backward(self, indices: Indices, weight: float) -> Tensor:
-        labels = torch.from_numpy(self._labels[indices])
-        logits = self._compute.forward(self._wrapped, self._split, indices)
-        loss = binary_cross_entropy_with_logits(logits, self._compute.put(labels), reduction="sum")
-        self._optimiser.backward(loss * weight)
+    def _backward(self, piece: Indices, weight: float, *, exchanges: bool) -> Tensor:
+        """Add the gradient of one micro-batch; return its summed loss, shape []."""
+        with guard_memory(self._units[piece], padded=self._split.padded):
+            loss = self._loss(piece)
+            if not exchanges:
+                self._optimiser.backward(loss * weight)
+        if exchanges:  # unguarded: other ranks have these gradients already
+            self._optimiser.backward(loss * weight)
         return loss.detach()
+
+    def _loss(self, piece: Indices) -> Tensor:
+        labels = self._compute.put(torch.from_numpy(self._labels[piece]))
+        logits = self._compute.forward(self._wrapped, self._split, piece)
+        return binary_cross_entropy_with_logits(logits, labels, reduction="sum")

@@ -8,9 +8,9 @@ import pytest
 from pydantic import ValidationError
 
 from sg_ray.data.codexglue import fetch_codexglue
-from sg_ray.data.jsonl import write_jsonl
+from sg_ray.data.jsonl import read_jsonl, write_jsonl
 from sg_ray.data.samples import Sample
-from sg_ray.data.sources import DataConfig, load_data
+from sg_ray.data.sources import DataConfig, check_paths, load_data, write_folder
 from sg_ray.errors import InputError
 
 ROOT = Path(__file__).parents[2]
@@ -139,9 +139,84 @@ def test_a_given_path_wins_over_the_source(folder, source):
     assert data.splits["train"] == _samples("train")
 
 
+@pytest.fixture
+def files(folder) -> dict[str, Path]:
+    """A file of its own, with a name of its own, for each split."""
+    for split in ("train", "valid", "test"):
+        (folder / f"{split}.jsonl").rename(folder / f"my_{split}.json")
+    return {f"{split}_file": folder / f"my_{split}.json" for split in ("train", "valid", "test")}
+
+
+def test_single_files_are_read_and_win_over_path_and_source(files):
+    data = load_data(DataConfig(path="/nowhere", source="codexglue", **files))
+    assert data.splits == {split: _samples(split) for split in ("train", "valid", "test")}
+    assert (data.name, data.notes) == ("my_train.json", ())
+
+
+def test_files_without_test_have_no_test_split_and_a_note(files):
+    del files["test_file"]
+    data = load_data(DataConfig(**files))
+    assert set(data.splits) == {"train", "valid"}
+    assert data.notes == ("test: there is no test file, so no test score will be reported",)
+
+
+def test_files_may_be_packed_and_below_home(files, monkeypatch):
+    folder = files["valid_file"].parent
+    write_jsonl(folder / "v.jsonl.xz", _samples("valid")[:6])
+    monkeypatch.setenv("HOME", str(folder))
+    data = load_data(DataConfig(**{**files, "valid_file": "~/v.jsonl.xz"}))
+    assert data.splits["valid"] == _samples("valid")[:6]
+
+
+def test_a_bad_row_of_a_file_is_named_by_file_and_line(files):
+    path = files["valid_file"]
+    path.write_text(path.read_text() + '{"func": "int f;", "target": 2}\n')
+    with pytest.raises(InputError, match=rf"{path}, line 21: target is 2"):
+        load_data(DataConfig(**files))
+
+
+def test_leaks_between_files_are_found(files):
+    write_jsonl(files["valid_file"].with_suffix(".jsonl"), _samples("train")[:4])
+    data = load_data(
+        DataConfig(**{**files, "valid_file": files["valid_file"].with_suffix(".jsonl")})
+    )
+    assert data.notes[0].startswith("valid: 4 rows also occur in train")
+
+
+def test_missing_paths_are_named_without_reading_anything(files, tmp_path):
+    check_paths(DataConfig(**files))
+    check_paths(DataConfig())
+    (tmp_path / "broken.jsonl").write_text("not JSON")
+    check_paths(DataConfig(**{**files, "valid_file": tmp_path / "broken.jsonl"}))
+    for key in files:
+        with pytest.raises(InputError, match=rf"data\.{key}: .*nothing\.jsonl does not exist"):
+            check_paths(DataConfig(**{**files, key: tmp_path / "nothing.jsonl"}))
+    with pytest.raises(InputError, match=r"data\.test_file: .* is not a file"):
+        check_paths(DataConfig(**{**files, "test_file": tmp_path}))
+    with pytest.raises(InputError, match=r"data\.path: .*nowhere does not exist"):
+        check_paths(DataConfig(path=tmp_path / "nowhere"))
+
+
+def test_a_folder_is_not_mixed_with_what_lies_there(folder):
+    with pytest.raises(InputError, match=r"test\.jsonl is there already and would mix"):
+        write_folder(folder, {"train": _samples("train"), "valid": _samples("valid")})
+    (folder / "test.jsonl").unlink()
+    write_folder(folder, {"train": _samples("other"), "valid": _samples("valid")})
+    assert load_data(DataConfig(path=folder)).splits["train"] == _samples("other")
+    write_jsonl(folder / "val.jsonl.gz", _samples("valid"))
+    with pytest.raises(InputError, match=r"val\.jsonl\.gz is there already"):
+        write_folder(folder, {"train": _samples("train"), "valid": _samples("valid")})
+    assert read_jsonl(folder / "train.jsonl", "train") == _samples("other")
+
+
 @pytest.mark.parametrize(
     "settings",
     [
+        {"source": "files"},
+        {"train_file": "a.jsonl"},
+        {"valid_file": "a.jsonl", "path": "."},
+        {"train_file": "a.jsonl", "test_file": "c.jsonl"},
+        {"train_file": "a.jsonl", "valid_file": "a.jsonl"},
         {"source": "path"},
         {"num_samples": 41},
         {"num_samples": 18},
@@ -157,7 +232,12 @@ def test_inconsistent_settings_are_refused(settings):
 
 
 def test_settings_survive_a_round_trip(folder):
-    for config in (DataConfig(), DataConfig(path=folder, limit={"train": 10})):
+    files = {"train_file": folder / "a.jsonl", "valid_file": folder / "b.jsonl"}
+    for config in (
+        DataConfig(),
+        DataConfig(path=folder, limit={"train": 10}),
+        DataConfig(path=folder, **files),
+    ):
         assert DataConfig(**json.loads(config.model_dump_json())) == config
 
 

@@ -7,8 +7,8 @@ import pytest
 import yaml
 
 from sg_ray.config import Experiment, load_experiment
-from sg_ray.space import Dimension
 from sg_ray.config.hardware import this_machine
+from sg_ray.space import Dimension
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 NEURAL = ("transformer", "gnn", "fusion")

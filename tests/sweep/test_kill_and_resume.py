@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from tiny_sweep import mlflow_state, read_json_records, write_experiment
 
 from sg_ray.sweep.events import Event, read_events
@@ -132,6 +133,12 @@ def test_an_interrupted_trial_goes_on_from_its_tune_checkpoint(tmp_path: Path) -
     assert [event.data["epoch"] in (1, 2) for event in resumed] == [True]
 
 
+def position_in_epoch(tune_dir: Path) -> int:
+    """Return how many steps of an unfinished epoch the newest Tune checkpoint holds."""
+    newest = max(tune_dir.glob("*/*/checkpoint_*/last.pt"), key=lambda path: path.stat().st_mtime)
+    return int(torch.load(newest, weights_only=True)["step_in_epoch"])
+
+
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     ("with_signal", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=str
@@ -139,10 +146,12 @@ def test_an_interrupted_trial_goes_on_from_its_tune_checkpoint(tmp_path: Path) -
 def test_a_signal_ends_it_in_order(
     tmp_path: Path, with_signal: signal.Signals, exit_code: int
 ) -> None:
-    write_experiment(tmp_path)
+    write_experiment(tmp_path, max_concurrent_trials=1)
     journal = tmp_path / "outputs" / "tiny" / "events.jsonl"
-    process = start(tmp_path, "experiment.yaml")
+    # Long enough for the signal to meet it in the middle of an epoch.
+    process = start(tmp_path, "experiment.yaml", "models.gnn.config.epochs=30")
     assert kill_when(process, journal, in_search, with_signal) == exit_code
+    assert position_in_epoch(tmp_path / "outputs/tiny/tune") > 0
     statuses, _ = mlflow_state(tmp_path / "mlflow.db")
     assert statuses["RUNNING"] == 0
     assert b"--resume" in (tmp_path / "console.log").read_bytes()

@@ -1,12 +1,14 @@
 """A training that was interrupted ends in the same bits as one that was not."""
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from same_bits import assert_same_bits
 from tiny_classifier import tiny_config, tiny_model, tiny_split
 
 from sg_ray.errors import InputError, TrainingError
@@ -16,7 +18,6 @@ from sg_ray.training.loop import EpochResult, Interrupted, never, train
 
 STEPS_PER_EPOCH = 6  # 45 samples in batches of 8
 CONFIG = tiny_config(weighted_sampling=True)
-TIMES = ("samples_per_s", "epoch_time_s", "train_time_s", "total_time_s")
 
 
 def start(
@@ -41,27 +42,6 @@ def after(num_steps: int) -> Callable[[], bool]:
     """Say stop after this many optimisation steps."""
     remaining = iter(range(num_steps - 1, -1, -1))
     return lambda: next(remaining) == 0
-
-
-def without_times(value: Any) -> Any:
-    """Tensors become bytes, so that == compares bits."""
-    if isinstance(value, torch.Tensor):
-        return (value.dtype, value.shape, value.numpy().tobytes())
-    if isinstance(value, dict):
-        return {key: without_times(item) for key, item in value.items() if key not in TIMES}
-    return [without_times(item) for item in value] if isinstance(value, list) else value
-
-
-def assert_same_bits(one: Path, other: Path) -> None:
-    for name in ("last.pt", "best_model.pt"):
-        contents = [torch.load(folder / name, weights_only=True) for folder in (one, other)]
-        assert without_times(contents[0]) == without_times(contents[1])
-    for name in ("training_metadata.json", "metrics.jsonl"):
-        texts = [(folder / name).read_text().strip() for folder in (one, other)]
-        lines = [texts] if name.endswith(".json") else zip(*map(str.splitlines, texts), strict=True)
-        for pair in lines:
-            first, second = (without_times(json.loads(text)) for text in pair)
-            assert first == second
 
 
 @pytest.fixture(scope="module")
@@ -175,6 +155,46 @@ def test_the_checkpoint_of_another_trial_is_refused(tmp_path, changes, differenc
     with pytest.raises(InputError, match=difference) as raised:
         start(tmp_path, **changes)
     assert "last.pt belongs to another trial" in str(raised.value)
+
+
+def test_last_pt_holds_the_whole_state(straight):
+    last = torch.load(straight / "last.pt", weights_only=True)
+    history = [json.loads(line) for line in (straight / "metrics.jsonl").read_text().splitlines()]
+    assert last["epoch"] == 4
+    assert last["config"] == CONFIG.model_dump(mode="json")
+    assert last["best_val_f1"] == max(row["val_f1"] for row in history)
+    assert last["model_state_dict"].keys() == tiny_model().state_dict().keys()
+    assert len(last["optimizer_state_dict"]["state"]) == len(list(tiny_model().parameters()))
+    assert last["scheduler_state_dict"]["last_epoch"] == 4 * STEPS_PER_EPOCH
+    assert last["scaler_state_dict"] == {}  # fp32 needs no scaling
+    assert last["rng_state"].shape == torch.get_rng_state().shape
+
+
+class Intruder:
+    """Unpickled, it makes a folder."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.path),)
+
+
+def test_code_in_a_checkpoint_is_not_run(tmp_path):
+    next(start(tmp_path))
+    content = torch.load(tmp_path / "last.pt", weights_only=True)
+    torch.save({**content, "history": Intruder(tmp_path / "intruded")}, tmp_path / "last.pt")
+    with pytest.raises(TrainingError, match=r"last\.pt is not a usable checkpoint"):
+        start(tmp_path)
+    assert not (tmp_path / "intruded").exists()
+
+
+def test_an_interrupted_command_exits_as_after_ctrl_c(tmp_path):
+    with pytest.raises(
+        Interrupted, match=r"stopped at epoch 1, step 2; .* holds the position"
+    ) as e:
+        list(start(tmp_path, after(2)))
+    assert e.value.exit_code == 130
 
 
 def cut_in_half(path: Path) -> None:

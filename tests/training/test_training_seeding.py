@@ -1,7 +1,18 @@
+import os
+
 import numpy as np
+import pytest
 import torch
 
-from sg_ray.training.seeding import deterministic, numpy_stream, stream_seed, torch_stream
+from sg_ray.training.seeding import (
+    allow_nondeterminism,
+    determinism,
+    deterministic,
+    nondeterministic_operation,
+    numpy_stream,
+    stream_seed,
+    torch_stream,
+)
 
 
 def test_streams_differ_by_seed_name_and_position():
@@ -32,14 +43,40 @@ def test_torch_stream_leaves_the_global_generator_as_it_was():
         assert torch.equal(torch.rand(3), first)
 
 
-def test_deterministic_sets_threads_and_algorithms():
-    threads = torch.get_num_threads()
-    try:
-        deterministic(2)
-        assert torch.get_num_threads() == 2
-        assert torch.are_deterministic_algorithms_enabled()
-        assert torch.is_deterministic_algorithms_warn_only_enabled()
-        assert not torch.utils.deterministic.fill_uninitialized_memory
-    finally:
-        torch.set_num_threads(threads)
-        torch.use_deterministic_algorithms(False)
+def refused_by_strict_mode() -> torch.Tensor:
+    return torch.zeros(3).put_(torch.tensor([0, 1]), torch.ones(2))
+
+
+def test_strict_mode_refuses_what_is_not_deterministic(unchanged_mode, monkeypatch):
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":0:0")
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
+    deterministic(2)
+    assert torch.get_num_threads() == 2
+    assert determinism() == "strict"
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    assert not torch.backends.cudnn.benchmark
+    assert not torch.utils.deterministic.fill_uninitialized_memory
+    with pytest.raises(RuntimeError) as raised:
+        refused_by_strict_mode()
+    assert nondeterministic_operation(raised.value) == "put_"
+    assert nondeterministic_operation(RuntimeError("shapes do not match")) is None
+
+
+def test_weak_mode_lets_it_pass_without_a_word(unchanged_mode):
+    deterministic(1, strict=False)
+    assert determinism() == "weak"
+    assert refused_by_strict_mode().tolist() == [1, 1, 0]  # warnings are errors here
+
+
+def test_the_next_trial_is_strict_again(unchanged_mode, caplog):
+    deterministic(1)
+    allow_nondeterminism("put_")
+    assert determinism() == "weak"
+    assert "put_ has no deterministic version" in caplog.text
+    deterministic(1)
+    assert determinism() == "strict"
+
+
+def test_no_mode_is_called_off(unchanged_mode):
+    torch.use_deterministic_algorithms(False)
+    assert determinism() == "off"

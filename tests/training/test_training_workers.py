@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from two_workers import alone, scenarios
+from two_workers import CONFIG, alone, scenarios
 
 Found = dict[str, Any]
 
@@ -66,7 +66,20 @@ def test_an_error_reading_the_checkpoint_reaches_both(ranks):
 
 def test_divergence_on_one_ends_both(ranks):
     for found in ranks:
-        assert found["diverged"].startswith("TrainingError: diverged")
+        assert found["diverged"].startswith("Diverged: diverged")
+
+
+def test_memory_that_runs_out_on_one_changes_nothing_but_is_remembered(ranks, single, folder):
+    for found in ranks:
+        assert_equal_training(found["cramped"], single)
+    last = torch.load(folder / "cramped" / "last.pt", weights_only=True)
+    assert last["fallbacks"]["max_units_per_micro_batch"] < 60 == CONFIG.max_units_per_micro_batch
+
+
+def test_memory_that_runs_out_while_gradients_are_exchanged_ends_the_training(ranks):
+    for found in ranks:
+        assert found["exhausted"].startswith("OutOfMemory: out of memory")
+        assert "Lower max_units_per_micro_batch (now 60" in found["exhausted"]
 
 
 def test_only_rank_0_writes(folder):

@@ -90,6 +90,29 @@ def broken_on_rank_1(rank: int) -> TinyClassifier:
     return model
 
 
+def cramped_on_rank_1(rank: int) -> TinyClassifier:
+    """Memory for one sample at once on rank 1."""
+    model = sparse_model()
+
+    def check(module, inputs):
+        if rank == 1 and len(inputs[0]["words"]) > 1:
+            raise torch.OutOfMemoryError("out of memory")
+
+    model.register_forward_pre_hook(check)
+    return model
+
+
+def cramped_in_backward() -> TinyClassifier:
+    """No memory for any backward pass, also that of one sample, in which gradients go round."""
+    model = sparse_model()
+
+    def exhaust(gradient):
+        raise torch.OutOfMemoryError("out of memory")
+
+    model.head.weight.register_hook(exhaust)
+    return model
+
+
 def scenarios(rank: int, folder: Path) -> None:
     """Run on each rank; leaves ``rank<k>.pt``."""
     warnings.simplefilter("error")
@@ -113,6 +136,10 @@ def scenarios(rank: int, folder: Path) -> None:
         ),
         "diverged": error_of(
             lambda: run_training(own / "diverged", group, model=broken_on_rank_1(rank))
+        ),
+        "cramped": run_training(own / "cramped", group, model=cramped_on_rank_1(rank)),
+        "exhausted": error_of(
+            lambda: run_training(own / "exhausted", group, model=cramped_in_backward())
         ),
     }
     torch.save(found, folder / f"rank{rank}.pt")

@@ -1,0 +1,50 @@
+"""``sg-ray extend``: more search trials, finalists or seeds for a sweep that has run."""
+
+import argparse
+
+import yaml
+
+from sg_ray.cli.settings import named_experiment
+from sg_ray.cli.sweep import run_and_show
+from sg_ray.config import Experiment
+from sg_ray.errors import InputError
+
+_SEEDS = ("seeds", "replicate.seeds")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what the command takes."""
+    parser.add_argument("name", help="the sweep, or its folder")
+    parser.add_argument(
+        "settings",
+        nargs="*",
+        metavar="key=value",
+        help="seeds=[...] to add, search.num_trials=N, replicate.top_k=N, or resources",
+    )
+    parser.add_argument("--address", default="local", help="as of sg-ray sweep")
+    parser.set_defaults(command=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Go on with the larger sweep; return its exit code."""
+    from sg_ray.sweep.admission import check_before_start
+
+    if not arguments.settings:
+        raise InputError("say what to add, e.g. seeds=[1,2] or search.num_trials=32")
+    seeds = [text for text in arguments.settings if text.partition("=")[0] in _SEEDS]
+    others = [text for text in arguments.settings if text not in seeds]
+    experiment = named_experiment(others, arguments.default, arguments.name)
+    for text in seeds:
+        merged = _merged(experiment, text)
+        setting = f"replicate.seeds={merged}"
+        experiment = named_experiment([*others, setting], arguments.default, arguments.name)
+    check_before_start(experiment, arguments.address)
+    return run_and_show(experiment, arguments.address, extends=True)
+
+
+def _merged(experiment: Experiment, text: str) -> list[int]:
+    """Return the sweep's seeds and the new ones after them."""
+    given = yaml.safe_load(text.partition("=")[2])
+    if not isinstance(given, list):
+        raise InputError(f"{text}: seeds are a list, e.g. seeds=[1,2]")
+    return list(dict.fromkeys([*experiment.replicate.seeds, *given]))

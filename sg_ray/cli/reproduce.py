@@ -1,0 +1,38 @@
+"""``sg-ray reproduce``: a recorded trial again, compared bit for bit."""
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what the command takes."""
+    parser.add_argument("record", help="a record's file, SWEEP_FOLDER:KEY, or a folder of train")
+    parser.add_argument("settings", nargs="*", metavar="key=value", help="e.g. data.path=DIR")
+    parser.add_argument(
+        "--output-dir", type=Path, help="keep the trial here; default: keep nothing"
+    )
+    parser.set_defaults(command=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Train again and compare; return 0 if every number came out the same, else 1."""
+    from sg_ray.report.reproduction import Reproduction, as_text
+    from sg_ray.sweep.progress import show_epoch, show_progress
+    from sg_ray.sweep.recorded import find_trial
+    from sg_ray.sweep.reproduce import cautions, reproduce
+
+    trial = find_trial(arguments.record, arguments.settings)
+    record = trial.record
+    print(f"{record.family} {record.config_hash}, seed {record.seed}: {record.status} on record")
+    for caution in cautions(trial):
+        print(f"warning: {caution}")
+    with tempfile.TemporaryDirectory(prefix="sg-ray-reproduce-") as temporary:
+        folder = arguments.output_dir or Path(temporary)
+        now = reproduce(trial, folder, progress=show_progress, on_epoch=show_epoch)
+    reproduction = Reproduction(record, now)
+    print(as_text(reproduction))
+    if now.failure is not None and not reproduction.is_reproduced:
+        print(now.failure.traceback, file=sys.stderr)
+    return 0 if reproduction.is_reproduced else 1

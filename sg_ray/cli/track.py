@@ -1,0 +1,43 @@
+"""``sg-ray track``: MLflow catches up with what is on record."""
+
+import argparse
+from pathlib import Path
+
+from sg_ray.config import load_experiment
+from sg_ray.errors import InputError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what the commands take."""
+    kinds = parser.add_subparsers(required=True, metavar="sync")
+    sync = kinds.add_parser("sync", help="mirror to MLflow what it does not have yet")
+    sync.add_argument("folder", type=Path, help="a sweep's folder, or a training's")
+    sync.add_argument("--uri", help="another MLflow store than the experiment's")
+    sync.set_defaults(command=_sync)
+
+
+def _sync(arguments: argparse.Namespace) -> int:
+    """Replay the journal; return 1 if something is still pending."""
+    from sg_ray.sweep.lock import locked
+    from sg_ray.sweep.records import stamp_run_ids
+    from sg_ray.tracking.mlflow_mirror import MlflowMirror, mirror_of
+
+    folder = arguments.folder
+    uri = [] if arguments.uri is None else [f"tracking.uri={arguments.uri}"]
+    experiment = load_experiment(_experiment_file(folder), ["tracking.enabled=true", *uri])
+    with locked(folder):
+        mirror = mirror_of(experiment, folder)
+        assert isinstance(mirror, MlflowMirror)
+        result = mirror.sync()
+        stamp_run_ids(folder, mirror.run_ids())
+    print(f"{folder}: {result.num_mirrored} events mirrored to {experiment.tracking.uri}")
+    if result.num_pending:
+        print(f"{result.num_pending} events are pending: {result.error}")
+    return 1 if result.num_pending else 0
+
+
+def _experiment_file(folder: Path) -> Path:
+    for name in ("sweep.yaml", "experiment.yaml"):
+        if (folder / name).exists():
+            return folder / name
+    raise InputError(f"{folder}: neither a sweep's folder nor a training's. Name one of those.")

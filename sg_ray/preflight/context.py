@@ -1,0 +1,188 @@
+"""What the checks of one experiment share; each part is made when it is first asked for."""
+
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+
+from sg_ray.config import Experiment, Resources
+from sg_ray.data.samples import DataSet, Sample
+from sg_ray.data.sources import load_data
+from sg_ray.data.splits import stratified_subset
+from sg_ray.features.build import prepare_features
+from sg_ray.features.packed import FeatureKind, Features
+from sg_ray.features.spec import FeatureSpec, TokenSpec
+from sg_ray.models.families import get_family
+from sg_ray.models.family import FamilyConfig, NeuralConfig
+from sg_ray.preflight.training import FirstStep, take_step
+from sg_ray.sweep.branches import GivenBranches
+from sg_ray.sweep.ray_check import RayReport
+from sg_ray.trial import BranchSource
+
+_NUM_TRAIN_ROWS = 8
+"""On a CPU: a base-size encoder takes half a minute for as many."""
+_MAX_TRAIN_ROWS = 64
+"""On a GPU, where a whole batch tells whether the memory is enough."""
+_NUM_VALID_ROWS = 16
+
+
+class Context:
+    """An experiment, a temporary folder, and what checks make of both.
+
+    Every property raises what making it raises, each time it is asked for.
+    """
+
+    def __init__(self, experiment: Experiment, folder: Path) -> None:
+        """``folder`` is deleted when the checks are done."""
+        self.experiment = experiment
+        self.folder = folder
+        self.ray_report: RayReport | None = None
+        """Set by the check that runs Ray."""
+        self._steps: dict[str, FirstStep] = {}
+
+    @cached_property
+    def data(self) -> DataSet:
+        """The whole data set, as the sweep would read it."""
+        return load_data(self.experiment.data, self.experiment.cache_dir)
+
+    @cached_property
+    def subset(self) -> DataSet:
+        """Some of the longest training functions, half of each label, and a few to validate on.
+
+        The longest, because they decide how much memory a step takes; those of validation are
+        drawn at random with the labels in proportion, and stand for the data as a whole.
+        """
+        splits = self.data.splits
+        train = _longest(splits["train"], self._num_train_rows)
+        valid = stratified_subset(splits["valid"], _NUM_VALID_ROWS, self.experiment.data.seed)
+        return DataSet("preflight", {"train": train, "valid": valid})
+
+    def features_of(self, family: str) -> Features:
+        """Return what a family and its branches read of the subset; each kind is made once.
+
+        Vocabularies have the size that is asked for, which the whole data would fill.
+        """
+        specs = self.specs_of(family)
+        features = prepare_features(self.subset, specs, self.cache_dir)
+        kinds = {spec.key: _at_full_vocabulary(features.kinds[spec.key], spec) for spec in specs}
+        return replace(features, kinds=kinds)
+
+    def specs_of(self, family: str) -> list[FeatureSpec]:
+        """Return the feature kinds that a family and its branches read."""
+        own = list(get_family(family).feature_specs(self.config_of(family)))
+        return own + [s for b in get_family(family).branches for s in self.specs_of(b)]
+
+    def config_of(self, family: str) -> FamilyConfig:
+        """Return the experiment's own values for a family, or those of its given branch."""
+        given = self.given_branches.get(family)
+        if given:
+            config: FamilyConfig = get_family(family).Config.model_validate(given[0].config)
+            return config
+        return self.experiment.baseline(family)
+
+    @property
+    def cache_dir(self) -> Path:
+        """Stands in for the experiment's own, which stays as it is."""
+        return self.folder / "cache"
+
+    @property
+    def steps(self) -> dict[str, FirstStep]:
+        """The steps taken so far, by family."""
+        return dict(self._steps)
+
+    def step(self, family: str) -> FirstStep:
+        """Train a family for a step (once), and before it the families that it builds on."""
+        if family not in self._steps:
+            branches = {b: self.step(b).source for b in get_family(family).branches}
+            self._steps[family] = take_step(
+                self.experiment,
+                family,
+                self.config_of(family),
+                branches,
+                self.features_of(family),
+                folder=self.folder / "trials" / family,
+                cache_dir=self.cache_dir,
+                device=device_of(self.experiment.resources_of(family)),
+            )
+        return self._steps[family]
+
+    @cached_property
+    def given_branches(self) -> dict[str, list[BranchSource]]:
+        """The trained branches that ``branches_from`` names: one per planned seed that has one."""
+        lookups = GivenBranches(self.experiment, self.data.fingerprint).by_family
+        seeds = self.experiment.replicate.seeds
+        return {
+            family: [branch for branch in map(find, seeds) if branch is not None]
+            for family, find in lookups.items()
+        }
+
+    @property
+    def _num_train_rows(self) -> int:
+        """The largest batch that a family reads on a GPU, within limits."""
+        sizes = [
+            config.batch_size
+            for family in self.experiment.all_families
+            if isinstance(config := self.experiment.baseline(family), NeuralConfig)
+            and not get_family(family).branches
+            and device_of(self.experiment.resources_of(family)).type == "cuda"
+        ]
+        return min(max(_NUM_TRAIN_ROWS, *sizes, 0), _MAX_TRAIN_ROWS)
+
+
+def device_of(resources: Resources) -> torch.device:
+    """Return where a trial with these resources computes."""
+    uses_gpu = resources.gpus > 0 and torch.cuda.is_available()
+    return torch.device("cuda" if uses_gpu else "cpu")
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """Yield a folder that ends with the block, and with it all temporary files made meanwhile.
+
+    Both PyTorch Geometric, in this process, and Ray's dashboard, in its own, leave some behind.
+    """
+    with TemporaryDirectory(prefix="sg-ray-pre-") as name, _temporary_files_in(name):
+        yield Path(name)
+
+
+@contextmanager
+def _temporary_files_in(folder: str) -> Iterator[None]:
+    """Have this process and those it starts use ``folder``; Ray's sessions stay beside it.
+
+    They are there in a sweep too, and their sockets need short paths.
+    """
+    environment = {name: os.environ.get(name) for name in ("TMPDIR", "RAY_TMPDIR")}
+    default, tempfile.tempdir = tempfile.tempdir, folder
+    os.environ["TMPDIR"] = folder
+    os.environ.setdefault("RAY_TMPDIR", str(Path(folder).parent))
+    try:
+        yield
+    finally:
+        tempfile.tempdir = default
+        for name, value in environment.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value
+
+
+def _longest(samples: Sequence[Sample], num_rows: int) -> list[Sample]:
+    """Return the longest samples, half of them of each label if there are as many."""
+    by_length = sorted(samples, key=lambda sample: len(sample.source), reverse=True)
+    return [
+        sample
+        for label in (0, 1)
+        for sample in [s for s in by_length if s.label == label][: num_rows // 2]
+    ]
+
+
+def _at_full_vocabulary(kind: FeatureKind, spec: FeatureSpec) -> FeatureKind:
+    """A tokenizer trained on a few functions learns few tokens; models are sized by the setting."""
+    if not isinstance(spec, TokenSpec) or spec.tokenizer != "train":
+        return kind
+    return replace(kind, meta={**kind.meta, "vocab_size": spec.vocab_size})

@@ -1,0 +1,156 @@
+"""Checks of what a sweep reads: data, pretrained models, branches trained elsewhere."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sg_ray.config import Experiment
+from sg_ray.data.codexglue import HUB_NAME
+from sg_ray.data.samples import SPLITS, Sample
+from sg_ray.features.spec import TokenSpec
+from sg_ray.models.families import get_family
+from sg_ray.preflight.context import Context
+from sg_ray.preflight.finding import Finding
+from sg_ray.training.checkpoint import read_best
+from sg_ray.training.metrics import check_objective
+
+_HUB_TIMEOUT_S = 10
+_TOKENIZER_FILES = (("tokenizer.json",), ("vocab.json", "merges.txt"), ("vocab.txt",))
+_WEIGHT_FILES = (
+    ("config.json", "model.safetensors"),
+    ("config.json", "pytorch_model.bin"),
+    ("config.json", "model.safetensors.index.json"),
+    ("config.json", "pytorch_model.bin.index.json"),
+)
+"""Any of these sets of files will do."""
+_DATA_REMEDY = (
+    'put its splits into a folder DIR as train.jsonl, valid.jsonl and test.jsonl, {"func": ..., '
+    '"target": 0 or 1} on a line, and set data.path=DIR'
+)
+
+
+def check_data(context: Context) -> Finding:
+    """The data set can be read, and passes the checks that a sweep makes."""
+    config = context.experiment.data
+    if config.source == "codexglue" and not _is_downloaded(context.experiment.cache_dir):
+        return _not_downloaded(f"data set {HUB_NAME}", "dataset", HUB_NAME, _DATA_REMEDY)
+    splits = context.data.splits
+    check_objective(context.experiment.objective, _labels(splits["valid"]))
+    rows = ", ".join(f"{split} {_describe(samples)}" for split, samples in splits.items())
+    notes = context.data.notes
+    if notes:
+        return Finding.warn(f"{rows}; {'; '.join(notes)}")
+    return Finding.ok(f"{rows}; no duplicates, conflicts or leaks")
+
+
+def _describe(samples: Sequence[Sample]) -> str:
+    share = sum(sample.label for sample in samples) / len(samples)
+    return f"{len(samples)} rows ({share:.0%} vulnerable)"
+
+
+def _labels(samples: Sequence[Sample]) -> NDArray[np.int8]:
+    return np.array([sample.label for sample in samples], dtype=np.int8)
+
+
+def _is_downloaded(cache_dir: Path) -> bool:
+    return all((cache_dir / "codexglue" / f"{split}.jsonl.xz").exists() for split in SPLITS)
+
+
+def check_pretrained(context: Context) -> Finding:
+    """The files of pretrained encoders and tokenizers are here. Loading them is a later check."""
+    experiment = context.experiment
+    named = [one for family in experiment.all_families for one in pretrained_of(experiment, family)]
+    for one in named:
+        finding = _look_for(one)
+        if finding is not None:
+            return finding
+    if not named:
+        return Finding.ok("none is asked for")
+    return Finding.ok(f"files are here: {', '.join(dict.fromkeys(one.name for one in named))}")
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A setting that names a folder or hub repository, and which sets of files it may hold."""
+
+    setting: str
+    name: str
+    alternatives: tuple[tuple[str, ...], ...]
+
+
+def pretrained_of(experiment: Experiment, family: str) -> list[Pretrained]:
+    """Return the encoder and the tokenizers that a family's own values name."""
+    config = experiment.baseline(family)
+    prefix = f"models.{family}.config"
+    encoder = getattr(config, "pretrained", None)
+    encoders = [Pretrained(f"{prefix}.pretrained", encoder, _WEIGHT_FILES)] if encoder else []
+    tokenizers = [
+        Pretrained(f"{prefix}.tokens.tokenizer", spec.tokenizer, _TOKENIZER_FILES)
+        for spec in get_family(family).feature_specs(config)
+        if isinstance(spec, TokenSpec) and spec.tokenizer != "train"
+    ]
+    return [*encoders, *tokenizers]
+
+
+def _look_for(wanted: Pretrained) -> Finding | None:
+    """Return what is wrong with a folder or hub name; None if its files are here."""
+    setting, name = wanted.setting, wanted.name
+    folder = Path(name)
+    files = ", or ".join(" and ".join(alternative) for alternative in wanted.alternatives)
+    if folder.is_dir():
+        if any(all((folder / file).is_file() for file in some) for some in wanted.alternatives):
+            return None
+        return Finding.fail(f"{setting}: {name} lacks {files}. Put them there")
+    if folder.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
+        return Finding.fail(
+            f"{setting}: the folder {name} does not exist. Give one with {files}, or a hub name"
+        )
+    if any(all(_is_cached(name, file) for file in some) for some in wanted.alternatives):
+        return None
+    remedy = f"run: hf download {name} --local-dir DIR; copy DIR here and set {setting}=DIR"
+    return _not_downloaded(f"{setting}: {name}", "model", name, remedy)
+
+
+def _is_cached(name: str, file: str) -> bool:
+    from huggingface_hub import try_to_load_from_cache
+
+    return isinstance(try_to_load_from_cache(name, file), str)
+
+
+def _not_downloaded(what: str, repo_type: str, hub_name: str, remedy: str) -> Finding:
+    """A download belongs to the sweep; here only: would it be possible?"""
+    from huggingface_hub import HfApi
+
+    try:
+        HfApi().repo_info(hub_name, repo_type=repo_type, timeout=_HUB_TIMEOUT_S)
+    except Exception as error:  # network, proxy, offline mode, unknown name: no common base class
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        return Finding.fail(
+            f"{what} is not here, and the hub cannot be asked for it ({reason}). "
+            f"On a machine with network access {remedy}"
+        )
+    return Finding.warn(
+        f"{what} is not here yet: the sweep would download it when it starts, and until then "
+        "nothing can be trained on it here",
+        blocks=True,
+    )
+
+
+def check_branches(context: Context) -> Finding:
+    """The branches that ``branches_from`` names are there for every seed, and can be read."""
+    experiment = context.experiment
+    given = context.given_branches
+    for family, branches in given.items():
+        if len(branches) < len(experiment.replicate.seeds):
+            seeds = ", ".join(map(str, experiment.replicate.seeds))
+            return Finding.fail(
+                f"branches_from={experiment.branches_from}: has {family} for {len(branches)} of "
+                f"the seeds {seeds}. Train the others there, or set replicate.seeds to those it has"
+            )
+        for branch in branches:
+            read_best(branch.folder)
+    found = ", ".join(f"{len(branches)} x {family}" for family, branches in given.items())
+    return Finding.ok(f"{found} from {experiment.branches_from}")

@@ -1,0 +1,173 @@
+"""Checks of the machine: processors, number formats, disk space."""
+
+import os
+import shutil
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from sg_ray.config import FLOOR, Experiment
+from sg_ray.features.build import store_dir
+from sg_ray.features.packed import FeatureKind
+from sg_ray.models.family import NeuralConfig
+from sg_ray.preflight.context import Context, device_of
+from sg_ray.preflight.finding import Finding
+from sg_ray.sweep.admission import num_fitting_trials
+from sg_ray.training.precision import resolve_precision
+
+_NUM_TUNE_CHECKPOINTS = 3
+"""Of a running trial: Tune keeps two, and writes the next before it drops one."""
+_MB = 2**20
+_GB = 2**30
+_AMPLE = 2
+"""Free space below this many times the need is worth a warning."""
+
+
+def check_devices(context: Context) -> Finding:
+    """Every family's trials fit this machine, in a number format that it has."""
+    experiment = context.experiment
+    have = {"CPU": os.cpu_count() or 1, "GPU": torch.cuda.device_count()}
+    num_fitting_trials(experiment, have)
+    families = "; ".join(_describe_family(experiment, name) for name in experiment.all_families)
+    found = f"{have['CPU']} CPUs, {_describe_gpus()}; {families}"
+    if not torch.cuda.is_available() and shutil.which("nvidia-smi"):
+        return Finding.warn(
+            f"{found}; there is an NVIDIA driver, but torch {torch.__version__} sees no GPU: see "
+            '"PyTorch for CPU or GPU" in the README'
+        )
+    return Finding.ok(found)
+
+
+def _describe_family(experiment: Experiment, family: str) -> str:
+    takes, config = experiment.resources_of(family), experiment.baseline(family)
+    asked = f"{family} {takes.num_workers} x ({takes.cpus:g} CPU, {takes.gpus:g} GPU)"
+    if not isinstance(config, NeuralConfig):
+        return asked
+    precision = resolve_precision(config.precision, device_of(takes))
+    return f"{asked} on {precision.device_type} in {precision.name}"
+
+
+def _describe_gpus() -> str:
+    devices = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
+    if not devices:
+        return "no GPU"
+    return ", ".join(f"{device.name} {device.total_memory / _GB:.0f} GB" for device in devices)
+
+
+@dataclass(frozen=True)
+class Need:
+    """Bytes that a sweep will write below a folder, at most and about."""
+
+    folder: Path
+    purpose: str
+    num_bytes: int
+
+
+def check_disk(context: Context) -> Finding:
+    """Each disk that a sweep writes to has room for it. The need is measured on the first steps."""
+    by_disk: dict[int, list[Need]] = defaultdict(list)
+    for need in disk_needs(context):
+        by_disk[_existing(need.folder).stat().st_dev].append(need)
+    findings = [_check_one_disk(needs) for needs in by_disk.values()]
+    worst = max(findings, key=lambda finding: ("ok", "warn", "FAIL").index(finding.status))
+    return Finding(worst.status, "; ".join(finding.detail for finding in findings))
+
+
+def disk_needs(context: Context) -> list[Need]:
+    """Return what a sweep will write, by folder.
+
+    Checkpoints and models are as large as those of the first steps. Features grow with the length
+    of the functions; those of validation, drawn at random, tell by how much.
+    """
+    experiment = context.experiment
+    steps = context.steps
+    checkpoint = max(step.checkpoint_bytes for step in steps.values())
+    num_running = _num_concurrent(experiment)
+    models = sum(
+        (_num_trials(experiment, family) + 1) * step.best_model_bytes  # one more is exported
+        for family, step in steps.items()
+    )
+    running = num_running * checkpoint
+    return [
+        Need(experiment.output_dir, "checkpoints", _NUM_TUNE_CHECKPOINTS * running),
+        Need(experiment.output_dir, "trained models", models),
+        Need(context.folder.parent, "running trials", running),
+        Need(experiment.cache_dir, "features", _feature_bytes(context)),
+        Need(experiment.cache_dir, "branch outputs", _branch_output_bytes(context)),
+    ]
+
+
+def _check_one_disk(needs: list[Need]) -> Finding:
+    folders = list(dict.fromkeys(need.folder for need in needs))
+    total = sum(need.num_bytes for need in needs)
+    free = min(shutil.disk_usage(_existing(folder)).free for folder in folders)
+    parts = ", ".join(f"{need.purpose} {_shown(need.num_bytes)}" for need in needs)
+    names = ", ".join(map(str, folders))
+    found = f"{names}: {_shown(free)} free, about {_shown(total)} needed ({parts})"
+    if free < total:
+        return Finding.fail(
+            f"{found}. Free some, or set output_dir, cache_dir or TMPDIR to a larger disk"
+        )
+    if free < _AMPLE * total:
+        return Finding.warn(found)
+    return Finding.ok(found)
+
+
+def _num_concurrent(experiment: Experiment) -> int:
+    have = {"CPU": os.cpu_count() or 1, "GPU": torch.cuda.device_count()}
+    fits = num_fitting_trials(experiment, have)
+    return min(fits, experiment.max_concurrent_trials or fits)
+
+
+def _num_trials(experiment: Experiment, family: str) -> int:
+    num_seeds = len(experiment.replicate.seeds)
+    if family == FLOOR:
+        return num_seeds
+    num_points = experiment.search.num_trials if experiment.space(family) else 1
+    return num_points + min(experiment.replicate.top_k, num_points) * (num_seeds - 1)
+
+
+def _feature_bytes(context: Context) -> int:
+    """Estimate the feature kinds that the cache does not hold yet."""
+    data, subset = context.data, context.subset
+    total = sum(len(s.source) for samples in data.splits.values() for s in samples)
+    sampled = sum(len(sample.source) for sample in subset.splits["valid"])
+    measured = sum(
+        ragged.values.nbytes + ragged.offsets.nbytes
+        for kind in _new_kinds(context)
+        for ragged in kind.splits["valid"].values()
+    )
+    return measured * total // max(1, sampled)
+
+
+def _new_kinds(context: Context) -> list[FeatureKind]:
+    """Return the subset's feature kinds that the cache does not hold of the whole data."""
+    cache_dir, fingerprint = context.experiment.cache_dir, context.data.fingerprint
+    kinds = {
+        spec: context.features_of(family).kinds[spec.key]
+        for family in context.steps
+        for spec in context.specs_of(family)
+    }
+    return [k for spec, k in kinds.items() if not store_dir(cache_dir, fingerprint, spec).exists()]
+
+
+def _branch_output_bytes(context: Context) -> int:
+    """Scale what the first steps cached of their branches' outputs to all rows and seeds."""
+    files = (context.cache_dir / "branch_outputs").glob("*")
+    cached = sum(path.stat().st_size for path in files)
+    num_cached_rows = sum(map(len, context.subset.splits.values()))
+    num_rows = sum(map(len, context.data.splits.values()))
+    num_seeds = len(context.experiment.replicate.seeds)
+    return cached * num_rows * num_seeds // max(1, num_cached_rows)
+
+
+def _existing(folder: Path) -> Path:
+    """Return the folder, or the nearest one above it that exists."""
+    path = folder.expanduser().absolute()
+    return next(candidate for candidate in (path, *path.parents) if candidate.exists())
+
+
+def _shown(num_bytes: float) -> str:
+    return f"{num_bytes / _GB:.1f} GB" if num_bytes >= _GB else f"{num_bytes / _MB:.0f} MB"

@@ -1,0 +1,109 @@
+"""One step of training, with everything that a trial does around it."""
+
+import resource
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from sg_ray.config import Experiment
+from sg_ray.features.packed import Features
+from sg_ray.models.families import FAMILIES
+from sg_ray.models.family import FamilyConfig, NeuralConfig
+from sg_ray.training.checkpoint import BEST, read_best
+from sg_ray.trial import BranchSource, TrialContext, TrialSpec, code_version, run_trial
+
+_KIB_PER_MB = 1024
+_BYTES_PER_MB = 2**20
+
+
+@dataclass(frozen=True)
+class FirstStep:
+    """What a trial of one step took.
+
+    ``source`` lets another family build on it. ``num_weights`` counts the numbers in its best
+    model; ``peak_mb`` is that of the device's memory, on a CPU of this process so far.
+    ``checkpoint_bytes`` is what a checkpoint holds: model, optimiser, best model.
+    """
+
+    source: BranchSource
+    device: torch.device
+    num_rows: int
+    num_weights: int
+    duration_s: float
+    peak_mb: float
+    checkpoint_bytes: int
+    best_model_bytes: int
+
+
+def take_step(
+    experiment: Experiment,
+    family: str,
+    config: FamilyConfig,
+    branches: Mapping[str, BranchSource],
+    features: Features,
+    *,
+    folder: Path,
+    cache_dir: Path,
+    device: torch.device,
+) -> FirstStep:
+    """Run a trial of one epoch over ``features``, which hold a batch, as a sweep's actor would.
+
+    Raises what the trial raises: InputError, TrainingError, or an error of the family's own.
+    """
+    if isinstance(config, NeuralConfig):
+        config = config.model_copy(update={"epochs": 1})
+    spec = TrialSpec(
+        family=family,
+        config=config.model_dump(mode="json"),
+        seed=experiment.replicate.seeds[0],
+        objective=experiment.objective,
+        data_fingerprint=features.data_fingerprint,
+        code_version=code_version(),
+        branches=branches,
+    )
+    num_threads = max(1, int(experiment.resources_of(family).cpus))
+    context = TrialContext(FAMILIES, features, cache_dir, device, num_threads)
+    folder.mkdir(parents=True)
+    _forget_peak(device)
+    started = time.perf_counter()
+    for _ in run_trial(spec, context, folder):
+        pass
+    return FirstStep(
+        source=_as_branch(spec, folder),
+        device=device,
+        num_rows=len(features.labels["train"]),
+        num_weights=_num_weights(folder),
+        duration_s=time.perf_counter() - started,
+        peak_mb=_peak_mb(device),
+        checkpoint_bytes=sum(path.stat().st_size for path in folder.iterdir()),
+        best_model_bytes=(folder / BEST).stat().st_size,
+    )
+
+
+def _as_branch(spec: TrialSpec, folder: Path) -> BranchSource:
+    return BranchSource(
+        trial_key=spec.trial_key,
+        family=spec.family,
+        config=spec.config,
+        config_hash=spec.config_hash,
+        folder=folder,
+    )
+
+
+def _num_weights(folder: Path) -> int:
+    state = read_best(folder)["model_state_dict"]
+    return sum(value.numel() for value in state.values() if isinstance(value, torch.Tensor))
+
+
+def _forget_peak(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def _peak_mb(device: torch.device) -> float:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / _BYTES_PER_MB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / _KIB_PER_MB

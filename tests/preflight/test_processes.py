@@ -1,0 +1,61 @@
+"""Which processes are ours, and that they end."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from sg_ray.sweep.processes import Process, descendants, end
+
+STUBBORN = """
+import signal, subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+print(child.pid, flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.fixture
+def family() -> Iterator[tuple[subprocess.Popen[bytes], frozenset[Process]]]:
+    """A process with a child of its own."""
+    before = descendants()
+    parent = subprocess.Popen([sys.executable, "-c", STUBBORN], stdout=subprocess.PIPE)
+    with parent:
+        assert parent.stdout is not None
+        child_pid = int(parent.stdout.readline())
+        processes = descendants() - before
+        assert {process.pid for process in processes} == {parent.pid, child_pid}
+        yield parent, processes
+        parent.kill()
+
+
+def test_what_does_not_end_is_killed(family) -> None:
+    _, processes = family
+    assert all(process.is_running for process in processes)
+    end(processes, patience_s=0.2)
+    deadline = time.monotonic() + 10
+    while any(process.is_running for process in processes) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(process.is_running for process in processes)
+
+
+def test_a_later_process_of_the_same_id_is_another(family) -> None:
+    parent, processes = family
+    of_parent = next(process for process in processes if process.pid == parent.pid)
+    assert not Process(of_parent.pid, of_parent.started_at_ticks - 1).is_running
+    end(frozenset({Process(of_parent.pid, of_parent.started_at_ticks - 1)}), patience_s=0)
+    assert of_parent.is_running
+
+
+def test_one_that_has_ended_is_not_waited_for() -> None:
+    before = descendants()
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        processes = descendants() - before
+        assert child.stdin is not None
+        child.stdin.close()
+        started = time.monotonic()
+        end(processes, patience_s=30)  # nobody has collected it yet
+        assert time.monotonic() - started < 25
+        assert not any(process.is_running for process in processes)
