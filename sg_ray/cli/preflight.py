@@ -1,6 +1,7 @@
 """``sg-ray preflight``: can this experiment run here?"""
 
 import argparse
+import sys
 import time
 from collections import Counter
 from contextlib import closing
@@ -28,10 +29,15 @@ def run(arguments: argparse.Namespace) -> int:
     from sg_ray.sweep.signals import StopRequest, stopping
 
     counts: Counter[str] = Counter()
-    with stopping(StopRequest()), closing(run_checks(experiment)) as results:
-        for result in results:
-            counts[result.finding.status] += 1
-            print(_line(result), flush=True)
+    stop = StopRequest()
+    try:
+        with stopping(stop), closing(run_checks(experiment)) as results:
+            for result in results:
+                counts[result.finding.status] += 1
+                print(_line(result), flush=True)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return stop.exit_code
     summary = ", ".join(f"{counts[status]} {status}" for status in ("ok", "warn", "FAIL", "skip"))
     print(f"\n{experiment.name}: {summary}; {time.perf_counter() - started:.0f} s")
     return 1 if counts["FAIL"] else 0

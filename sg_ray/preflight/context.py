@@ -91,11 +91,6 @@ class Context:
         """Stands in for the experiment's own, which stays as it is."""
         return self.folder / "cache"
 
-    @property
-    def steps(self) -> dict[str, FirstStep]:
-        """The steps taken so far, by family."""
-        return dict(self._steps)
-
     def step(self, family: str) -> FirstStep:
         """Train a family for a step (once), and before it the families that it builds on."""
         if family not in self._steps:
@@ -124,7 +119,7 @@ class Context:
 
     @property
     def _num_train_rows(self) -> int:
-        """The largest batch that a family reads on a GPU, within limits."""
+        """As many as the largest batch that a family reads on a GPU, within limits."""
         sizes = [
             config.batch_size
             for family in self.experiment.all_families
@@ -132,7 +127,7 @@ class Context:
             and not get_family(family).branches
             and device_of(self.experiment.resources_of(family)).type == "cuda"
         ]
-        return min(max(_NUM_TRAIN_ROWS, *sizes, 0), _MAX_TRAIN_ROWS)
+        return min(max([_NUM_TRAIN_ROWS, *sizes]), _MAX_TRAIN_ROWS)
 
 
 def device_of(resources: Resources) -> torch.device:
@@ -157,7 +152,7 @@ def _temporary_files_in(folder: str) -> Iterator[None]:
 
     They are there in a sweep too, and their sockets need short paths.
     """
-    environment = {name: os.environ.get(name) for name in ("TMPDIR", "RAY_TMPDIR")}
+    environment = dict(os.environ)
     default, tempfile.tempdir = tempfile.tempdir, folder
     os.environ["TMPDIR"] = folder
     os.environ.setdefault("RAY_TMPDIR", str(Path(folder).parent))
@@ -165,10 +160,12 @@ def _temporary_files_in(folder: str) -> Iterator[None]:
         yield
     finally:
         tempfile.tempdir = default
-        for name, value in environment.items():
+        # PyTorch, for one, keeps in a variable of its own where its caches are.
+        set_here = [name for name, value in os.environ.items() if folder in value]
+        for name in ("RAY_TMPDIR", *set_here):
             os.environ.pop(name)
-            if value is not None:
-                os.environ[name] = value
+            if name in environment:
+                os.environ[name] = environment[name]
 
 
 def _longest(samples: Sequence[Sample], num_rows: int) -> list[Sample]:

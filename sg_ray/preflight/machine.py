@@ -15,6 +15,7 @@ from sg_ray.models.family import NeuralConfig
 from sg_ray.preflight.context import Context, device_of
 from sg_ray.preflight.finding import Finding
 from sg_ray.sweep.admission import num_fitting_trials
+from sg_ray.sweep.folders import nearest_existing
 from sg_ray.training.precision import resolve_precision
 
 _NUM_TUNE_CHECKPOINTS = 3
@@ -28,7 +29,7 @@ _AMPLE = 2
 def check_devices(context: Context) -> Finding:
     """Every family's trials fit this machine, in a number format that it has."""
     experiment = context.experiment
-    have = {"CPU": os.cpu_count() or 1, "GPU": torch.cuda.device_count()}
+    have = _processors()
     num_fitting_trials(experiment, have)
     families = "; ".join(_describe_family(experiment, name) for name in experiment.all_families)
     found = f"{have['CPU']} CPUs, {_describe_gpus()}; {families}"
@@ -38,6 +39,10 @@ def check_devices(context: Context) -> Finding:
             '"PyTorch for CPU or GPU" in the README'
         )
     return Finding.ok(found)
+
+
+def _processors() -> dict[str, int]:
+    return {"CPU": os.cpu_count() or 1, "GPU": torch.cuda.device_count()}
 
 
 def _describe_family(experiment: Experiment, family: str) -> str:
@@ -69,7 +74,7 @@ def check_disk(context: Context) -> Finding:
     """Each disk that a sweep writes to has room for it. The need is measured on the first steps."""
     by_disk: dict[int, list[Need]] = defaultdict(list)
     for need in disk_needs(context):
-        by_disk[_existing(need.folder).stat().st_dev].append(need)
+        by_disk[nearest_existing(need.folder).stat().st_dev].append(need)
     findings = [_check_one_disk(needs) for needs in by_disk.values()]
     worst = max(findings, key=lambda finding: ("ok", "warn", "FAIL").index(finding.status))
     return Finding(worst.status, "; ".join(finding.detail for finding in findings))
@@ -82,7 +87,7 @@ def disk_needs(context: Context) -> list[Need]:
     of the functions; those of validation, drawn at random, tell by how much.
     """
     experiment = context.experiment
-    steps = context.steps
+    steps = {family: context.step(family) for family in experiment.all_families}
     checkpoint = max(step.checkpoint_bytes for step in steps.values())
     num_running = _num_concurrent(experiment)
     models = sum(
@@ -102,7 +107,7 @@ def disk_needs(context: Context) -> list[Need]:
 def _check_one_disk(needs: list[Need]) -> Finding:
     folders = list(dict.fromkeys(need.folder for need in needs))
     total = sum(need.num_bytes for need in needs)
-    free = min(shutil.disk_usage(_existing(folder)).free for folder in folders)
+    free = min(shutil.disk_usage(nearest_existing(folder)).free for folder in folders)
     parts = ", ".join(f"{need.purpose} {_shown(need.num_bytes)}" for need in needs)
     names = ", ".join(map(str, folders))
     found = f"{names}: {_shown(free)} free, about {_shown(total)} needed ({parts})"
@@ -116,8 +121,7 @@ def _check_one_disk(needs: list[Need]) -> Finding:
 
 
 def _num_concurrent(experiment: Experiment) -> int:
-    have = {"CPU": os.cpu_count() or 1, "GPU": torch.cuda.device_count()}
-    fits = num_fitting_trials(experiment, have)
+    fits = num_fitting_trials(experiment, _processors())
     return min(fits, experiment.max_concurrent_trials or fits)
 
 
@@ -147,7 +151,7 @@ def _new_kinds(context: Context) -> list[FeatureKind]:
     cache_dir, fingerprint = context.experiment.cache_dir, context.data.fingerprint
     kinds = {
         spec: context.features_of(family).kinds[spec.key]
-        for family in context.steps
+        for family in context.experiment.all_families
         for spec in context.specs_of(family)
     }
     return [k for spec, k in kinds.items() if not store_dir(cache_dir, fingerprint, spec).exists()]
@@ -161,12 +165,6 @@ def _branch_output_bytes(context: Context) -> int:
     num_rows = sum(map(len, context.data.splits.values()))
     num_seeds = len(context.experiment.replicate.seeds)
     return cached * num_rows * num_seeds // max(1, num_cached_rows)
-
-
-def _existing(folder: Path) -> Path:
-    """Return the folder, or the nearest one above it that exists."""
-    path = folder.expanduser().absolute()
-    return next(candidate for candidate in (path, *path.parents) if candidate.exists())
 
 
 def _shown(num_bytes: float) -> str:

@@ -5,13 +5,16 @@ from itertools import count
 from sg_ray.config import load_experiment
 from sg_ray.preflight.context import Context
 from sg_ray.preflight.finding import Finding
+from sg_ray.sweep.folders import require_writable
 
 _SIGNIFICANT = 0.05
 
 
 def check_sweep_folder(context: Context) -> Finding:
-    """The sweep's folder is new, or was begun with the same settings."""
+    """The folders can be written; the sweep's is new, or was begun with the same settings."""
     experiment = context.experiment
+    require_writable(experiment.output_dir, "output_dir")
+    require_writable(experiment.cache_dir, "cache_dir")
     begun = experiment.sweep_dir / "sweep.yaml"
     if not begun.exists():
         return Finding.ok(f"{experiment.output_dir / experiment.name} is new")

@@ -88,10 +88,11 @@ def check_step(context: Context, family: str) -> Finding:
     step = context.step(family)
     what = "fit" if isinstance(get_family(family), EstimatorFamily) else "a step"
     memory = "GPU memory" if step.device.type == "cuda" else "memory of this process so far"
-    return Finding.ok(
+    found = (
         f"{what} on {step.num_rows} rows, {step.num_weights:,} weights on {step.device.type}, "
         f"{step.duration_s:.1f} s, peak {memory} {step.peak_mb:.0f} MB"
     )
+    return Finding.ok(found) if step.fallback is None else Finding.warn(f"{found}; {step.fallback}")
 
 
 def check_clean_up(folder: Path, context: Context, running_before: frozenset[Process]) -> Finding:
@@ -130,7 +131,8 @@ def _carry_out(check: Check, context: Context, findings: Mapping[str, Finding]) 
     except SgRayError as error:
         return Finding.fail(str(error))
     except Exception as error:  # one check must not keep the others from running
-        return Finding.fail(f"{type(error).__name__}: {str(error)[:_ENOUGH_DETAIL]}")
+        message = f"{type(error).__name__}: {str(error)[:_ENOUGH_DETAIL]}"
+        return Finding.fail(f"{message} (unforeseen; a sweep would most likely meet it too)")
 
 
 def _timed(name: str, work: Callable[[], Finding]) -> Result:

@@ -1,6 +1,7 @@
 """Checks of what is installed and of the services that a sweep starts or writes to."""
 
 import importlib
+import warnings
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
@@ -64,7 +65,9 @@ def _import_problems(package: str) -> Iterator[str]:
     if name == _IMPORTED_ELSEWHERE:
         return
     try:
-        importlib.import_module(_MODULES.get(name, name.replace("-", "_")))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what a package says of itself is no failure
+            importlib.import_module(_MODULES.get(name, name.replace("-", "_")))
     except Exception as error:  # whatever a broken installation comes up with
         yield f"{package} cannot be imported ({type(error).__name__}: {error})"
 

@@ -1,5 +1,6 @@
 """One step of training, with everything that a trial does around it."""
 
+import json
 import resource
 import time
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ from sg_ray.config import Experiment
 from sg_ray.features.packed import Features
 from sg_ray.models.families import FAMILIES
 from sg_ray.models.family import FamilyConfig, NeuralConfig
-from sg_ray.training.checkpoint import BEST, read_best
+from sg_ray.training.checkpoint import BEST, METADATA, read_best
 from sg_ray.trial import BranchSource, TrialContext, TrialSpec, code_version, run_trial
 
 _KIB_PER_MB = 1024
@@ -26,6 +27,7 @@ class FirstStep:
     ``source`` lets another family build on it. ``num_weights`` counts the numbers in its best
     model; ``peak_mb`` is that of the device's memory, on a CPU of this process so far.
     ``checkpoint_bytes`` is what a checkpoint holds: model, optimiser, best model.
+    ``fallback`` says what the trial had to depart from to go on; None if nothing.
     """
 
     source: BranchSource
@@ -36,6 +38,7 @@ class FirstStep:
     peak_mb: float
     checkpoint_bytes: int
     best_model_bytes: int
+    fallback: str | None
 
 
 def take_step(
@@ -80,6 +83,7 @@ def take_step(
         peak_mb=_peak_mb(device),
         checkpoint_bytes=sum(path.stat().st_size for path in folder.iterdir()),
         best_model_bytes=(folder / BEST).stat().st_size,
+        fallback=_fallback(config, folder),
     )
 
 
@@ -96,6 +100,22 @@ def _as_branch(spec: TrialSpec, folder: Path) -> BranchSource:
 def _num_weights(folder: Path) -> int:
     state = read_best(folder)["model_state_dict"]
     return sum(value.numel() for value in state.values() if isinstance(value, torch.Tensor))
+
+
+def _fallback(config: FamilyConfig, folder: Path) -> str | None:
+    """Return what ``training.fallbacks`` did, as the trial's metadata tell."""
+    if not isinstance(config, NeuralConfig):
+        return None
+    metadata = json.loads((folder / METADATA).read_text(encoding="utf-8"))
+    max_units = metadata["environment"]["max_units_per_micro_batch"]
+    if max_units < config.max_units_per_micro_batch:
+        return (
+            f"memory ran out, so micro-batches were cut to {max_units} units; set "
+            "max_units_per_micro_batch to that, for each trial would find it out again"
+        )
+    if metadata["environment"]["determinism"] == "weak":
+        return "an operation has no deterministic version here: equal seeds may differ a little"
+    return None
 
 
 def _forget_peak(device: torch.device) -> None:

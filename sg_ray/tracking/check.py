@@ -1,9 +1,7 @@
 """Whether an MLflow store can be written to, found out without leaving anything in it."""
 
 import http.client
-import os
 import sqlite3
-import tempfile
 import urllib.request
 from contextlib import closing
 from dataclasses import dataclass
@@ -11,10 +9,10 @@ from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 from sg_ray.errors import InputError
+from sg_ray.sweep.folders import require_writable
 from sg_ray.tracking.mlflow_store import _import_client, _sqlite_path, resolve_uri
 
 _TIMEOUT_S = 5.0
-_REMEDY = "Set tracking.uri to a store that can be written, or tracking.enabled=false"
 
 
 @dataclass(frozen=True)
@@ -43,30 +41,18 @@ def check_store(uri: str, base: Path) -> StoreReport:
 
 
 def _check_database(database: Path) -> StoreReport:
-    _check_folder(database.parent)
+    require_writable(database.parent, "tracking.uri")
     if not database.exists() or database.stat().st_size == 0:
         return StoreReport(f"{database.name}: a new database, its folder can be written")
     try:
         revision = _write_and_roll_back(database)
     except sqlite3.Error as error:
         raise InputError(
-            f"tracking.uri: {database} takes no writes ({error}). {_REMEDY}."
+            f"tracking.uri: {database} takes no writes ({error}). Set tracking.uri to a store that "
+            "does, or tracking.enabled=false."
         ) from error
     _check_revision(database, revision)
     return StoreReport(f"{database.name}: takes writes, schema {revision or 'still to be made'}")
-
-
-def _check_folder(folder: Path) -> None:
-    """Raise InputError unless ``folder`` takes files, or can be made where it is missing."""
-    existing = next(path for path in (folder, *folder.parents) if path.exists())
-    try:
-        with tempfile.TemporaryFile(dir=existing):
-            pass
-    except OSError as error:
-        raise InputError(
-            f"tracking.uri: {existing} cannot be written ({os.strerror(error.errno or 0)}). "
-            f"{_REMEDY}."
-        ) from error
 
 
 def _write_and_roll_back(database: Path) -> str | None:

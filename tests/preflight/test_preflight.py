@@ -1,7 +1,10 @@
-"""``sg-ray preflight``: what passes, what each broken condition prints, and that nothing is left."""
+"""``sg-ray preflight``: what passes, what each broken condition prints, what is left: nothing."""
 
 import os
 import shutil
+import signal
+import subprocess
+import sys
 import tempfile
 from collections import namedtuple
 from pathlib import Path
@@ -10,9 +13,11 @@ import pytest
 import torch
 from preflight_runs import DATA_CHECKS, STEP_CHECKS, Preflight
 
+from sg_ray.cli import main
 from sg_ray.config import load_experiment
 from sg_ray.data.codexglue import HUB_NAME
 from sg_ray.data.sources import DataConfig, load_data, write_jsonl
+from sg_ray.models.family import Batch, Classifier
 from sg_ray.models.gnn import Gnn
 from sg_ray.preflight import software
 from sg_ray.preflight.context import Context, temporary_folder
@@ -41,10 +46,31 @@ def test_the_default_experiment_passes_and_nothing_is_left(preflight: Preflight)
     assert set(printed.status.values()) == {"ok"}
     assert printed.text.encode("cp1252") == printed.text.encode("ascii")
     assert {path.name for path in preflight.folder.iterdir()} == {"experiment.yaml"}
-    assert {key: os.environ.get(key) for key in environment_before} == environment_before
+    assert environment_before.items() <= os.environ.items()
+    assert not [value for value in os.environ.values() if "sg-ray-pre-" in value]
     assert descendants() == processes_before
     assert set(temporary.glob("sg?ray*")) == files_before
     assert set(temporary.glob("ray/session_*")) == sessions_before
+
+
+@pytest.mark.slow
+def test_a_signal_leaves_nothing_either(preflight: Preflight) -> None:
+    temporary = Path(tempfile.mkdtemp(prefix="pre-"))  # Ray's sockets need a short path
+    command = [sys.executable, "-m", "sg_ray", "preflight", "experiment.yaml"]
+    environment = {**os.environ, "TMPDIR": str(temporary), "PYTHONPATH": str(ROOT)}
+    try:
+        with subprocess.Popen(
+            command, env=environment, cwd=preflight.folder, stdout=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stdout is not None
+            assert any("ray  " in line for line in process.stdout)  # Ray has been and gone
+            process.terminate()
+            process.stdout.read()
+        assert process.returncode == 128 + signal.SIGTERM
+        assert [path.name for path in temporary.iterdir()] == ["ray"]
+        assert list((temporary / "ray").iterdir()) == []
+    finally:
+        shutil.rmtree(temporary)
 
 
 def test_every_family_trains_for_a_step(preflight: Preflight) -> None:
@@ -63,6 +89,21 @@ def test_models_have_the_size_of_the_sweep(preflight: Preflight) -> None:
         assert step.source.folder.is_relative_to(folder)
     embeddings = 400 * 16
     assert embeddings < step.num_weights < 2 * embeddings
+
+
+def test_too_little_memory_is_a_warning_that_says_what_to_set(preflight: Preflight) -> None:
+    forward = Classifier.forward
+
+    def narrow(self: Classifier, batch: Batch) -> torch.Tensor:
+        if len(batch["ids"]) > 4:
+            raise torch.OutOfMemoryError
+        return forward(self, batch)
+
+    preflight.patch.setattr(Classifier, "forward", narrow)
+    printed = preflight(only=("data", "train transformer"))
+    assert printed.exit_code == 0
+    assert printed.status["train transformer"] == "warn"
+    assert "set max_units_per_micro_batch" in printed.detail["train transformer"]
 
 
 def test_an_unexpected_error_stops_only_what_needs_it(preflight: Preflight) -> None:
@@ -205,10 +246,8 @@ def test_free_space_is_held_against_the_need(
     preflight: Preflight, share: float, status: str
 ) -> None:
     with temporary_folder() as folder:
-        context = Context(load_experiment(preflight.path), folder)
-        for family in ("lexical", "transformer", "gnn", "fusion"):
-            context.step(family)
-        need = sum(need.num_bytes for need in disk_needs(context))
+        needs = disk_needs(Context(load_experiment(preflight.path), folder))
+        need = sum(need.num_bytes for need in needs)
     free = int(share * need)
     preflight.patch.setattr(shutil, "disk_usage", lambda _: _Usage(10 * need, 0, free))
     printed = preflight(only=(*STEP_CHECKS, "disk"))
@@ -271,6 +310,15 @@ def test_the_store_is_checked_unless_it_is_turned_off(preflight: Preflight) -> N
     assert preflight(uri, "tracking.enabled=false", only=("mlflow",)).exit_code == 0
 
 
+@pytest.mark.parametrize("setting", ["output_dir", "cache_dir"])
+def test_a_folder_that_cannot_be_written_fails(preflight: Preflight, setting: str) -> None:
+    (preflight.folder / "occupied").write_text("a file where a folder is wanted")
+    printed = preflight(f"{setting}=occupied/below", only=("sweep folder",))
+    assert printed.exit_code == 1
+    assert f"{setting}: " in printed.detail["sweep folder"]
+    assert "occupied cannot be written" in printed.detail["sweep folder"]
+
+
 def test_a_folder_begun_with_other_settings_fails(preflight: Preflight) -> None:
     from sg_ray.sweep.run import begin
 
@@ -292,6 +340,21 @@ def test_few_seeds_are_a_warning(preflight: Preflight) -> None:
     assert [smallest_p(n) for n in (1, 5, 6)] == [1.0, 0.0625, 0.03125]
 
 
+def test_given_branches_are_read_and_built_on(preflight: Preflight) -> None:
+    one_seed = "replicate.seeds=[42]"
+    for family in ("transformer", "gnn"):
+        assert main(["train", family, str(preflight.path), f"models.{family}.config.epochs=1"]) == 0
+    given = ("families=[fusion]", "branches_from=outputs/train")
+    only = ("data", "branches", "train fusion")
+    printed = preflight(one_seed, *given, only=only)
+    assert set(printed.status.values()) == {"ok"}, printed.text
+    assert "1 x transformer, 1 x gnn" in printed.detail["branches"]
+    printed = preflight(*given, only=only)
+    assert printed.exit_code == 1
+    assert "has transformer for 1 of the seeds 42, 7" in printed.detail["branches"]
+    assert printed.status["train fusion"] == "skip"
+
+
 def test_what_is_left_is_named(preflight: Preflight) -> None:
     context = Context(load_experiment(preflight.path), preflight.folder)
     finding = check_clean_up(preflight.folder, context, descendants())
@@ -299,13 +362,15 @@ def test_what_is_left_is_named(preflight: Preflight) -> None:
     assert str(preflight.folder) in finding.detail
 
 
-def test_temporary_files_are_taken_along(tmp_path: Path) -> None:
-    before = tempfile.gettempdir(), os.environ.get("TMPDIR"), os.environ.get("RAY_TMPDIR")
+def test_temporary_files_are_taken_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    before = tempfile.gettempdir(), dict(os.environ)
     with temporary_folder() as folder:
         handle, name = tempfile.mkstemp()
         os.close(handle)
         assert Path(name).parent == folder
+        assert os.environ["TMPDIR"] == str(folder)
+        assert os.environ["RAY_TMPDIR"] == str(tmp_path)
+        os.environ["LIBRARY_CACHE"] = f"{folder}/cache"
     assert not folder.exists()
-    assert before == (
-        tempfile.gettempdir(), os.environ.get("TMPDIR"), os.environ.get("RAY_TMPDIR"),
-    )  # fmt: skip
+    assert before == (tempfile.gettempdir(), dict(os.environ))

@@ -10,7 +10,7 @@ import pytest
 from sg_ray.sweep.processes import Process, descendants, end
 
 STUBBORN = """
-import signal, subprocess, sys, time
+import subprocess, sys, time
 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
 print(child.pid, flush=True)
 time.sleep(60)
@@ -51,7 +51,9 @@ def test_a_later_process_of_the_same_id_is_another(family) -> None:
 
 def test_one_that_has_ended_is_not_waited_for() -> None:
     before = descendants()
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+    with subprocess.Popen(
+        [sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE
+    ) as child:
         processes = descendants() - before
         assert child.stdin is not None
         child.stdin.close()

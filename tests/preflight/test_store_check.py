@@ -90,7 +90,7 @@ def test_a_database_that_another_process_holds_is_refused(
 
 
 class _Healthy(BaseHTTPRequestHandler):
-    def do_GET(self) -> None:  # noqa: N802 - the base class asks for this name
+    def do_GET(self) -> None:
         self.send_response(200 if self.path == "/tracking/health" else 404)
         self.end_headers()
 
@@ -113,7 +113,7 @@ def test_a_server_has_to_answer_as_mlflow_does(server: HTTPServer, tmp_path: Pat
     host = f"127.0.0.1:{server.server_port}"
     report = check_store(f"http://user:secret@{host}/tracking/", tmp_path)
     assert report.detail == f"the server at {host} answers"
-    with pytest.raises(InputError, match="no MLflow server answers at .*404"):
+    with pytest.raises(InputError, match=r"no MLflow server answers at .*404"):
         check_store(f"http://{host}/elsewhere", tmp_path)
 
 

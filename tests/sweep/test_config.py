@@ -5,13 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from sg_ray.config import load_experiment, resolved_yaml
+from sg_ray.config import hardware, load_experiment, resolved_yaml
 from sg_ray.config.hardware import Profile, profile_of, this_machine
 from sg_ray.errors import InputError
 from sg_ray.models.families import FAMILIES
 from sg_ray.models.family import NeuralConfig
 from sg_ray.models.gnn import Gnn
-from sg_ray.training import hardware
 
 ROOT = Path(__file__).parents[2]
 

@@ -1,0 +1,268 @@
+"""Commands found in README.md, and a folder like a reader's in which they are executed."""
+
+import contextlib
+import glob
+import io
+import json
+import os
+import re
+import runpy
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+from unittest.mock import patch
+
+from sg_ray.cli import main
+
+ROOT = Path(__file__).parents[2]
+PROGRAMS = {
+    "sg-ray", "python", "python3", "make", "mlflow", "pip", "git", "ray", "pytest", "pre-commit",
+    "docker", "conda", "uv", "ruff", "mypy", "curl", "wget", "aws", "sudo", "apt-get",
+}  # fmt: skip
+SAME_AS_BEFORE = "..."
+"""A command of README.md's table may begin so: the program of the row before."""
+
+_PLACEHOLDER = re.compile(r"\b[A-Z]+\b|\.\.\.|\[[A-Za-z-]")
+_SUBPROCESS_TIMEOUT_S = 200
+_SERVER_TIMEOUT_S = 90
+
+
+def commands_in(markdown: str) -> set[str]:
+    """Return every command: in inline code, and as a line of a fenced block, less its comment."""
+    prose, blocks = markdown.split("```")[::2], markdown.split("```")[1::2]
+    lines = [line for block in blocks for line in block.splitlines()]
+    inline = [span for text in [*prose, *lines] for span in re.findall(r"`([^`]+)`", text)]
+    spans = [" ".join(span.replace(r"\|", "|").split()) for span in inline]
+    shown = [re.split(r"\s+#\s", line)[0].strip() for line in lines]
+    return {text for text in (*spans, *shown) if _is_command(text)}
+
+
+def _is_command(text: str) -> bool:
+    """A program and at least one argument; one word alone is a name."""
+    first, _, rest = text.partition(" ")
+    return bool(rest) and (first == SAME_AS_BEFORE or Path(first).name in PROGRAMS)
+
+
+class Runner(Protocol):
+    """Executes a command in the current folder; returns what it printed, fails if it fails."""
+
+    def __call__(self, words: list[str]) -> str: ...
+
+
+@dataclass(frozen=True)
+class Step:
+    """How a command of README.md is executed.
+
+    ``fill`` replaces its placeholders, ``extra`` is appended to make it small, ``after`` are the
+    commands whose results it needs. It must print ``prints`` (a regular expression) and leave
+    ``leaves`` (a glob).
+    """
+
+    run: Runner
+    fill: Mapping[str, str] = field(default_factory=dict)
+    extra: str = ""
+    after: tuple[str, ...] = ()
+    prints: str = ""
+    leaves: str = "."
+
+    def line(self, command: str) -> str:
+        """Return the command line that is executed. Raises ValueError if it is not whole."""
+        for placeholder, value in self.fill.items():
+            if placeholder not in command:
+                raise ValueError(f"{placeholder} is not in {command!r}")
+            command = command.replace(placeholder, value)
+        left = _PLACEHOLDER.search(command)
+        if left is not None:
+            raise ValueError(f"nothing is filled in for {left.group()} in {command!r}")
+        return f"{command} {self.extra}".rstrip()
+
+
+class Walk:
+    """A reader's way through the commands: each once, after those it builds on."""
+
+    def __init__(self, folder: Path, steps: Mapping[str, Step]) -> None:
+        self.folder = folder
+        self._steps = steps
+        self._printed: dict[str, str] = {}
+
+    def follow(self, command: str) -> str:
+        """Execute a command, before it what it builds on; return what it printed."""
+        step = self._steps[command]
+        for earlier in step.after:
+            self.follow(earlier)
+        line = step.line(command)
+        if line not in self._printed:
+            with contextlib.chdir(self.folder):
+                self._printed[line] = step.run(_words(line))
+        return self._printed[line]
+
+
+def _words(line: str) -> list[str]:
+    """Split as a shell does; a word with ``*`` becomes the first path that it matches."""
+    words = shlex.split(line)
+    return [sorted(glob.glob(word))[0] if "*" in word else word for word in words]
+
+
+def make_checkout(folder: Path) -> Path:
+    """Lay out what commands need of a checkout; its environment is the one that runs the tests."""
+    for name in ("experiments", "search_spaces"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy2(ROOT / name, folder)
+    programs = folder / ".venv" / "bin"
+    programs.mkdir(parents=True)
+    scripts = Path(sys.executable).parent
+    for name in ("mlflow", "pre-commit", "ruff"):
+        (programs / name).symlink_to(scripts / name)
+    (programs / "python").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    (programs / "python").chmod(0o755)
+    for stamp in (".run", ".dev"):
+        (folder / ".venv" / stamp).touch()
+    return folder
+
+
+def in_process(words: list[str]) -> str:
+    """Run ``sg-ray ...`` or ``python experiments/sweep.py ...`` here, where Ray runs already."""
+    program, *arguments = words
+    output = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True)
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
+        code = main(arguments) if program == "sg-ray" else _run_script(arguments)
+    printed = output.buffer.getvalue().decode()  # type: ignore[attr-defined]
+    assert code == 0, printed
+    return printed
+
+
+def _run_script(arguments: list[str]) -> int:
+    with patch.object(sys, "argv", arguments):
+        try:
+            runpy.run_path(arguments[0], run_name="__main__")
+        except SystemExit as end:
+            return int(end.code or 0)
+    return 0
+
+
+def as_subprocess(words: list[str], **environment: str) -> str:
+    """Run a program as the shell would."""
+    program, *arguments = words
+    finished = subprocess.run(
+        [sys.executable if program == "python" else program, *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=_environment(environment),
+        timeout=_SUBPROCESS_TIMEOUT_S,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stdout
+    return finished.stdout
+
+
+def _environment(changes: Mapping[str, str]) -> dict[str, str]:
+    """This process's, with the package, and with nothing that make hands to what it starts."""
+    from_make = {"MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "ARGS", "TORCH", "PIP_ARGS"}
+    kept = {name: value for name, value in os.environ.items() if name not in from_make}
+    return {**kept, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **changes}
+
+
+def joining_this_ray(words: list[str]) -> str:
+    """Run a driver of its own that joins the tests' Ray, and never another one on the machine."""
+    import ray
+
+    return as_subprocess(words, RAY_ADDRESS=ray.get_runtime_context().gcs_address)
+
+
+def rehearsed(words: list[str]) -> str:
+    """Let make say what it would run, as if the environment had to be installed first."""
+    make, *arguments = words
+    return as_subprocess([make, "-n", "-W", "constraints.txt", *arguments])
+
+
+def formatting(words: list[str]) -> str:
+    """Run ``make format`` over a file that needs it."""
+    Path("unformatted.py").write_text('"""A module."""\nx = {  "a":1 }\n')
+    printed = as_subprocess(words)
+    assert Path("unformatted.py").read_text() == '"""A module."""\n\nx = {"a": 1}\n'
+    return printed
+
+
+def cleaning(words: list[str]) -> str:
+    """Run ``make clean`` in a checkout of its own."""
+    checkout = make_checkout(Path("cleaned"))
+    kept, gone = checkout / "outputs" / "kept", checkout / "tests" / "__pycache__"
+    for folder in (kept, gone, checkout / "sg_ray"):
+        folder.mkdir(parents=True)
+    printed = as_subprocess([words[0], "-C", str(checkout), *words[1:]])
+    assert kept.exists()
+    assert not gone.exists()
+    assert not (checkout / ".venv").exists()
+    assert Path(sys.executable).exists()  # .venv held links to it
+    return printed
+
+
+def configuring_pip(words: list[str]) -> str:
+    """Run ``pip config set`` with a home folder of its own; return what pip reads afterwards."""
+    home = {"HOME": str(Path("home").absolute()), "XDG_CONFIG_HOME": ""}
+    pip = ["python", "-m", "pip"]
+    as_subprocess([*pip, *words[1:], "--user"], **home)  # not into a virtual environment's file
+    return as_subprocess([*pip, "config", "list"], **home)
+
+
+def in_git_checkout(words: list[str]) -> str:
+    """Run what needs a git repository around it."""
+    as_subprocess(["git", "init", "--quiet"])
+    return as_subprocess(words, PRE_COMMIT_HOME=str(Path("pre-commit-cache").absolute()))
+
+
+def serving(words: list[str]) -> str:
+    """Start the MLflow server on a free port; return the experiments that it shows."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with _server([*words, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]) as server:
+        page = _answer(server, f"http://127.0.0.1:{port}/")
+        assert "<html" in page
+        api = f"http://127.0.0.1:{port}/api/2.0/mlflow/experiments/search?max_results=100"
+        return "\n".join(e["name"] for e in json.loads(_answer(server, api))["experiments"])
+
+
+@contextlib.contextmanager
+def _server(words: list[str]) -> Iterator["subprocess.Popen[bytes]"]:
+    """Run a server for the length of the block; end it and all that it started."""
+    with Path("server.log").open("wb") as log:
+        server = subprocess.Popen(
+            words, stdout=log, stderr=log, env=_environment({}), start_new_session=True
+        )
+        try:
+            yield server
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(server.pid, signal.SIGTERM)
+            try:
+                server.wait(timeout=20)
+            finally:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(server.pid, signal.SIGKILL)
+
+
+def _answer(server: "subprocess.Popen[bytes]", url: str) -> str:
+    """Ask until the server answers."""
+    deadline = time.monotonic() + _SERVER_TIMEOUT_S
+    while True:
+        try:
+            with urllib.request.urlopen(url, timeout=10) as response:
+                return str(response.read().decode())
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            assert server.poll() is None, Path("server.log").read_text()
+            assert time.monotonic() < deadline, Path("server.log").read_text()
+            time.sleep(0.2)

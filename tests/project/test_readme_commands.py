@@ -1,0 +1,302 @@
+"""Every command in README.md is executed, in one folder as a reader's, small enough for a test.
+
+``STEPS`` says how. A command without a step fails, and so does a step without its command.
+"""
+
+import re
+
+import pytest
+from readme_walk import (
+    ROOT,
+    Step,
+    Walk,
+    as_subprocess,
+    cleaning,
+    commands_in,
+    configuring_pip,
+    formatting,
+    in_git_checkout,
+    in_process,
+    joining_this_ray,
+    make_checkout,
+    rehearsed,
+    serving,
+)
+
+SIZE = (
+    "data.num_samples=240"
+    " models.transformer.config.num_layers=1 models.transformer.config.hidden_dim=16"
+    " models.transformer.config.num_heads=2 models.transformer.config.max_tokens=64"
+    " models.transformer.config.tokens.vocab_size=400 models.transformer.config.epochs=2"
+    " models.gnn.config.num_layers=1 models.gnn.config.hidden_dim=16"
+    " models.gnn.config.graphs.vocab_size=400 models.gnn.config.epochs=2"
+    " models.fusion.config.epochs=1"
+)
+SWEEP = f"{SIZE} lr_range.num_steps=10 search.num_trials=1 replicate.top_k=1 replicate.seeds=[42]"
+GNN_SWEEP = f"{SWEEP} families=[gnn] lr_range.enabled=false"
+
+RUN_A_SWEEP = "python experiments/sweep.py [EXPERIMENT.yaml] [key=value ...]"
+WRITE_DATA = "sg-ray data synthetic --num-samples N [--out DIR]"
+PREFLIGHT = "sg-ray preflight [EXPERIMENT.yaml]"
+TRAIN_GNN = "sg-ray train gnn --find-lr --seed 7 --output-dir outputs/my-gnn"
+TRAIN_BRANCHES = ("sg-ray train transformer --seed 42", "sg-ray train gnn --seed 42")
+MLFLOW = ".venv/bin/mlflow ui --backend-store-uri sqlite:///mlflow.db"
+
+QUICK = {"[EXPERIMENT.yaml]": "experiments/quick.yaml"}
+QUICK_SWEEP = {**QUICK, "[key=value ...]": SWEEP}
+RANKED = r"(?s)rank +family.*\n1 "
+
+STEPS = {
+    # Data
+    WRITE_DATA: Step(
+        in_process,
+        {"N": "240", "[--out DIR]": "--out synthetic"},
+        leaves="synthetic/train.jsonl",
+    ),
+    "sg-ray data check DIR": Step(
+        in_process, {"DIR": "synthetic"}, after=(WRITE_DATA,), prints="train 192, valid 24, test 24"
+    ),
+    "sg-ray data sample --num N [--seed S] [--out DIR] [DIR]": Step(
+        in_process,
+        {"N": "60", "[--seed S]": "--seed 3", "[--out DIR] [DIR]": "--out some synthetic"},
+        after=(WRITE_DATA,),
+        prints=r"some/train\.jsonl: 48 samples",
+        leaves="some/test.jsonl",
+    ),
+    "sg-ray data sample --num 100 DIR": Step(
+        in_process,
+        {"DIR": "synthetic"},
+        after=(WRITE_DATA,),
+        prints=r"sample/train\.jsonl: 80 samples",
+        leaves="sample/valid.jsonl",
+    ),
+    "sg-ray graphs --data DIR --out DIR [--max-samples N] [--format packed|pt]": Step(
+        in_process,
+        {
+            "--data DIR --out DIR": "--data synthetic --out packed-graphs",
+            "[--max-samples N]": "--max-samples 8",
+            "[--format packed|pt]": "--format packed",
+        },
+        after=(WRITE_DATA,),
+        prints="valid: 8 graphs",
+        leaves="packed-graphs/**/meta.json",
+    ),
+    "sg-ray graphs --data DIR --out DIR --format pt --max-samples N": Step(
+        in_process,
+        {"--data DIR --out DIR": "--data synthetic --out graph-files", "N": "8"},
+        after=(WRITE_DATA,),
+        prints="valid: 8 graphs",
+        leaves="graph-files/**/*.pt",
+    ),
+    # Sweeps
+    RUN_A_SWEEP: Step(
+        in_process, QUICK_SWEEP, prints=RANKED, leaves="outputs/quick/best/fusion/best_model.pt"
+    ),
+    "... --dry-run": Step(
+        in_process,
+        {"...": "python experiments/sweep.py"},
+        prints="the smallest p a two-sided paired test can reach",
+    ),
+    "... --resume NAME": Step(
+        in_process,
+        {"...": "python experiments/sweep.py", "NAME": "quick"},
+        after=(RUN_A_SWEEP,),
+        prints=RANKED,
+    ),
+    "python experiments/sweep.py --resume quick": Step(
+        in_process, after=(RUN_A_SWEEP,), prints=RANKED
+    ),
+    "... --address auto": Step(
+        joining_this_ray,
+        {"...": "python experiments/sweep.py"},
+        f"name=joined {GNN_SWEEP}",
+        prints=RANKED,
+        leaves="outputs/joined/best/gnn",
+    ),
+    "sg-ray sweep ...": Step(
+        in_process, {"...": f"name=other {GNN_SWEEP}"}, prints=RANKED, leaves="outputs/other/best"
+    ),
+    "python experiments/sweep.py data.source=path data.path=DIR name=mine": Step(
+        in_process,
+        {"DIR": "synthetic"},
+        GNN_SWEEP,
+        after=(WRITE_DATA,),
+        prints=RANKED,
+        leaves="outputs/mine/test.json",
+    ),
+    "python experiments/sweep.py experiments/prod.yaml": Step(
+        in_process,
+        extra="data.path=synthetic --dry-run",
+        after=(WRITE_DATA,),
+        prints="microsoft/codebert-base",
+    ),
+    "sg-ray extend NAME seeds=[...] search.num_trials=N": Step(
+        in_process,
+        {"NAME": "other", "[...]": "[9]", "=N": "=2"},
+        after=("sg-ray sweep ...",),
+        prints=RANKED,
+        leaves="outputs/other/records/gnn-*seed9*.json",
+    ),
+    "sg-ray track sync FOLDER": Step(
+        in_process,
+        {"FOLDER": "outputs/quick"},
+        after=(RUN_A_SWEEP,),
+        prints=r"events mirrored to sqlite:///mlflow\.db",
+    ),
+    "sg-ray report FOLDER [--csv FILE]": Step(
+        in_process,
+        {"FOLDER": "outputs/quick", "[--csv FILE]": "--csv means.csv"},
+        after=(RUN_A_SWEEP,),
+        prints="fusion",
+        leaves="means.csv",
+    ),
+    "sg-ray report FOLDER": Step(
+        in_process, {"FOLDER": "outputs"}, after=(RUN_A_SWEEP,), prints="transformer"
+    ),
+    "sg-ray preflight [EXPERIMENT.yaml] [key=value ...]": Step(
+        in_process, {**QUICK, "[key=value ...]": SIZE}, prints="quick: .* 0 FAIL"
+    ),
+    PREFLIGHT: Step(in_process, QUICK, SIZE, prints="quick: .* 0 FAIL"),
+    # Single trainings
+    "sg-ray train FAMILY [EXPERIMENT.yaml] [key=value ...]": Step(
+        in_process,
+        {**QUICK, "FAMILY": "lexical", "[key=value ...]": SIZE},
+        prints="best epoch 1",
+    ),
+    "sg-ray train gnn --quick-test": Step(in_process, prints="text: 400 functions"),
+    "sg-ray train gnn --quick-test --epochs 1": Step(in_process, prints="best epoch 1"),
+    TRAIN_GNN: Step(
+        in_process,
+        extra=f"lr_range.num_steps=10 {SIZE}",
+        prints="Suggested LR|No learning rate suggested",
+        leaves="outputs/my-gnn/lr_range/gnn.png",
+    ),
+    "sg-ray train gnn --resume outputs/my-gnn/last.pt": Step(
+        in_process, after=(TRAIN_GNN,), prints="gnn-[0-9a-f]+-seed7 on c"
+    ),
+    "sg-ray report outputs/my-gnn": Step(in_process, after=(TRAIN_GNN,), prints="gnn"),
+    "sg-ray reproduce outputs/my-gnn": Step(in_process, after=(TRAIN_GNN,), prints="seed 7"),
+    "sg-ray reproduce RECORD [key=value ...]": Step(
+        in_process,
+        {"RECORD": "outputs/quick/records/fusion-*.json", "[key=value ...]": "cache_dir=anew"},
+        after=(RUN_A_SWEEP,),
+        prints="^fusion ",
+    ),
+    "sg-ray reproduce RECORD": Step(
+        in_process, {"RECORD": "outputs/my-gnn"}, after=(TRAIN_GNN,), prints="seed 7"
+    ),
+    "sg-ray train transformer --seed 42": Step(
+        in_process, extra=f"output_dir=outputs/pair {SIZE}", prints="best epoch"
+    ),
+    "sg-ray train gnn --seed 42": Step(
+        in_process, extra=f"output_dir=outputs/pair {SIZE}", prints="best epoch"
+    ),
+    "sg-ray train fusion --seed 42 branches_from=outputs/train": Step(
+        in_process,
+        {"outputs/train": "outputs/pair"},
+        SIZE,
+        after=TRAIN_BRANCHES,
+        prints="fusion-[0-9a-f]+-seed42 on c",
+    ),
+    "sg-ray train transformer": Step(
+        in_process, extra=f"output_dir=outputs/single {SIZE}", prints="best epoch"
+    ),
+    # MLflow
+    MLFLOW: Step(serving, after=(RUN_A_SWEEP,), prints="quick"),
+    "mlflow ui --backend-store-uri sqlite:///mlflow.db": Step(
+        serving, {"mlflow ui": ".venv/bin/mlflow ui"}, after=(RUN_A_SWEEP,), prints="quick"
+    ),
+    # The environment and the project's own checks
+    "make sweep": Step(
+        as_subprocess,
+        extra=f'ARGS="name=made {GNN_SWEEP}"',
+        prints=RANKED,
+        leaves="outputs/made/report.html",
+    ),
+    'make sweep PIP_ARGS="--extra-index-url ADDRESS"': Step(
+        rehearsed,
+        {"ADDRESS": "https://wheels.example/cpu"},
+        prints=r"pip install .*--extra-index-url https://wheels\.example/cpu.* 'torch==",
+    ),
+    "pip config set global.extra-index-url ADDRESS": Step(
+        configuring_pip,
+        {"ADDRESS": "https://wheels.example/cpu"},
+        prints=r"global\.extra-index-url='https://wheels\.example/cpu'",
+    ),
+    "make test": Step(rehearsed, prints='pytest -m "not slow"'),  # it is what runs this
+    "make test-all": Step(rehearsed, prints="-m pytest *$"),
+    "make lint": Step(rehearsed, prints="(?s)ruff check.*ruff format --check.*mypy.*lint-imports"),
+    "make format": Step(formatting),
+    "make lock": Step(rehearsed, prints=r"(?s)pip install .*--report.*mv .*constraints\.txt"),
+    "make help": Step(as_subprocess, prints="make sweep"),
+    "make clean": Step(cleaning),
+    ".venv/bin/pre-commit install": Step(in_git_checkout, leaves=".git/hooks/pre-commit"),
+    "python -m sg_ray": Step(as_subprocess, extra="--version", prints=r"sg-ray \d"),
+}
+SLOW = {"make sweep", "... --address auto", MLFLOW}
+"""Each starts Python, and Ray or a server, anew."""
+
+
+@pytest.fixture(scope="module")
+def walk(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Walk:
+    return Walk(make_checkout(tmp_path_factory.mktemp("checkout")), STEPS)
+
+
+def test_every_command_of_the_readme_has_a_step_and_every_step_its_command() -> None:
+    commands = commands_in((ROOT / "README.md").read_text(encoding="utf-8"))
+    assert commands - set(STEPS) == set(), "say in STEPS how to execute these"
+    assert set(STEPS) - commands == set(), "no longer in README.md: take these out of STEPS"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [pytest.param(text, marks=[pytest.mark.slow] if text in SLOW else []) for text in STEPS],
+)
+def test_command(walk: Walk, command: str) -> None:
+    printed = walk.follow(command)
+    step = STEPS[command]
+    assert re.search(step.prints, printed, re.MULTILINE), printed
+    assert next(walk.folder.glob(step.leaves), None) is not None, step.leaves
+
+
+def test_the_command_for_the_cluster_is_a_plan(walk: Walk) -> None:
+    """cluster.yaml's head comment is the manual; this command needs machines on AWS."""
+    manual = (ROOT / "cluster.yaml").read_text(encoding="utf-8")
+    (arguments,) = re.findall(r"experiments/(sweep\.py .*)'$", manual, re.MULTILINE)
+    step = Step(in_process, extra="--dry-run")
+    printed = step.run(step.line(f"python {walk.folder}/experiments/{arguments}").split())
+    assert "max_concurrent_trials: 8" in printed
+
+
+EXAMPLES = {
+    "`sg-ray train gnn`": {"sg-ray train gnn"},
+    "`make` and `python` and `outputs/NAME:KEY`": set(),
+    "wrapped `sg-ray report\nFOLDER` here": {"sg-ray report FOLDER"},
+    "| `... --resume NAME` | `a\\|b c` |": {"... --resume NAME"},
+    "```\nmake sweep   # a comment\nray.log   no command\n```": {"make sweep"},
+    "```\nfile.py   as `python -m sg_ray`\n```\nafter `make test`": {
+        "python -m sg_ray",
+        "make test",
+    },
+    "`.venv/bin/mlflow ui`": {".venv/bin/mlflow ui"},
+}
+
+
+@pytest.mark.parametrize("markdown", EXAMPLES)
+def test_commands_are_found(markdown: str) -> None:
+    assert commands_in(markdown) == EXAMPLES[markdown]
+
+
+@pytest.mark.parametrize(
+    ("command", "fill"),
+    [
+        ("sg-ray report FOLDER", {}),
+        ("sg-ray data sample --num N", {}),
+        ("sg-ray sweep ...", {}),
+        ("sg-ray report DIR [--csv FILE]", {"DIR": "d", "FILE": "f"}),
+        ("sg-ray report DIR", {"DIR": "d", "FILE": "f"}),
+    ],
+)
+def test_a_step_must_fill_in_every_placeholder_and_no_other(command: str, fill: dict) -> None:
+    with pytest.raises(ValueError, match="is not in|nothing is filled in"):
+        Step(in_process, fill).line(command)
