@@ -112,7 +112,11 @@ def read_results(folder: Path) -> list[TrialResult]:
         path for path in sorted(folder.rglob(METADATA)) if not set(recorded) & set(path.parents)
     ]
     results = [_from_record(r, newest) for r in newest.values()]
-    results += [_from_metadata(path) for path in metadata]
+    known = set(newest)
+    for result in map(_from_metadata, metadata):  # MLflow keeps copies among its artifacts
+        if result.trial_key not in known:
+            results.append(result)
+            known |= {result.trial_key} - {UNKNOWN}
     if not results:
         raise InputError(
             f"{folder}: holds neither run records (records/*.json) nor {METADATA} files. "

@@ -157,6 +157,15 @@ def test_an_objective_that_is_not_usually_shown_is(tmp_path):
     assert table(tmp_path)[0][-2:] == ["0.2500", "0.5000"]
 
 
+def test_the_copy_among_the_artifacts_of_mlflow_does_not_count_again(tmp_path):
+    record = write_seeds(tmp_path / "sweep")[0]
+    identity = {"trial_key": record.trial_key, "family": record.family, "seed": record.seed}
+    before = len(read_results(tmp_path))
+    for copy in ("1", "2"):
+        write_metadata(tmp_path / "mlartifacts" / copy, identity=identity, best_val_f1=0.1)
+    assert len(read_results(tmp_path)) == before
+
+
 def test_a_folder_of_metadata_files_is_enough(tmp_path):
     for seed, value in ((1, 0.5), (2, 0.7)):
         identity = {"family": "gnn", "seed": seed}
