@@ -73,6 +73,8 @@ def _show(outcome: "Outcome", experiment: Experiment) -> None:
     print(format_table(outcome.rows, experiment.objective))
     for line in (*outcome.notes, *outcome.problems):
         print(line)
+    for traceback in outcome.tracebacks:
+        print(f"\n{traceback.rstrip()}", file=sys.stderr)
     folder = _short(outcome.sweep_dir)
     print(f"\n{folder}/: leaderboard.csv, report.html, best/FAMILY/, records/")
     if experiment.tracking.enabled:

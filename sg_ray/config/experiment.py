@@ -46,6 +46,8 @@ class Resources(Settings):
     gpus: float = Field(default=0, ge=0)
     cpus: float = Field(default=1, gt=0)
     num_workers: int = Field(default=1, ge=1)
+    min_workers: int | None = Field(default=None, ge=1)
+    """With as few workers a trial may start, or go on when machines are taken away."""
 
     @field_validator("gpus", mode="before")
     @classmethod
@@ -62,6 +64,12 @@ class Resources(Settings):
     def _whole_gpus_when_several(self) -> Self:
         if self.gpus > 1 and self.gpus != int(self.gpus):
             raise ValueError(f"gpus above 1 must be whole, got {self.gpus}")
+        return self
+
+    @model_validator(mode="after")
+    def _min_not_above_max(self) -> Self:
+        if self.min_workers is not None and self.min_workers > self.num_workers:
+            raise ValueError(f"min_workers {self.min_workers} is above num_workers")
         return self
 
 

@@ -42,9 +42,11 @@ def prepare_features(
 
     What is not stored yet is built, on ``num_workers`` processes if there is enough to do; the
     result does not depend on their number. Vocabularies are fitted on the train split. A damaged or
-    outdated store is built again with a warning. Builds of the same features may run at once.
+    outdated store is built again with a warning; to tell, each of its files is read once (GB/s).
+    Builds of the same features may run at once.
 
-    Raises InputError if a pretrained tokenizer cannot be read or a worker runs out of memory.
+    Raises InputError if a pretrained tokenizer cannot be read or a worker runs out of memory,
+    SgRayError if ``cache_dir`` cannot be written.
     """
     fingerprint = data.fingerprint
     by_key = {spec.key: spec for spec in specs}
@@ -73,7 +75,7 @@ def _prepare_kind(
 ) -> FeatureKind:
     description = describe(spec)
     try:
-        return read_kind(folder, description)
+        return read_kind(folder, description, verify_content=True)
     except FileNotFoundError:
         pass
     except UnusableStoreError as error:

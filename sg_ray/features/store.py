@@ -1,15 +1,17 @@
 """The feature store: one folder of memory-mapped arrays per feature kind and data set.
 
 A folder holds ``<split>.<array>.values.npy`` and ``.offsets.npy``, the fitted featuriser, and
-``meta.json``, which states the size of every file and is written last. Folders appear whole, by one
-rename: whatever kills a build, a reader sees the old folder, the new one, or none.
+``meta.json``, which states the size and checksum of every file and is written last. Folders appear
+whole, by one rename: whatever kills a build, a reader sees the old folder, the new one, or none.
 """
 
+import errno
 import fcntl
 import json
 import os
 import shutil
 import tempfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,12 +20,15 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sg_ray.errors import SgRayError
 from sg_ray.features.packed import FeatureKind, Ragged
-from sg_ray.files import atomic_path, write_json
+from sg_ray.files import atomic_path, content_hash, write_json
 
 _META_FILE = "meta.json"
 _WORK_SUFFIX = ".building"
 _LOCK_SUFFIX = ".lock"
+_BLOCK_BYTES = 2**20
+_UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 class UnusableStoreError(Exception):
@@ -39,17 +44,24 @@ def write_kind(folder: Path, kind: FeatureKind, description: Mapping[str, Any]) 
         for name, ragged in arrays.items():
             for part in ("values", "offsets"):
                 _write_array(_array_path(folder, split, name, part), getattr(ragged, part))
+    files = sorted(folder.iterdir())
     meta = {
         "description": description,
         "meta": kind.meta,
         "splits": {split: sorted(arrays) for split, arrays in kind.splits.items()},
-        "file_sizes": {path.name: path.stat().st_size for path in sorted(folder.iterdir())},
+        "file_sizes": {path.name: path.stat().st_size for path in files},
+        "crc32": {path.name: _crc32(path) for path in files},
     }
-    write_json(folder / _META_FILE, meta)
+    write_json(folder / _META_FILE, {**meta, "own_hash": content_hash(meta)})
 
 
-def read_kind(folder: Path, description: Mapping[str, Any]) -> FeatureKind:
+def read_kind(
+    folder: Path, description: Mapping[str, Any], *, verify_content: bool = False
+) -> FeatureKind:
     """Return what ``write_kind`` wrote, memory-mapped and read-only.
+
+    ``verify_content`` reads every file once and compares checksums; otherwise sizes are compared.
+    Stores from before there were checksums pass.
 
     Raises FileNotFoundError if there is no ``folder``, UnusableStoreError if it is not whole or
     was written for another ``description``.
@@ -60,7 +72,10 @@ def read_kind(folder: Path, description: Mapping[str, Any]) -> FeatureKind:
         stored = json.loads((folder / _META_FILE).read_text(encoding="utf-8"))
         if stored["description"] != description:
             raise ValueError("built with other library versions or tokenizer files")
+        _check_own_hash(stored)
         _check_sizes(folder, stored["file_sizes"])
+        if verify_content:
+            _check_content(folder, stored.get("crc32", {}))
         splits = {
             split: {name: _read_ragged(folder, split, name) for name in names}
             for split, names in stored["splits"].items()
@@ -76,7 +91,25 @@ def building(folder: Path, is_good: Callable[[Path], bool]) -> Iterator[Path]:
 
     If another build was faster its result is kept, provided that it ``is_good``; anything else in
     the place is replaced. What dead builds of ``folder`` left behind is removed first.
+
+    Raises SgRayError that names ``folder`` if its disk is full or takes no files.
     """
+    try:
+        with _work_beside(folder) as new:
+            yield new
+            _publish(new, folder, is_good)
+    except OSError as error:
+        if error.errno not in _UNWRITABLE:
+            raise
+        raise SgRayError(
+            f"{folder}: features cannot be written ({os.strerror(error.errno)}). Free space there, "
+            "or choose another cache_dir=..., and give the same command again."
+        ) from error
+
+
+@contextmanager
+def _work_beside(folder: Path) -> Iterator[Path]:
+    """Yield a new folder beside ``folder`` that is gone afterwards."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     _remove_dead_builds(folder)
     work, lock = _claim_work_folder(folder)
@@ -84,7 +117,6 @@ def building(folder: Path, is_good: Callable[[Path], bool]) -> Iterator[Path]:
         new = work / "new"
         new.mkdir(parents=True)
         yield new
-        _publish(new, folder, is_good)
     finally:
         _remove_build(work)
         lock.close()
@@ -96,7 +128,13 @@ def _array_path(folder: Path, split: str, name: str, part: str) -> Path:
 
 def _write_array(path: Path, array: NDArray[Any]) -> None:
     with atomic_path(path) as temporary, temporary.open("wb") as file:
-        np.save(file, array, allow_pickle=False)
+        try:
+            np.save(file, array, allow_pickle=False)
+        except OSError as error:
+            if error.errno is not None:
+                raise
+            # numpy says no more than that fewer bytes were written than it was given
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
 
 
 def _read_ragged(folder: Path, split: str, name: str) -> Ragged:
@@ -120,6 +158,27 @@ def _check_sizes(folder: Path, sizes: Mapping[str, int]) -> None:
         found = (folder / name).stat().st_size
         if found != size:
             raise ValueError(f"{name} has {found} bytes, not {size}")
+
+
+def _check_own_hash(stored: Mapping[str, Any]) -> None:
+    content = {name: value for name, value in stored.items() if name != "own_hash"}
+    if stored.get("own_hash") not in (None, content_hash(content)):
+        raise ValueError(f"{_META_FILE} was changed since it was written")
+
+
+def _check_content(folder: Path, checksums: Mapping[str, str]) -> None:
+    for name, checksum in checksums.items():
+        if _crc32(folder / name) != checksum:
+            raise ValueError(f"{name} was changed since it was written (wrong checksum)")
+
+
+def _crc32(path: Path) -> str:
+    """Return the file's CRC-32: quick, and enough against damage that nobody intended."""
+    checksum = 0
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK_BYTES):
+            checksum = zlib.crc32(block, checksum)
+    return f"{checksum:08x}"
 
 
 def _publish(new: Path, folder: Path, is_good: Callable[[Path], bool]) -> None:

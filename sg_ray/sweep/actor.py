@@ -20,6 +20,7 @@ from sg_ray.features.packed import Features
 from sg_ray.sweep.checkpoints import group_dir, write_environment
 from sg_ray.sweep.group import GroupFailure, WorkerGroup, describe
 from sg_ray.sweep.jobs import LrRangeJob, TestJob, TrainJob, parse_job
+from sg_ray.sweep.signals import stop_path
 from sg_ray.training.loop import EpochResult, Interrupted
 from sg_ray.trial import (
     Families,
@@ -43,11 +44,6 @@ class Shared:
     cache_dir: Path
     sweep_dir: Path
     max_failures: int
-
-
-def stop_path(sweep_dir: Path) -> Path:
-    """File whose existence tells trials, on every machine, to save their position and end."""
-    return sweep_dir / ".stop"
 
 
 class TrialActor(tune.Trainable):
@@ -129,8 +125,8 @@ class TrialActor(tune.Trainable):
 
     def _open(self) -> Generator[EpochResult] | WorkerGroup:
         """Return the epochs to come; nothing is computed before the first is asked for."""
+        stop = stop_path(self._shared.sweep_dir)
         if not self._is_group:
-            stop = stop_path(self._shared.sweep_dir)
             return run_trial(self._job.spec, self._context(), self._folder, should_stop=stop.exists)
         return WorkerGroup(
             self._job.spec,
@@ -139,6 +135,7 @@ class TrialActor(tune.Trainable):
             families=self._shared.families,
             cache_dir=self._shared.cache_dir,
             folder=self._folder,
+            stop=stop,
             max_failures=self._shared.max_failures,
         )
 

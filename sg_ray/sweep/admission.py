@@ -29,11 +29,12 @@ def num_fitting_trials(experiment: Experiment, have: Mapping[str, float]) -> int
 
 
 def _fits(takes: Resources, family: str, have: Mapping[str, float]) -> int:
-    wanted = {"CPU": takes.cpus * takes.num_workers, "GPU": takes.gpus * takes.num_workers}
+    num_workers = takes.min_workers or takes.num_workers
+    wanted = {"CPU": takes.cpus * num_workers, "GPU": takes.gpus * num_workers}
     for name, amount in wanted.items():
         if amount > have.get(name, 0):
             raise InputError(
-                f"resources: a {family} trial takes {amount:g} {name}s ({takes.num_workers} "
+                f"resources: a {family} trial takes {amount:g} {name}s ({num_workers} "
                 f"worker(s)), there are {have.get(name, 0):g}. Lower resources.cpus, "
                 "resources.gpus or resources.num_workers, or add nodes."
             )

@@ -22,10 +22,10 @@ from ray.tune.search import Searcher
 from sg_ray.config import Experiment
 from sg_ray.errors import InputError
 from sg_ray.features.packed import Features
-from sg_ray.sweep.actor import JOB, Shared, TrialActor, stop_path
+from sg_ray.sweep.actor import JOB, Shared, TrialActor
 from sg_ray.sweep.admission import num_fitting_trials
 from sg_ray.sweep.jobs import AnyJob, TrainJob, parse_job
-from sg_ray.sweep.signals import StopRequest
+from sg_ray.sweep.signals import StopRequest, stop_path
 from sg_ray.sweep.worklist import Worklist
 from sg_ray.trial import Families
 
@@ -141,17 +141,16 @@ class _PruningScheduler(_Inert, FIFOScheduler):
 class _RecordingCallback(_Inert, tune.Callback):
     """Tells the worklist what became of each job."""
 
-    def __init__(self, worklist: Worklist, flight: _InFlight, sweep_dir: Path) -> None:
-        self._worklist, self.flight, self._sweep_dir = worklist, flight, sweep_dir
+    def __init__(self, worklist: Worklist, flight: _InFlight) -> None:
+        self._worklist, self.flight = worklist, flight
         self._deadline_s: float | None = None
 
     def on_step_begin(self, **_: Any) -> None:
-        """Pass a stop on to the trials; give up those that do not heed it in time."""
+        """Give up the trials that do not heed a stop in time."""
         if not self.flight.stop():
             return
         if self._deadline_s is None:
             self._deadline_s = time.monotonic() + GRACE_S
-            stop_path(self._sweep_dir).touch()
         elif time.monotonic() > self._deadline_s:
             raise KeyboardInterrupt
 
@@ -211,7 +210,8 @@ def execute(
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # the newer output prints even when told to be silent
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # signals are ours, see on_step_begin
     flight = _InFlight(stop, experiment.max_failures)
-    stop_path(experiment.sweep_dir).unlink(missing_ok=True)
+    stop.file = stop_path(experiment.sweep_dir)
+    stop.file.unlink(missing_ok=True)
     trainable = tune.with_parameters(
         TrialActor,
         shared=Shared(
@@ -240,12 +240,14 @@ def execute(
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=0),  # see on_trial_error
             checkpoint_config=tune.CheckpointConfig(num_to_keep=2, checkpoint_frequency=1),
-            callbacks=[_RecordingCallback(worklist, flight, experiment.sweep_dir)],
+            callbacks=[_RecordingCallback(worklist, flight)],
         ),
     )
+    stop.raises = False  # from here on there are positions to save
     with suppress(KeyboardInterrupt):  # the end of the grace period
         tuner.fit()
-    stop_path(experiment.sweep_dir).unlink(missing_ok=True)
+    stop.raises = True
+    stop.file.unlink(missing_ok=True)
     if flight.error is not None:
         raise flight.error
     return flight.done and not stop()

@@ -20,7 +20,7 @@ from typing import Any
 import ray
 from pydantic import ValidationError
 from ray.exceptions import GetTimeoutError, RayActorError
-from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train import FailureConfig, RunConfig, ScalingConfig, get_preemption_info
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from ray.train.v2._internal.execution.controller import TrainController
 from ray.util.queue import Empty, Queue
@@ -28,7 +28,7 @@ from ray.util.queue import Empty, Queue
 from sg_ray.config import Resources
 from sg_ray.errors import SgRayError
 from sg_ray.training.checkpoint import METRICS
-from sg_ray.training.loop import EpochResult
+from sg_ray.training.loop import EpochResult, Interrupted
 from sg_ray.training.workers import TorchGroup
 from sg_ray.trial import Families, TrialContext, TrialSpec, run_trial
 
@@ -70,9 +70,13 @@ class WorkerGroup(Iterator[EpochResult]):
         families: Families,
         cache_dir: Path,
         folder: Path,
+        stop: Path,
         max_failures: int,
     ) -> None:
-        """Nothing starts before the first epoch is asked for."""
+        """Nothing starts before the first epoch is asked for.
+
+        Once the file ``stop`` exists, the workers save their position and end: Interrupted.
+        """
         self._folder = folder
         self._results = Queue(actor_options={"num_cpus": 0})
         self._gate = ray.remote(num_cpus=0)(_Gate).remote()
@@ -86,13 +90,14 @@ class WorkerGroup(Iterator[EpochResult]):
                 "families": dict(families),
                 "cache_dir": cache_dir,
                 "folder": folder,
+                "stop": stop,
                 "num_threads": max(1, int(resources.cpus)),
                 "results": self._results,
                 "gate": self._gate,
             },
             torch_config=TorchConfig(backend="nccl" if resources.gpus else "gloo"),
             scaling_config=ScalingConfig(
-                num_workers=resources.num_workers,
+                num_workers=_num_workers(resources),
                 use_gpu=resources.gpus > 0,
                 resources_per_worker=_per_worker(resources),
             ),
@@ -108,7 +113,7 @@ class WorkerGroup(Iterator[EpochResult]):
         self._error: Exception | None = None
 
     def __next__(self) -> EpochResult:
-        """Return the next epoch. Raises GroupFailure, or what ended the group for good."""
+        """Return the next epoch. Raises Interrupted, GroupFailure, or what ended the group."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._fit, daemon=True)
             self._thread.start()
@@ -126,6 +131,8 @@ class WorkerGroup(Iterator[EpochResult]):
                     self._gate.allow.remote(self._epoch + 1)
                 was_written = is_written
                 continue
+            if isinstance(message, Interrupted):
+                raise message
             if isinstance(message, dict):
                 raise GroupFailure(message)
             if message.epoch >= self._epoch or message.stop_reason is not None:
@@ -160,8 +167,13 @@ class _AbortableTrainer(TorchTrainer):
 
     def _initialize_and_run_controller(self, **kwargs: Any) -> Any:
         here = ray.get_runtime_context().get_node_id()
+        # What the controller starts finds the cluster by this address, not by looking around: it
+        # would find none among several on one machine.
+        address = {"RAY_ADDRESS": ray.get_runtime_context().gcs_address}
         controller_class = ray.remote(
-            num_cpus=0, label_selector={ray._raylet.RAY_NODE_ID_KEY: here}
+            num_cpus=0,
+            label_selector={ray._raylet.RAY_NODE_ID_KEY: here},
+            runtime_env={"env_vars": address},
         )(TrainController)
         self._controller = controller_class.remote(**kwargs)
         ray.get(self._controller.run.remote())
@@ -188,14 +200,26 @@ def _train_worker(config: dict[str, Any]) -> None:
     )
     workers = TorchGroup(context.device)
     hand_over = workers.rank == 0
+    stop: Path = config["stop"]
+
+    def should_stop() -> bool:
+        return stop.exists() or get_preemption_info() is not None
+
     try:
         if hand_over:
             _wait_for(config["gate"], num_epochs(config["folder"]) + 1)
-        for result in run_trial(spec, context, config["folder"], workers=workers):
+        epochs = run_trial(
+            spec, context, config["folder"], workers=workers, should_stop=should_stop
+        )
+        for result in epochs:
             if hand_over:
                 config["results"].put(result)
                 if result.stop_reason is None:
                     _wait_for(config["gate"], result.epoch + 1)
+    except Interrupted as interrupted:
+        if hand_over and stop.exists():
+            config["results"].put(interrupted)
+        raise  # else a machine is to be taken away: Train starts the group again without it
     except (SgRayError, ValidationError) as error:
         config["results"].put(describe(error))
         raise
@@ -220,6 +244,12 @@ def describe(error: Exception) -> dict[str, str]:
         "message": str(error),
         "traceback": "".join(traceback.format_exception(error)),
     }
+
+
+def _num_workers(resources: Resources) -> int | tuple[int, int]:
+    if resources.min_workers is None:
+        return resources.num_workers
+    return (resources.min_workers, resources.num_workers)
 
 
 def _per_worker(resources: Resources) -> dict[str, float]:

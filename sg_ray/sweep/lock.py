@@ -1,34 +1,59 @@
-"""One driver a sweep: the folder's lock, which ends with the process that holds it."""
+"""One driver a sweep: the folder's lock, which ends with the process that holds it.
+
+It is an flock, which the kernel frees however its process ends, so no stale lock can be left. NFS
+carries it to all machines that mount the folder, from Linux 2.6.12 on, unless it is mounted with
+``nolock`` or ``local_lock``; the lock of a machine that died goes when the server notices, after
+its lease (NFS 4: 90 s by default) or at that machine's next start (NFS 3).
+"""
 
 import contextlib
 import fcntl
 import os
+import socket
 from collections.abc import Iterator
+from datetime import UTC, datetime
+from io import FileIO
 from pathlib import Path
 
 from sg_ray.errors import InputError
 
+_LOCK_FILE = ".lock"
+
 
 @contextlib.contextmanager
 def locked(sweep_dir: Path) -> Iterator[None]:
-    """Create the sweep's folder and hold it. Raises InputError if that is not possible."""
-    try:
-        sweep_dir.mkdir(parents=True, exist_ok=True)
-        lock = (sweep_dir / ".lock").open("a+", encoding="utf-8")
-    except OSError as error:
-        raise InputError(
-            f"{sweep_dir}: cannot be written ({error.strerror}). Choose another output_dir=..."
-        ) from error
-    with lock:
+    """Create the sweep's folder and hold it.
+
+    Raises InputError, with what to do, if another process holds it or it cannot be written.
+    """
+    with contextlib.ExitStack() as held:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
+            sweep_dir.mkdir(parents=True, exist_ok=True)
+            lock = held.enter_context((sweep_dir / _LOCK_FILE).open("ab+", buffering=0))
+            _take(lock, sweep_dir)
+            _sign(lock)
+        except OSError as error:
             raise InputError(
-                f"{sweep_dir}: in use by another process ({lock.read().strip() or 'unknown'}). "
-                "Wait for it to end, or choose another name=..."
-            ) from None
-        lock.truncate(0)
-        lock.write(f"pid {os.getpid()}")
-        lock.flush()
+                f"{sweep_dir}: cannot be written or locked ({error.strerror}). Mend that, or "
+                "choose another output_dir=..."
+            ) from error
         yield
+
+
+def _take(lock: FileIO, sweep_dir: Path) -> None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.seek(0)
+        holder = lock.read().decode(errors="replace") or "unknown"
+        raise InputError(
+            f"{sweep_dir}: in use by another process ({holder}). "
+            "Wait for it to end, or choose another name=..."
+        ) from None
+
+
+def _sign(lock: FileIO) -> None:
+    """Note who holds the lock, for the message to those who come too late."""
+    since = datetime.now(UTC).isoformat(sep=" ", timespec="seconds")
+    lock.truncate(0)
+    lock.write(f"pid {os.getpid()} on {socket.gethostname()} since {since}".encode())

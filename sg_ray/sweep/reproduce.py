@@ -21,6 +21,7 @@ from sg_ray.sweep.prepare import Progress
 from sg_ray.sweep.ray_session import ray_session
 from sg_ray.sweep.recorded import RecordedTrial, find_branches
 from sg_ray.sweep.records import Failure, RunRecord, read_history, record_of
+from sg_ray.sweep.signals import stop_path
 from sg_ray.training.loop import EpochResult
 from sg_ray.trial import (
     BranchSource,
@@ -185,6 +186,7 @@ def _group_epochs(
             families=context.families,
             cache_dir=context.cache_dir,
             folder=folder,
+            stop=stop_path(folder),
             max_failures=max_failures,
         )
         with closing(group):

@@ -1,8 +1,8 @@
 """A sweep from experiment to leaderboard: prepare, execute, rank, export."""
 
 import contextlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +33,9 @@ Listener = Callable[[Event], None]
 class Outcome:
     """What a sweep came to.
 
-    ``problems`` and ``notes`` are sentences for the user. ``exit_code`` is 0, 1 if something
-    failed, or 130 / 143 if a signal ended it before it was done.
+    ``problems`` and ``notes`` are sentences for the user, ``tracebacks`` the first of each kind of
+    failure. ``exit_code`` is 0, 1 if something failed, or 130 / 143 if a signal ended it before it
+    was done.
     """
 
     sweep_dir: Path
@@ -42,6 +43,7 @@ class Outcome:
     problems: list[str]
     notes: list[str]
     exit_code: int
+    tracebacks: list[str] = field(default_factory=list)
 
     @property
     def interrupted(self) -> bool:
@@ -110,7 +112,6 @@ def _run(
             ray_session(address, log=log, several_workers=groups),
             stopping(stop),
         ):
-            stop.raises = False  # from here on there are positions to save
             attempt_dir = new_attempt_dir(sweep_dir)
             finished = execute(
                 experiment,
@@ -123,7 +124,6 @@ def _run(
             )
             if not finished:
                 exit_code = stop.exit_code
-        stop.raises = True
     rows = leaderboard(experiment, planner.ledger.records)
     write_leaderboard(sweep_dir / "leaderboard.csv", rows)
     if exit_code:
@@ -137,7 +137,14 @@ def _run(
     status = "failed" if problems else "completed"
     journal.append("ranked", status=status)
     journal.append("sweep_finished", status=status)
-    return Outcome(sweep_dir, rows, problems, notes, exit_code=1 if problems else 0)
+    return Outcome(
+        sweep_dir,
+        rows,
+        problems,
+        notes,
+        exit_code=1 if problems else 0,
+        tracebacks=_tracebacks(planner.ledger.records.values()),
+    )
 
 
 def begin(experiment: Experiment, *, extends: bool = False) -> bool:
@@ -220,6 +227,15 @@ def _problems(planner: Planner, worklist: Worklist) -> list[str]:
         if not plan.finished
     ]
     return [*problems, *worklist.problems]
+
+
+def _tracebacks(records: Iterable[RunRecord]) -> list[str]:
+    """Return the first traceback of each kind of failure."""
+    first: dict[str, str] = {}
+    for record in records:
+        if record.failure is not None:
+            first.setdefault(record.failure.kind, record.failure.traceback)
+    return list(first.values())
 
 
 def _differences(key: str, was: Any, now: Any) -> list[str]:

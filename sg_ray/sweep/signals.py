@@ -7,7 +7,13 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
+
+
+def stop_path(sweep_dir: Path) -> Path:
+    """File whose existence tells trials, on every machine, to save their position and end."""
+    return sweep_dir / ".stop"
 
 
 @dataclass
@@ -21,6 +27,8 @@ class StopRequest:
     number: int = signal.SIGINT
     is_asked: bool = False
     raises: bool = True
+    file: Path | None = None
+    """Made when a stop is asked for: see ``stop_path``."""
 
     @property
     def exit_code(self) -> int:
@@ -46,6 +54,8 @@ def stopping(request: StopRequest) -> Iterator[None]:
         request.number, request.is_asked = number, True
         if request.raises:
             raise KeyboardInterrupt
+        if request.file is not None:
+            request.file.touch()
         print(
             "stopping, positions are saved; once more to stop at once", file=sys.stderr, flush=True
         )

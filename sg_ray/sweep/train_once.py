@@ -28,7 +28,7 @@ from sg_ray.sweep.planner import FamilyPlan
 from sg_ray.sweep.prepare import Progress, make_planner, prepare
 from sg_ray.sweep.ray_session import ray_session
 from sg_ray.sweep.records import Failure, RunRecord, read_history, record_of, write_record
-from sg_ray.sweep.signals import StopRequest, stopping
+from sg_ray.sweep.signals import StopRequest, stop_path, stopping
 from sg_ray.training.checkpoint import LAST
 from sg_ray.training.loop import EpochResult, Interrupted
 from sg_ray.trial import (
@@ -181,19 +181,21 @@ def _announce(training: Training, journal: Journal) -> None:
 
 
 def _epochs(training: Training, request: StopRequest) -> Iterator[EpochResult]:
-    if training.experiment.resources_of(training.spec.family).num_workers > 1:
-        yield from _group_epochs(training, request)
-        return
     request.raises = False  # from here on there is a position to save
     try:
+        if training.experiment.resources_of(training.spec.family).num_workers > 1:
+            yield from _group_epochs(training, request)
+            return
         yield from run_trial(training.spec, training.context, training.folder, should_stop=request)
     finally:
         request.raises = True
+        stop_path(training.folder).unlink(missing_ok=True)
 
 
 def _group_epochs(training: Training, request: StopRequest) -> Iterator[EpochResult]:
-    """Yield the epochs of a group of workers; a signal costs the epoch in progress."""
     experiment, folder = training.experiment, training.folder
+    request.file = stop_path(folder)
+    request.file.unlink(missing_ok=True)
     with (
         ray_session("local", log=folder / "ray.log", several_workers=True),
         stopping(request),
@@ -205,6 +207,7 @@ def _group_epochs(training: Training, request: StopRequest) -> Iterator[EpochRes
             families=FAMILIES,
             cache_dir=experiment.cache_dir.absolute(),
             folder=folder,
+            stop=request.file,
             max_failures=experiment.max_failures,
         )
         with closing(group):

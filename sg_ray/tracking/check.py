@@ -10,7 +10,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from sg_ray.errors import InputError
 from sg_ray.sweep.folders import require_writable
-from sg_ray.tracking.mlflow_store import _import_client, _sqlite_path, resolve_uri
+from sg_ray.tracking.mlflow_store import _import_client, resolve_uri, sqlite_path
 
 _TIMEOUT_S = 5.0
 
@@ -31,7 +31,7 @@ def check_store(uri: str, base: Path) -> StoreReport:
     """
     resolved = resolve_uri(uri, base)
     _import_client()  # takes seconds, and shows that MLflow can be imported
-    database = _sqlite_path(resolved)
+    database = sqlite_path(resolved)
     if database is not None:
         return _check_database(database)
     if resolved.startswith(("http://", "https://")):

@@ -12,8 +12,11 @@ outside of a sweep has a run of its own, below none.
 
 import logging
 import re
+import shlex
 import threading
+from collections import deque
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -21,9 +24,10 @@ from typing import TYPE_CHECKING, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sg_ray.files import content_hash, write_json
-from sg_ray.sweep.events import Event
-from sg_ray.tracking.mlflow_store import MlflowStore, exclusive, resolve_uri
-from sg_ray.tracking.replay import PARENT, Replay, SweepIdentity
+from sg_ray.sweep.events import Event, read_events
+from sg_ray.sweep.folders import require_writable
+from sg_ray.tracking.mlflow_store import MlflowStore, exclusive, resolve_uri, sqlite_path
+from sg_ray.tracking.replay import ENDINGS, PARENT, Replay, SweepIdentity
 
 if TYPE_CHECKING:
     from sg_ray.config import Experiment
@@ -39,11 +43,14 @@ def mirror_of(experiment: "Experiment", folder: Path | None = None) -> "MlflowMi
     """Return the mirror that an experiment asks for; its URI is relative to the current folder.
 
     The journal lies in ``folder``; None: in the sweep's. Raises InputError for a URI that MLflow
-    does not write to.
+    does not write to, and for a SQLite database in a folder that cannot be written.
     """
     if not experiment.tracking.enabled:
         return NoMirror()
     uri = resolve_uri(experiment.tracking.uri, Path.cwd())
+    database = sqlite_path(uri)
+    if database is not None:
+        require_writable(database.parent, "tracking.uri")
     return MlflowMirror(folder or experiment.sweep_dir, uri, experiment.name)
 
 
@@ -92,6 +99,7 @@ class MlflowMirror:
         self._num_mirrored = 0
         self._error: str | None = None
         self._has_warned = False
+        self._was_told = False
         self._pass_lock = threading.Lock()
         self._wake = threading.Event()
         self._closing = threading.Event()
@@ -105,7 +113,8 @@ class MlflowMirror:
         self.close()
 
     def __call__(self, event: Event) -> None:  # noqa: ARG002 - the journal is read instead
-        """Tell the thread that the journal has grown."""
+        """Tell the thread that the journal has grown, and that this process is who writes it."""
+        self._was_told = True
         self.wake()
 
     def start(self) -> None:
@@ -119,28 +128,36 @@ class MlflowMirror:
         """Have the thread look at the journal soon."""
         self._wake.set()
 
-    def sync(self) -> SyncResult:
-        """Mirror all there is now, in this thread. Errors are in the result."""
+    def sync(self, *, is_over: bool = False) -> SyncResult:
+        """Mirror all there is now, in this thread. Errors are in the result.
+
+        ``is_over`` says that nobody works on the folder any more: runs that the journal leaves
+        open, because a kill or a full disk kept it from saying how they ended, are ended.
+        """
         with self._pass_lock:
-            self._pass()
+            self._pass(is_over=is_over)
         return self._result()
 
     def close(self, timeout_s: float = 60.0) -> SyncResult:
-        """Mirror what is left, for at most ``timeout_s``, and end the thread."""
+        """Mirror what is left, for at most ``timeout_s``, and end the thread.
+
+        If it was this process that wrote the journal, nothing is left running.
+        """
         if self._thread is None:
-            return self.sync()
+            return self.sync(is_over=self._was_told)
         self._closing.set()
         self.wake()
         self._thread.join(timeout_s)
         result = self._result()
         if result.num_pending:
             _log.warning(
-                "MLflow: %d events of %s are not mirrored yet (%s). Nothing is lost: the sweep's "
-                "command, given again once %s can be reached, mirrors them.",
+                "MLflow: %d events of %s are not mirrored yet (%s). Nothing is lost: once %s can "
+                "be reached, mirror them with: sg-ray track sync %s",
                 result.num_pending,
                 self._journal,
                 result.error or f"still busy after {timeout_s:.0f} s",
                 _without_password(self._uri),
+                shlex.quote(str(self._sweep_dir)),
             )
         return result
 
@@ -153,7 +170,7 @@ class MlflowMirror:
             self._wake.wait()
             self._wake.clear()
             is_last = self._closing.is_set()
-            self.sync()
+            self.sync(is_over=is_last and self._was_told)
             if is_last:
                 return
             if self._error is None:
@@ -162,12 +179,14 @@ class MlflowMirror:
                 self._closing.wait(SECONDS_BEFORE_RETRY)
                 self.wake()
 
-    def _pass(self) -> None:
+    def _pass(self, *, is_over: bool) -> None:
         try:
             if not self._journal.exists():
                 return
             with exclusive(self._sweep_dir / ".tracking.lock"):
                 self._mirror_journal()
+                if is_over and self._replay is not None:
+                    self._end_open_runs(self._replay)
             self._error = None
         except Exception as error:  # whatever MLflow, its database or its server raises
             message = f"{type(error).__name__}: {error}".partition("\n")[0]
@@ -191,6 +210,12 @@ class MlflowMirror:
             self._num_mirrored += len(events)
             self._commit(offset)
 
+    def _end_open_runs(self, replay: Replay) -> None:
+        """End what the journal began and does not end."""
+        last = deque(read_events(self._journal), maxlen=1)
+        if last and last[0].type not in ENDINGS:
+            replay.end_open_runs(last[0].at_ms)
+
     def _open(self, saved: Position) -> None:
         sweep = _read_identity(self._journal)
         if sweep is None:
@@ -207,7 +232,8 @@ class MlflowMirror:
         assert self._replay is not None
         update = {"offset": offset, "run_ids": self._replay.run_ids()}
         self._position = self._position.model_copy(update=update)
-        write_json(self._position_path, self._position)
+        with suppress(OSError):  # a full disk, say: the position only saves time
+            write_json(self._position_path, self._position)
 
     def _saved_position(self) -> Position:
         try:

@@ -206,7 +206,7 @@ def _import_client() -> Any:
 
 
 def _artifact_location(uri: str, experiment: str) -> str | None:
-    database = _sqlite_path(uri)
+    database = sqlite_path(uri)
     if database is None:
         return None
     return (database.parent / "mlartifacts" / quote(experiment, safe="")).as_uri()
@@ -214,7 +214,7 @@ def _artifact_location(uri: str, experiment: str) -> str | None:
 
 @contextmanager
 def _setup_lock(uri: str) -> Iterator[None]:
-    database = _sqlite_path(uri)
+    database = sqlite_path(uri)
     if database is None:
         yield
         return
@@ -231,7 +231,8 @@ def exclusive(path: Path) -> Iterator[None]:
         yield
 
 
-def _sqlite_path(uri: str) -> Path | None:
+def sqlite_path(uri: str) -> Path | None:
+    """Return the database of a SQLite URI; None for another kind of store."""
     if not uri.startswith(_SQLITE):
         return None
     return Path(uri.removeprefix(_SQLITE).partition("?")[0])

@@ -26,6 +26,8 @@ from sg_ray.training.checkpoint import METADATA
 PARENT = ""
 """The key of the sweep's own run, where a trial's run has its trial key."""
 SWEEP_ARTIFACTS = ("sweep.yaml", "leaderboard.csv", "verdict.json", "report.html")
+ENDINGS = ("sweep_finished", "training_finished")
+"""The last event of whoever wrote to a journal, unless something kept it from being written."""
 TRIAL_STATUS: Mapping[str, EndStatus] = {
     "completed": "FINISHED",
     "pruned": "KILLED",
@@ -102,6 +104,13 @@ class Replay:
         """Log all that waits."""
         for key in list(self._pending):
             self._flush_run(key)
+
+    def end_open_runs(self, at_ms: int) -> None:
+        """End every run that is still marked as running, as killed."""
+        self._store.end_running_trials("KILLED", at_ms)
+        parent = self._runs.get(PARENT)
+        if parent is not None and not parent.is_deleted:
+            self._store.end(parent, "KILLED", at_ms)
 
     def _flush_run(self, key: str) -> None:
         pending = self._pending.pop(key, None)

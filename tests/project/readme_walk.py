@@ -1,7 +1,6 @@
 """Commands found in README.md, and a folder like a reader's in which they are executed."""
 
 import contextlib
-import glob
 import io
 import json
 import os
@@ -73,18 +72,22 @@ class Step:
     extra: str = ""
     after: tuple[str, ...] = ()
     prints: str = ""
-    leaves: str = "."
+    leaves: str = "*"
 
     def line(self, command: str) -> str:
-        """Return the command line that is executed. Raises ValueError if it is not whole."""
+        """Return the command line that is executed.
+
+        Raises ValueError if ``fill`` misses a placeholder or has one that is not there.
+        """
+        line, rest = command, command
         for placeholder, value in self.fill.items():
-            if placeholder not in command:
+            if placeholder not in rest:
                 raise ValueError(f"{placeholder} is not in {command!r}")
-            command = command.replace(placeholder, value)
-        left = _PLACEHOLDER.search(command)
-        if left is not None:
-            raise ValueError(f"nothing is filled in for {left.group()} in {command!r}")
-        return f"{command} {self.extra}".rstrip()
+            line, rest = line.replace(placeholder, value), rest.replace(placeholder, "")
+        missed = _PLACEHOLDER.search(rest)
+        if missed is not None:
+            raise ValueError(f"nothing is filled in for {missed.group()} in {command!r}")
+        return f"{line} {self.extra}".rstrip()
 
 
 class Walk:
@@ -110,7 +113,7 @@ class Walk:
 def _words(line: str) -> list[str]:
     """Split as a shell does; a word with ``*`` becomes the first path that it matches."""
     words = shlex.split(line)
-    return [sorted(glob.glob(word))[0] if "*" in word else word for word in words]
+    return [str(min(Path().glob(word))) if "*" in word else word for word in words]
 
 
 def make_checkout(folder: Path) -> Path:

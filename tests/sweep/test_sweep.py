@@ -1,16 +1,20 @@
 """Whole sweeps on real Ray, in this process."""
 
 import csv
+import os
+import signal
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
-from tiny_sweep import read_json_records, tiny_experiment
+from tiny_sweep import own_processes, read_json_records, tiny_experiment
 
 from sg_ray.data.sources import write_jsonl
 from sg_ray.data.synthetic import generate
 from sg_ray.errors import InputError
 from sg_ray.sweep import worklist
+from sg_ray.sweep.events import read_events
 from sg_ray.sweep.records import RunRecord, write_record
 from sg_ray.sweep.run import run_sweep
 from sg_ray.sweep.train_once import prepare_training, train_once
@@ -148,6 +152,9 @@ def test_a_failing_configuration_fails_once_and_the_sweep_goes_on(
     assert all(r["failure"]["kind"] == "InputError" for r in failed)
     assert len([r for r in records if r["family"] == "lexical"]) == 2
     assert any("fp16" in problem for problem in outcome.problems)
+    (traceback,) = outcome.tracebacks  # of three failures of one kind
+    assert "InputError" in traceback
+    assert outcome.exit_code == 1
 
 
 def test_a_trial_given_up_before_a_crash_is_not_trained_further(
@@ -178,6 +185,50 @@ def test_a_trial_given_up_before_a_crash_is_not_trained_further(
     assert record["status"] == "pruned"
     assert record["epochs"] == len(record["history"]) < 3
     assert record["environment"]["device"] == "cpu"
+
+
+def kill_actor_once(monkeypatch: pytest.MonkeyPatch, num_kills: int) -> list[str]:
+    """Kill the Tune actor's process at the first ``num_kills`` second epochs it reports."""
+    killed: list[str] = []
+    journal_epoch = worklist.Worklist.journal_epoch
+
+    def journal_and_kill(self: Any, job: Any, epoch: int, metrics: Any) -> None:
+        journal_epoch(self, job, epoch, metrics)
+        if epoch == 2 and len(killed) < num_kills:
+            killed.append(job.spec.trial_key)
+            # Ray's title of an actor that waits, and of one that works.
+            for pid in own_processes(b"ray::TrialActor", b"ray::ResourceTrainable"):
+                os.kill(pid, signal.SIGKILL)
+
+    monkeypatch.setattr(worklist.Worklist, "journal_epoch", journal_and_kill)
+    return killed
+
+
+def test_a_trial_whose_process_dies_is_handed_out_again(
+    ray_session: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed = kill_actor_once(monkeypatch, num_kills=1)
+    experiment = tiny_experiment(tmp_path, max_concurrent_trials=1)
+    outcome = run_sweep(experiment)
+    assert len(killed) == 1
+    assert outcome.problems == []
+    events = list(read_events(experiment.sweep_dir / "events.jsonl"))
+    assert [e.trial_key for e in events if e.type == "job_lost"] == killed
+    records = read_json_records(experiment.sweep_dir)
+    assert {record["status"] for record in records} == {"completed"}
+    assert len(records) == 5
+
+
+def test_a_trial_that_keeps_dying_fails_and_the_sweep_goes_on(
+    ray_session: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed = kill_actor_once(monkeypatch, num_kills=2)
+    experiment = tiny_experiment(tmp_path, max_concurrent_trials=1, max_failures=0)
+    outcome = run_sweep(experiment)
+    failed = [r for r in read_json_records(experiment.sweep_dir) if r["status"] == "failed"]
+    assert {record["trial_key"] for record in failed} == set(killed)
+    assert {record["failure"]["kind"] for record in failed} == {"InfrastructureError"}
+    assert outcome.exit_code == 1
 
 
 def test_other_data_under_the_same_path_starts_anew(ray_session: None, tmp_path: Path) -> None:

@@ -1,16 +1,22 @@
 """Trials on two gloo workers: TorchTrainer under the Tune actor."""
 
+import json
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import ray
-from tiny_sweep import read_json_records, tiny_experiment
+import torch
+from ray.util.state import list_actors
+from tiny_sweep import own_processes, read_json_records, tiny_experiment
 
 from sg_ray.sweep.run import run_sweep
+from sg_ray.sweep.signals import StopRequest
 from sg_ray.sweep.train_once import prepare_training, train_once
-from sg_ray.training.loop import EpochResult
+from sg_ray.training.loop import EpochResult, Interrupted
 
 pytestmark = pytest.mark.slow
 
@@ -78,7 +84,7 @@ def test_a_killed_worker_costs_at_most_an_epoch(ray_session: None, tmp_path: Pat
     def kill_one_worker(epoch: EpochResult) -> None:
         killed.append(epoch)
         if len(killed) == 1:
-            os.kill(worker_pids()[0], signal.SIGKILL)
+            os.kill(own_processes(b"ray::RayTrainWorker")[0], signal.SIGKILL)
 
     for name, on_epoch in (("plain", plain.append), ("killed", kill_one_worker)):
         train_once(prepare_training(experiment, "gnn", 42, tmp_path / name), on_epoch=on_epoch)
@@ -87,7 +93,80 @@ def test_a_killed_worker_costs_at_most_an_epoch(ray_session: None, tmp_path: Pat
         assert other.metrics["val_loss"] == pytest.approx(one.metrics["val_loss"], abs=1e-6)
 
 
-def worker_pids() -> list[int]:
-    """Processes of the live training workers on this machine, by Ray's own process titles."""
-    titles = {int(p.parent.name): p.read_bytes() for p in Path("/proc").glob("[0-9]*/cmdline")}
-    return sorted(pid for pid, title in titles.items() if title.startswith(b"ray::RayTrainWorker"))
+@pytest.mark.timeout(600)
+def test_a_group_that_is_stopped_goes_on_where_it_was(ray_session: None, tmp_path: Path) -> None:
+    experiment = tiny_experiment(tmp_path, *NO_DROPOUT, "resources.num_workers=2")
+    stop, plain, stopped = StopRequest(), [], []
+
+    def stop_it(epoch: EpochResult) -> None:
+        stopped.append(epoch)
+        assert stop.file is not None
+        stop.file.touch()
+
+    train_once(prepare_training(experiment, "gnn", 42, tmp_path / "plain"), on_epoch=plain.append)
+    training = prepare_training(experiment, "gnn", 42, tmp_path / "stopped")
+    with pytest.raises(Interrupted):
+        train_once(training, stop=stop, on_epoch=stop_it)
+    assert [epoch.epoch for epoch in stopped] == [1]
+    position = torch.load(tmp_path / "stopped/last.pt", weights_only=True)
+    assert (position["epoch"], position["step_in_epoch"] > 0) == (1, True)
+    train_once(training, on_epoch=stopped.append)
+    assert [epoch.epoch for epoch in stopped] == [1, 2, 3]
+    for one, other in zip(plain, stopped, strict=True):
+        assert other.metrics["val_loss"] == pytest.approx(one.metrics["val_loss"], abs=1e-6)
+
+
+@pytest.mark.timeout(600)
+def test_an_elastic_group_makes_do_with_the_machine(ray_session: None, tmp_path: Path) -> None:
+    elastic = ("resources.num_workers=3", "resources.min_workers=2")  # there are two CPUs
+    histories = []
+    for name, resources in (("alone", ()), ("elastic", elastic)):
+        experiment = tiny_experiment(tmp_path, *NO_DROPOUT, *resources)
+        record = train_once(prepare_training(experiment, "gnn", 42, tmp_path / name))
+        histories.append(record.history)
+    metadata = json.loads((tmp_path / "elastic/training_metadata.json").read_text())
+    assert metadata["environment"]["num_workers"] == 2
+    for one, two in zip(*histories, strict=True):
+        assert two["val_loss"] == pytest.approx(one["val_loss"], abs=1e-5)
+
+
+@pytest.mark.timeout(900)
+def test_twenty_groups_in_a_row_leave_nothing_behind(ray_session: None, tmp_path: Path) -> None:
+    def living() -> tuple[int, int, float]:
+        here = ray.get_runtime_context().gcs_address
+        actors = list_actors(address=here, filters=[("state", "=", "ALIVE")], limit=1000)
+        return len(actors), len(live_placement_groups()), ray.available_resources()["CPU"]
+
+    before = living()
+    experiment = tiny_experiment(
+        tmp_path,
+        *NO_DROPOUT,
+        "models.gnn.config.epochs=1",
+        "resources.num_workers=2",
+        "search.num_trials=20",
+        "replicate.seeds=[42]",
+    )
+    assert run_sweep(experiment).problems == []
+    records = [r for r in read_json_records(experiment.sweep_dir) if r["family"] == "gnn"]
+    assert len(records) == 20
+    assert living() == before
+
+
+@pytest.mark.timeout(600)
+def test_a_machine_that_is_taken_away_costs_no_epoch(tmp_path: Path) -> None:
+    script = Path(__file__).with_name("preempted_group.py")
+    ran = subprocess.run(
+        [sys.executable, str(script), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+    assert ran.returncode == 0, ran.stderr[-4000:]
+    preempted = json.loads(ran.stdout.splitlines()[-1])
+    assert preempted["num_workers"] == 1
+    experiment = tiny_experiment(tmp_path, *NO_DROPOUT, "models.gnn.config.epochs=5")
+    alone = train_once(prepare_training(experiment, "gnn", 42, tmp_path / "alone"))
+    assert len(preempted["history"]) == len(alone.history) == 5
+    for one, other in zip(alone.history, preempted["history"], strict=True):
+        assert other["val_loss"] == pytest.approx(one["val_loss"], abs=1e-4)

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from sg_ray.config import Experiment, load_experiment
+from sg_ray.sweep.processes import descendants
 
 MODELS: dict[str, Any] = {
     "transformer": {
@@ -80,3 +81,11 @@ def mlflow_state(database: Path) -> tuple[Counter[str], list[tuple[str, str, int
             " group by run_uuid, key, step having count(*) > 1"
         ).fetchall()
     return statuses, repeated
+
+
+def own_processes(title: str) -> list[int]:
+    """Return the processes below this one whose title, set by Ray, begins with ``title``."""
+    pids = sorted(process.pid for process in descendants())
+    return [
+        pid for pid in pids if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(title.encode())
+    ]

@@ -48,9 +48,7 @@ def gradient(config: NeuralConfig, split: TinySplit, batch: np.ndarray) -> list[
     model = tiny_model(dropout=0.0)
     compute = make_compute(config, CPU)
     scaler = compute.precision.grad_scaler()
-    stepper = Stepper(
-        model, split, config, Optimiser(model, config, lambda step: 1.0, scaler), compute
-    )
+    stepper = Stepper(model, split, Optimiser(model, config, lambda step: 1.0, scaler), compute)
     stepper._accumulate(batch, 1 / len(batch))
     return [parameter.grad for parameter in model.parameters()]
 

@@ -1,0 +1,106 @@
+"""Soak: hundreds of tiny trials in one sweep. Do memory and time per trial grow?
+
+    python experiments/benchmarks/soak.py [--num-trials 500] [--out soak]
+
+Runs a real sweep (Ray, Optuna's journal, MLflow on SQLite) of half lexical, half graph-network
+trials, and samples the driver's memory whenever a trial is on record. Prints the slopes over the
+last four fifths, after the imports of the first trials, and draws both curves. The baseline beside
+them is the first fifth of the same run.
+"""
+
+import argparse
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import fmean
+
+import numpy as np
+import yaml
+
+from sg_ray.config import Experiment, load_experiment
+from sg_ray.sweep.events import Event
+from sg_ray.sweep.run import run_sweep
+from sg_ray.tracking.mlflow_mirror import mirror_of
+
+_KIB_PER_MIB = 1024
+
+
+@dataclass
+class Samples:
+    """The driver's memory and the time, at each trial's end."""
+
+    rss_mb: list[float] = field(default_factory=list)
+    at_s: list[float] = field(default_factory=list)
+
+    def __call__(self, event: Event) -> None:
+        """Take a sample when a trial has finished."""
+        if event.type == "trial_finished":
+            self.rss_mb.append(_rss_mb())
+            self.at_s.append(time.perf_counter())
+
+
+def main() -> None:
+    """Run the sweep, print the slopes, draw the curves."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--num-trials", type=int, default=500)
+    parser.add_argument("--out", type=Path, default=Path("soak"), help="folder of sweep and plot")
+    arguments = parser.parse_args()
+    experiment = _experiment(arguments.out, num_seeds=arguments.num_trials // 2)
+    samples = Samples()
+    with mirror_of(experiment) as mirror:
+        outcome = run_sweep(experiment, listeners=(samples, mirror))
+    print(f"{len(samples.at_s)} trials, exit code {outcome.exit_code}")
+    print(_growth("driver memory", samples.rss_mb, "MiB"))
+    print(_growth("time per trial", list(np.diff(samples.at_s)), "s"))
+    print(_draw(samples, arguments.out / "soak.png"))
+
+
+def _experiment(folder: Path, num_seeds: int) -> Experiment:
+    gnn = {"epochs": 1, "num_layers": 1, "hidden_dim": 16, "graphs": {"vocab_size": 400}}
+    content = {
+        "name": "soak",
+        "output_dir": str(folder),
+        "cache_dir": str(folder / "cache"),
+        "data": {"source": "synthetic", "num_samples": 240},
+        "families": ["gnn"],
+        "models": {"gnn": {"config": gnn}},
+        "lr_range": {"enabled": False},
+        "replicate": {"top_k": 1, "seeds": list(range(num_seeds))},
+        "tracking": {"uri": f"sqlite:///{folder.absolute() / 'mlflow.db'}"},
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "soak.yaml"
+    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+    return load_experiment(path)
+
+
+def _growth(name: str, values: list[float], unit: str) -> str:
+    first = len(values) // 5
+    slope = np.polyfit(range(len(values) - first), values[first:], deg=1)[0]
+    return (
+        f"{name}: first fifth {fmean(values[:first]):.3f} {unit}, last fifth "
+        f"{fmean(values[-first:]):.3f} {unit}; slope {slope * 100:+.4f} {unit} per 100 trials"
+    )
+
+
+def _draw(samples: Samples, path: Path) -> Path:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 5), dpi=120, layout="constrained")
+    memory, duration = figure.subplots(2, sharex=True)
+    memory.plot(samples.rss_mb)
+    memory.set(ylabel="driver memory, MiB", ylim=(0, None))
+    duration.plot(range(1, len(samples.at_s)), np.diff(samples.at_s), ".", markersize=3)
+    duration.set(ylabel="seconds to the next record", xlabel="trials on record", ylim=(0, None))
+    figure.savefig(path)
+    return path
+
+
+def _rss_mb() -> float:
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    (line,) = [line for line in status.splitlines() if line.startswith("VmRSS:")]
+    return int(line.split()[1]) / _KIB_PER_MIB
+
+
+if __name__ == "__main__":
+    main()
