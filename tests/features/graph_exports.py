@@ -20,13 +20,14 @@ def export(folder: Path, num_train: int, num_workers: int = 1, progress=None) ->
 
 
 def start_export(folder: Path, num_train: int, num_workers: int) -> subprocess.Popen[str]:
-    """Start an export as a process; it says how many graphs are done."""
+    """Start an export as a process, leader of a group; it says how many graphs are done."""
     return subprocess.Popen(
         [sys.executable, __file__, str(folder), str(num_train), str(num_workers)],
         env=os.environ | {"PYTHONPATH": str(PROJECT_ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,
     )
 
 

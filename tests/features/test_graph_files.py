@@ -1,6 +1,8 @@
 """Graphs as one file a function: what is in them, and that an interrupted export goes on."""
 
+import contextlib
 import json
+import os
 import random
 import time
 import warnings
@@ -112,10 +114,10 @@ def test_a_killed_export_goes_on_where_it_was(
     time.sleep(rng.uniform(0, 0.3))
     process.kill()
     process.communicate()
+    wait_until_ended(process.pid)
     kept = {path: path.stat().st_mtime_ns for path in folder.rglob("sample_*.pt")}
     assert 512 <= len(kept) < NUM_SLOW
     assert json.loads((folder / "manifest.json").read_text())["complete"] is False
-    wait_until_still(folder)
     done: list[int] = []
     export(folder, NUM_SLOW, progress=lambda kind, num_done, total: done.append(num_done))
     assert done[0] >= len(kept)
@@ -124,12 +126,12 @@ def test_a_killed_export_goes_on_where_it_was(
     assert files_in(folder) == slow_reference
 
 
-def wait_until_still(folder: Path) -> None:
+def wait_until_ended(group: int) -> None:
     """Workers notice that their parent was killed a moment later."""
-    before = -1
-    while (now := len(list(folder.rglob("*")))) != before:
-        before = now
-        time.sleep(0.3)
+    with contextlib.suppress(ProcessLookupError):
+        while True:
+            os.killpg(group, 0)
+            time.sleep(0.05)
 
 
 def test_a_damaged_or_missing_file_is_written_again(exported: Path) -> None:
