@@ -37,6 +37,7 @@ GNN_SWEEP = f"{SWEEP} families=[gnn] lr_range.enabled=false"
 
 RUN_A_SWEEP = "python experiments/sweep.py [EXPERIMENT.yaml] [key=value ...]"
 WRITE_DATA = "sg-ray data synthetic --num-samples N [--out DIR]"
+EXTEND = "sg-ray extend NAME seeds=[...] search.num_trials=N"
 CHECKS = (
     "sg-ray preflight [EXPERIMENT.yaml] [key=value ...]",
     "sg-ray preflight [EXPERIMENT.yaml]",
@@ -137,11 +138,24 @@ STEPS = {
         after=(WRITE_DATA,),
         prints="microsoft/codebert-base",
     ),
-    "sg-ray extend NAME seeds=[...] search.num_trials=N": Step(
+    EXTEND: Step(
         in_process,
-        {"NAME": "other", "[...]": "[9]", "=N": "=2"},
+        {"NAME": "other", "[...]": "[1,2]", "=N": "=2"},
         after=("sg-ray sweep ...",),
-        prints="gnn +[0-9a-f]{8} +2 +0 ",  # seeds 42 and 9, none failed
+        prints="gnn +[0-9a-f]{8} +3 +0 ",  # seeds 42, 1 and 2, none failed
+    ),
+    "sg-ray extend quick seeds=[1,2]": Step(
+        in_process, {"quick": "other"}, after=(EXTEND,), prints=RANKED
+    ),
+    "sg-ray extend quick search.num_trials=12 replicate.top_k=3": Step(
+        in_process,
+        {"quick": "other"},
+        "search.num_trials=2 replicate.top_k=2",
+        after=(EXTEND,),
+        prints=r"(?s)\n\d +gnn .*\n\d +gnn ",
+    ),
+    "sg-ray track sync outputs/quick": Step(
+        in_process, after=(RUN_A_SWEEP,), prints="events mirrored to"
     ),
     "sg-ray track sync FOLDER": Step(
         in_process,

@@ -47,6 +47,12 @@ def test_the_experiments_own_values_come_first(tmp_path: Path) -> None:
     assert len({tuple(values.items()) for values in tried}) == 6
 
 
+def test_points_asked_for_side_by_side_differ(tmp_path: Path) -> None:
+    search = open_search(tmp_path, num_trials=24)  # of which the first eight are random
+    points = [search.ask() for _ in range(6)]
+    assert len({tuple(point.values.items()) for point in points if point is not None}) == 6
+
+
 def test_a_range_test_gives_the_second_point_and_narrows_the_rest(tmp_path: Path) -> None:
     tried = run_to_end(open_search(tmp_path, num_trials=12, learning_rate=1e-2))
     assert tried[1] == {"learning_rate": 1e-2, "num_layers": 2}

@@ -106,6 +106,7 @@ def test_tuned_threshold_is_as_good_as_any(metric, seed, num_levels):
 def test_equally_good_thresholds_the_nearest_to_one_half_wins():
     labels = np.array([0, 1])
     assert tune_threshold(labels, np.array([0.4, 0.6])) == 0.5
+    assert tune_threshold(labels, np.array([0.4, 0.5])) == 0.5
     assert tune_threshold(labels, np.array([0.6, 0.8])) == pytest.approx(0.7)
     labels = np.array([0, 1, 0, 1])  # above 0.2 and above 0.8 are equally good
     assert tune_threshold(labels, np.array([0.1, 0.3, 0.7, 0.75])) == pytest.approx(0.725)
