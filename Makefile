@@ -13,7 +13,7 @@ torch_cuda    := torch===$(torch_version)
 torch_pinned  := torch==$(torch_version)
 torch         := $(if $(filter cuda,$(TORCH)),$(torch_cuda),$(torch_pinned)$(if $(TORCH),+$(TORCH)))
 
-.PHONY: help sweep test test-slow test-all lint format install lock clean
+.PHONY: help sweep test test-slow test-all coverage lint format wheel install lock clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | while IFS='|' read -r name text; do \
@@ -31,6 +31,9 @@ test-slow: .venv/.dev ## run the tests that take minutes
 test-all: .venv/.dev ## run every test
 	@$(BIN)/python -m pytest $(ARGS)
 
+coverage: .venv/.dev ## run the quick tests and fail if they reach less than pyproject.toml asks for
+	@$(BIN)/python -m pytest -m "not slow" --cov --cov-report=term-missing --cov-report=xml $(ARGS)
+
 lint: .venv/.dev ## style, format, types and layers
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -43,8 +46,21 @@ format: .venv/.dev ## rewrite the sources in the project's format
 
 install: .venv/.run ## only install what a sweep needs
 
-clean: ## remove the environment and tool caches; outputs/ and mlflow.db stay
-	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+wheel: ## build dist/*.whl, install it into an environment of its own, run a sweep away from here
+	@rm -rf build dist .venv-wheel && $(PYTHON) -m venv .venv-wheel
+	@.venv-wheel/bin/pip wheel -qq --no-deps --wheel-dir dist $(PIP_ARGS) .
+	@.venv-wheel/bin/pip install -qq -c constraints.txt $(PIP_ARGS) '$(torch)' dist/*.whl
+	@elsewhere=$$(mktemp -d) && trap 'rm -rf "$$elsewhere"' EXIT && cd "$$elsewhere" && \
+	    '$(CURDIR)/.venv-wheel/bin/sg-ray' sweep '$(CURDIR)/experiments/quick.yaml' $(smoke) && \
+	    test -s outputs/smoke/report.html
+
+# A sweep that touches everything but takes seconds: the report needs the package's own template.
+smoke := name=smoke families=[gnn] data.num_samples=240 lr_range.enabled=false \
+    search.num_trials=1 replicate.top_k=1 replicate.seeds=[42]
+
+clean: ## remove the environments and tool caches; outputs/ and mlflow.db stay
+	rm -rf .venv .venv-wheel build dist *.egg-info .coverage coverage.xml
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 	find sg_ray experiments tests -type d -name __pycache__ -prune -exec rm -rf {} +
 
 # --- Installing -----------------------------------------------------------------------------

@@ -134,6 +134,15 @@ def make_checkout(folder: Path) -> Path:
     return folder
 
 
+def copy_package(folder: Path) -> Path:
+    """Lay out what a build of the package reads."""
+    ignored = shutil.ignore_patterns("__pycache__", ".*")
+    shutil.copytree(ROOT / "sg_ray", folder / "sg_ray", ignore=ignored)
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy2(ROOT / name, folder)
+    return folder
+
+
 def in_process(words: list[str]) -> str:
     """Run ``sg-ray ...`` or ``python experiments/sweep.py ...`` here, where Ray runs already."""
     program, *arguments = words

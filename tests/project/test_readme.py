@@ -9,6 +9,9 @@ import pytest
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 LISTED_FOLDERS = ("sg_ray", "experiments", "search_spaces")
+OPTION = r"(?<![\w-])--[a-z][a-z-]+"
+OPTIONS_OF_OTHERS = {"--extra-index-url", "--backend-store-uri"}
+"""pip's and MLflow's."""
 IGNORED = {"__pycache__", "outputs", ".cache", ".lr_cache"}
 
 
@@ -52,22 +55,46 @@ def test_every_listed_file_exists_and_is_described():
         assert description, path
 
 
-def test_every_make_target_exists():
-    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
-    shown = set(re.findall(r"(?:^|`)make ([a-z-]+)", README, re.MULTILINE))
-    assert shown >= {"sweep", "test"}
-    assert shown - targets == set()
+def test_every_command_is_listed():
+    from sg_ray.cli import COMMANDS
+
+    assert set(re.findall(r"sg-ray ([a-z]+)", section("Commands"))) == set(COMMANDS)
 
 
-def test_every_command_parses():
+def test_every_option_exists(capsys):
     from sg_ray.cli import COMMANDS, main
 
-    commands = set(re.findall(r"sg-ray ([a-z]+)", section("Commands")))
-    assert commands == set(COMMANDS)
-    for command in commands:
-        with pytest.raises(SystemExit) as stop:
-            main([command, "--help"])
-        assert stop.value.code == 0
+    kinds = {"data": ["synthetic", "sample", "check"], "track": ["sync"]}
+    for command in COMMANDS:
+        for kind in kinds.get(command, [""]):
+            with pytest.raises(SystemExit) as stop:
+                main([command, *kind.split(), "--help"])
+            assert stop.value.code == 0
+    known = set(re.findall(OPTION, capsys.readouterr().out)) | OPTIONS_OF_OTHERS
+    assert set(re.findall(OPTION, README)) - known == set()
+
+
+def setting_keys() -> Iterator[str]:
+    """The keys of the table under "Settings"; one that begins with a dot continues the last."""
+    for row in re.findall(r"^\| (`.*?) \|", section("Settings"), re.MULTILINE):
+        parent = ""
+        for key in re.findall(r"`([^`]+)`", row):
+            whole = parent + key if key.startswith(".") else key
+            parent = whole.rpartition(".")[0]
+            yield whole.replace("FAMILY", "gnn")
+
+
+def test_every_setting_exists():
+    from sg_ray.config import load_experiment
+    from sg_ray.errors import InputError
+
+    keys = list(setting_keys())
+    assert {"name", "data.valid_file", "data.limit.test", "models.gnn.space"} <= set(keys)
+    for key in keys:
+        try:
+            load_experiment(ROOT / "experiments/quick.yaml", [f"{key}=null"])
+        except InputError as error:
+            assert "unknown key" not in str(error), key
 
 
 def test_default_experiment_exists():

@@ -99,9 +99,7 @@ class Sweep:
 
 def test_a_job_that_runs_is_not_handed_out_again(tmp_path: Path) -> None:
     sweep = Sweep(experiment(tmp_path, families=["gnn"]))
-    running = []
-    while (job := sweep.planner.next_job()) is not None:
-        running.append(job)
+    running = [sweep.planner.next_job() for _ in range(10)]
     floor = [job.spec.trial_key for job in running if isinstance(job, TrainJob)]
     assert len(floor) == len(set(floor)) == len(SEEDS)  # the search waits for its range test
     assert sum(isinstance(job, LrRangeJob) for job in running) == 1
