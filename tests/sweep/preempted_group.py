@@ -7,6 +7,7 @@ Ray's cluster of several nodes on one machine is none that other tests may share
 """
 
 import json
+import socket
 import sys
 import time
 from pathlib import Path
@@ -24,7 +25,11 @@ SECONDS_TO_NOTICE = 8
 
 
 def main(folder: Path) -> None:
-    head = {"num_cpus": 1, "include_dashboard": True, "dashboard_host": "127.0.0.1"}
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    dashboard = {"include_dashboard": True, "dashboard_host": "127.0.0.1", "dashboard_port": port}
+    head = {"num_cpus": 1, **dashboard}
     cluster = Cluster(initialize_head=True, head_node_args=head)
     doomed = cluster.add_node(num_cpus=1)
     cluster.wait_for_nodes()

@@ -83,9 +83,7 @@ def mlflow_state(database: Path) -> tuple[Counter[str], list[tuple[str, str, int
     return statuses, repeated
 
 
-def own_processes(title: str) -> list[int]:
-    """Return the processes below this one whose title, set by Ray, begins with ``title``."""
+def own_processes(*titles: bytes) -> list[int]:
+    """Return the processes below this one whose title, set by Ray, begins with one of these."""
     pids = sorted(process.pid for process in descendants())
-    return [
-        pid for pid in pids if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(title.encode())
-    ]
+    return [pid for pid in pids if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(titles)]
