@@ -78,8 +78,8 @@ class WorkerGroup(Iterator[EpochResult]):
         Once the file ``stop`` exists, the workers save their position and end: Interrupted.
         """
         self._folder = folder
-        self._results = Queue(actor_options={"num_cpus": 0})
-        self._gate = ray.remote(num_cpus=0)(_Gate).remote()
+        self._results = Queue(actor_options=_on_this_node())
+        self._gate = ray.remote(**_on_this_node())(_Gate).remote()
         self._epoch = 0
         self._train_storage = tempfile.mkdtemp(prefix="sg-ray-train-")
         self._trainer = _AbortableTrainer(
@@ -166,15 +166,12 @@ class _AbortableTrainer(TorchTrainer):
     _controller: Any = None
 
     def _initialize_and_run_controller(self, **kwargs: Any) -> Any:
-        here = ray.get_runtime_context().get_node_id()
         # What the controller starts finds the cluster by this address, not by looking around: it
         # would find none among several on one machine.
         address = {"RAY_ADDRESS": ray.get_runtime_context().gcs_address}
-        controller_class = ray.remote(
-            num_cpus=0,
-            label_selector={ray._raylet.RAY_NODE_ID_KEY: here},
-            runtime_env={"env_vars": address},
-        )(TrainController)
+        controller_class = ray.remote(**_on_this_node(), runtime_env={"env_vars": address})(
+            TrainController
+        )
         self._controller = controller_class.remote(**kwargs)
         ray.get(self._controller.run.remote())
         return ray.get(self._controller.get_result.remote())
@@ -186,6 +183,12 @@ class _AbortableTrainer(TorchTrainer):
         with suppress(RayActorError, GetTimeoutError):  # it ends itself, as it was asked to
             ray.get(self._controller.abort.remote(), timeout=_ABORT_TIMEOUT_S)
         ray.kill(self._controller)
+
+
+def _on_this_node() -> dict[str, Any]:
+    """Return options of a helper actor that must not go away with a worker's machine."""
+    here = ray.get_runtime_context().get_node_id()
+    return {"num_cpus": 0, "label_selector": {ray._raylet.RAY_NODE_ID_KEY: here}}
 
 
 def _train_worker(config: dict[str, Any]) -> None:

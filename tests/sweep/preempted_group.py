@@ -22,6 +22,7 @@ from sg_ray.training.loop import EpochResult
 
 PREEMPTION = 2  # ray.autoscaler.DrainNodeReason
 SECONDS_TO_NOTICE = 8
+SECONDS_TO_LEAVE = 20
 
 
 def main(folder: Path) -> None:
@@ -37,7 +38,7 @@ def main(folder: Path) -> None:
 
     def announce(epoch: EpochResult) -> None:
         if epoch.epoch == 2:
-            deadline_ms = int(time.time() * 1000) + 1000 * SECONDS_TO_NOTICE
+            deadline_ms = int(time.time() * 1000) + 1000 * SECONDS_TO_LEAVE
             gcs = GcsClient(address=cluster.address)
             accepted, reason = gcs.drain_node(doomed.node_id, PREEMPTION, "test", deadline_ms)
             assert accepted, reason
