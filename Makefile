@@ -46,7 +46,7 @@ format: .venv/.dev ## rewrite the sources in the project's format
 
 install: .venv/.run ## only install what a sweep needs
 
-wheel: ## build dist/*.whl, install it into an environment of its own, run a sweep away from here
+wheel: ## build dist/*.whl, install it alone and run a sweep away from the sources
 	@rm -rf build dist .venv-wheel && $(PYTHON) -m venv .venv-wheel
 	@.venv-wheel/bin/pip wheel -qq --no-deps --wheel-dir dist $(PIP_ARGS) .
 	@.venv-wheel/bin/pip install -qq -c constraints.txt $(PIP_ARGS) '$(torch)' dist/*.whl
@@ -54,7 +54,7 @@ wheel: ## build dist/*.whl, install it into an environment of its own, run a swe
 	    '$(CURDIR)/.venv-wheel/bin/sg-ray' sweep '$(CURDIR)/experiments/quick.yaml' $(smoke) && \
 	    test -s outputs/smoke/report.html
 
-# A sweep that touches everything but takes seconds: the report needs the package's own template.
+# A sweep of seconds that ends in a report, for which the wheel must hold the page's template.
 smoke := name=smoke families=[gnn] data.num_samples=240 lr_range.enabled=false \
     search.num_trials=1 replicate.top_k=1 replicate.seeds=[42]
 

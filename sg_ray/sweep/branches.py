@@ -25,11 +25,14 @@ class GivenBranches:
     """One configuration of each family that this experiment builds on but lacks, by seed.
 
     From a sweep's folder it is the family's winner; from a folder of trainings (``sg-ray train``)
-    the only configuration there is.
+    the only configuration that was trained on the same data.
     """
 
     def __init__(self, experiment: Experiment, data_fingerprint: str | None) -> None:
-        """Raises InputError if one is lacking or not unique, or was trained on other data."""
+        """Raises InputError if one is lacking or not unique, or was trained on other data.
+
+        Before the data are known (None), trainings count whatever they were trained on.
+        """
         self._by_seed: dict[str, dict[int, _Found]] = {}
         missing = _missing(experiment)
         if not missing or experiment.branches_from is None:
@@ -38,9 +41,9 @@ class GivenBranches:
         is_sweep = (self._folder / "sweep.yaml").exists()
         for family in missing:
             found = self._winner(family) if is_sweep else self._trained(family)
+            if data_fingerprint is not None:
+                found = self._of_data(family, found, data_fingerprint)
             self._by_seed[family] = {one.record.seed: one for one in found}
-        if data_fingerprint is not None:
-            self._check_data(data_fingerprint)
 
     @property
     def by_family(self) -> dict[str, Callable[[int], BranchSource | None]]:
@@ -53,8 +56,8 @@ class GivenBranches:
         specs: list[FeatureSpec] = []
         for name, by_seed in self._by_seed.items():
             family = get_family(name)
-            config = next(iter(by_seed.values())).record.config
-            specs.extend(family.feature_specs(family.Config.model_validate(config)))
+            for config in (one.record.config for one in by_seed.values()):
+                specs.extend(family.feature_specs(family.Config.model_validate(config)))
         return specs
 
     def _winner(self, family: str) -> list[_Found]:
@@ -86,22 +89,24 @@ class GivenBranches:
                 f"branches_from={self._folder}: holds no trained {family}. Train it first: "
                 f"sg-ray train {family}"
             )
-        if len({one.record.config_hash for one in found}) > 1:
-            names = "".join(f"  {one.folder}\n" for one in found)
+        return found
+
+    def _of_data(self, family: str, found: list[_Found], data_fingerprint: str) -> list[_Found]:
+        """Return those trained on these data, all of one configuration."""
+        same = [one for one in found if one.record.data_fingerprint == data_fingerprint]
+        if not same:
+            raise InputError(
+                f"branches_from={self._folder}: {family} was trained on other data, "
+                f"{found[0].record.data_fingerprint}; here it is {data_fingerprint}. Use the same "
+                "data.*"
+            )
+        if len({one.record.config_hash for one in same}) > 1:
+            names = "".join(f"  {one.folder}\n" for one in same)
             raise InputError(
                 f"branches_from={self._folder}: holds {family} in several configurations:\n{names}"
                 "Name a folder that holds one of them."
             )
-        return found
-
-    def _check_data(self, data_fingerprint: str) -> None:
-        for by_seed in self._by_seed.values():
-            for record in (one.record for one in by_seed.values()):
-                if record.data_fingerprint != data_fingerprint:
-                    raise InputError(
-                        f"branches_from={self._folder}: was trained on other data "
-                        f"({record.data_fingerprint}, here {data_fingerprint}). Use the same data.*"
-                    )
+        return same
 
     def _lookup(self, family: str) -> Callable[[int], BranchSource | None]:
         by_seed: Mapping[int, _Found] = self._by_seed[family]

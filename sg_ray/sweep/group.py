@@ -105,7 +105,9 @@ class WorkerGroup(Iterator[EpochResult]):
                 name=spec.trial_key,
                 storage_path=self._train_storage,
                 failure_config=FailureConfig(
-                    max_failures=max_failures, controller_failure_limit=max_failures
+                    max_failures=max_failures,
+                    # That of an elastic group also waits for machines, as long as it takes.
+                    controller_failure_limit=-1 if resources.min_workers else max_failures,
                 ),
             ),
         )

@@ -28,9 +28,11 @@ PROGRAMS = {
     "sg-ray", "python", "python3", "make", "mlflow", "pip", "git", "ray", "pytest", "pre-commit",
     "docker", "conda", "uv", "ruff", "mypy", "curl", "wget", "aws", "sudo", "apt-get",
 }  # fmt: skip
+"""A line or a piece of inline code that begins with one of these is a command."""
 SAME_AS_BEFORE = "..."
 """A command of README.md's table may begin so: the program of the row before."""
 
+# FAMILY, N; [key=value ...], [--csv FILE], but not the list [1,2]
 _PLACEHOLDER = re.compile(r"\b[A-Z]+\b|\.\.\.|\[[A-Za-z-]")
 _SUBPROCESS_TIMEOUT_S = 200
 _SERVER_TIMEOUT_S = 150

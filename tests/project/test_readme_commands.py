@@ -215,15 +215,11 @@ STEPS = {
     "sg-ray reproduce RECORD": Step(
         in_process, {"RECORD": "outputs/quick/records/*.json"}, after=(RUN_A_SWEEP,), prints="seed"
     ),
-    "sg-ray train transformer --seed 42": Step(
-        in_process, extra=f"output_dir=outputs/pair {SIZE}", prints="best epoch"
-    ),
-    "sg-ray train gnn --seed 42": Step(
-        in_process, extra=f"output_dir=outputs/pair {SIZE}", prints="best epoch"
-    ),
+    "sg-ray train transformer --seed 42": Step(in_process, extra=SIZE, prints="best epoch"),
+    "sg-ray train gnn --seed 42": Step(in_process, extra=SIZE, prints="best epoch"),
     TRAIN_FUSION: Step(
         in_process,
-        {"outputs/train": "outputs/pair"},
+        {},
         SIZE,
         after=TRAIN_BRANCHES,
         prints="fusion-[0-9a-f]+-seed42 on c",

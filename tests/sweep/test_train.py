@@ -166,6 +166,9 @@ def test_fusion_names_what_is_missing_and_then_builds_on_it(
     branches = f"branches_from={folder / 'outputs/train'}"
     assert train("fusion", "--epochs", "1", branches) == 2
     assert "holds no trained gnn. Train it first: sg-ray train gnn" in capsys.readouterr().err
+    assert train("gnn", "--epochs", "1", "data.limit.train=100") == 0
+    assert train("fusion", "--epochs", "1", branches) == 2
+    assert "gnn was trained on other data" in capsys.readouterr().err
     assert train("gnn", "--epochs", "1") == 0
     assert train("fusion", "--epochs", "1", "--seed", "8", branches) == 2
     assert "trained with seed 8" in capsys.readouterr().err
