@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--config", metavar="FILE", help="the experiment, if not given by its name alone")
     add("--train-data", type=Path, metavar="FILE", help="JSONL; with --val-data")
     add("--val-data", type=Path, metavar="FILE", help="JSONL")
-    add("--output-dir", type=Path, help="default: outputs/train/FAMILY-CONFIG-seedN")
+    add("--output-dir", type=Path, help="default: outputs/train/FAMILY-CONFIG-seedN-KEY")
     add("--epochs", type=int)
     add("--batch-size", type=int, help="samples a step, whatever the memory")
     add("--lr", type=float, help="learning rate")

@@ -90,7 +90,7 @@ def _prepare_kind(
 
 def _is_readable(folder: Path, description: Mapping[str, Any]) -> bool:
     try:
-        read_kind(folder, description)
+        read_kind(folder, description, verify_content=True)
     except (FileNotFoundError, UnusableStoreError):
         return False
     return True

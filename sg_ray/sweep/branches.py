@@ -43,7 +43,8 @@ class GivenBranches:
             found = self._winner(family) if is_sweep else self._trained(family)
             if data_fingerprint is not None:
                 found = self._of_data(family, found, data_fingerprint)
-            self._by_seed[family] = {one.record.seed: one for one in found}
+            newest_last = sorted(found, key=lambda one: one.record.finished_at_ms)
+            self._by_seed[family] = {one.record.seed: one for one in newest_last}
 
     @property
     def by_family(self) -> dict[str, Callable[[int], BranchSource | None]]:

@@ -22,7 +22,7 @@ from sg_ray.models.family import NeuralFamily
 from sg_ray.sweep import learning_rates
 from sg_ray.sweep.events import Event, Journal
 from sg_ray.sweep.group import WorkerGroup, describe
-from sg_ray.sweep.jobs import LrRangeJob
+from sg_ray.sweep.jobs import LrRangeJob, job_name
 from sg_ray.sweep.lock import locked
 from sg_ray.sweep.planner import FamilyPlan
 from sg_ray.sweep.prepare import Progress, make_planner, prepare
@@ -69,7 +69,7 @@ def prepare_training(
 ) -> Training:
     """Make features, find the learning rate if asked to, and settle the trial and its folder.
 
-    ``folder`` None is ``output_dir/train/NAME``, NAME telling configuration and seed. Raises
+    ``folder`` None is ``output_dir/train/NAME``, NAME telling configuration, seed and key. Raises
     InputError if a branch is missing or the folder holds another trial.
     """
     data, features = prepare(experiment, progress)
@@ -83,7 +83,7 @@ def prepare_training(
         suggestion = lr_range[1]["suggestion"]
         config = config if suggestion is None else {**config, "learning_rate": suggestion}
     spec = plan.spec(config, seed)
-    folder = (folder or experiment.output_dir / "train" / spec.name).absolute()
+    folder = (folder or experiment.output_dir / "train" / job_name(spec)).absolute()
     check_folder(spec, folder)
     return Training(_as_trained(experiment, spec), spec, features, context, folder, lr_range)
 
