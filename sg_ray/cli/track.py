@@ -28,7 +28,7 @@ def _sync(arguments: argparse.Namespace) -> int:
     with locked(folder):
         mirror = mirror_of(experiment, folder)
         assert isinstance(mirror, MlflowMirror)
-        result = mirror.sync()
+        result = mirror.sync(is_over=True)  # the lock is ours: nobody works on it
         stamp_run_ids(folder, mirror.run_ids())
     print(f"{folder}: {result.num_mirrored} events mirrored to {experiment.tracking.uri}")
     if result.num_pending:

@@ -18,6 +18,7 @@ from ray import tune
 
 from sg_ray.features.packed import Features
 from sg_ray.sweep.checkpoints import group_dir, write_environment
+from sg_ray.sweep.disk import disk_trouble
 from sg_ray.sweep.group import GroupFailure, WorkerGroup, describe
 from sg_ray.sweep.jobs import LrRangeJob, TestJob, TrainJob, parse_job
 from sg_ray.sweep.signals import stop_path
@@ -82,7 +83,8 @@ class TrialActor(tune.Trainable):
         except GroupFailure as failure:
             return {"done": True, "failure": failure.described}
         except Exception as error:
-            if self._is_group:  # a worker's own errors come as GroupFailure; this is Ray's
+            # A group's own errors come as GroupFailure: this is Ray's. A full disk is nobody's.
+            if self._is_group or disk_trouble(error):
                 raise
             return {"done": True, "failure": describe(error)}
 

@@ -90,13 +90,15 @@ class Journal:
         self._listeners = listeners
         path.parent.mkdir(parents=True, exist_ok=True)
         drop_torn_line(path)
-        self._seen = {_identity(event) for event in read_events(path)}
+        past = list(read_events(path))
+        self._seen = {_identity(event) for event in past}
+        self._last_ms = max((event.at_ms for event in past), default=0)
         self._file = path.open("a", encoding="utf-8")
 
     def append(self, type: str, trial_key: str | None = None, **data: Any) -> None:
         """Write one event now, unless it says again what was said before."""
         event = Event(
-            at_ms=time.time_ns() // 1_000_000,
+            at_ms=self._next_ms(),
             type=type,
             trial_key=trial_key,
             data=redact(to_plain(data)),
@@ -108,6 +110,11 @@ class Journal:
             self._file.flush()
         for listener in self._listeners:
             listener(event)
+
+    def _next_ms(self) -> int:
+        """Return the time, but later than any before: clocks are set back."""
+        self._last_ms = max(time.time_ns() // 1_000_000, self._last_ms + 1)
+        return self._last_ms
 
     def close(self) -> None:
         """Sync and close the file."""

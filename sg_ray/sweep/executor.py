@@ -24,6 +24,7 @@ from sg_ray.errors import InputError
 from sg_ray.features.packed import Features
 from sg_ray.sweep.actor import JOB, Shared, TrialActor
 from sg_ray.sweep.admission import num_fitting_trials
+from sg_ray.sweep.disk import disk_trouble
 from sg_ray.sweep.jobs import AnyJob, TrainJob, parse_job
 from sg_ray.sweep.signals import StopRequest, stop_path
 from sg_ray.sweep.worklist import Worklist
@@ -173,6 +174,9 @@ class _RecordingCallback(_Inert, tune.Callback):
     def on_trial_error(self, *, trial: Trial, **_: Any) -> None:
         job = self.flight.jobs[trial.trial_id]
         failure = _infrastructure_failure(trial)
+        if disk_trouble(failure["traceback"]):  # not the trial's fault: it stays unfinished
+            del self.flight.jobs[trial.trial_id]
+            raise OSError(failure["message"])
         if job.num_losses < self.flight.max_failures:
             del self.flight.jobs[trial.trial_id]
             self._worklist.on_lost(job, failure["message"])

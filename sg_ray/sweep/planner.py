@@ -193,7 +193,7 @@ class SearchPlan(FamilyPlan):
             return None
         if self.family not in self._ledger.learning_rates:
             return self._lr_range_job()
-        return self._next_point() or self._next_replicate()
+        return self._next_lost_point() or self._next_point() or self._next_replicate()
 
     @property
     def _has_branches(self) -> bool:
@@ -273,6 +273,21 @@ class SearchPlan(FamilyPlan):
             )
         return self._search
 
+    @property
+    def _lost_points(self) -> dict[str, Point]:
+        """Points of the search whose record was deleted, as is advised for a damaged one."""
+        points = self._open_search().finished_points()
+        return {key: p for key, p in points.items() if key not in self._ledger.records}
+
+    def _next_lost_point(self) -> TrainJob | None:
+        for lost in self._lost_points.values():
+            spec = self.spec({**self._baseline, **lost.values}, self._first_seed)
+            job = self._job(spec, "search")
+            if job is not None:
+                self._points[spec.trial_key] = lost
+                return job
+        return None
+
     def _next_point(self) -> TrainJob | None:
         while (point := self._open_search().ask()) is not None:
             spec = self.spec({**self._baseline, **point.values}, self._first_seed)
@@ -300,7 +315,9 @@ class SearchPlan(FamilyPlan):
     @property
     def _search_is_over(self) -> bool:
         ready = self._has_branches and self.family in self._ledger.learning_rates
-        return ready and not self._points and self._open_search().exhausted
+        if not ready or self._points or not self._open_search().exhausted:
+            return False
+        return not self._lost_points
 
     def _known_finalists(self) -> list[Mapping[str, Any]] | None:
         """Return the best ``top_k`` configurations of the search, once it has ended."""

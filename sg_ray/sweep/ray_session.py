@@ -27,7 +27,7 @@ def ray_session(address: str, *, log: Path, several_workers: bool) -> Iterator[N
             return
         try:
             ray.init(address=address, **_settings(address, several_workers))
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except Exception as error:  # a bare one if a node does not start in time
             raise InputError(
                 f"--address {address}: no Ray cluster answers there ({_first_line(error)}). "
                 "Start one with ray up cluster.yaml, or leave --address out to use this machine."
@@ -56,11 +56,19 @@ def _logged_to(path: Path) -> Iterator[None]:
     """Send what Ray logs in this process to a file instead of the console."""
     logger = logging.getLogger("ray")
     before, propagate = list(logger.handlers), logger.propagate
-    handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
+    handler = _QuietFile(path, encoding="utf-8", errors="backslashreplace")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logger.handlers, logger.propagate = [handler], False
     try:
         yield
     finally:
         logger.handlers, logger.propagate = before, propagate
-        handler.close()
+        with contextlib.suppress(OSError):
+            handler.close()
+
+
+class _QuietFile(logging.FileHandler):
+    """A log file that says nothing of its own on the console when the disk is full."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        """Let the record go."""

@@ -12,6 +12,7 @@ from sg_ray.errors import InputError
 from sg_ray.files import remove_leftovers, write_text
 from sg_ray.models.families import FAMILIES
 from sg_ray.sweep.checkpoints import drop_attempts, new_attempt_dir
+from sg_ray.sweep.disk import explaining_disk_trouble
 from sg_ray.sweep.events import Event, Journal
 from sg_ray.sweep.executor import any_group, execute
 from sg_ray.sweep.export import export_winners
@@ -63,10 +64,11 @@ def run_sweep(
     """Run what the sweep's folder does not already hold, and rank what it holds then.
 
     A first start and a resume are the same call; ``extends`` as in ``begin``. Raises InputError
-    for settings that cannot work or that differ from those the folder was begun with.
+    for settings that cannot work or that differ from those the folder was begun with, SgRayError
+    for a full disk.
     """
     sweep_dir = experiment.sweep_dir
-    with locked(sweep_dir):
+    with locked(sweep_dir), explaining_disk_trouble(sweep_dir):
         remove_leftovers(sweep_dir)
         resumed = begin(experiment, extends=extends)
         stop = StopRequest()

@@ -113,6 +113,15 @@ class FamilySearch:
         values = {name: dimension.suggest(trial, name) for name, dimension in self._space.items()}
         return Point(trial.number, values)
 
+    def finished_points(self) -> dict[str, Point]:
+        """Return the points that were tried to an end, by the trial that did."""
+        finished = [t for t in self._known() if t.state.is_finished()]
+        return {
+            trial.user_attrs[_TRIAL_KEY]: Point(trial.number, trial.params)
+            for trial in finished
+            if _TRIAL_KEY in trial.user_attrs
+        }
+
     def assign(self, number: int, trial_key: str) -> None:
         """Note which trial tries a point."""
         self._trials[number].set_user_attr(_TRIAL_KEY, trial_key)
@@ -129,10 +138,13 @@ class FamilySearch:
 
     def report(self, number: int, epoch: int, value: float) -> bool:
         """Note an epoch's objective; return True if the point should be given up."""
+        known = self._known()[number]
+        if _PRUNED in known.user_attrs:  # decided before an interruption; asked twice, Optuna's
+            return bool(epoch >= known.user_attrs[_PRUNED])  # pruner would look at the next rung
+        if known.state.is_finished():  # trained again, for its record was deleted
+            return False
         trial = self._trials[number]
-        if _PRUNED in trial.user_attrs:  # decided before an interruption; asked twice, Optuna's
-            return True  # pruner would look at the next rung
-        if epoch not in self._known()[number].intermediate_values:
+        if epoch not in known.intermediate_values:
             trial.report(value, epoch)
         if not trial.should_prune():
             return False

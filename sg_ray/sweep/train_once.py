@@ -20,6 +20,7 @@ from sg_ray.files import write_text
 from sg_ray.models.families import FAMILIES, get_family
 from sg_ray.models.family import NeuralFamily
 from sg_ray.sweep import learning_rates
+from sg_ray.sweep.disk import explaining_disk_trouble
 from sg_ray.sweep.events import Event, Journal
 from sg_ray.sweep.group import WorkerGroup, describe
 from sg_ray.sweep.jobs import LrRangeJob, job_name
@@ -101,7 +102,7 @@ def train_once(
     Interrupted, with ``last.pt`` written, if ``stop`` was asked for.
     """
     spec, folder = training.spec, training.folder
-    with locked(folder):
+    with locked(folder), explaining_disk_trouble(folder):
         write_text(folder / EXPERIMENT, resolved_yaml(training.experiment))
         journal = Journal(folder / "events.jsonl", listeners)
         with closing(journal):

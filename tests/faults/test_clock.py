@@ -1,0 +1,87 @@
+"""The clock is set back between a sweep's start and its resume: nothing is lost or out of order."""
+
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from small_sweeps import DATABASE, SWEEP, query, records, repeated_points, run_statuses
+
+from sg_ray.cli import main
+from sg_ray.config import Resources
+from sg_ray.sweep import lr_cache
+from sg_ray.sweep.events import Journal, read_events
+from sg_ray.sweep.jobs import LrRangeJob
+from sg_ray.sweep.records import read_records
+from sg_ray.trial import TrialSpec
+
+DAY_MS = 86_400_000
+
+
+def set_back_a_day(sweep_dir: Path) -> None:
+    """Make all that the sweep wrote down a day younger, as if the clock had been wrong then."""
+    journal = sweep_dir / "events.jsonl"
+    events = [json.loads(line) for line in journal.read_text().splitlines()]
+    for event in events:
+        event["at_ms"] += DAY_MS
+    journal.write_text("".join(json.dumps(event) + "\n" for event in events))
+    for path in (sweep_dir / "records").iterdir():
+        record = json.loads(path.read_text())
+        record["started_at_ms"] += DAY_MS
+        record["finished_at_ms"] += DAY_MS
+        path.write_text(json.dumps(record))
+
+
+@pytest.mark.slow
+def test_a_sweep_goes_on_before_it_began(swept: Path, begin: Callable[[Path], None]) -> None:
+    set_back_a_day(swept / SWEEP)
+    (swept / SWEEP / "tracking.json").unlink()
+    begin(swept)  # an empty store: it is told of the past as well
+    assert main(["extend", "tiny", "seeds=[3]"]) == 0
+
+    times = [event.at_ms for event in read_events(SWEEP / "events.jsonl")]
+    assert times == sorted(times)
+    assert len(records(SWEEP)) == len(read_records(SWEEP)) == 7
+    assert run_statuses(DATABASE) == {"FINISHED": 8}
+    assert repeated_points(DATABASE) == []
+    assert query(DATABASE, "select name from runs where end_time < start_time") == []
+    epochs = query(
+        DATABASE,
+        "select run_uuid, count(*) from metrics where key = 'val_roc_auc' group by run_uuid",
+    )
+    assert sorted(num for _, num in epochs) == [1, 1, 1, 4, 4, 4, 4]
+    # MLflow shows the latest point, and the latest is of the extended sweep.
+    shown = query(DATABASE, "select value from latest_metrics where key = 'gnn/val_roc_auc_mean'")
+    with (SWEEP / "leaderboard.csv").open() as file:
+        header, *rows = (line.rstrip("\n").split(",") for line in file)
+    row = next(row for row in rows if row[header.index("family")] == "gnn")
+    assert shown == [(float(row[header.index("val_roc_auc_mean")]),)]
+
+
+def test_events_of_one_journal_never_go_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for hour in (3, 1, 2):
+        monkeypatch.setattr(time, "time_ns", lambda hour=hour: hour * 3_600_000_000_000)
+        journal = Journal(tmp_path / "events.jsonl")
+        journal.append("sweep_resumed")
+        journal.append("sweep_resumed")
+        journal.close()
+    times = [event.at_ms for event in read_events(tmp_path / "events.jsonl")]
+    assert times == [10_800_000 + number for number in range(6)]
+
+
+@pytest.mark.parametrize(("age_s", "is_used"), [(60, True), (-3600, False), (8 * 86_400, False)])
+def test_a_range_test_from_the_future_is_not_used(
+    tmp_path: Path, age_s: int, is_used: bool
+) -> None:
+    spec = TrialSpec(
+        family="gnn", config={}, seed=1, objective="val_f1", data_fingerprint="d", code_version="c"
+    )
+    job = LrRangeJob(spec=spec, resources=Resources(), num_steps=10, num_seeds=1, max_samples=10)
+    lr_cache.write(tmp_path, job, {"suggestion": 0.1})
+    (path,) = tmp_path.iterdir()
+    os.utime(path, (time.time() - age_s,) * 2)
+    assert (lr_cache.read(tmp_path, job, max_age_days=7) is not None) == is_used
