@@ -81,6 +81,8 @@ class TrialActor(tune.Trainable):
         except Interrupted:  # last.pt holds the position, and Tune's checkpoint will
             return {"done": True, "interrupted": True}
         except GroupFailure as failure:
+            if disk_trouble(failure.described["traceback"]):
+                raise
             return {"done": True, "failure": failure.described}
         except Exception as error:
             # A group's own errors come as GroupFailure: this is Ray's. A full disk is nobody's.

@@ -274,23 +274,27 @@ class SearchPlan(FamilyPlan):
         return self._search
 
     @property
-    def _lost_points(self) -> dict[str, Point]:
+    def _lost_points(self) -> list[Point]:
         """Points of the search whose record was deleted, as is advised for a damaged one."""
-        points = self._open_search().finished_points()
-        return {key: p for key, p in points.items() if key not in self._ledger.records}
+        points, records = self._open_search().finished_points(), self._ledger.records
+        lost = [point for key, point in points.items() if key not in records]
+        return [p for p in lost if self._search_spec(p).trial_key not in records]
 
     def _next_lost_point(self) -> TrainJob | None:
-        for lost in self._lost_points.values():
-            spec = self.spec({**self._baseline, **lost.values}, self._first_seed)
+        for lost in self._lost_points:
+            spec = self._search_spec(lost)
             job = self._job(spec, "search")
             if job is not None:
                 self._points[spec.trial_key] = lost
                 return job
         return None
 
+    def _search_spec(self, point: Point) -> TrialSpec:
+        return self.spec({**self._baseline, **point.values}, self._first_seed)
+
     def _next_point(self) -> TrainJob | None:
         while (point := self._open_search().ask()) is not None:
-            spec = self.spec({**self._baseline, **point.values}, self._first_seed)
+            spec = self._search_spec(point)
             job = self._job(spec, "search")
             if job is not None:
                 self._open_search().assign(point.number, spec.trial_key)
