@@ -13,7 +13,7 @@ torch_cuda    := torch===$(torch_version)
 torch_pinned  := torch==$(torch_version)
 torch         := $(if $(filter cuda,$(TORCH)),$(torch_cuda),$(torch_pinned)$(if $(TORCH),+$(TORCH)))
 
-.PHONY: help sweep test test-slow test-all coverage lint format wheel install lock clean
+.PHONY: help sweep test test-slow test-all chaos coverage lint format wheel install lock clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | while IFS='|' read -r name text; do \
@@ -57,6 +57,9 @@ wheel: ## build dist/*.whl, install it alone and run a sweep away from the sourc
 # A sweep of seconds that ends in a report, for which the wheel must hold the page's template.
 smoke := name=smoke families=[gnn] data.num_samples=240 lr_range.enabled=false \
     search.num_trials=1 replicate.top_k=1 replicate.seeds=[42]
+
+chaos: .venv/.dev ## kill sweeps at 26 random moments and compare; ARGS="--rounds 4 --seed 1"
+	@$(BIN)/python tests/sweep/chaos.py $(ARGS)
 
 clean: ## remove the environments and tool caches; outputs/ and mlflow.db stay
 	rm -rf .venv .venv-wheel build dist *.egg-info .coverage coverage.xml

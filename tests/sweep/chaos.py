@@ -1,0 +1,380 @@
+"""Chaos: a real sweep, killed again and again at random moments, must end as if it never was.
+
+    python tests/sweep/chaos.py [--rounds 2] [--seed 0] [--folder DIR]
+
+One round is one sweep. A plan of shots (who is hit, by which signal, at which stage, how long
+after the stage's first sign of life) is drawn from the seed; after each shot that ends the driver,
+``--resume`` goes on. In the end the folder, the records, the journal and MLflow are compared with
+those of one uninterrupted run. Prints every shot, what went wrong, and what the kills cost.
+"""
+
+import argparse
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import cycle
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import psutil
+from chaos_checks import repeated_epochs, violations
+from chaos_processes import MARKER, Start, Victim
+from tiny_sweep import write_experiment
+
+from sg_ray.sweep.events import Event, read_events
+
+ROOT = Path(__file__).parents[2]
+_POLL_S = 0.03
+_STARTUP_PATIENCE_S = 120.0
+_VICTIM_PATIENCE_S = 20.0
+_END_PATIENCE_S = 90.0
+"""A driver that lost its raylet, or was asked to stop, must have ended by then."""
+_GONE_PATIENCE_S = 30.0
+
+Stage = Literal[
+    "start", "prepare", "ray", "lr_range", "search", "replicate", "test", "export", "mirror"
+]
+MAX_DELAY_S: dict[Stage, float] = {
+    "start": 4.0,
+    "prepare": 1.0,
+    "ray": 5.0,
+    "lr_range": 3.0,
+    "search": 4.0,
+    "replicate": 3.0,
+    "test": 1.5,
+    "export": 3.0,
+    "mirror": 1.0,
+}
+"""The longest wait from a stage's first sign to the shot; stages in the order of a sweep."""
+
+WITH_RAY: tuple[Stage, ...] = ("lr_range", "search", "replicate", "test")
+KINDS: tuple[tuple[Victim, signal.Signals], ...] = (
+    ("driver", signal.SIGKILL),
+    ("worker", signal.SIGKILL),
+    ("raylet", signal.SIGKILL),
+    ("group", signal.SIGKILL),
+    ("driver", signal.SIGTERM),
+    ("worker", signal.SIGTERM),
+    ("group", signal.SIGINT),
+    ("raylet", signal.SIGTERM),
+    ("driver", signal.SIGINT),
+    ("group", signal.SIGTERM),
+)
+LONG_ROUND: tuple[Stage, ...] = (
+    *("start", "prepare", "ray", "lr_range", "lr_range"),
+    *("search", "search", "search", "replicate", "replicate", "test", "export", "mirror"),
+)
+
+
+@dataclass(frozen=True)
+class Shot:
+    """Who is hit by what, and when: so long after the first sign of a stage."""
+
+    victim: Victim
+    signal: signal.Signals
+    stage: Stage
+    delay_s: float
+
+    def __str__(self) -> str:
+        where = f"{self.stage} + {self.delay_s:.2f} s"
+        return f"{self.signal.name} to {self.victim} at {where}"
+
+
+@dataclass
+class Tally:
+    """What was fired, what it cost, and what went wrong."""
+
+    hits: list[Shot] = field(default_factory=list)
+    missed: list[Shot] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    num_starts: int = 0
+    num_epochs_repeated: int = 0
+    overhead_s: list[float] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        by_kind = Counter(f"{shot.victim} {shot.signal.name}" for shot in self.hits)
+        by_stage = Counter(shot.stage for shot in self.hits)
+        return "\n".join(
+            [
+                f"{len(self.hits)} kills ({len(self.missed)} came too late), "
+                f"{self.num_starts} starts of {len(self.overhead_s)} sweeps",
+                "by kind:  " + ", ".join(f"{k} {n}" for k, n in sorted(by_kind.items())),
+                "by stage: " + ", ".join(f"{s} {by_stage[s]}" for s in MAX_DELAY_S),
+                f"epochs trained more than once: {self.num_epochs_repeated}",
+                "overhead: " + ", ".join(f"{s:.0f} s" for s in self.overhead_s)
+                + f"; {sum(self.overhead_s) / max(1, len(self.hits)):.1f} s a kill",
+                *(f"WRONG: {problem}" for problem in self.problems),
+            ]
+        )  # fmt: skip
+
+
+def plan(stages: Sequence[Stage], rng: np.random.Generator, kinds: Iterator[int]) -> list[Shot]:
+    """Draw one round's shots, in the order of the stages; ``kinds`` goes on from round to round."""
+    shots = []
+    for stage in stages:
+        victim, number = next(KINDS[k] for k in kinds if _is_there(KINDS[k][0], stage))
+        shots.append(Shot(victim, number, stage, float(rng.uniform(0, MAX_DELAY_S[stage]))))
+    order = list(MAX_DELAY_S)
+    return sorted(shots, key=lambda shot: order.index(shot.stage))
+
+
+def _is_there(victim: Victim, stage: Stage) -> bool:
+    return victim in ("driver", "group") or stage in WITH_RAY
+
+
+class Sweep:
+    """One sweep under fire: its folder, its driver, and the shots that are left."""
+
+    def __init__(self, folder: Path, shots: Sequence[Shot], tally: Tally) -> None:
+        self._folder, self._shots, self._tally = folder, list(shots), tally
+        self._journal = folder / "outputs" / "tiny" / "events.jsonl"
+        self._new_from = 0
+
+    def run(self) -> float:
+        """Start and kill until all shots are fired, then let it end; return the seconds it ran."""
+        seconds = 0.0
+        with private_ray(self._folder) as environment:
+            while True:
+                begun_s = time.monotonic()
+                is_over = self._attempt(environment)
+                seconds += time.monotonic() - begun_s
+                if is_over:
+                    return seconds
+
+    def _attempt(self, environment: dict[str, str]) -> bool:
+        """Start it once; return True if it was not shot at and ended."""
+        self._tally.num_starts += 1
+        self._new_from = len(self._events())
+        start = start_driver(self._folder, environment)
+        self._hits_before = len(self._tally.hits)
+        try:
+            last = self._fire(start)
+            code = self._wait(start)
+            self._check_code(last, code)
+        finally:
+            self._check_gone(start)
+        return last is None and not self._shots
+
+    def _fire(self, start: Start) -> Shot | None:
+        """Fire shots until one should end the driver; return that, or None if it ended itself."""
+        begun_s = time.monotonic()
+        while self._shots:
+            shot = self._shots[0]
+            if not self._wait_for(shot, start, begun_s):
+                self._drop_those_too_late(start)
+                return None
+            self._shots.pop(0)
+            if not start.hit(shot.victim, shot.signal):
+                self._tally.missed.append(shot)
+                continue
+            self._tally.hits.append(shot)
+            print(f"  {shot}", flush=True)
+            self._new_from = len(self._events())
+            if shot.victim != "worker":
+                return shot
+        return None
+
+    def _wait_for(self, shot: Shot, start: Start, begun_s: float) -> bool:
+        """Wait for the shot's moment; False if the driver ended before."""
+        deadline = time.monotonic() + _STARTUP_PATIENCE_S
+        while not self._has_begun(shot.stage):
+            if start.driver.poll() is not None:
+                return False
+            if time.monotonic() > deadline:
+                self._tally.problems.append(f"{self._folder.name}: {shot.stage} did not come")
+                start.hit("group", signal.SIGKILL)
+                return False
+            time.sleep(_POLL_S)
+        time.sleep(shot.delay_s)
+        deadline = time.monotonic() + _VICTIM_PATIENCE_S
+        while shot.victim in ("worker", "raylet") and not start.victims(shot.victim):
+            if start.driver.poll() is not None or time.monotonic() > deadline:
+                break
+            time.sleep(_POLL_S)
+        return start.driver.poll() is None
+
+    def _has_begun(self, stage: Stage) -> bool:
+        """Return True if this start, since the last shot, gave a sign of being in the stage."""
+        if stage == "start":
+            return True
+        new = self._events()[self._new_from :]
+        types = {event.type for event in new}
+        stage_of = {
+            event.trial_key: event.data["stage"]
+            for event in self._events()
+            if event.type == "trial_started"
+        }
+        match stage:
+            case "prepare":
+                return bool(types)
+            case "ray":
+                return "plan" in types
+            case "lr_range":
+                return any(e.type == "stage" and e.data["stage"] == "lr_range" for e in new)
+            case "test":
+                return self._is_trained() and "plan" in types
+            case "export":
+                return self._is_trained() and bool(types & {"test_scored", "data_checked"})
+            case "mirror":
+                return "ranked" in types
+        trial_events = [e for e in new if e.type in ("trial_started", "trial_resumed", "epoch")]
+        return any(stage_of.get(event.trial_key) == stage for event in trial_events)
+
+    def _is_trained(self) -> bool:
+        """Return True once every planned trial has ended."""
+        events = self._events()
+        plans = [event for event in events if event.type == "plan"]
+        num_planned = sum(entry["num_trials"] for entry in plans[-1].data["stages"]) if plans else 0
+        num_done = sum(event.type == "trial_finished" for event in events)
+        return bool(plans) and num_done >= num_planned
+
+    def _drop_those_too_late(self, start: Start) -> None:
+        """A sweep that is done can still be killed at its start and at its end, nowhere else."""
+        if start.driver.wait() != 0:
+            return
+        possible = ("start", "prepare", "export", "mirror")
+        self._tally.missed += [shot for shot in self._shots if shot.stage not in possible]
+        self._shots = [shot for shot in self._shots if shot.stage in possible]
+
+    def _wait(self, start: Start) -> int | None:
+        patience_s = 600.0 if not self._shots else _END_PATIENCE_S
+        try:
+            return int(start.driver.wait(timeout=patience_s))
+        except psutil.TimeoutExpired:
+            self._tally.problems.append(f"{self._folder.name}: the driver did not end")
+            start.hit("group", signal.SIGKILL)
+            start.driver.wait()
+            return None
+
+    def _check_code(self, shot: Shot | None, code: int | None) -> None:
+        allowed = _exit_codes(shot)
+        if code not in allowed:
+            self._tally.problems.append(
+                f"{self._folder.name}: exit code {code} after {shot or 'no shot'}; "
+                f"see {self._folder / 'console.log'}"
+            )
+
+    def _check_gone(self, start: Start) -> None:
+        left = start.wait_until_gone(_GONE_PATIENCE_S)
+        for process in left:
+            self._tally.problems.append(f"{self._folder.name}: still runs: {process}")
+            process.kill()
+
+    def _events(self) -> list[Event]:
+        return list(read_events(self._journal))
+
+
+def _exit_codes(shot: Shot | None) -> tuple[int, ...]:
+    """Return what a driver may exit with. 0: the sweep was done before the signal counted."""
+    if shot is None:
+        return (0,)
+    if shot.victim == "raylet":
+        return tuple(range(1, 256))
+    if shot.signal == signal.SIGKILL:
+        return (-signal.SIGKILL,)
+    in_order = 128 + shot.signal
+    if shot.stage in ("start", "mirror"):  # Python's own handlers, or the work is done
+        return (in_order, -shot.signal, 0)
+    if shot.stage in ("test", "export"):
+        return (in_order, 0)
+    return (in_order,)
+
+
+def start_driver(folder: Path, environment: dict[str, str]) -> Start:
+    """Start the sweep in ``folder``, or go on with it."""
+    marker = uuid.uuid4().hex
+    begun = (folder / "outputs" / "tiny" / "sweep.yaml").exists()
+    arguments = ["--resume", str(folder / "outputs" / "tiny")] if begun else ["experiment.yaml"]
+    with (folder / "console.log").open("ab") as log:
+        driver = psutil.Popen(
+            [sys.executable, str(ROOT / "experiments" / "sweep.py"), *arguments],
+            cwd=folder,
+            env={**environment, MARKER: marker},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    return Start(driver, marker)
+
+
+@contextmanager
+def private_ray(folder: Path) -> Iterator[dict[str, str]]:
+    """Yield an environment with temporary folders of its own.
+
+    Ray's is short: it holds sockets, whose paths may have 107 characters.
+    """
+    (folder / "tmp").mkdir()
+    short = tempfile.TemporaryDirectory(prefix="ch", dir="/tmp", ignore_cleanup_errors=True)
+    with short as ray_dir:
+        yield {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
+            "OMP_NUM_THREADS": "1",
+            "TMPDIR": str(folder / "tmp"),
+            "RAY_TMPDIR": ray_dir,
+        }
+
+
+def write_sweep(folder: Path) -> None:
+    """Write the experiment: 16 trials at most, every stage, one at a time."""
+    folder.mkdir(parents=True)
+    write_experiment(
+        folder,
+        max_concurrent_trials=1,  # the order decides what the search suggests
+        families=["transformer", "gnn", "fusion"],
+        lr_range={"num_steps": 30, "num_seeds": 1, "cache_dir": str(folder / "lr_cache")},
+        search={"num_trials": 4, "pruning": {"min_epochs": 2}},
+        replicate={"top_k": 2, "seeds": [42, 7]},
+    )
+
+
+def run_rounds(folder: Path, rounds: Sequence[Sequence[Stage]], seed: int) -> Tally:
+    """Run one sweep uninterrupted, and one a round under fire; compare and count."""
+    tally, rng = Tally(), np.random.default_rng(seed)
+    whole = folder / "whole"
+    write_sweep(whole)
+    whole_s = Sweep(whole, [], Tally()).run()
+    print(f"uninterrupted: {whole_s:.0f} s", flush=True)
+    kinds = cycle(rng.permutation(len(KINDS)).tolist())
+    for number, stages in enumerate(rounds, start=1):
+        killed = folder / f"round-{number}"
+        write_sweep(killed)
+        print(f"round {number}", flush=True)
+        seconds = Sweep(killed, plan(stages, rng, kinds), tally).run()
+        tally.overhead_s.append(seconds - whole_s)
+        tally.problems += [f"{killed.name}: {text}" for text in violations(killed, whole)]
+        events = list(read_events(killed / "outputs" / "tiny" / "events.jsonl"))
+        tally.num_epochs_repeated += repeated_epochs(events)
+    return tally
+
+
+def main() -> int:
+    """Run the long form; return 1 if anything went wrong."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--folder", type=Path, help="keep everything there (default: temporary)")
+    arguments = parser.parse_args()
+    folder = arguments.folder or Path(tempfile.mkdtemp(prefix="sg-ray-chaos-"))
+    tally = run_rounds(folder, [LONG_ROUND] * arguments.rounds, arguments.seed)
+    print(tally)
+    if tally.problems:
+        print(f"seed {arguments.seed}; everything lies in {folder}", file=sys.stderr)
+        return 1
+    if arguments.folder is None:
+        shutil.rmtree(folder)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
