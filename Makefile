@@ -58,7 +58,7 @@ wheel: ## build dist/*.whl, install it alone and run a sweep away from the sourc
 smoke := name=smoke families=[gnn] data.num_samples=240 lr_range.enabled=false \
     search.num_trials=1 replicate.top_k=1 replicate.seeds=[42]
 
-chaos: .venv/.dev ## kill sweeps at 26 random moments and compare; ARGS="--rounds 4 --seed 1"
+chaos: .venv/.dev ## kill sweeps at some 27 random moments and compare; ARGS="--rounds 4 --seed 1"
 	@$(BIN)/python tests/sweep/chaos.py $(ARGS)
 
 clean: ## remove the environments and tool caches; outputs/ and mlflow.db stay

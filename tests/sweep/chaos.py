@@ -1,6 +1,6 @@
 """Chaos: a real sweep, killed again and again at random moments, must end as if it never was.
 
-    python tests/sweep/chaos.py [--rounds 2] [--seed 0] [--folder DIR]
+    python tests/sweep/chaos.py [--rounds 3] [--seed 0] [--folder DIR]
 
 One round is one sweep. A plan of shots (who is hit, by which signal, at which stage, how long
 after the stage's first sign of life) is drawn from the seed; after each shot that ends the driver,
@@ -361,7 +361,7 @@ def run_rounds(folder: Path, rounds: Sequence[Sequence[Stage]], seed: int) -> Ta
 def main() -> int:
     """Run the long form; return 1 if anything went wrong."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, help="keep everything there (default: temporary)")
     arguments = parser.parse_args()
