@@ -5,6 +5,7 @@ import json
 import math
 import os
 import re
+import shutil
 import socket
 import tempfile
 import time
@@ -59,6 +60,20 @@ def remove_leftovers(folder: Path) -> int:
     for path in dead:
         path.unlink(missing_ok=True)
     return len(dead)
+
+
+def scratch_folder(name: str) -> Path:
+    """Create a folder in the system's temporary folder, which its process deletes at its end."""
+    return Path(tempfile.mkdtemp(prefix=f"{name}.{_host_tag()}-{os.getpid()}."))
+
+
+def remove_scratch(name: str) -> None:
+    """Delete the scratch folders of that name whose process on this host is dead."""
+    pattern = re.compile(rf"{re.escape(name)}\.{_host_tag()}-(?P<pid>\d+)\.\w+")
+    for folder in Path(tempfile.gettempdir()).glob(f"{name}.*"):
+        found = pattern.fullmatch(folder.name)
+        if found is not None and not _is_running(int(found["pid"])):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from sg_ray import __version__
 from sg_ray.cli import data, extend, graphs, preflight, report, reproduce, sweep, track, train
 from sg_ray.errors import SgRayError
+from sg_ray.sweep.signals import StopRequest, stopping
 
 DEFAULT_EXPERIMENT = Path("experiments/quick.yaml")
 COMMANDS = {
@@ -23,7 +24,6 @@ COMMANDS = {
     "data": (data, "write or sample data, check a data folder"),
 }
 """Each command's module declares its arguments and sets ``command``, which runs it."""
-INTERRUPTED = 130
 BROKEN_PIPE = 141
 
 
@@ -34,8 +34,10 @@ def main(
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     parsed = _parse(arguments, argparse.Namespace(default=default_experiment))
+    stop = StopRequest()
     try:
-        code: int = parsed.command(parsed)
+        with stopping(stop):
+            code: int = parsed.command(parsed)
     except SgRayError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
@@ -47,7 +49,7 @@ def main(
         return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
-        return INTERRUPTED
+        return stop.exit_code
     return code
 
 

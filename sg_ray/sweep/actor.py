@@ -6,7 +6,6 @@ start again from the last checkpoint.
 """
 
 import shutil
-import tempfile
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,8 @@ import torch
 from ray import tune
 
 from sg_ray.features.packed import Features
-from sg_ray.sweep.checkpoints import group_dir, write_environment
+from sg_ray.files import remove_scratch, scratch_folder
+from sg_ray.sweep.checkpoints import SCRATCH, group_dir, write_environment
 from sg_ray.sweep.disk import disk_trouble
 from sg_ray.sweep.group import GroupFailure, WorkerGroup, describe
 from sg_ray.sweep.jobs import LrRangeJob, TestJob, TrainJob, parse_job
@@ -57,6 +57,7 @@ class TrialActor(tune.Trainable):
     ) -> None:
         """Take what all trials share and the first job."""
         assert shared is not None
+        remove_scratch(SCRATCH)
         self._shared = shared
         self._features: Features = ray.get(shared.features_ref)  # read in place, not copied
         self._start(config)
@@ -119,7 +120,7 @@ class TrialActor(tune.Trainable):
             self._folder = group_dir(self._shared.sweep_dir, self._job.spec.trial_key)
             self._folder.mkdir(parents=True, exist_ok=True)
         else:
-            self._folder = Path(tempfile.mkdtemp(prefix="sg-ray-"))
+            self._folder = scratch_folder(SCRATCH)
         if isinstance(self._job, TrainJob) and self._job.resume_from is not None:
             self._restore(self._job.resume_from)
         self._epochs = self._open()

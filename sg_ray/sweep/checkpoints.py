@@ -13,6 +13,9 @@ from sg_ray.sweep.jobs import TrainJob
 from sg_ray.sweep.records import trial_dir
 from sg_ray.training.checkpoint import check_resumable
 
+SCRATCH = "sg-ray-trial"
+"""Name of the scratch folders that trials train in, on the disk of their machine."""
+
 _ENVIRONMENT = "environment.json"
 _METADATA = "training_metadata.json"
 _KEPT = (_METADATA, "metrics.jsonl")

@@ -8,7 +8,6 @@ group goes on from the folder's ``last.pt``.
 """
 
 import shutil
-import tempfile
 import threading
 import time
 import traceback
@@ -27,6 +26,7 @@ from ray.util.queue import Empty, Queue
 
 from sg_ray.config import Resources
 from sg_ray.errors import SgRayError
+from sg_ray.files import scratch_folder
 from sg_ray.training.checkpoint import METRICS
 from sg_ray.training.loop import EpochResult, Interrupted
 from sg_ray.training.workers import TorchGroup
@@ -81,7 +81,7 @@ class WorkerGroup(Iterator[EpochResult]):
         self._results = Queue(actor_options=_on_this_node())
         self._gate = ray.remote(**_on_this_node())(_Gate).remote()
         self._epoch = 0
-        self._train_storage = tempfile.mkdtemp(prefix="sg-ray-train-")
+        self._train_storage = str(scratch_folder("sg-ray-train"))
         self._trainer = _AbortableTrainer(
             _train_worker,
             train_loop_config={

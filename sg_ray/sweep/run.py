@@ -1,6 +1,7 @@
 """A sweep from experiment to leaderboard: prepare, execute, rank, export."""
 
 import contextlib
+import signal
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,9 +10,9 @@ from typing import Any
 from sg_ray.config import Experiment, load_experiment, resolved_yaml
 from sg_ray.data.samples import DataSet
 from sg_ray.errors import InputError
-from sg_ray.files import remove_leftovers, write_text
+from sg_ray.files import remove_leftovers, remove_scratch, write_text
 from sg_ray.models.families import FAMILIES
-from sg_ray.sweep.checkpoints import drop_attempts, new_attempt_dir
+from sg_ray.sweep.checkpoints import SCRATCH, drop_attempts, new_attempt_dir
 from sg_ray.sweep.disk import explaining_disk_trouble
 from sg_ray.sweep.events import Event, Journal
 from sg_ray.sweep.executor import any_group, execute
@@ -70,6 +71,7 @@ def run_sweep(
     sweep_dir = experiment.sweep_dir
     with locked(sweep_dir), explaining_disk_trouble(sweep_dir):
         remove_leftovers(sweep_dir)
+        remove_scratch(SCRATCH)
         resumed = begin(experiment, extends=extends)
         stop = StopRequest()
         with (
@@ -82,6 +84,9 @@ def run_sweep(
             try:
                 return _run(experiment, journal, address, progress, families, stop)
             except BaseException as error:
+                if isinstance(error, SystemExit) and error.code == signal.SIGTERM:
+                    stop.number = signal.SIGTERM  # Ray's own handler, while Ray starts
+                    error = KeyboardInterrupt()
                 interrupted = isinstance(error, KeyboardInterrupt)
                 with contextlib.suppress(OSError):  # the error itself matters more
                     status = "interrupted" if interrupted else "failed"

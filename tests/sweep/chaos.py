@@ -39,7 +39,7 @@ _STARTUP_PATIENCE_S = 120.0
 _VICTIM_PATIENCE_S = 20.0
 _END_PATIENCE_S = 90.0
 """A driver that lost its raylet, or was asked to stop, must have ended by then."""
-_GONE_PATIENCE_S = 30.0
+_GONE_PATIENCE_S = 120.0
 
 Stage = Literal[
     "start", "prepare", "ray", "lr_range", "search", "replicate", "test", "export", "mirror"
@@ -275,19 +275,19 @@ class Sweep:
 
 
 def _exit_codes(shot: Shot | None) -> tuple[int, ...]:
-    """Return what a driver may exit with. 0: the sweep was done before the signal counted."""
+    """Return what a driver may exit with. 0: the sweep was done before the shot counted.
+
+    -n: Python's own handler, before and after our code runs. 1: a signal to the whole group also
+    ends Ray, which the driver may notice before its own signal.
+    """
     if shot is None:
         return (0,)
     if shot.victim == "raylet":
-        return tuple(range(1, 256))
+        return tuple(range(256))
     if shot.signal == signal.SIGKILL:
-        return (-signal.SIGKILL,)
-    in_order = 128 + shot.signal
-    if shot.stage in ("start", "mirror"):  # Python's own handlers, or the work is done
-        return (in_order, -shot.signal, 0)
-    if shot.stage in ("test", "export"):
-        return (in_order, 0)
-    return (in_order,)
+        return (-signal.SIGKILL, 0)
+    in_order = (128 + shot.signal, -shot.signal, 0)
+    return (*in_order, 1) if shot.victim == "group" else in_order
 
 
 def start_driver(folder: Path, environment: dict[str, str]) -> Start:
