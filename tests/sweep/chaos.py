@@ -48,12 +48,12 @@ MAX_DELAY_S: dict[Stage, float] = {
     "start": 4.0,
     "prepare": 1.0,
     "ray": 5.0,
-    "lr_range": 3.0,
-    "search": 4.0,
-    "replicate": 3.0,
-    "test": 1.5,
-    "export": 3.0,
-    "mirror": 1.0,
+    "lr_range": 2.0,
+    "search": 1.0,
+    "replicate": 0.6,
+    "test": 0.2,
+    "export": 0.5,
+    "mirror": 0.3,
 }
 """The longest wait from a stage's first sign to the shot; stages in the order of a sweep."""
 
