@@ -96,10 +96,13 @@ def check_step(context: Context, family: str) -> Finding:
 
 
 def check_clean_up(folder: Path, context: Context, running_before: frozenset[Process]) -> Finding:
-    """Nothing that the checks started or wrote is left."""
+    """Nothing that the checks started or wrote is left.
+
+    What ran before them may start processes meanwhile, such as workers of a Ray held already.
+    """
     report = context.ray_report
     folders = [folder, *([report.session_dir] if report and report.session_dir else [])]
-    processes = (descendants() - running_before) | (report.processes if report else frozenset())
+    processes = descendants(beside=running_before) | (report.processes if report else frozenset())
     left = [str(path) for path in folders if path.exists()]
     left += [f"process {process.pid}" for process in processes if process.is_running]
     if left:

@@ -33,15 +33,18 @@ class _Entry:
     parent: int
 
 
-def descendants() -> frozenset[Process]:
-    """Return the running processes below this one; empty where there is no /proc."""
+def descendants(beside: Set[Process] = frozenset()) -> frozenset[Process]:
+    """Return the running processes below this one, but ``beside`` and what those have started.
+
+    Empty where there is no /proc.
+    """
     children: dict[int, list[Process]] = defaultdict(list)
     for entry in _entries():
         children[entry.parent].append(entry.process)
     found: set[Process] = set()
     waiting = [os.getpid()]
     while waiting:
-        below = children[waiting.pop()]
+        below = set(children[waiting.pop()]) - beside
         found.update(below)
         waiting.extend(process.pid for process in below)
     return frozenset(found)

@@ -1,5 +1,8 @@
 """Runs of ``sg-ray preflight`` on a tiny experiment, all of it or single checks."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,6 +13,8 @@ import yaml
 
 from sg_ray.cli import main
 from sg_ray.preflight import run
+
+ROOT = Path(__file__).parents[2]
 
 TINY: dict[str, Any] = {
     "name": "tiny",
@@ -75,6 +80,16 @@ class Preflight:
             ]
 
         self.patch.setattr(run, "checks_of", chosen)
+
+
+def run_alone(folder: Path, *settings: str) -> Printed:
+    """Run the command on ``folder``'s experiment in a process that holds no Ray yet."""
+    command = [sys.executable, "-m", "sg_ray", "preflight", "experiment.yaml", *settings]
+    ended = subprocess.run(
+        command, cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return _parse(ended.returncode, ended.stdout)
 
 
 def _parse(exit_code: int, text: str) -> Printed:

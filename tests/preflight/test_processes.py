@@ -31,6 +31,12 @@ def family() -> Iterator[tuple[subprocess.Popen[bytes], frozenset[Process]]]:
         parent.kill()
 
 
+def test_what_ran_before_and_its_children_may_be_left_out(family) -> None:
+    parent, processes = family
+    of_parent = frozenset(process for process in processes if process.pid == parent.pid)
+    assert not processes & descendants(beside=of_parent)
+
+
 def test_what_does_not_end_is_killed(family) -> None:
     _, processes = family
     assert all(process.is_running for process in processes)
