@@ -7,7 +7,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sg_ray import __version__
-from sg_ray.cli import data, extend, graphs, preflight, report, reproduce, sweep, track, train
+from sg_ray.cli import (
+    data,
+    extend,
+    graphs,
+    predict,
+    preflight,
+    report,
+    reproduce,
+    sweep,
+    track,
+    train,
+)
 from sg_ray.errors import SgRayError
 from sg_ray.sweep.signals import StopRequest, stopping
 
@@ -17,6 +28,7 @@ COMMANDS = {
     "sweep": (sweep, "search, replicate over seeds, rank"),
     "extend": (extend, "add search trials, finalists or seeds to a sweep"),
     "train": (train, "train one configuration with one seed"),
+    "predict": (predict, "score C functions with an exported model"),
     "report": (report, "rebuild a sweep's tables and page"),
     "reproduce": (reproduce, "train a recorded trial again and compare"),
     "track": (track, "let MLflow catch up with what is on record"),

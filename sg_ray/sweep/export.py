@@ -1,33 +1,70 @@
-"""The winners, each as a folder that scores new functions without the sweep it came from."""
+"""The winners, each as a folder that ``sg_ray.detector`` loads without the sweep it came from."""
 
+import logging
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from sg_ray.config import Experiment
+from sg_ray.config import FLOOR, Experiment
+from sg_ray.detector import (
+    BEST_DIR,
+    BRANCHES_DIR,
+    FEATURES_DIR,
+    MODEL_FILE,
+    PRETRAINED_DIR,
+    WINNER_FILE,
+    ModelCard,
+    WinnerCard,
+    features_read,
+)
+from sg_ray.errors import InputError
 from sg_ray.features.build import store_dir
 from sg_ray.features.spec import FeatureSpec
 from sg_ray.files import write_json
 from sg_ray.sweep.planner import Planner
 from sg_ray.sweep.records import RunRecord, trial_dir
+from sg_ray.training.checkpoint import BEST, METADATA, METRICS
 from sg_ray.training.metrics import is_better
 from sg_ray.trial import BranchSource
+
+_LOGGER = logging.getLogger(__name__)
 
 
 def export_winners(
     experiment: Experiment, data_fingerprint: str, planner: Planner, specs: Sequence[FeatureSpec]
 ) -> None:
-    """Write ``best/<family>/`` for each family's winner, from its best seed by the objective."""
-    records = planner.ledger.records
-    for family, row in planner.winners().items():
-        of_winner = [
-            r for r in records.values() if r.config_hash == row.config_hash and r.seed in row.seeds
-        ]
-        best = _best(of_winner)
-        spec = planner.plans[family].spec(best.config, best.seed)
-        folder = experiment.sweep_dir / "best" / family
-        _export(best, spec.branches, trial_dir(experiment.sweep_dir, best.trial_key), folder)
-        _copy_featurisers(experiment.cache_dir, data_fingerprint, specs, folder / "features")
+    """Write ``best/<family>/`` for each family's winner and the floor, from their best seed.
+
+    Last comes ``best/winner.json``, which names the winner of the whole sweep. ``specs`` are the
+    feature kinds that the sweep has made.
+    """
+    best_dir = experiment.sweep_dir / BEST_DIR
+    made = {spec.key: store_dir(experiment.cache_dir, data_fingerprint, spec) for spec in specs}
+    exported = _best_records(planner)
+    for family, record in exported.items():
+        branches = planner.plans[family].spec(record.config, record.seed).branches
+        trained = trial_dir(experiment.sweep_dir, record.trial_key)
+        export_model(record, branches, trained, made, best_dir / family)
+    winner = planner.winner()
+    if winner is None:
+        (best_dir / WINNER_FILE).unlink(missing_ok=True)
+        return
+    key = exported[winner.family].trial_key
+    card = WinnerCard(family=winner.family, config_hash=winner.config_hash, trial_key=key)
+    write_json(best_dir / WINNER_FILE, card)
+
+
+def _best_records(planner: Planner) -> dict[str, RunRecord]:
+    """Return the record of the best seed of each family's winner, and of the floor."""
+    records = planner.ledger.records.values()
+    of_winners = {
+        family: [r for r in records if r.config_hash == row.config_hash and r.seed in row.seeds]
+        for family, row in planner.winners().items()
+    }
+    of_floor = [r for r in records if r.family == FLOOR and r.status == "completed"]
+    groups = {**of_winners, FLOOR: of_floor}
+    return {family: _best(group) for family, group in groups.items() if group}
 
 
 def _best(records: Sequence[RunRecord]) -> RunRecord:
@@ -39,41 +76,80 @@ def _best(records: Sequence[RunRecord]) -> RunRecord:
     return best
 
 
-def _export(
-    record: RunRecord, branches: Mapping[str, BranchSource], trained: Path, folder: Path
+def export_model(
+    record: RunRecord,
+    branches: Mapping[str, BranchSource],
+    trained: Path,
+    made: Mapping[str, Path],
+    folder: Path,
 ) -> None:
+    """Write one finished trial as ``folder``, which a reader sees whole or not at all.
+
+    ``trained`` holds the trial's files, ``branches`` say where those of what it builds on lie, and
+    ``made`` where each feature kind is stored, by key. Raises InputError if the weights are gone.
+    """
     temporary = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
-    shutil.copytree(trained, temporary)
-    write_json(
-        temporary / "model.json",
-        {
-            "family": record.family,
-            "config": record.config,
-            "seed": record.seed,
-            "trial_key": record.trial_key,
-            "threshold": record.metrics.get("val_threshold"),
-            "metrics": record.metrics,
-            "data_fingerprint": record.data_fingerprint,
-            "code_version": record.code_version,
-            "branches": {name: source.config for name, source in branches.items()},
-        },
-    )
+    card = _card(record, branches)
+    _copy_trained(trained, record.config, temporary)
     for name, source in branches.items():
-        shutil.copytree(source.folder, temporary / "branches" / name)
+        _copy_trained(source.folder, source.config, temporary / BRANCHES_DIR / name)
+    for spec in features_read(card):
+        _copy_featuriser(made[spec.key], temporary / FEATURES_DIR / spec.key)
+    write_json(temporary / MODEL_FILE, card)
     shutil.rmtree(folder, ignore_errors=True)
     temporary.rename(folder)
 
 
-def _copy_featurisers(
-    cache_dir: Path, data_fingerprint: str, specs: Sequence[FeatureSpec], folder: Path
-) -> None:
-    """Copy the fitted state (tokenizer, vocabulary), not the arrays."""
-    for spec in specs:
-        source = store_dir(cache_dir, data_fingerprint, spec)
-        shutil.copytree(
-            source,
-            folder / spec.key,
-            ignore=shutil.ignore_patterns("*.npy"),
-            dirs_exist_ok=True,
+def _card(record: RunRecord, branches: Mapping[str, BranchSource]) -> ModelCard:
+    threshold = record.metrics.get("val_threshold")
+    return ModelCard(
+        family=record.family,
+        config=record.config,
+        config_hash=record.config_hash,
+        seed=record.seed,
+        trial_key=record.trial_key,
+        threshold=0.5 if threshold is None else threshold,
+        metrics=record.metrics,
+        data_fingerprint=record.data_fingerprint,
+        code_version=record.code_version,
+        branches={name: source.config for name, source in branches.items()},
+    )
+
+
+def _copy_trained(trained: Path, config: Mapping[str, Any], folder: Path) -> None:
+    """Copy a trial's weights and metrics, and what its architecture follows from."""
+    folder.mkdir(parents=True)
+    if not (trained / BEST).exists():
+        raise InputError(
+            f"{trained / BEST} is missing, so its model cannot be exported. Restore the file, or "
+            f"delete records/{trained.name}.json to train that trial again."
         )
+    for name in (BEST, METADATA, METRICS):
+        if (trained / name).exists():
+            shutil.copy2(trained / name, folder / name)
+    if isinstance(pretrained := config.get("pretrained"), str):
+        _save_architecture(pretrained, folder / PRETRAINED_DIR)
+
+
+def _save_architecture(name: str, folder: Path) -> None:
+    """Write a pretrained encoder's ``config.json``, and a weights file that holds nothing.
+
+    ``from_pretrained`` builds the encoder from them; its weights are in ``best_model.pt``, so a
+    copy of the original ones would only be twice as large.
+    """
+    from safetensors.torch import save_file
+    from transformers import AutoConfig
+
+    try:
+        settings = AutoConfig.from_pretrained(name, local_files_only=True)
+    except (OSError, ValueError) as error:
+        _LOGGER.warning("the exported model needs %s wherever it is loaded (%s)", name, error)
+        return
+    settings.save_pretrained(folder)
+    save_file({}, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def _copy_featuriser(store: Path, folder: Path) -> None:
+    """Copy the fitted state (tokenizer, vocabulary), not the arrays."""
+    shutil.copytree(store, folder, ignore=shutil.ignore_patterns("*.npy", "meta.json"))

@@ -1,0 +1,270 @@
+"""A trained winner by itself: C functions in, probabilities out, from one exported folder.
+
+A folder ``best/<family>/`` of a sweep holds ``model.json`` (see ``ModelCard``), the weights in
+``best_model.pt``, the fitted tokenizer or vocabulary of each feature in ``features/<key>/``, the
+architecture of a pretrained encoder in ``pretrained/``, and the same again, below ``branches/``,
+for each family that a fusion builds on. Nothing else is read: no sweep, no data, no network.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from sg_ray.errors import InputError
+from sg_ray.features.featuriser import Featuriser
+from sg_ray.features.kinds import load_featuriser
+from sg_ray.features.packed import FeatureKind, Features
+from sg_ray.features.spec import FeatureSpec
+from sg_ray.models.families import get_family
+from sg_ray.models.family import (
+    Branch,
+    Classifier,
+    Estimator,
+    EstimatorFamily,
+    Inputs,
+    NeuralConfig,
+    NeuralFamily,
+    SplitData,
+)
+from sg_ray.training.checkpoint import load_best, read_best
+from sg_ray.training.inference import predict
+from sg_ray.training.seeding import torch_stream
+
+MODEL_FILE = "model.json"
+BEST_DIR = "best"
+"""The folder of a sweep that holds one exported folder per family."""
+WINNER_FILE = "winner.json"
+"""Beside them: which family's is the winner of the whole sweep."""
+PRETRAINED_DIR = "pretrained"
+BRANCHES_DIR = "branches"
+FEATURES_DIR = "features"
+
+_SPLIT = "new"
+"""The functions to score, as a split like those of a data set."""
+
+
+class ModelCard(BaseModel):
+    """Content of ``model.json``: what the model is, and what it was made of."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    family: str
+    config: Mapping[str, Any]
+    config_hash: str = ""
+    seed: int
+    trial_key: str
+    threshold: float
+    """From here on a probability means "vulnerable"; chosen on the validation split."""
+    metrics: Mapping[str, float | None]
+    data_fingerprint: str
+    code_version: str
+    branches: Mapping[str, Mapping[str, Any]]
+    """Configuration of each family that this one builds on."""
+
+
+class WinnerCard(BaseModel):
+    """Content of ``winner.json``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    family: str
+    config_hash: str
+    trial_key: str
+
+
+class _Scorer(Protocol):
+    def score(self, inputs: Inputs) -> NDArray[np.float64]:
+        """Return the probabilities of the one split in ``inputs``, shape [n]."""
+        ...
+
+
+@dataclass(frozen=True)
+class Detector:
+    """An exported model, ready to score functions that nobody has seen."""
+
+    card: ModelCard
+    device: torch.device
+    _scorer: _Scorer
+    _featurisers: Mapping[str, Featuriser[Any]]
+
+    @classmethod
+    def load(cls, folder: Path | str, device: torch.device | None = None) -> Self:
+        """Load ``best/<family>/``, or the winner of a sweep's folder, onto ``device``.
+
+        ``device`` None takes a GPU if there is one. Raises InputError if the folder holds no
+        exported model or lacks a part of it, TrainingError if its weights are damaged.
+        """
+        folder = model_folder(Path(folder))
+        card = read_card(folder)
+        if device is None:
+            device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        featurisers = {
+            spec.key: load_featuriser(folder / FEATURES_DIR / spec.key)
+            for spec in features_read(card)
+        }
+        inputs = Inputs(_features(card, featurisers), device=device)
+        return cls(card, device, _load(folder, card, inputs), featurisers)
+
+    @property
+    def threshold(self) -> float:
+        """The probability from which on a function counts as vulnerable."""
+        return self.card.threshold
+
+    def predict(self, sources: Sequence[str]) -> NDArray[np.float64]:
+        """Return the probability of "vulnerable" of each function, shape [n], in their order.
+
+        They are batched as in training, so the same functions in the same order give the same bits
+        as there on the same device and number of threads, and in another order the same numbers
+        up to rounding. Raises InputError for anything but a sequence of strings.
+        """
+        if isinstance(sources, str) or not all(isinstance(source, str) for source in sources):
+            raise InputError("sources: expected a list of C functions, each one string.")
+        if not sources:
+            return np.empty(0, dtype=np.float64)
+        features = _features(self.card, self._featurisers, list(sources))
+        return self._scorer.score(Inputs(features, device=self.device))
+
+    def decide(self, probabilities: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Return which of ``probabilities``, shape [n], mean "vulnerable"."""
+        return probabilities >= self.threshold
+
+
+def model_folder(folder: Path) -> Path:
+    """Return ``folder`` if it is an exported model, or the winner's if it is a sweep's folder.
+
+    Raises InputError that says what to name instead.
+    """
+    if (folder / MODEL_FILE).is_file():
+        return folder
+    best = folder if (folder / WINNER_FILE).is_file() else folder / BEST_DIR
+    winner = read_winner(best)
+    if winner is None:
+        problem = f"holds no {MODEL_FILE}" if folder.is_dir() else "is not a folder"
+        raise InputError(
+            f"{folder}: {problem}. Name the folder of a finished sweep (outputs/NAME), or one of "
+            "its exported models (outputs/NAME/best/FAMILY)."
+        )
+    return best / winner.family
+
+
+def read_winner(best_dir: Path) -> WinnerCard | None:
+    """Return what ``best/`` says of the sweep's winner; None if there is none."""
+    try:
+        return WinnerCard.model_validate_json((best_dir / WINNER_FILE).read_bytes())
+    except (OSError, ValidationError):
+        return None
+
+
+def read_card(folder: Path) -> ModelCard:
+    """Read ``model.json``. Raises InputError that names the file if it is missing or not valid."""
+    path = folder / MODEL_FILE
+    try:
+        return ModelCard.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(
+            f"{path}: not the card of an exported model ({reason}). Export it again: "
+            "python experiments/sweep.py --resume NAME"
+        ) from error
+
+
+def features_read(card: ModelCard) -> Sequence[FeatureSpec]:
+    """Return the feature kinds that a model and what it builds on read."""
+    specs: dict[str, FeatureSpec] = {}
+    for name, settings in ((card.family, card.config), *card.branches.items()):
+        family = get_family(name)
+        config = family.Config.model_validate(settings)
+        specs |= {spec.key: spec for spec in family.feature_specs(config)}
+    return list(specs.values())
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    """A model that was fitted in one go."""
+
+    estimator: Estimator
+
+    def score(self, inputs: Inputs) -> NDArray[np.float64]:
+        return self.estimator.predict_proba(inputs, _SPLIT)
+
+
+@dataclass(frozen=True)
+class _Network:
+    """A trained network and those that it builds on."""
+
+    family: NeuralFamily[Any]
+    config: NeuralConfig
+    model: Classifier
+    branches: Mapping[str, "_Network"]
+
+    def score(self, inputs: Inputs) -> NDArray[np.float64]:
+        return predict(self.model, self._split(inputs), self.config, device=inputs.device)
+
+    def _split(self, inputs: Inputs) -> SplitData:
+        branches = {name: branch.as_branch(inputs) for name, branch in self.branches.items()}
+        return self.family.split_data(self.config, replace(inputs, branches=branches), _SPLIT)
+
+    def as_branch(self, inputs: Inputs) -> Branch:
+        """Return the network as what another builds on; its split is there if ``inputs`` has it."""
+        splits = {_SPLIT: self._split(inputs)} if inputs.features.labels else {}
+        return Branch(self.family.name, "", self.model, splits)
+
+
+def _load(folder: Path, card: ModelCard, inputs: Inputs) -> _Scorer:
+    family = get_family(card.family)
+    if isinstance(family, EstimatorFamily):
+        config = family.Config.model_validate(card.config)
+        return _Fitted(family.load(config, read_best(folder)["model_state_dict"]))
+    branches = dict(_load_branches(folder, card, inputs))
+    return _load_network(folder, card.family, card.config, branches, inputs)
+
+
+def _load_branches(folder: Path, card: ModelCard, inputs: Inputs) -> Iterator[tuple[str, _Network]]:
+    for name, settings in card.branches.items():
+        yield name, _load_network(folder / BRANCHES_DIR / name, name, settings, {}, inputs)
+
+
+def _load_network(
+    folder: Path,
+    name: str,
+    settings: Mapping[str, Any],
+    branches: Mapping[str, _Network],
+    inputs: Inputs,
+) -> _Network:
+    family = get_family(name)
+    assert isinstance(family, NeuralFamily)
+    config = _loadable(family.Config.model_validate(settings), folder, inputs.device)
+    given = {branch: network.as_branch(inputs) for branch, network in branches.items()}
+    with torch_stream(0, "init"):  # the caller's random numbers are not ours to draw
+        model = family.build(config, replace(inputs, branches=given))
+    load_best(model, folder)
+    return _Network(family, config, model.to(inputs.device).eval(), branches)
+
+
+def _loadable(config: NeuralConfig, folder: Path, device: torch.device) -> NeuralConfig:
+    """Return the configuration with what this machine has in place of what the training had."""
+    changes: dict[str, Any] = {}
+    if (folder / PRETRAINED_DIR).is_dir():
+        changes["pretrained"] = str(folder / PRETRAINED_DIR)
+    if config.precision == "fp16" and device.type != "cuda":
+        changes["precision"] = "fp32"
+    return config.model_copy(update=changes)
+
+
+def _features(
+    card: ModelCard,
+    featurisers: Mapping[str, Featuriser[Any]],
+    sources: Sequence[str] | None = None,
+) -> Features:
+    """Return the features of ``sources``, unlabelled; None: only what models size themselves by."""
+    labels = {} if sources is None else {_SPLIT: np.zeros(len(sources), dtype=np.int8)}
+    kinds = {
+        key: FeatureKind(f.meta, {} if sources is None else {_SPLIT: f.encode(sources)})
+        for key, f in featurisers.items()
+    }
+    return Features(card.data_fingerprint, labels, kinds)
