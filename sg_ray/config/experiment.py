@@ -134,6 +134,8 @@ class TrackingSettings(Settings):
 
     enabled: bool = True
     uri: str = "sqlite:///mlflow.db"
+    register_model: bool = True
+    """Whether the winner's weights are copied to MLflow and registered under the sweep's name."""
 
 
 class Experiment(Settings):

@@ -7,7 +7,8 @@ position in ``tracking.json`` only saves time: without it the whole journal is r
 effect.
 
 One experiment per sweep name; in it one run for the sweep and below it one per trial. A training
-outside of a sweep has a run of its own, below none.
+outside of a sweep has a run of its own, below none. At the sweep's end the winner is logged as a
+model and registered.
 """
 
 import logging
@@ -28,6 +29,7 @@ from sg_ray.sweep.events import Event, read_events
 from sg_ray.sweep.folders import require_writable
 from sg_ray.tracking.mlflow_store import MlflowStore, exclusive, resolve_uri, sqlite_path
 from sg_ray.tracking.replay import ENDINGS, PARENT, Replay, SweepIdentity
+from sg_ray.tracking.views import CONFIGURATIONS, view_address
 
 if TYPE_CHECKING:
     from sg_ray.config import Experiment
@@ -51,7 +53,12 @@ def mirror_of(experiment: "Experiment", folder: Path | None = None) -> "MlflowMi
     database = sqlite_path(uri)
     if database is not None:
         require_writable(database.parent, "tracking.uri")
-    return MlflowMirror(folder or experiment.sweep_dir, uri, experiment.name)
+    return MlflowMirror(
+        folder or experiment.sweep_dir,
+        uri,
+        experiment.name,
+        register_model=experiment.tracking.register_model,
+    )
 
 
 @dataclass(frozen=True)
@@ -86,7 +93,10 @@ class MlflowMirror:
     ``uri`` comes from ``resolve_uri``: Ray changes the current folder.
     """
 
-    def __init__(self, sweep_dir: Path, uri: str, experiment: str) -> None:
+    def __init__(
+        self, sweep_dir: Path, uri: str, experiment: str, *, register_model: bool = True
+    ) -> None:
+        self._register_model = register_model
         self._sweep_dir = sweep_dir.resolve()
         self._uri = uri
         self._experiment = experiment
@@ -165,6 +175,15 @@ class MlflowMirror:
         """Return the MLflow run of each trial mirrored so far, by trial key."""
         return {key: run for key, run in self._position.run_ids.items() if key != PARENT}
 
+    def page(self) -> str | None:
+        """Return where MLflow's page shows the configurations, as what follows its address.
+
+        None if the store was not reached.
+        """
+        if self._replay is None:
+            return None
+        return view_address(self._replay.experiment_id, CONFIGURATIONS)
+
     def _run(self) -> None:
         while True:
             self._wake.wait()
@@ -221,7 +240,13 @@ class MlflowMirror:
         if sweep is None:
             return
         store = MlflowStore(self._uri, self._experiment, sweep.sweep_id)
-        self._replay = Replay(store, sweep, self._sweep_dir, store.find_runs())
+        self._replay = Replay(
+            store,
+            sweep,
+            self._sweep_dir,
+            store.find_runs(),
+            register_model=self._register_model,
+        )
         here = {"store": content_hash(self._uri), "experiment": self._experiment}
         begin = Position(**here, sweep_id=sweep.sweep_id)
         is_same_place = begin == saved.model_copy(update={"offset": 0, "run_ids": {}})
@@ -261,6 +286,9 @@ class NoMirror:
     def run_ids(self) -> dict[str, str]:
         """Return nothing: there are no runs."""
         return {}
+
+    def page(self) -> None:
+        """Return nothing: there is no page."""
 
 
 def _without_password(text: str) -> str:

@@ -1,7 +1,7 @@
 """One sweep's runs in an MLflow store; every operation may be repeated without effect.
 
-The only module that imports mlflow, and only when a store is opened: the import takes seconds.
-It works through an explicit client, so neither an active run nor the process's tracking URI exist.
+mlflow is imported when a store is opened, not before: that takes seconds. All goes through an
+explicit client, so neither an active run nor the process's tracking URI exist.
 
 In a SQLite store the artifacts of a new experiment lie beside the database, in ``mlartifacts/``:
 MLflow's own default depends on the current folder, which Ray changes.
@@ -18,11 +18,15 @@ from typing import Any, Literal
 from urllib.parse import quote
 
 from sg_ray.errors import InputError
+from sg_ray.tracking.datasets import DataInput, to_mlflow
+from sg_ray.tracking.mlflow_models import TRIAL_KEY_TAG, MlflowModels
+from sg_ray.tracking.summary import MAX_CHARS
 
 DEFAULT_URI = "sqlite:///mlflow.db"
 SWEEP_ID_TAG = "sg_ray.sweep_id"
-TRIAL_KEY_TAG = "trial_key"
 PARENT_TAG = "mlflow.parentRunId"
+EXPERIMENT_KIND = "custom_model_development"
+"""Untold, MLflow's page asks what kind of experiment it is, or shows that of chat models."""
 
 EndStatus = Literal["FINISHED", "FAILED", "KILLED"]
 
@@ -31,11 +35,13 @@ _QUIET_ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # it prints emoji
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # the mirror tries again by itself
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_UV_AUTO_DETECT": "false",  # a model is described by us, not by the current folder
 }
 _MAX_METRICS_PER_BATCH = 900  # MLflow's limits: 1,000 metrics, 100 parameters, 1,000 together
 _MAX_PARAMS_PER_BATCH = 100
 _MAX_PARAM_CHARS = 6000
-_MAX_TAG_CHARS = 5000
+_MAX_TAG_CHARS = MAX_CHARS
 
 
 @dataclass(frozen=True)
@@ -84,8 +90,9 @@ class MlflowStore:
         mlflow_client = _import_client()
         with _setup_lock(uri):
             self._client = mlflow_client(tracking_uri=uri, registry_uri=uri)
-            self._experiment_id = self._find_or_create_experiment(uri, experiment)
+            self.experiment_id = self._find_or_create_experiment(uri, experiment)
         self._sweep_id = sweep_id
+        self.models = MlflowModels(self._client, self.experiment_id)
 
     def find_runs(self) -> dict[str, StoredRun]:
         """Return the sweep's runs by trial key.
@@ -108,7 +115,7 @@ class MlflowStore:
         """Create a run that ``find_runs`` will find again."""
         tags = {SWEEP_ID_TAG: self._sweep_id, **tags}
         run = self._client.create_run(
-            self._experiment_id, start_time=started_at_ms, tags=_cut(tags), run_name=name
+            self.experiment_id, start_time=started_at_ms, tags=_cut(tags), run_name=name
         )
         return StoredRun(run.info.run_id)
 
@@ -142,6 +149,15 @@ class MlflowStore:
         from mlflow.entities import RunTag
 
         self._client.log_batch(run.run_id, tags=[RunTag(*item) for item in _cut(tags).items()])
+
+    def log_data(self, run: StoredRun, inputs: Sequence[DataInput]) -> None:
+        """Name the data that a run reads; data named before stay named once."""
+        self._client.log_inputs(run.run_id, [to_mlflow(data) for data in inputs])
+
+    def tag_experiment(self, tags: Mapping[str, str]) -> None:
+        """Set tags of the experiment; an older value is replaced."""
+        for key, value in tags.items():
+            self._client.set_experiment_tag(self.experiment_id, key, value)
 
     def latest_metrics(self, run: StoredRun) -> dict[str, float]:
         """Return the latest value of each metric of a run."""
@@ -181,7 +197,7 @@ class MlflowStore:
         token = None
         while True:
             page = self._client.search_runs(
-                [self._experiment_id], query, run_view_type=ViewType.ALL, page_token=token
+                [self.experiment_id], query, run_view_type=ViewType.ALL, page_token=token
             )
             yield from page
             token = page.token
@@ -192,7 +208,8 @@ class MlflowStore:
         found = self._client.get_experiment_by_name(name)
         if found is not None:
             return str(found.experiment_id)
-        return str(self._client.create_experiment(name, _artifact_location(uri, name)))
+        place, tags = _artifact_location(uri, name), {"mlflow.experimentKind": EXPERIMENT_KIND}
+        return str(self._client.create_experiment(name, place, tags))
 
 
 def _import_client() -> Any:

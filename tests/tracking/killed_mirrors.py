@@ -14,13 +14,28 @@ import time
 from pathlib import Path
 
 import mlflow.tracking
-from scripted_sweep import tell_sweep
+from scripted_sweep import tell_sweep, write_winner
 
 from sg_ray.sweep.events import Journal
 from sg_ray.tracking.mlflow_mirror import MlflowMirror
 
 TRIALS = {f"t{n}": ("completed", "pruned", "failed")[n % 3] for n in range(6)}
-WRITES = ("create_run", "log_batch", "log_artifact", "set_terminated", "create_experiment")
+WRITES = (
+    "create_run",
+    "log_batch",
+    "log_artifact",
+    "log_inputs",
+    "set_terminated",
+    "create_experiment",
+    "create_logged_model",
+    "log_outputs",
+    "log_model_artifacts",
+    "finalize_logged_model",
+    "create_registered_model",
+    "create_model_version",
+    "set_logged_model_tags",
+    "set_registered_model_alias",
+)
 
 
 def main(sweep_dir: Path, uri: str, num_kills: int, seed: int) -> None:
@@ -51,6 +66,7 @@ def _start(sweep_dir: Path, uri: str, writes_left: int) -> int:
 
 
 def _mirror(sweep_dir: Path, uri: str) -> int:
+    write_winner(sweep_dir, "t0")
     mirror = MlflowMirror(sweep_dir, uri, "tiny")
     journal = Journal(sweep_dir / "events.jsonl", listeners=(lambda _: mirror.sync(),))
     tell_sweep(journal, sweep_dir, TRIALS)

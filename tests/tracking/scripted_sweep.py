@@ -2,21 +2,36 @@
 
 from pathlib import Path
 
+from sg_ray.detector import BEST_DIR, MODEL_FILE, WINNER_FILE, ModelCard, WinnerCard
+from sg_ray.files import write_json
 from sg_ray.sweep.events import Journal
 from sg_ray.sweep.records import Failure, RunRecord, trial_dir, write_record
 
 CONFIG = {"learning_rate": 2e-5, "epochs": 3, "encoder": {"width": 64, "layers": 2}}
+PLAN = {
+    "objective": "val_f1",
+    "families": ["gnn"],
+    "models": {"gnn": {"space": {"encoder.width": {"int_uniform": [32, 128]}}}},
+    "data": {"source": "synthetic", "num_samples": 240, "seed": 0, "path": None},
+}
 OUTCOMES = {"t-best": "completed", "t-cut": "pruned", "t-broken": "failed"}
 NUM_EPOCHS = 3
 
 
 def metrics_of(epoch: int) -> dict[str, float | None]:
-    return {"epoch": epoch, "val_f1": 0.5 + epoch / 100, "val_loss": 1 / epoch, "val_mcc": None}
+    return {
+        "epoch": epoch,
+        "val_f1": 0.5 + epoch / 100,
+        "val_loss": 1 / epoch,
+        "val_mcc": None,
+        "learning_rate": 1e-4 / epoch,
+    }
 
 
 def tell_sweep(journal: Journal, sweep_dir: Path, outcomes: dict[str, str] = OUTCOMES) -> None:
     (sweep_dir / "sweep.yaml").write_text("name: tiny\n")
-    journal.append("sweep_started", name="tiny", plan={"families": ["gnn"]})
+    journal.append("sweep_started", name="tiny", plan=PLAN)
+    journal.append("data_checked", fingerprint="d" * 16, notes=[])
     curve = [{"learning_rate": 1e-4, "loss": 0.7}]
     journal.append("lr_range", family="gnn", learning_rate=5e-4, source="default", curve=curve)
     journal.append("stage", family="gnn", stage="search", num_trials=len(outcomes))
@@ -29,7 +44,7 @@ def tell_trial(journal: Journal, sweep_dir: Path, key: str, status: str, seed: i
     start_trial(journal, key, seed)
     for epoch in range(1, NUM_EPOCHS + 1):
         journal.append("epoch", key, epoch=epoch, metrics=metrics_of(epoch))
-    best = {"val_f1": 0.53, "val_loss": 1 / 3}
+    best = {"val_f1": 0.53, "val_loss": 1 / 3, "learning_rate": 1e-4 / NUM_EPOCHS}
     write_record(sweep_dir, record(key, status, seed, best))
     folder = trial_dir(sweep_dir, key)
     folder.mkdir(parents=True, exist_ok=True)
@@ -49,11 +64,36 @@ def start_trial(journal: Journal, key: str, seed: int = 42) -> None:
     )
 
 
-def tell_end(journal: Journal, sweep_dir: Path, status: str = "completed") -> None:
+def write_winner(sweep_dir: Path, key: str) -> Path:
+    """Write what an export leaves of a winner; weights that nobody loads."""
+    folder = sweep_dir / BEST_DIR / "gnn"
+    folder.mkdir(parents=True, exist_ok=True)
+    card = ModelCard(
+        family="gnn",
+        config=CONFIG,
+        config_hash="ab12cd34",
+        seed=42,
+        trial_key=key,
+        threshold=0.5,
+        metrics={"val_f1": 0.53},
+        data_fingerprint="d" * 16,
+        code_version="c" * 12,
+        branches={},
+    )
+    (folder / "best_model.pt").write_bytes(b"weights of " + key.encode())
+    write_json(folder / MODEL_FILE, card)
+    winner = WinnerCard(family="gnn", config_hash="ab12cd34", trial_key=key)
+    write_json(sweep_dir / BEST_DIR / WINNER_FILE, winner)
+    return folder
+
+
+def tell_end(
+    journal: Journal, sweep_dir: Path, status: str = "completed", mean: float = 0.53
+) -> None:
     journal.append("test_scored", family="gnn", metrics={"test_f1": 0.51})
     (sweep_dir / "leaderboard.csv").write_text(
         "rank,family,config_hash,num_seeds,num_failed,val_f1_mean,val_f1_sd,config\n"
-        "1,gnn,ab12cd34,3,0,0.53,0.01,{}\n2,gnn,ff12cd34,3,0,0.50,0.01,{}\n"
+        f"1,gnn,ab12cd34,3,0,{mean},0.01,{{}}\n2,gnn,ff12cd34,3,0,0.50,0.01,{{}}\n"
     )
     journal.append("sweep_finished", status=status)
 

@@ -30,3 +30,11 @@ def test_mirrors_killed_at_any_moment_leave_each_run_once(num_kills, seed, sweep
     ]
     doubled = "select run_uuid, key, step from metrics group by 1, 2, 3 having count(*) > 1"
     assert query(doubled) == []
+    inputs = "select source_id, destination_id from inputs where destination_type = 'RUN'"
+    assert len(query(inputs)) == len(set(query(inputs))) == 2 * (NUM_TRIALS + 1)
+    assert query("select version, status from model_versions") == [(1, "READY")]
+    assert query("select alias, version from registered_model_aliases") == [("champion", 1)]
+    alive = "select count(*) from logged_models where lifecycle_stage = 'active' and status = 2"
+    assert query(alive) == [(1,)]
+    outputs = "select count(*) from inputs where destination_type = 'MODEL_OUTPUT'"
+    assert query(outputs) == [(2,)]

@@ -12,7 +12,7 @@ from sg_ray.errors import InputError
 from sg_ray.sweep.events import Journal, read_events
 from sg_ray.tracking.mlflow_mirror import MlflowMirror, mirror_of
 from sg_ray.tracking.mlflow_store import MlflowStore, resolve_uri
-from sg_ray.tracking.replay import flatten
+from sg_ray.tracking.parameters import flatten
 
 CONTENT = (
     "select key, value, timestamp, step from metrics order by 1, 2, 3, 4",
@@ -65,10 +65,10 @@ def test_times_parameters_and_metrics_are_those_of_the_journal(client, journal, 
     events = [e for e in read_events(journal.path) if e.trial_key == "t-best"]
     assert (run.info.start_time, run.info.end_time) == (events[0].at_ms, events[-1].at_ms)
     assert run.data.params == {
+        "family": "gnn",
         "learning_rate": "2e-05",
         "epochs": "3",
         "encoder.width": "64",
-        "encoder.layers": "2",
         "seed": "0",
     }
     history = client.get_metric_history(run.info.run_id, "val_f1")
@@ -78,6 +78,8 @@ def test_times_parameters_and_metrics_are_those_of_the_journal(client, journal, 
     assert run.data.metrics["best_val_f1"] == 0.53
     assert "val_mcc" not in run.data.metrics
     assert "epoch" not in run.data.metrics
+    assert "learning_rate" in run.data.metrics, "the schedule's, by epoch"
+    assert "best_learning_rate" not in run.data.metrics
 
 
 def test_artifacts_lie_beside_the_database(client, journal, sweep_dir, uri, database):
@@ -95,7 +97,14 @@ def test_the_sweeps_run_sums_up(client, journal, sweep_dir, uri):
     MlflowMirror(sweep_dir, uri, "tiny").sync()
 
     parent = runs_by_key(client)[""]
-    assert parent.data.metrics == {"gnn/test_f1": 0.51, "gnn/val_f1_mean": 0.53}
+    assert parent.data.metrics == {
+        "gnn/test_f1": 0.51,
+        "gnn/val_f1_mean": 0.53,
+        "gnn/val_f1_sd": 0.01,
+        "gnn/num_seeds": 3,
+        "best_val_f1": 0.53,
+    }
+    assert parent.data.params == {"objective": "val_f1", "families": "gnn", "data": "synthetic"}
     assert parent.data.tags["lr_range.gnn.learning_rate"] == "0.0005"
     assert parent.data.tags["lr_range.gnn.source"] == "default"
 
@@ -264,7 +273,7 @@ def test_values_beyond_mlflows_limits_are_cut(client, journal, sweep_dir, uri):
     journal.append("epoch", "t-big", epoch=1, metrics=metrics)
     assert MlflowMirror(sweep_dir, uri, "tiny").sync().error is None
     run = runs_by_key(client)["t-big"]
-    assert len(run.data.params) == 152
+    assert len(run.data.params) == 153
     assert len(run.data.params["long"]) == 6000
     assert len(run.data.metrics) == 1100
 
@@ -317,7 +326,9 @@ def test_an_experiment_says_where_it_is_mirrored(
 ):
     def experiment(**tracking):
         return SimpleNamespace(
-            name="tiny", sweep_dir=sweep_dir, tracking=SimpleNamespace(**tracking)
+            name="tiny",
+            sweep_dir=sweep_dir,
+            tracking=SimpleNamespace(register_model=True, **tracking),
         )
 
     monkeypatch.chdir(tmp_path / "outputs")

@@ -1,0 +1,205 @@
+"""What a sweep came to, as MLflow shows it: numbers on the sweep's run, and a text in Markdown."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from csv import DictReader
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+from pydantic import ValidationError
+
+from sg_ray.config import FLOOR
+from sg_ray.detector import BEST_DIR, read_winner
+from sg_ray.tracking.mlflow_models import ALIAS
+from sg_ray.tracking.views import CONFIGURATIONS, TRIALS, view_address
+from sg_ray.verdict.model import Comparison, Question, Verdict
+
+MAX_CHARS = 5000
+"""Of a tag's value; older servers hold no more."""
+_MAX_ROWS = 12
+
+Row = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A finished sweep's ranked rows (those of leaderboard.csv) and its verdict."""
+
+    name: str
+    objective: str
+    rows: Sequence[Row] = ()
+    verdict: Verdict | None = None
+    winner_hash: str | None = None
+    _by_family: dict[str, Row] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, sweep_dir: Path, name: str, objective: str) -> Self:
+        """Read what the sweep's folder holds of it; what is missing stays empty."""
+        rows = _read_rows(sweep_dir / "leaderboard.csv")
+        winner = read_winner(sweep_dir / BEST_DIR)
+        by_family: dict[str, Row] = {}
+        for row in rows:
+            by_family.setdefault(row["family"], row)
+        verdict = _read_verdict(sweep_dir / "verdict.json")
+        winner_hash = None if winner is None else winner.config_hash
+        return cls(name, objective, rows, verdict, winner_hash, by_family)
+
+    @property
+    def winner(self) -> Row | None:
+        """The row of the sweep's winner, never the floor's."""
+        models = [row for row in self.rows if row["family"] != FLOOR]
+        chosen = [row for row in models if row["config_hash"] == self.winner_hash]
+        return next(iter([*chosen, *models]), None)
+
+    @property
+    def headline(self) -> str | None:
+        """One sentence: the verdict's; without one, the first place."""
+        if self.verdict is not None:
+            return self.verdict.headline
+        if self.winner is None:
+            return None
+        return (
+            f"{self.winner['family']} {self.winner['config_hash']} is ranked first, "
+            f"{self.objective} {_mean_and_sd(self.winner, self.objective)}."
+        )
+
+    def metrics(self) -> dict[str, float]:
+        """Return ``<family>/<metric>_mean``, ``_sd``, ``<family>/num_seeds``, and ``best_*``.
+
+        ``best_*`` are the means of the winner, under the name that its trials have for theirs.
+        """
+        found: dict[str, float] = {}
+        for family, row in self._by_family.items():
+            found |= {f"{family}/{name}": value for name, value in _validation(row).items()}
+            found[f"{family}/num_seeds"] = float(row["num_seeds"])
+        means = _validation(self.winner) if self.winner is not None else {}
+        of_winner = {n.removesuffix("_mean"): v for n, v in means.items() if n.endswith("_mean")}
+        return found | {f"best_{name}": value for name, value in of_winner.items()}
+
+    def note(self, experiment_id: str) -> str:
+        """Return the description of the sweep's run, in Markdown, not longer than a tag may be."""
+        lines = [f"**{self.headline}**" if self.headline else "", *_views(experiment_id)]
+        lines += ["", "### Ranking", *_ranking(self.rows, self.objective)]
+        if self.verdict is not None:
+            lines += _verdict(self.verdict)
+        lines += _how_to_load(self.name)
+        return _cut("\n".join(lines))
+
+
+def _read_rows(path: Path) -> list[Row]:
+    if not path.exists():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(DictReader(file))
+
+
+def _read_verdict(path: Path) -> Verdict | None:
+    try:
+        return Verdict.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError):
+        return None
+
+
+def _validation(row: Row) -> dict[str, float]:
+    """Return means and deviations of what was measured on the validation split."""
+    return {
+        column: float(value)
+        for column, value in row.items()
+        if column.startswith("val_") and column.endswith(("_mean", "_sd")) and value
+    }
+
+
+def _mean_and_sd(row: Row, metric: str) -> str:
+    mean, sd = row.get(f"{metric}_mean"), row.get(f"{metric}_sd")
+    if not mean:
+        return "-"
+    return f"{float(mean):.4f} +- {float(sd):.4f}" if sd else f"{float(mean):.4f}"
+
+
+def _views(experiment_id: str) -> Iterator[str]:
+    yield ""
+    yield (
+        f"[Configurations, mean over seeds]({view_address(experiment_id, CONFIGURATIONS)}) | "
+        f"[Trials, best first]({view_address(experiment_id, TRIALS)}) | "
+        f"[Charts]({view_address(experiment_id, TRIALS, charts=True)})"
+    )
+
+
+def _ranking(rows: Sequence[Row], objective: str) -> Iterator[str]:
+    yield from _table_head("rank", "family", "config", "seeds", "failed", objective)
+    for row in rows[:_MAX_ROWS]:
+        floor = " (floor)" if row["family"] == FLOOR else ""
+        yield _line(
+            row["rank"],
+            row["family"] + floor,
+            row["config_hash"],
+            row["num_seeds"],
+            row["num_failed"],
+            _mean_and_sd(row, objective),
+        )
+    if len(rows) > _MAX_ROWS:
+        yield f"\n{len(rows) - _MAX_ROWS} more in leaderboard.csv."
+
+
+def _verdict(verdict: Verdict) -> Iterator[str]:
+    for question in verdict.questions:
+        yield from _question(question)
+    if verdict.test is not None:
+        test = verdict.test
+        yield from ("", "### Test split, read once")
+        yield f"{test.family} {test.config_hash}: {test.metric} {test.mean:.4f}" + (
+            f" [{test.interval.low:.4f}, {test.interval.high:.4f}]" if test.interval else ""
+        )
+    commands = [c.command for q in verdict.questions for c in q.comparisons if c.command]
+    if commands:
+        yield from ("", "### How to go on", "```", *dict.fromkeys(commands), "```")
+    if verdict.notes:
+        yield from ("", *(f"- {note}" for note in verdict.notes))
+
+
+def _question(question: Question) -> Iterator[str]:
+    yield from ("", f"### {question.text}", question.answer, "")
+    if not question.comparisons:
+        return
+    yield from _table_head("A", "B", "A - B", "interval", "p (Holm)", "seeds", "outcome")
+    for comparison in question.comparisons[:_MAX_ROWS]:
+        yield _comparison(comparison)
+
+
+def _comparison(comparison: Comparison) -> str:
+    difference, interval = comparison.difference, comparison.interval
+    return _line(
+        comparison.a.name,
+        comparison.b.name,
+        "-" if difference is None else f"{difference:+.4f}",
+        "-" if interval is None else f"{interval.low:+.4f} to {interval.high:+.4f}",
+        f"{comparison.p_holm:.3g}",
+        str(len(comparison.seeds)),
+        "A is better" if comparison.outcome == "a" else "undecided",
+    )
+
+
+def _how_to_load(name: str) -> Iterator[str]:
+    yield from ("", "### The winner, in Python", "```python", "import mlflow")
+    yield 'mlflow.set_tracking_uri("...")  # what `mlflow ui` was started with, or its address'
+    yield f'model = mlflow.pyfunc.load_model("models:/{name}@{ALIAS}")'
+    yield 'model.predict(["int f(char *s) { ... }"])'
+    yield "```"
+
+
+def _table_head(*names: str) -> Iterator[str]:
+    yield from ("", _line(*names), _line(*("---" for _ in names)))
+
+
+def _line(*cells: str) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _cut(text: str) -> str:
+    """Shorten a text at the end of a line; what is left out is in the report."""
+    if len(text) <= MAX_CHARS:
+        return text
+    rest = "\n\nThe rest is in report.html, among the artifacts."
+    kept = text[: MAX_CHARS - len(rest) - 4].rpartition("\n")[0]
+    fence = "\n```" if kept.count("```") % 2 else ""
+    return kept + fence + rest
