@@ -1,4 +1,4 @@
-"""``sg-ray report``: tables and page again, from records."""
+"""``sg-ray report``: tables and page again, from records; several sweeps on one page."""
 
 import argparse
 from pathlib import Path
@@ -6,8 +6,21 @@ from pathlib import Path
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the command takes."""
-    parser.add_argument("folder", type=Path, help="a sweep's folder, or any folder of trials")
+    parser.add_argument(
+        "folders",
+        type=Path,
+        nargs="+",
+        metavar="FOLDER",
+        help="a sweep's folder, or any folder of trials",
+    )
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write the means and SDs as well")
+    parser.add_argument(
+        "--html",
+        type=Path,
+        metavar="FILE",
+        help="where to write the page; with several sweeps it compares them "
+        "(default: FOLDER/report.html for one, no page for several)",
+    )
     parser.set_defaults(command=run)
 
 
@@ -16,13 +29,24 @@ def run(arguments: argparse.Namespace) -> int:
     from sg_ray.report.results import read_configurations
     from sg_ray.report.tables import summary, write_csv
 
-    configurations = read_configurations(arguments.folder)
+    configurations = read_configurations(*arguments.folders)
     print(summary(configurations))
     if arguments.csv is not None:
         write_csv(arguments.csv, configurations)
         print(arguments.csv)
-    if (arguments.folder / "sweep.yaml").exists():
-        from sg_ray.report.html import build_report
-
-        print(build_report(arguments.folder))
+    page = _write_page(arguments.folders, arguments.html)
+    if page is not None:
+        print(page)
     return 0
+
+
+def _write_page(folders: list[Path], path: Path | None) -> Path | None:
+    """Write the page that was asked for; None if there is nothing to show on one."""
+    from sg_ray.report.comparison import write_comparison
+    from sg_ray.report.html import build_report
+
+    if len(folders) > 1:
+        return None if path is None else write_comparison(folders, path)
+    if path is None and not (folders[0] / "sweep.yaml").exists():
+        return None
+    return build_report(folders[0], path)

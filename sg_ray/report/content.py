@@ -1,43 +1,41 @@
-"""What a sweep's page shows, gathered from its folder: records, journal, settings, ranking."""
+"""What a sweep's page shows, gathered from its folder: records, journal, settings, verdict."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import ValidationError
 
+from sg_ray.errors import InputError
 from sg_ray.sweep.events import Event, read_events
 from sg_ray.sweep.leaderboard import Row, is_number, rank
 from sg_ray.sweep.records import RunRecord, read_records
+from sg_ray.verdict.model import Standing, Verdict
 
 DEFAULT_OBJECTIVE = "val_roc_auc"
-
-
-@dataclass(frozen=True)
-class RangeTest:
-    """One family's learning-rate range test; each curve has learning_rates and losses."""
-
-    family: str
-    learning_rate: float | None
-    source: str
-    reason: str
-    curves: Sequence[Mapping[str, Any]]
+VERDICT = "verdict.json"
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """A sweep as its folder tells it, finished or not."""
+    """A sweep as its folder tells it, finished or not; ``verdict`` is None before there is one."""
 
     name: str
     folder: Path
     objective: str
+    settings: Mapping[str, Any]
     settings_text: str
     records: Sequence[RunRecord]
+    """Oldest first."""
     rows: Sequence[Row]
     events: Sequence[Event]
+    verdict: Verdict | None = None
+    family_styles: Mapping[str, str] = field(default_factory=dict)
+    """The class of the page's style sheet that gives each family its colour."""
 
     @property
     def families(self) -> list[str]:
@@ -76,12 +74,6 @@ class Sweep:
         return [record for record in self.records if record.status == "failed"]
 
     @property
-    def range_tests(self) -> list[RangeTest]:
-        """The latest range test of each family."""
-        latest = {str(e.data["family"]): e.data for e in self.events if e.type == "lr_range"}
-        return [_range_test(family, data) for family, data in latest.items()]
-
-    @property
     def notes(self) -> list[str]:
         """What the checks of the data said: the ``notes`` of any event."""
         notes = (note for event in self.events for note in event.data.get("notes") or ())
@@ -101,29 +93,49 @@ class Sweep:
         return sum(record.train_time_s for record in self.records)
 
     @property
-    def versions(self) -> list[tuple[str, str]]:
-        """Code, data and environment of the trials; several values are listed."""
-        facts: dict[str, dict[str, None]] = {}
-        for record in self.records:
-            pairs = {
-                "code version": record.code_version,
-                "data fingerprint": record.data_fingerprint,
-                **record.environment,
-            }
-            for name, value in pairs.items():
-                facts.setdefault(name, {})[str(value)] = None
-        return [(name, ", ".join(values)) for name, values in facts.items()]
+    def data_fingerprints(self) -> list[str]:
+        """The data that the trials were made with: one, unless something went wrong."""
+        return list(dict.fromkeys(record.data_fingerprint for record in self.records))
+
+    @property
+    def code_versions(self) -> list[str]:
+        """The code that the trials were made with."""
+        return list(dict.fromkeys(record.code_version for record in self.records))
+
+    def model_settings(self, family: str) -> Mapping[str, Any]:
+        """Return what sweep.yaml says about a family; empty if nothing."""
+        return (self.settings.get("models") or {}).get(family) or {}
+
+    def standing(self, family: str, config_hash: str) -> Standing | None:
+        """Return what the verdict says about a configuration."""
+        standings = self.verdict.standings if self.verdict else ()
+        wanted = (family, config_hash)
+        return next((s for s in standings if (s.family, s.config_hash) == wanted), None)
 
     def seeds_of(self, row: Row, metric: str) -> dict[int, float]:
         """Return the value of ``metric`` for each completed seed of a row."""
         return {
             record.seed: value
-            for record in self.records  # oldest first: the newest of a seed stays
+            for record in self.trials_of(row)
+            if is_number(value := record.metrics.get(metric))
+        }
+
+    def trials_of(self, row: Row) -> list[RunRecord]:
+        """Return the completed trials of a row, oldest first, each seed once."""
+        newest = {
+            record.seed: record
+            for record in self.records
             if (record.family, record.config_hash) == (row.family, row.config_hash)
             and record.status == "completed"
             and record.seed in row.seeds
-            and is_number(value := record.metrics.get(metric))
         }
+        return list(newest.values())
+
+    def is_search_seed(self, row: Row, seed: int) -> bool:
+        """Whether a row was chosen on the strength of this seed; never so for the floor."""
+        return not row.is_floor and any(
+            record.stage == "search" and record.seed == seed for record in self.trials_of(row)
+        )
 
 
 def read_sweep(folder: Path) -> Sweep:
@@ -135,17 +147,43 @@ def read_sweep(folder: Path) -> Sweep:
     events = list(read_events(folder / "events.jsonl"))
     newest = records[-1].objective if records else DEFAULT_OBJECTIVE
     objective = str(settings.get("objective", newest))
-    seeds = (settings.get("replicate") or {}).get("seeds") or {r.seed for r in records}
     tested = {e.data["family"]: e.data["metrics"] for e in events if e.type == "test_scored"}
+    seeds = _replicated_seeds(settings, records)
     return Sweep(
         name=str(settings.get("name", folder.resolve().name)),
         folder=folder,
         objective=objective,
+        settings=settings,
         settings_text=text,
         records=records,
-        rows=rank(records, objective=objective, seeds=sorted(seeds), test_metrics=tested),
+        rows=rank(records, objective=objective, seeds=seeds, test_metrics=tested),
         events=events,
+        verdict=read_verdict(folder),
+        family_styles=family_styles(records),
     )
+
+
+def read_verdict(folder: Path) -> Verdict | None:
+    """Return what verdict.json says; None without one. Raises InputError if it is not valid."""
+    path = folder / VERDICT
+    if not path.exists():
+        return None
+    try:
+        return Verdict.model_validate_json(path.read_text(encoding="utf-8"))
+    except ValidationError as error:
+        reason = error.errors()[0]
+        raise InputError(
+            f"{path}: not a valid verdict ({'.'.join(map(str, reason['loc']))}: {reason['msg']}). "
+            "Delete it to have the page without a verdict."
+        ) from error
+
+
+def family_styles(records: Sequence[RunRecord]) -> dict[str, str]:
+    """Return each family's class; the floor has one of its own."""
+    floors = {record.family for record in records if record.stage == "floor"}
+    models = dict.fromkeys(record.family for record in records if record.family not in floors)
+    numbered = {family: f"family-{number % 5 + 1}" for number, family in enumerate(models)}
+    return numbered | dict.fromkeys(floors, "family-floor")
 
 
 def varied_settings(rows: Sequence[Row], row: Row) -> list[tuple[str, str]]:
@@ -156,16 +194,12 @@ def varied_settings(rows: Sequence[Row], row: Row) -> list[tuple[str, str]]:
     return [(name, _short(row.config[name])) for name in shown]
 
 
+def _replicated_seeds(settings: Mapping[str, Any], records: Sequence[RunRecord]) -> list[int]:
+    """Return the planned seeds, and those that the race added to them."""
+    planned = (settings.get("replicate") or {}).get("seeds") or {r.seed for r in records}
+    raced = {record.seed for record in records if record.stage == "replicate"}
+    return sorted({*planned, *raced})
+
+
 def _short(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-def _range_test(family: str, data: Mapping[str, Any]) -> RangeTest:
-    curves = [curve for curve in data.get("curve") or () if isinstance(curve, Mapping)]
-    return RangeTest(
-        family=family,
-        learning_rate=data.get("learning_rate"),
-        source=str(data.get("source")),
-        reason=str(data.get("reason") or ""),
-        curves=curves,
-    )

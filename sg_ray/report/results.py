@@ -83,15 +83,18 @@ class Configuration:
         return [value for value in values if is_number(value)]
 
 
-def read_configurations(folder: Path) -> list[Configuration]:
-    """Return every configuration with trials at or below ``folder``, by origin and family.
+def read_configurations(*folders: Path) -> list[Configuration]:
+    """Return every configuration with trials at or below ``folders``, by origin and family.
 
-    ``folder`` may hold sweeps, trainings, or files called training_metadata.json, at any depth. A
-    trial that is there several times counts once. Raises InputError if there is none, or if a
+    A folder may hold sweeps, trainings, or files called training_metadata.json, at any depth. A
+    trial that is there several times counts once. Raises InputError if one holds none, or if a
     file cannot be read as what it should be.
     """
+    found = [result for folder in folders for result in read_results(folder)]
+    known = {result.trial_key: result for result in found if result.trial_key != UNKNOWN}
+    nameless = [result for result in found if result.trial_key == UNKNOWN]
     groups: dict[tuple[Origin, str, str], list[TrialResult]] = defaultdict(list)
-    for result in read_results(folder):
+    for result in (*known.values(), *nameless):
         groups[result.origin, result.family, result.config_hash].append(result)
     return [
         Configuration(family, config_hash, origin, sorted(results, key=_by_seed))
