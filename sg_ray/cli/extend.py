@@ -19,7 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "settings",
         nargs="*",
         metavar="key=value",
-        help="seeds=[...] to add, search.num_trials=N, replicate.top_k=N, or resources",
+        help="seeds=[...] to add, replicate.max_seeds=N (for what is undecided), "
+        "search.num_trials=N, replicate.top_k=N, or resources",
     )
     parser.add_argument("--address", default="local", help="as of sg-ray sweep")
     parser.set_defaults(command=run)

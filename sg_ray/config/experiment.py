@@ -1,6 +1,7 @@
 """The settings of an experiment: frozen, validated sections."""
 
 from collections.abc import Mapping
+from itertools import count, islice
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -119,7 +120,10 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
 class ReplicateSettings(Settings):
-    """The best ``top_k`` configurations of a family, each trained with every seed."""
+    """The best ``top_k`` configurations of a family race over seeds.
+
+    All of them get each seed in turn; the first is the one that the search used.
+    """
 
     top_k: int = Field(default=2, ge=1)
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1), AfterValidator(_no_repeats)] = (
@@ -127,6 +131,31 @@ class ReplicateSettings(Settings):
         2025,
         7,
     )
+    race_alpha: Annotated[float, Field(gt=0, lt=1)] | None = 0.1
+    """A configuration that cannot win any more gets no further seed; one of the best is dropped
+    with at most this probability. None: nobody is dropped."""
+    max_seeds: int | None = Field(default=None, ge=1)
+    """What ``seeds`` leave undecided gets more of them, up to so many in all."""
+    budget_epochs: int | None = Field(default=None, ge=1)
+    """Epochs of training of a family, its search included, within which it gets more seeds: what
+    successive halving and the race save goes to the undecided. None: ``max_seeds`` is the limit."""
+
+    @model_validator(mode="after")
+    def _room_for_seeds(self) -> Self:
+        if self.max_seeds is not None and self.max_seeds < len(self.seeds):
+            raise ValueError(f"max_seeds {self.max_seeds} is below the number of seeds")
+        return self
+
+    @property
+    def extra_seeds(self) -> tuple[int, ...]:
+        """The seeds beyond the planned ones, in order: 1, 2, 3, ... without those planned."""
+        num_extra = max(0, (self.max_seeds or 0) - len(self.seeds))
+        return tuple(islice((seed for seed in count(1) if seed not in self.seeds), num_extra))
+
+    @property
+    def all_seeds(self) -> tuple[int, ...]:
+        """Every seed that a configuration may get, in the order of the rounds."""
+        return (*self.seeds, *self.extra_seeds)
 
 
 class TrackingSettings(Settings):

@@ -126,7 +126,7 @@ def _num_concurrent(experiment: Experiment) -> int:
 
 
 def _num_trials(experiment: Experiment, family: str) -> int:
-    num_seeds = len(experiment.replicate.seeds)
+    num_seeds = len(experiment.replicate.all_seeds)
     if family == FLOOR:
         return num_seeds
     num_points = experiment.search.num_trials if experiment.space(family) else 1
@@ -163,7 +163,7 @@ def _branch_output_bytes(context: Context) -> int:
     cached = sum(path.stat().st_size for path in files)
     num_cached_rows = sum(map(len, context.subset.splits.values()))
     num_rows = sum(map(len, context.data.splits.values()))
-    num_seeds = len(context.experiment.replicate.seeds)
+    num_seeds = len(context.experiment.replicate.all_seeds)
     return cached * num_rows * num_seeds // max(1, num_cached_rows)
 
 

@@ -1,13 +1,10 @@
 """Checks of the plan itself: its folder, its seeds."""
 
-from itertools import count
-
 from sg_ray.config import load_experiment
 from sg_ray.preflight.context import Context
 from sg_ray.preflight.finding import Finding
 from sg_ray.sweep.folders import require_writable
-
-_SIGNIFICANT = 0.05
+from sg_ray.sweep.race import attainable_p
 
 
 def check_sweep_folder(context: Context) -> Finding:
@@ -27,21 +24,7 @@ def check_sweep_folder(context: Context) -> Finding:
 
 
 def check_seeds(context: Context) -> Finding:
-    """The seeds are enough for a difference between two configurations to count as significant."""
-    num_seeds = len(context.experiment.replicate.seeds)
-    found = (
-        f"{num_seeds} seeds: the smallest p that a two-sided exact paired permutation test can "
-        f"reach is {smallest_p(num_seeds):g}"
-    )
-    if smallest_p(num_seeds) < _SIGNIFICANT:
-        return Finding.ok(found)
-    enough = next(number for number in count(1) if smallest_p(number) < _SIGNIFICANT)
-    return Finding.warn(f"{found}; p < {_SIGNIFICANT:g} takes at least {enough}")
-
-
-def smallest_p(num_pairs: int) -> float:
-    """Return the least p of a two-sided sign-flip test: 2 of the 2^n outcomes are as extreme.
-
-    Fisher 1935, The Design of Experiments, section 21.
-    """
-    return min(1.0, 2.0 * 0.5**num_pairs)
+    """The seeds are enough for a difference between two configurations to be shown."""
+    found = attainable_p(len(context.experiment.replicate.all_seeds))
+    said = "; ".join(found)
+    return Finding.ok(said) if len(found) == 1 else Finding.warn(said)

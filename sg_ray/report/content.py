@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from sg_ray.config.experiment import ReplicateSettings
 from sg_ray.errors import InputError
 from sg_ray.sweep.events import Event, read_events
 from sg_ray.sweep.leaderboard import Row, is_number, rank
@@ -148,7 +149,7 @@ def read_sweep(folder: Path) -> Sweep:
     newest = records[-1].objective if records else DEFAULT_OBJECTIVE
     objective = str(settings.get("objective", newest))
     tested = {e.data["family"]: e.data["metrics"] for e in events if e.type == "test_scored"}
-    seeds = _replicated_seeds(settings, records)
+    seeds, race_alpha = _race_of(settings, records)
     return Sweep(
         name=str(settings.get("name", folder.resolve().name)),
         folder=folder,
@@ -156,7 +157,9 @@ def read_sweep(folder: Path) -> Sweep:
         settings=settings,
         settings_text=text,
         records=records,
-        rows=rank(records, objective=objective, seeds=seeds, test_metrics=tested),
+        rows=rank(
+            records, objective=objective, seeds=seeds, race_alpha=race_alpha, test_metrics=tested
+        ),
         events=events,
         verdict=read_verdict(folder),
         family_styles=family_styles(records),
@@ -194,11 +197,14 @@ def varied_settings(rows: Sequence[Row], row: Row) -> list[tuple[str, str]]:
     return [(name, _short(row.config[name])) for name in shown]
 
 
-def _replicated_seeds(settings: Mapping[str, Any], records: Sequence[RunRecord]) -> list[int]:
-    """Return the planned seeds, and those that the race added to them."""
-    planned = (settings.get("replicate") or {}).get("seeds") or {r.seed for r in records}
-    raced = {record.seed for record in records if record.stage == "replicate"}
-    return sorted({*planned, *raced})
+def _race_of(
+    settings: Mapping[str, Any], records: Sequence[RunRecord]
+) -> tuple[Sequence[int], float | None]:
+    """Return the seeds in the order of their rounds, and the race's alpha."""
+    if not settings.get("replicate"):
+        return sorted({record.seed for record in records}), None
+    replicate = ReplicateSettings.model_validate(settings["replicate"])
+    return replicate.all_seeds, replicate.race_alpha
 
 
 def _short(value: Any) -> str:

@@ -64,7 +64,12 @@ class GivenBranches:
     def _winner(self, family: str) -> list[_Found]:
         source = load_experiment(self._folder / "sweep.yaml")
         records = read_records(self._folder).values()
-        rows = rank(records, objective=source.objective, seeds=source.replicate.seeds)
+        rows = rank(
+            records,
+            objective=source.objective,
+            seeds=source.replicate.all_seeds,
+            race_alpha=source.replicate.race_alpha,
+        )
         winner = next((row for row in rows if row.family == family and row.seeds), None)
         if winner is None:
             raise InputError(

@@ -190,6 +190,7 @@ class LiveView:
         self._last_line_s = float("-inf")
         self._lock = threading.Lock()
         self._live: Live | None = None
+        self._told_drops: set[str] = set()
         for event in past:
             self._progress.apply(event)
         self._progress.interrupt()
@@ -252,6 +253,12 @@ class LiveView:
             return f"  learning rate of {family}: {progress.learning_rates[family]}"
         if event.type == "trial_finished" and self._may_write(str(data["status"])):
             return self._trial_line(event)
+        if event.type == "dropped" and event.data["config_hash"] not in self._told_drops:
+            self._told_drops.add(event.data["config_hash"])
+            return (
+                f"  {data['family']}-{data['config_hash']} dropped after {data['after_seeds']} "
+                f"fresh seeds: {data['against']} is better"
+            )
         if event.type == "test_scored":
             metrics = ", ".join(f"{k} {_number(v)}" for k, v in data["metrics"].items())
             return f"  test split, {data['family']}: {metrics}"

@@ -41,6 +41,7 @@ class Event(BaseModel):
     - ``trial_resumed``: epoch, the number of epochs in the checkpoint that it goes on from
     - ``epoch``: epoch (from 1), metrics (name -> number or null)
     - ``trial_finished``: status, epochs, metrics; the record file holds the rest
+    - ``dropped``: family, config_hash, against, after_seeds: the race gave a finalist up
     - ``test_scored``: family, metrics of the winner on the test split
     - ``ranked``: status, as the end will have it; leaderboard.csv and best/ are written
     - ``sweep_finished``: status ("completed", "failed" or "interrupted")
@@ -138,6 +139,8 @@ def _identity(event: Event) -> tuple[Any, ...] | None:
         return (event.type, event.trial_key, event.data["epoch"])
     if event.type in ONCE_PER_TRIAL:
         return (event.type, event.trial_key)
+    if event.type == "dropped":
+        return (event.type, event.data["family"], event.data["config_hash"])
     if event.type in ONCE_PER_SWEEP:
         return (event.type,)
     return None

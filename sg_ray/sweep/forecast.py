@@ -4,10 +4,9 @@ from collections import Counter
 
 from sg_ray.config import Experiment, load_experiment, resolved_yaml
 from sg_ray.config.hardware import describe, this_machine
+from sg_ray.sweep.race import attainable_p
 from sg_ray.sweep.records import read_records
 from sg_ray.trial import code_version
-
-_SIGNIFICANT = 0.05
 
 
 def describe_plan(experiment: Experiment) -> str:
@@ -20,10 +19,10 @@ def describe_plan(experiment: Experiment) -> str:
         *_on_record(experiment),
         describe(this_machine(experiment.resources.gpus)),
         "",
-        "family        lr range  search  replicate  per trial",
+        "family        lr range  search  replicate    per trial",
         *(_family_line(experiment, family) for family in experiment.all_families),
         "",
-        *_seed_lines(len(experiment.replicate.seeds)),
+        *attainable_p(len(experiment.replicate.all_seeds)),
         "",
         resolved_yaml(experiment),
     ]
@@ -46,23 +45,18 @@ def _on_record(experiment: Experiment) -> list[str]:
 
 
 def _family_line(experiment: Experiment, family: str) -> str:
-    num_seeds = len(experiment.replicate.seeds)
-    takes = experiment.resources_of(family)
+    replicate, takes = experiment.replicate, experiment.resources_of(family)
+    num_seeds, num_extra = len(replicate.seeds), len(replicate.extra_seeds)
     per_trial = f"{takes.num_workers} x ({takes.cpus:g} CPU, {takes.gpus:g} GPU)"
     if family == experiment.all_families[0]:
-        return f"{family:<14}{'-':<10}{'-':<8}{num_seeds:<11}{per_trial}"
+        return f"{family:<14}{'-':<10}{'-':<8}{_up_to(num_seeds, num_extra):<13}{per_trial}"
     num_points = experiment.search.num_trials if experiment.space(family) else 1
-    num_more = min(experiment.replicate.top_k, num_points) * (num_seeds - 1)
+    num_finalists = min(replicate.top_k, num_points)
+    trials = _up_to(num_finalists * (num_seeds - 1), num_finalists * num_extra)
     lr_range = "yes" if experiment.lr_range.enabled else "no"
-    return f"{family:<14}{lr_range:<10}{num_points:<8}{num_more:<11}{per_trial}"
+    return f"{family:<14}{lr_range:<10}{num_points:<8}{trials:<13}{per_trial}"
 
 
-def _seed_lines(num_seeds: int) -> list[str]:
-    """An exact paired permutation test flips each pair's sign: 2^n outcomes, two-sided."""
-    smallest_p = min(1.0, 2 / 2**num_seeds)
-    lines = [
-        f"{num_seeds} seeds: the smallest p a two-sided paired test can reach is {smallest_p:g}"
-    ]
-    if smallest_p >= _SIGNIFICANT:
-        lines.append("  too few to show a difference at p < 0.05; that takes at least 6 seeds")
-    return lines
+def _up_to(num_trials: int, num_extra: int) -> str:
+    """Return the planned trials, and how many there may be of what they leave undecided."""
+    return f"{num_trials} to {num_trials + num_extra}" if num_extra else str(num_trials)

@@ -1,7 +1,8 @@
 """The leaderboard: configurations ranked over their seeds, from run records alone.
 
 A failed seed is a failure of the configuration, not a missing value: the mean of the seeds that
-survived would favour a configuration that sometimes diverges.
+survived would favour a configuration that sometimes diverges. One that a race over seeds dropped
+has had its chance: it never stands above those of its family that are still in the race.
 """
 
 import csv
@@ -15,6 +16,8 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from sg_ray.files import atomic_path, to_plain
+from sg_ray.statistics.sequential import Drop
+from sg_ray.sweep.race import drops
 from sg_ray.sweep.records import RunRecord
 from sg_ray.training.metrics import direction
 
@@ -29,7 +32,7 @@ class Row:
     """One configuration: what it is, and its metrics over the seeds that completed.
 
     ``sds`` are sample standard deviations (n - 1), None for a single seed. ``test`` is filled for
-    the best configuration of a family only.
+    the best configuration of a family only. ``dropped`` says why the race gave it up, if it did.
     """
 
     rank: int
@@ -42,6 +45,7 @@ class Row:
     config: Mapping[str, Any]
     is_floor: bool = False
     test: Mapping[str, float | None] = field(default_factory=dict)
+    dropped: Drop | None = None
 
 
 def rank(
@@ -49,6 +53,7 @@ def rank(
     *,
     objective: str,
     seeds: Sequence[int],
+    race_alpha: float | None = None,
     test_metrics: Mapping[str, Mapping[str, float | None]] | None = None,
 ) -> list[Row]:
     """Rank the configurations that were run for replication, best first.
@@ -57,13 +62,17 @@ def rank(
     all that completed (or all that failed, so that no family disappears). ``test_metrics``, by
     family, goes to the first row of each family. Configurations are ordered by their number of
     failed seeds, then by the mean of ``objective``; one without any mean comes last.
+
+    ``seeds`` are in the order of the race's rounds, after the first, on which configurations were
+    chosen; ``race_alpha`` as in the experiment's settings.
     """
-    rows = [
-        _row(group, objective)
-        for groups in _groups_by_family(records, set(seeds)).values()
-        for group in _replicated(groups)
+    by_family = _groups_by_family(records, set(seeds)).values()
+    keyed = [
+        pair
+        for groups in by_family
+        for pair in _family_rows(_replicated(groups), objective, seeds[1:], race_alpha)
     ]
-    rows.sort(key=lambda row: _sort_key(row, objective))
+    rows = [row for _, row in sorted(keyed, key=lambda pair: pair[0])]
     unplaced = dict(test_metrics or {})
     return [
         _placed(row, place, unplaced.pop(row.family, {})) for place, row in enumerate(rows, start=1)
@@ -140,7 +149,27 @@ def _replicated(groups: Sequence[Group]) -> Sequence[Group]:
     return replicated or completed or groups
 
 
-def _row(group: Group, objective: str) -> Row:
+def _family_rows(
+    groups: Sequence[Group], objective: str, rounds: Sequence[int], race_alpha: float | None
+) -> list[tuple["_SortKey", Row]]:
+    """Return a family's rows, each with what orders them among all."""
+    trials = {next(iter(group.values())).config_hash: group for group in groups}
+    dropped = drops(trials, rounds, objective, race_alpha)
+    rows = [_row(group, objective, dropped.get(name)) for name, group in trials.items()]
+    in_race = [_sort_key(row, objective) for row in rows if row.dropped is None]
+    best = min(in_race, default=None)
+    return [(_behind(best, row, objective), row) for row in rows]
+
+
+def _behind(best: "_SortKey | None", row: Row, objective: str) -> "_SortKey":
+    """Return a row's key; if the race dropped it, no better than that of the family's best."""
+    own = _sort_key(row, objective)
+    if row.dropped is None or best is None or own > best:
+        return own
+    return (*best[:3], True, *own[4:])
+
+
+def _row(group: Group, objective: str, dropped: Drop | None) -> Row:
     completed = {seed: r for seed, r in sorted(group.items()) if _is_scored(r, objective)}
     newest = max(group.values(), key=lambda record: record.finished_at_ms)
     metrics = sorted({metric for record in completed.values() for metric in record.metrics})
@@ -155,6 +184,7 @@ def _row(group: Group, objective: str) -> Row:
         sds={metric: statistics.stdev(v) if len(v) > 1 else None for metric, v in values.items()},
         config=newest.config,
         is_floor=newest.stage == "floor",
+        dropped=dropped,
     )
 
 
@@ -167,12 +197,16 @@ def _numbers(records: Iterable[RunRecord], metric: str) -> list[float]:
     return [value for value in values if is_number(value)]
 
 
-def _sort_key(row: Row, objective: str) -> tuple[bool, int, float, str, str]:
+_SortKey = tuple[bool, int, float, bool, str, str]
+"""No mean, number of failures, mean (lower is better), behind the family's best, names."""
+
+
+def _sort_key(row: Row, objective: str) -> _SortKey:
     mean = row.means.get(objective)
     if mean is None:
-        return (True, len(row.failed_seeds), 0.0, row.family, row.config_hash)
+        return (True, len(row.failed_seeds), 0.0, False, row.family, row.config_hash)
     signed = mean if direction(objective) == "minimise" else -mean
-    return (False, len(row.failed_seeds), signed, row.family, row.config_hash)
+    return (False, len(row.failed_seeds), signed, False, row.family, row.config_hash)
 
 
 def _placed(row: Row, place: int, test: Mapping[str, float | None]) -> Row:

@@ -2,9 +2,10 @@
 
 A first start is the same code with nothing on record. Families move through
 lr_range -> search -> replicate independently; one that builds on others waits for their winners.
+What the planned seeds leave undecided gets more of them in the end, see ``extra_seeds``.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,11 @@ from typing import Any
 from sg_ray.config import FLOOR, Experiment
 from sg_ray.models.families import get_family
 from sg_ray.models.family import NeuralFamily
+from sg_ray.statistics.sequential import Drop
+from sg_ray.sweep.extra_seeds import ExtraSeeds
 from sg_ray.sweep.jobs import AnyJob, LrRangeJob, TrainJob
 from sg_ray.sweep.leaderboard import Row, rank
+from sg_ray.sweep.race import drops
 from sg_ray.sweep.records import RunRecord, Stage, trial_dir
 from sg_ray.sweep.search import FamilySearch, Point
 from sg_ray.trial import BranchSource, TrialSpec
@@ -96,6 +100,51 @@ class FamilyPlan:
         del seed
         return {}
 
+    @property
+    def branch(self) -> Row | None:
+        """The configuration that other families build on, if there is one and it is known."""
+        return None
+
+    @property
+    def finalists(self) -> list[Mapping[str, Any]]:
+        """Configurations that get every seed unless the race drops them; empty: not yet known."""
+        raise NotImplementedError
+
+    def trials(self, seeds: Sequence[int]) -> dict[str, dict[int, RunRecord]]:
+        """Return the finalists' records by the configuration's hash and, of ``seeds``, the seed."""
+        first = self._experiment.replicate.seeds[0]
+        found: dict[str, dict[int, RunRecord]] = {}
+        for config in self.finalists:
+            keys = {seed: self.spec(config, seed).trial_key for seed in seeds}
+            records = self._ledger.records
+            of_seed = {seed: records[key] for seed, key in keys.items() if key in records}
+            found[self.spec(config, first).config_hash] = of_seed
+        return found
+
+    def dropped(self, seeds: Sequence[int]) -> dict[str, Drop]:
+        """Return the finalists that a race over ``seeds`` drops."""
+        replicate = self._experiment.replicate
+        rounds = [seed for seed in seeds if seed != replicate.seeds[0]]
+        return drops(self.trials(seeds), rounds, self._experiment.objective, replicate.race_alpha)
+
+    def in_race(self, seeds: Sequence[int]) -> list[Mapping[str, Any]]:
+        """Return the finalists that a race over ``seeds`` leaves."""
+        first = self._experiment.replicate.seeds[0]
+        dropped = self.dropped(seeds)
+        return [c for c in self.finalists if self.spec(c, first).config_hash not in dropped]
+
+    def is_on_record(self, config: Mapping[str, Any], seed: int) -> bool:
+        """Return True if the trial has finished."""
+        return self.spec(config, seed).trial_key in self._ledger.records
+
+    def extra_job(self, config: Mapping[str, Any], seed: int) -> TrainJob | None:
+        """Return the job of one more seed, unless it is done or on its way."""
+        return self._job(self.spec(config, seed), "replicate")
+
+    def num_epochs(self, seeds: Sequence[int]) -> int:
+        """Return how many epochs the family's trials with ``seeds`` took."""
+        return sum(r.epochs for r in self._ledger.of_family(self.family) if r.seed in seeds)
+
     def _job(self, spec: TrialSpec, stage: Stage) -> TrainJob | None:
         """Return the job of ``spec``, unless it is done or on its way."""
         if spec.trial_key in self._ledger.records or spec.trial_key in self._in_flight:
@@ -104,38 +153,45 @@ class FamilyPlan:
         self._in_flight[spec.trial_key] = job
         return job
 
-    def _replicate(self, configs: list[Mapping[str, Any]], stage: Stage) -> TrainJob | None:
-        """Return the next missing trial of ``configs`` x seeds, seed by seed."""
-        for seed in self._experiment.replicate.seeds:
-            for config in configs:
+    def _next_planned_seed(self, stage: Stage) -> TrainJob | None:
+        """Return the next missing trial of those in the race x planned seeds, seed by seed."""
+        seeds = self._experiment.replicate.seeds
+        in_race = self.in_race(seeds)
+        for seed in seeds:
+            for config in in_race:
                 job = self._job(self.spec(config, seed), stage)
                 if job is not None:
                     return job
         return None
 
-    def _all_on_record(self, configs: list[Mapping[str, Any]]) -> bool:
-        return all(
-            self.spec(config, seed).trial_key in self._ledger.records
-            for config in configs
-            for seed in self._experiment.replicate.seeds
-        )
+    @property
+    def _has_planned_seeds(self) -> bool:
+        """True once those in the race have every planned seed on record."""
+        seeds = self._experiment.replicate.seeds
+        in_race = self.in_race(seeds)
+        return all(self.is_on_record(config, seed) for config in in_race for seed in seeds)
 
 
 class FloorPlan(FamilyPlan):
     """The floor: its baseline configuration with every seed, neither tuned nor searched."""
 
     @property
-    def _config(self) -> Mapping[str, Any]:
-        return self._experiment.baseline(self.family).model_dump(mode="json")
+    def finalists(self) -> list[Mapping[str, Any]]:
+        """The only configuration."""
+        return [self._experiment.baseline(self.family).model_dump(mode="json")]
 
     def next_job(self) -> AnyJob | None:
         """Return the next missing seed."""
-        return self._replicate([self._config], "floor")
+        return self._next_planned_seed("floor")
+
+    def extra_job(self, config: Mapping[str, Any], seed: int) -> TrainJob | None:
+        """Return the job of one more seed, unless it is done or on its way."""
+        return self._job(self.spec(config, seed), "floor")
 
     @property
     def finished(self) -> bool:
-        """True once every seed is on record."""
-        return self._all_on_record([self._config])
+        """True once every planned seed is on record."""
+        return self._has_planned_seeds
 
     @property
     def stages(self) -> Mapping[str, int]:
@@ -201,9 +257,13 @@ class SearchPlan(FamilyPlan):
 
     @property
     def finished(self) -> bool:
-        """True once the finalists have every seed on record."""
-        finalists = self._known_finalists()
-        return finalists is not None and self._all_on_record(finalists)
+        """True once the finalists in the race have every planned seed on record."""
+        return self._known_finalists() is not None and self._has_planned_seeds
+
+    @property
+    def finalists(self) -> list[Mapping[str, Any]]:
+        """The best of the search; empty until it has ended."""
+        return self._known_finalists() or []
 
     def on_epoch(self, trial_key: str, epoch: int, objective: float | None) -> bool:
         """Report to the search; True if successive halving drops the point."""
@@ -220,24 +280,25 @@ class SearchPlan(FamilyPlan):
             self._tell(point, record)
 
     def winner(self) -> Row | None:
-        """Return the best finalist over its seeds, once all of them are on record."""
-        finalists = self._known_finalists()
-        if finalists is None or not self._all_on_record(finalists):
-            return None
-        hashes = {self.spec(config, self._first_seed).config_hash for config in finalists}
-        rows = rank(
-            [r for r in self._ledger.of_family(self.family) if r.config_hash in hashes],
-            objective=self._experiment.objective,
-            seeds=self._experiment.replicate.seeds,
-        )
-        return next((row for row in rows if row.seeds), None)
+        """Return the best finalist over all its seeds, once the planned ones are on record."""
+        return self._best_over(self._experiment.replicate.all_seeds)
 
-    def winner_with_seed(self, seed: int) -> BranchSource | None:
-        """Return the winning configuration's trial with this seed, as a branch for others."""
-        winner = self.winner()
-        if winner is None:
+    @property
+    def branch(self) -> Row | None:
+        """The winner by the planned seeds alone, on which others build.
+
+        Extra seeds may change who wins. Were others built on that winner, theirs would begin anew.
+        """
+        return self._best_over(self._experiment.replicate.seeds)
+
+    def branch_with_seed(self, seed: int) -> BranchSource | None:
+        """Return the ``branch``'s trial with this seed, for others to build on."""
+        branch = self.branch
+        if branch is None:
             return None
-        record = self._ledger.records[self.spec(winner.config, seed).trial_key]
+        record = self._ledger.records.get(self.spec(branch.config, seed).trial_key)
+        if record is None:
+            return None
         # One that failed kept no weights: what builds on it fails too, under its own name.
         return BranchSource(
             trial_key=record.trial_key,
@@ -246,6 +307,18 @@ class SearchPlan(FamilyPlan):
             config_hash=record.config_hash,
             folder=trial_dir(self._ledger.sweep_dir, record.trial_key),
         )
+
+    def _best_over(self, seeds: Sequence[int]) -> Row | None:
+        if not self.finished:
+            return None
+        records = [r for of_seed in self.trials(seeds).values() for r in of_seed.values()]
+        rows = rank(
+            records,
+            objective=self._experiment.objective,
+            seeds=seeds,
+            race_alpha=self._experiment.replicate.race_alpha,
+        )
+        return next((row for row in rows if row.seeds), None)
 
     def _lr_range_job(self) -> LrRangeJob | None:
         if self._lr_range_started:
@@ -333,8 +406,7 @@ class SearchPlan(FamilyPlan):
         return self._finalists
 
     def _next_replicate(self) -> TrainJob | None:
-        finalists = self._known_finalists()
-        return None if finalists is None else self._replicate(finalists, "replicate")
+        return None if self._known_finalists() is None else self._next_planned_seed("replicate")
 
 
 class Planner:
@@ -359,10 +431,11 @@ class Planner:
             branches = {
                 name: given_branches[name]
                 if name in given_branches
-                else self._search_plan(name).winner_with_seed
+                else self._search_plan(name).branch_with_seed
                 for name in get_family(family).branches
             }
             self.plans[family] = SearchPlan(family, experiment, ledger, identity, branches)
+        self._extra_seeds = ExtraSeeds(experiment, self.plans)
 
     @property
     def stages(self) -> list[dict[str, Any]]:
@@ -376,6 +449,10 @@ class Planner:
     @property
     def finished(self) -> bool:
         """True once no family has anything left to do."""
+        return self._has_planned_seeds and self._extra_seeds.settled
+
+    @property
+    def _has_planned_seeds(self) -> bool:
         return all(plan.finished for plan in self.plans.values())
 
     def next_job(self) -> AnyJob | None:
@@ -384,7 +461,7 @@ class Planner:
             job = plan.next_job()
             if job is not None:
                 return job
-        return None
+        return self._extra_seeds.next_job() if self._has_planned_seeds else None
 
     def on_epoch(self, job: TrainJob, epoch: int, objective: float | None) -> bool:
         """Take note of an epoch; return True if the trial should be given up."""
@@ -407,7 +484,7 @@ class Planner:
         rows = rank(
             [r for r in self.ledger.records.values() if r.config_hash in hashes],
             objective=self._experiment.objective,
-            seeds=self._experiment.replicate.seeds,
+            seeds=self._experiment.replicate.all_seeds,
         )
         return next((row for row in rows if row.seeds), None)
 

@@ -1,6 +1,7 @@
 """A sweep from experiment to leaderboard: prepare, execute, rank, export."""
 
 import contextlib
+import math
 import signal
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -194,10 +195,19 @@ def _only_grown(before: Experiment, now: Experiment) -> Experiment:
                 update={
                     "top_k": max(replicate.top_k, now.replicate.top_k),
                     "seeds": seeds if keeps_seeds else replicate.seeds,
+                    "max_seeds": _larger(replicate.max_seeds, now.replicate.max_seeds, none=0),
+                    "budget_epochs": _larger(
+                        replicate.budget_epochs, now.replicate.budget_epochs, none=math.inf
+                    ),
                 }
             ),
         }
     )
+
+
+def _larger(before: int | None, now: int | None, *, none: float) -> int | None:
+    """Return the one that allows more; ``none`` is what None allows."""
+    return max(before, now, key=lambda limit: none if limit is None else limit)
 
 
 def leaderboard(experiment: Experiment, records: Mapping[str, RunRecord]) -> list[Row]:
@@ -205,7 +215,8 @@ def leaderboard(experiment: Experiment, records: Mapping[str, RunRecord]) -> lis
     return rank(
         records.values(),
         objective=experiment.objective,
-        seeds=experiment.replicate.seeds,
+        seeds=experiment.replicate.all_seeds,
+        race_alpha=experiment.replicate.race_alpha,
         test_metrics=read_test_scores(experiment.sweep_dir),
     )
 

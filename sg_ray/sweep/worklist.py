@@ -165,6 +165,7 @@ class Worklist:
         write_record(self._sweep_dir, record)
         self._planner.on_finished(record)
         self._settle(record, job.name)
+        self._tell_drops(record.family)
 
     def _settle(self, record: RunRecord, name: str) -> None:
         """Do what follows from a record; doing it again changes nothing."""
@@ -176,6 +177,18 @@ class Worklist:
             metrics=record.metrics,
         )
         drop_checkpoints(self._sweep_dir, record.trial_key, name)
+
+    def _tell_drops(self, family: str) -> None:
+        """Journal which finalists the race has given up; the journal says each once."""
+        seeds = self._experiment.replicate.all_seeds
+        for drop in self._planner.plans[family].dropped(seeds).values():
+            self._journal.append(
+                "dropped",
+                family=family,
+                config_hash=drop.config,
+                against=drop.against,
+                after_seeds=drop.after_seeds,
+            )
 
     def _take_cached_learning_rate(self, job: LrRangeJob) -> bool:
         found = learning_rates.cached(self._experiment.lr_range, job)

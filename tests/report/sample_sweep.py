@@ -28,6 +28,7 @@ search:
 replicate:
   top_k: 2
   seeds: [42, 2025, 7]
+  max_seeds: 5
 """
 QUALITY = {"lexical": 0.66, "transformer": 0.78, "gnn": 0.74, "fusion": 0.81}
 NUM_EPOCHS = 5

@@ -70,11 +70,13 @@ def test_the_test_split_is_read_for_the_winner_only(swept: Path) -> None:
 
 def test_winners_are_exported_with_what_scoring_needs(swept: Path) -> None:
     best = swept / "outputs/tiny/best"
-    assert {folder.name for folder in best.iterdir()} == {"transformer", "gnn", "fusion"}
-    for folder in best.iterdir():
-        assert (folder / "best_model.pt").exists()
-        assert (folder / "model.json").exists()
-        assert list((folder / "features").glob("tokens-*/*"))
+    families = {"transformer", "gnn", "fusion", "lexical"}
+    assert {folder.name for folder in best.iterdir()} == families | {"winner.json"}
+    for family in families:
+        assert (best / family / "best_model.pt").exists()
+        assert (best / family / "model.json").exists()
+        assert list((best / family / "features").glob("*/*"))
+    assert list((best / "fusion/features").glob("tokens-*/*"))
     assert (best / "fusion/branches/gnn/best_model.pt").exists()
 
 

@@ -1,0 +1,108 @@
+"""Plays the executor of a plan, without Ray: a formula answers jobs instead of a training."""
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+from sg_ray.config import Experiment
+from sg_ray.files import content_hash
+from sg_ray.sweep.jobs import LrRangeJob, TrainJob
+from sg_ray.sweep.planner import Identity, Ledger, Planner
+from sg_ray.sweep.records import RunRecord
+from sg_ray.trial import TrialSpec
+
+SEEDS = (42, 2025, 7)
+
+
+def experiment(tmp_path: Path, **settings: object) -> Experiment:
+    space = {"learning_rate": {"log_uniform": [1e-5, 1e-1]}}
+    return Experiment.model_validate(
+        {
+            "name": "planned",
+            "output_dir": tmp_path,
+            "models": {
+                name: {"space": space, "config": {"learning_rate": 1e-3}}
+                for name in ("transformer", "gnn", "fusion")
+            },
+            "objective": "val_f1",
+            "search": {"num_trials": 4, "pruning": {"enabled": False}},
+            "replicate": {"top_k": 2, "seeds": list(SEEDS)},
+            **settings,
+        }
+    )
+
+
+def any_score(spec: TrialSpec) -> float:
+    return random.Random(spec.trial_key).random()
+
+
+class Sweep:
+    """Plays the executor: takes jobs, and finishes them with a made-up score."""
+
+    def __init__(
+        self,
+        plan: Experiment,
+        failing: tuple[str, ...] = (),
+        score: Callable[[TrialSpec], float] = any_score,
+    ) -> None:
+        self.plan, self.failing, self.score = plan, failing, score
+        self.ledger = Ledger(plan.sweep_dir, {})
+        self.trained: list[str] = []
+        self.restart()
+
+    def restart(self) -> None:
+        identity = Identity("data", "code", has_test_split=False)
+        ledger = Ledger(
+            self.plan.sweep_dir, dict(self.ledger.records), dict(self.ledger.learning_rates)
+        )
+        self.ledger = ledger
+        self.planner = Planner(self.plan, ledger, identity, {})
+
+    def finish(self, job: TrainJob | LrRangeJob) -> None:
+        if isinstance(job, LrRangeJob):
+            self.ledger.learning_rates[job.spec.family] = 3e-3
+            return
+        self.trained.append(job.spec.trial_key)
+        failed = job.spec.family in self.failing
+        score = self.score(job.spec)
+        record = RunRecord(
+            trial_key=job.spec.trial_key,
+            family=job.spec.family,
+            stage=job.stage,
+            config=job.spec.config,
+            config_hash=job.spec.config_hash,
+            seed=job.spec.seed,
+            status="failed" if failed else "completed",
+            objective=job.spec.objective,
+            metrics={} if failed else {"val_f1": score},
+            best_epoch=1,
+            epochs=job.spec.config.get("epochs", 1),
+            history=[],
+            branches={name: source.trial_key for name, source in job.spec.branches.items()},
+            data_fingerprint="data",
+            code_version="code",
+            started_at_ms=0,
+            finished_at_ms=len(self.trained),
+            train_time_s=0.0,
+            environment={},
+        )
+        self.planner.on_finished(record)
+
+    def run(self, max_jobs: int = 10_000) -> None:
+        """Finish jobs two at a time, in random order, until none is left."""
+        chooser = random.Random(content_hash(self.trained))
+        running: list[TrainJob | LrRangeJob] = []
+        for _ in range(max_jobs):
+            while len(running) < 2 and (job := self.planner.next_job()) is not None:
+                running.append(job)
+            if not running:
+                return
+            self.finish(running.pop(chooser.randrange(len(running))))
+
+    def run_alone(self, num_jobs: int) -> None:
+        """Finish up to ``num_jobs`` one after the other."""
+        for _ in range(num_jobs):
+            job = self.planner.next_job()
+            if job is None:
+                return
+            self.finish(job)
