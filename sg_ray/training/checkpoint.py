@@ -1,13 +1,13 @@
 """The files of a trial's folder, written so that a kill at any moment leaves them consistent.
 
-``last.pt`` is the commit: whatever it says has happened. A new best model is written beside it
-first, and takes its place after it; ``metrics.jsonl`` is a view of its history.
+``last.pt`` is the commit: whatever it says has happened. A new best model and its predictions are
+written beside it first, and take their places after it; ``metrics.jsonl`` is a view of its history.
 """
 
 import json
-import pickle
 import zipfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,25 +16,23 @@ import torch
 from sg_ray.errors import InputError, TrainingError
 from sg_ray.files import atomic_path, to_plain, write_json, write_text
 from sg_ray.models.family import Classifier
+from sg_ray.training.predictions import (
+    UNREADABLE,
+    VALID_PREDICTIONS,
+    Predictions,
+    read_predictions,
+    write_predictions,
+)
 from sg_ray.training.progress import Progress
 
 LAST = "last.pt"
 BEST = "best_model.pt"
 NEXT_BEST = "best_model.next.pt"
+NEXT_PREDICTIONS = "valid_predictions.next.npz"
 METRICS = "metrics.jsonl"
 METADATA = "training_metadata.json"
 
 BEST_KEYS = frozenset({"model_state_dict", "config", "identity", "epoch", "metrics", "threshold"})
-
-UNREADABLE = (
-    zipfile.BadZipFile,
-    pickle.UnpicklingError,
-    RuntimeError,
-    ValueError,
-    LookupError,
-    EOFError,
-)
-"""What reading a damaged file may raise."""
 
 SETTINGS = ("config", "identity", "seed", "objective")
 """The entries of ``last.pt`` that must be equal for a trial to go on from it."""
@@ -60,13 +58,22 @@ KEYS = frozenset(
 )
 
 
-def commit(folder: Path, last: Mapping[str, Any], best: Mapping[str, Any] | None) -> None:
-    """Write ``last.pt``, ``metrics.jsonl`` and, unless it is None, a new ``best_model.pt``."""
+@dataclass(frozen=True)
+class Best:
+    """The best model so far: what ``best_model.pt`` holds, and what it says of the valid split."""
+
+    content: Mapping[str, Any]
+    predictions: Predictions
+
+
+def commit(folder: Path, last: Mapping[str, Any], best: Best | None) -> None:
+    """Write ``last.pt``, ``metrics.jsonl`` and, unless it is None, a new best model."""
     if best is not None:
-        _write(folder / NEXT_BEST, best)
+        write_predictions(folder / NEXT_PREDICTIONS, best.predictions)
+        _write(folder / NEXT_BEST, best.content)
     _write(folder / LAST, last)
     if best is not None:
-        (folder / NEXT_BEST).replace(folder / BEST)
+        _promote(folder)
     write_history(folder, last["history"])
 
 
@@ -87,10 +94,15 @@ def read_last(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any] | Non
 
 
 def check_resumable(folder: Path) -> None:
-    """Raise TrainingError unless a training can go on from ``folder``. Changes nothing."""
+    """Raise an error unless a training can go on from ``folder``. Changes nothing.
+
+    TrainingError for a checkpoint that is missing or broken, InputError for broken predictions.
+    """
     last = _read(folder / LAST, KEYS)
     if last["best"] is not None:
         _read(_best_file(folder, last["best"]["epoch"]), BEST_KEYS)
+    for name in (VALID_PREDICTIONS, NEXT_PREDICTIONS):
+        read_predictions(folder / name)
 
 
 def read_best(folder: Path) -> dict[str, Any]:
@@ -127,9 +139,10 @@ def best_content(
     }
 
 
-def write_best(folder: Path, best: Mapping[str, Any]) -> None:
-    """Write ``best_model.pt`` of a model that has no epochs, hence no ``last.pt``."""
-    _write(folder / BEST, best)
+def write_best(folder: Path, best: Best) -> None:
+    """Write the files of a best model that has no epochs, hence no ``last.pt``."""
+    write_predictions(folder / VALID_PREDICTIONS, best.predictions)
+    _write(folder / BEST, best.content)
 
 
 def write_metadata(
@@ -182,8 +195,17 @@ def _finish_commit(folder: Path, last: Mapping[str, Any]) -> None:
                 f"{path} is missing, though {LAST} says epoch {best_epoch} is the best. "
                 f"Restore it, or delete {folder / LAST} to train this trial from the start."
             )
-        path.replace(folder / BEST)
+        if path.name == NEXT_BEST:
+            _promote(folder)
     (folder / NEXT_BEST).unlink(missing_ok=True)
+    (folder / NEXT_PREDICTIONS).unlink(missing_ok=True)
+
+
+def _promote(folder: Path) -> None:
+    """Put a new best model in its place. Its weights go last: they tell whether it is done."""
+    if (folder / NEXT_PREDICTIONS).exists():  # not if a kill came here, or of earlier versions
+        (folder / NEXT_PREDICTIONS).replace(folder / VALID_PREDICTIONS)
+    (folder / NEXT_BEST).replace(folder / BEST)
 
 
 def _check_settings(path: Path, last: Mapping[str, Any], settings: Mapping[str, Any]) -> None:

@@ -9,9 +9,16 @@ import torch
 
 from sg_ray.files import to_plain
 from sg_ray.models.family import ConfigT, EstimatorFamily, Inputs
-from sg_ray.training.checkpoint import best_content, write_best, write_history, write_metadata
+from sg_ray.training.checkpoint import (
+    Best,
+    best_content,
+    write_best,
+    write_history,
+    write_metadata,
+)
 from sg_ray.training.compute import environment
 from sg_ray.training.metrics import check_objective, scored, tune_threshold
+from sg_ray.training.predictions import Predictions
 from sg_ray.training.progress import EpochResult, Progress
 
 
@@ -52,7 +59,8 @@ def fit_estimator(
         "seed": seed,
         "objective": objective,
     }
-    write_best(folder, best_content(estimator.state(), settings, progress))
+    content = best_content(estimator.state(), settings, progress)
+    write_best(folder, Best(content, Predictions(labels["valid"], probabilities)))
     write_history(folder, progress.history)
     write_metadata(
         folder,

@@ -19,12 +19,13 @@ from sg_ray.files import to_plain
 from sg_ray.models.family import Classifier, NeuralConfig, SplitData
 from sg_ray.training import checkpoint
 from sg_ray.training.batches import epoch_batches, num_batches
-from sg_ray.training.checkpoint import best_content, load_best, write_metadata
+from sg_ray.training.checkpoint import Best, best_content, load_best, write_metadata
 from sg_ray.training.collapse import is_collapsed
 from sg_ray.training.compute import Compute, environment, make_compute
 from sg_ray.training.inference import predict, predict_logits
-from sg_ray.training.metrics import check_objective, validation_metrics
+from sg_ray.training.metrics import check_objective, sigmoid, validation_metrics
 from sg_ray.training.optimiser import Optimiser, linear_schedule
+from sg_ray.training.predictions import Predictions
 from sg_ray.training.progress import EpochResult, Progress
 from sg_ray.training.seeding import allow_nondeterminism, determinism, stream_seed
 from sg_ray.training.step import StepOutcome, Stepper
@@ -159,7 +160,7 @@ class _Training:
                 f"{self._progress.position}, learning rate {outcome.learning_rate:.3g}. "
                 "Lower learning_rate or raise warmup_ratio."
             )
-        self._commit(is_best=False)
+        self._commit()
         raise Interrupted(
             f"stopped at {self._progress.position}; {self._folder} holds the position."
         )
@@ -181,7 +182,7 @@ class _Training:
         collapsed = is_collapsed(labels, logits, self._compute.precision.resolution)
         self._progress.complete_epoch(metrics, self._settings["objective"], collapsed=collapsed)
         result = self._result()
-        self._commit(is_best=result.is_best)
+        self._commit(Predictions(labels, sigmoid(logits)) if result.is_best else None)
         if result.stop_reason is not None:
             self._write_metadata(result.stop_reason)
         return result
@@ -220,13 +221,19 @@ class _Training:
     def _result(self) -> EpochResult:
         return self._progress.last_result(self._config.epochs, self._config.early_stopping_patience)
 
-    def _commit(self, *, is_best: bool) -> None:
-        """Write the position, and the model if it is the best so far; on rank 0."""
+    def _commit(self, best_predictions: Predictions | None = None) -> None:
+        """Write the position, and a model that is the best so far with its predictions; on rank 0.
+
+        ``best_predictions`` are those of such a model, on the validation split.
+        """
         loss_sum = self._total_loss()
         fallbacks = self._fallbacks()
         if self._workers.rank == 0:
             weights = self._model.state_dict()
-            best = best_content(weights, self._settings, self._progress) if is_best else None
+            best = None
+            if best_predictions is not None:
+                content = best_content(weights, self._settings, self._progress)
+                best = Best(content, best_predictions)
             last = {
                 **asdict(self._progress),
                 **self._settings,

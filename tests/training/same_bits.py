@@ -6,6 +6,13 @@ from typing import Any
 
 import torch
 
+TRIAL_FILES = {
+    "last.pt",
+    "best_model.pt",
+    "valid_predictions.npz",
+    "metrics.jsonl",
+    "training_metadata.json",
+}
 TIMES = ("samples_per_s", "epoch_time_s", "train_time_s", "total_time_s")
 
 
@@ -19,6 +26,8 @@ def without_times(value: Any) -> Any:
 
 
 def assert_same_bits(one: Path, other: Path) -> None:
+    predictions = [folder / "valid_predictions.npz" for folder in (one, other)]
+    assert predictions[0].read_bytes() == predictions[1].read_bytes()
     for name in ("last.pt", "best_model.pt"):
         contents = [torch.load(folder / name, weights_only=True) for folder in (one, other)]
         assert without_times(contents[0]) == without_times(contents[1])

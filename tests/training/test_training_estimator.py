@@ -15,6 +15,7 @@ from sg_ray.models.family import EstimatorFamily, FamilyConfig, Inputs
 from sg_ray.training.checkpoint import read_best
 from sg_ray.training.estimator import fit_estimator
 from sg_ray.training.metrics import OBJECTIVES
+from sg_ray.training.predictions import VALID_PREDICTIONS, read_predictions
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,8 @@ def test_an_estimator_leaves_the_files_of_one_epoch(tmp_path):
     best = read_best(tmp_path)
     assert PriorFamily().load(FamilyConfig(), best["model_state_dict"]).share == 0.75
     assert best["threshold"] == result.metrics["val_threshold"]
+    kept = read_predictions(tmp_path / VALID_PREDICTIONS)
+    assert (kept.labels.tolist(), kept.probabilities.tolist()) == ([0, 1], [0.75, 0.75])
 
 
 def test_an_objective_without_a_value_is_refused_before_fitting(tmp_path):

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from same_bits import TRIAL_FILES
 from tiny_classifier import TinyClassifier, TinySplit, tiny_config, tiny_model, tiny_split
 
 from sg_ray.errors import Diverged, InputError
@@ -76,8 +77,7 @@ def test_files_after_training_agree_with_the_results(tmp_path):
     assert metadata["identity"] == {"family": "tiny", "trial_key": "abc"}
     assert (metadata["seed"], metadata["stop_reason"]) == (1, "epochs")
     assert lines == [{"epoch": result.epoch, **result.metrics} for result in results]
-    names = {path.name for path in tmp_path.iterdir()}
-    assert names == {"last.pt", "best_model.pt", "metrics.jsonl", "training_metadata.json"}
+    assert {path.name for path in tmp_path.iterdir()} == TRIAL_FILES
 
 
 def test_every_epoch_is_on_disk_when_it_is_reported(tmp_path):

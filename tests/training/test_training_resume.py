@@ -18,6 +18,7 @@ from sg_ray.training.loop import EpochResult, Interrupted, never, train
 
 STEPS_PER_EPOCH = 6  # 45 samples in batches of 8
 CONFIG = tiny_config(weighted_sampling=True)
+NEXT_FILES = ("best_model.next.pt", "valid_predictions.next.npz")
 
 
 def start(
@@ -81,10 +82,16 @@ def test_a_stop_at_every_step_changes_nothing(straight, tmp_path):
     assert_same_bits(straight, tmp_path)
 
 
+def kept_of(folder: Path) -> bytes:
+    """What the best model says of the validation split, as its file."""
+    return (folder / "valid_predictions.npz").read_bytes()
+
+
 def test_a_kill_before_the_commit_forgets_the_new_best_model(straight, tmp_path, monkeypatch):
     real_write = checkpoint._write
     training = start(tmp_path)
     next(training)
+    kept = kept_of(tmp_path)
 
     def killed_at_last(path: Path, content: Any) -> None:
         if path.name == "last.pt":
@@ -97,8 +104,9 @@ def test_a_kill_before_the_commit_forgets_the_new_best_model(straight, tmp_path,
     monkeypatch.undo()
     assert (tmp_path / "best_model.next.pt").exists()
     resumed = start(tmp_path)
-    assert not (tmp_path / "best_model.next.pt").exists()
+    assert not list(tmp_path.glob("*.next.*"))
     assert torch.load(tmp_path / "best_model.pt", weights_only=True)["epoch"] == 1
+    assert kept_of(tmp_path) == kept
     list(resumed)
     assert_same_bits(straight, tmp_path)
 
@@ -121,6 +129,69 @@ def test_a_kill_after_the_commit_keeps_the_new_best_model(straight, tmp_path, mo
     assert torch.load(tmp_path / "best_model.pt", weights_only=True)["epoch"] == 1
     assert [result.epoch for result in resumed] == [2, 3, 4]
     assert_same_bits(straight, tmp_path)
+
+
+@pytest.mark.parametrize("num_renamed", [0, 1])
+def test_a_kill_while_both_take_their_places_keeps_both(
+    straight, tmp_path, monkeypatch, num_renamed
+):
+    training = start(tmp_path)
+    next(training)
+    kept = kept_of(tmp_path)
+    real_replace = Path.replace
+    renamed = []
+
+    def killed_after_some(path: Path, target: Path) -> Path:
+        if path.name in NEXT_FILES:
+            if len(renamed) == num_renamed:
+                raise KeyboardInterrupt
+            renamed.append(path.name)
+        return real_replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", killed_after_some)
+    with pytest.raises(KeyboardInterrupt):
+        list(training)
+    monkeypatch.undo()
+    check_resumable(tmp_path)
+    resumed = start(tmp_path)
+    assert not list(tmp_path.glob("*.next.*"))
+    assert torch.load(tmp_path / "best_model.pt", weights_only=True)["epoch"] > 1
+    assert kept_of(tmp_path) != kept
+    list(resumed)
+    assert_same_bits(straight, tmp_path)
+
+
+def test_a_kill_between_new_predictions_and_new_model_forgets_both(straight, tmp_path, monkeypatch):
+    training = start(tmp_path)
+    next(training)
+    kept = kept_of(tmp_path)
+    real_write = checkpoint._write
+
+    def killed_at_model(path: Path, content: Any) -> None:
+        if path.name == "best_model.next.pt":
+            raise KeyboardInterrupt
+        real_write(path, content)
+
+    monkeypatch.setattr(checkpoint, "_write", killed_at_model)
+    with pytest.raises(KeyboardInterrupt):
+        list(training)
+    monkeypatch.undo()
+    assert (tmp_path / "valid_predictions.next.npz").exists()
+    resumed = start(tmp_path)
+    assert not list(tmp_path.glob("*.next.*"))
+    assert kept_of(tmp_path) == kept
+    list(resumed)
+    assert_same_bits(straight, tmp_path)
+
+
+def test_a_folder_from_before_predictions_were_kept_is_gone_on_with(tmp_path):
+    training = start(tmp_path)
+    next(training)
+    training.close()
+    (tmp_path / "valid_predictions.npz").unlink()
+    check_resumable(tmp_path)
+    *_, last = start(tmp_path)
+    assert last.epoch == 4
 
 
 def test_a_kill_before_the_metrics_file_leaves_no_gap(straight, tmp_path):
@@ -244,6 +315,9 @@ def test_only_a_whole_folder_is_resumable(tmp_path):
         check_resumable(tmp_path)
     next(start(tmp_path))
     check_resumable(tmp_path)
+    cut_in_half(tmp_path / "valid_predictions.npz")
+    with pytest.raises(InputError, match=r"valid_predictions\.npz: these are no valid predictions"):
+        check_resumable(tmp_path)
     cut_in_half(tmp_path / "last.pt")
     with pytest.raises(TrainingError, match=r"last\.pt is not a usable checkpoint"):
         check_resumable(tmp_path)

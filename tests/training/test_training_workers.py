@@ -6,7 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from same_bits import TRIAL_FILES
+from tiny_classifier import tiny_split
 from two_workers import CONFIG, alone, scenarios
+
+from sg_ray.training.metrics import roc_auc
+from sg_ray.training.predictions import VALID_PREDICTIONS, read_predictions
 
 Found = dict[str, Any]
 
@@ -84,5 +89,12 @@ def test_memory_that_runs_out_while_gradients_are_exchanged_ends_the_training(ra
 
 def test_only_rank_0_writes(folder):
     assert not (folder / "elsewhere").exists()
-    names = {path.name for path in (folder / "together").iterdir()}
-    assert names == {"last.pt", "best_model.pt", "metrics.jsonl", "training_metadata.json"}
+    assert {path.name for path in (folder / "together").iterdir()} == TRIAL_FILES
+
+
+def test_rank_0_keeps_what_all_ranks_predict(folder):
+    kept = read_predictions(folder / "together" / VALID_PREDICTIONS)
+    labels = tiny_split(30, seed=1).labels
+    np.testing.assert_array_equal(kept.labels, labels)
+    best = torch.load(folder / "together" / "best_model.pt", weights_only=True)
+    assert roc_auc(labels, kept.probabilities) == best["metrics"]["val_roc_auc"]

@@ -1,0 +1,72 @@
+"""What a model says about every sample of a split, kept beside its weights."""
+
+import pickle
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sg_ray.errors import InputError
+from sg_ray.files import atomic_path
+
+VALID_PREDICTIONS = "valid_predictions.npz"
+TEST_PREDICTIONS = "test_predictions.npz"
+
+UNREADABLE = (
+    zipfile.BadZipFile,
+    pickle.UnpicklingError,
+    RuntimeError,
+    ValueError,
+    LookupError,
+    EOFError,
+)
+"""What reading a damaged archive of numpy or torch may raise."""
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Labels (0 or 1) and probabilities of "vulnerable", both of shape [n], in split order."""
+
+    labels: NDArray[np.int8]
+    probabilities: NDArray[np.float64]
+
+
+def write_predictions(path: Path, predictions: Predictions) -> None:
+    """Write predictions, atomically; equal ones become equal bytes."""
+    labels = np.asarray(predictions.labels, dtype=np.int8)
+    probabilities = np.asarray(predictions.probabilities, dtype=np.float64)
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, labels=labels, probabilities=probabilities)
+
+
+def read_predictions(path: Path) -> Predictions | None:
+    """Return what ``write_predictions`` wrote; None if there is no file.
+
+    Raises InputError that names the file if it is damaged.
+    """
+    if not path.exists():
+        return None
+    try:
+        return _read(path)
+    except UNREADABLE as error:
+        raise InputError(
+            f"{path}: these are no valid predictions ({type(error).__name__}: {error}). Restore "
+            "the file from a copy, or delete it: its trial then counts by its metrics alone."
+        ) from error
+
+
+def _read(path: Path) -> Predictions:
+    with zipfile.ZipFile(path) as archive:  # numpy does not look at every checksum
+        if damaged := archive.testzip():
+            raise ValueError(f"{damaged} has a wrong checksum")
+    with np.load(path, allow_pickle=False) as content:
+        labels, probabilities = content["labels"], content["probabilities"]
+    if (labels.dtype, probabilities.dtype) != (np.int8, np.float64):
+        raise ValueError(f"it holds {labels.dtype} and {probabilities.dtype}")
+    if labels.ndim != 1 or labels.shape != probabilities.shape:
+        raise ValueError(f"it has shapes {list(labels.shape)} and {list(probabilities.shape)}")
+    if not (np.isin(labels, (0, 1)) & (probabilities >= 0) & (probabilities <= 1)).all():
+        raise ValueError("a label or a probability is out of range")
+    return Predictions(labels, probabilities)
