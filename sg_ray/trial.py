@@ -30,6 +30,7 @@ from sg_ray.training.estimator import fit_estimator
 from sg_ray.training.loop import EpochResult, never, predict, train
 from sg_ray.training.lr_range import LrRange, range_test
 from sg_ray.training.metrics import scored
+from sg_ray.training.predictions import TEST_PREDICTIONS, Predictions, write_predictions
 from sg_ray.training.seeding import deterministic, torch_stream
 from sg_ray.training.workers import SingleWorker, Workers
 
@@ -100,8 +101,9 @@ def run_trial(
 ) -> Generator[EpochResult]:
     """Train ``spec`` in ``folder``, epoch by epoch, going on from ``folder/last.pt`` if it exists.
 
-    Leaves best_model.pt, last.pt, metrics.jsonl and training_metadata.json in ``folder``. Raises
-    Interrupted, with the position saved, once ``should_stop`` says yes after a step.
+    Leaves best_model.pt, valid_predictions.npz, last.pt, metrics.jsonl and training_metadata.json
+    in ``folder``. Raises Interrupted, with the position saved, once ``should_stop`` says yes after
+    a step.
     """
     # One of several workers cannot redo a pass in which gradients are exchanged: no strict mode.
     deterministic(context.num_threads, strict=workers is None)
@@ -150,7 +152,10 @@ def _identity(spec: TrialSpec) -> dict[str, Any]:
 
 
 def score_test(spec: TrialSpec, context: TrialContext, folder: Path) -> dict[str, float]:
-    """Score a finished trial's best model on the test split, at its threshold from validation."""
+    """Score a finished trial's best model on the test split, at its threshold from validation.
+
+    Leaves test_predictions.npz in ``folder``, where the model lies.
+    """
     deterministic(context.num_threads)
     family = context.families[spec.family]
     config = family.Config.model_validate(spec.config)
@@ -165,7 +170,9 @@ def score_test(spec: TrialSpec, context: TrialContext, folder: Path) -> dict[str
         load_best(model, folder)
         split = family.split_data(config, inputs, "test")
         probabilities = predict(model, split, config, device=context.device)
-    return scored("test", inputs.features.labels["test"], probabilities, best["threshold"])
+    labels = inputs.features.labels["test"]
+    write_predictions(folder / TEST_PREDICTIONS, Predictions(labels, probabilities))
+    return scored("test", labels, probabilities, best["threshold"])
 
 
 def find_learning_rate(

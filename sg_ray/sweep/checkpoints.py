@@ -11,15 +11,15 @@ from sg_ray.errors import SgRayError
 from sg_ray.files import write_json
 from sg_ray.sweep.jobs import TrainJob
 from sg_ray.sweep.records import trial_dir
-from sg_ray.training.checkpoint import check_resumable
+from sg_ray.training.checkpoint import BEST, METADATA, METRICS, check_resumable
+from sg_ray.training.predictions import VALID_PREDICTIONS
 
 SCRATCH = "sg-ray-trial"
 """Name of the scratch folders that trials train in, on the disk of their machine."""
 
 _ENVIRONMENT = "environment.json"
-_METADATA = "training_metadata.json"
-_KEPT = (_METADATA, "metrics.jsonl")
-_WEIGHTS = "best_model.pt"
+_KEPT = (METADATA, METRICS)
+_KEPT_OF_MODEL = (BEST, VALID_PREDICTIONS)
 
 
 def new_attempt_dir(sweep_dir: Path) -> Path:
@@ -44,7 +44,7 @@ def newest_checkpoint(sweep_dir: Path, job: TrainJob) -> Path | None:
 
 def is_finished(checkpoint: Path) -> bool:
     """Return True if the trial had come to its own end."""
-    return (checkpoint / _METADATA).exists()
+    return (checkpoint / METADATA).exists()
 
 
 def write_environment(checkpoint: Path, environment: Mapping[str, Any]) -> None:
@@ -58,13 +58,16 @@ def read_environment(checkpoint: Path) -> dict[str, Any]:
     return found
 
 
-def keep_results(sweep_dir: Path, trial_key: str, checkpoint: Path, *, weights: bool) -> Path:
-    """Copy what outlives a finished trial out of its last checkpoint; return the trial's folder."""
+def keep_results(sweep_dir: Path, trial_key: str, checkpoint: Path, *, model: bool) -> Path:
+    """Copy what outlives a finished trial out of its last checkpoint; return the trial's folder.
+
+    ``model`` says whether that includes its best model with its predictions.
+    """
     folder = trial_dir(sweep_dir, trial_key)
     temporary = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    for name in (*_KEPT, _WEIGHTS) if weights else _KEPT:
+    for name in (*_KEPT, *_KEPT_OF_MODEL) if model else _KEPT:
         if (checkpoint / name).exists():
             shutil.copy2(checkpoint / name, temporary / name)
     shutil.rmtree(folder, ignore_errors=True)

@@ -61,7 +61,7 @@ class LrRangeJob(_Job):
 
 
 class TestJob(_Job):
-    """Score one finished trial of the winner on the test split."""
+    """Score one finished trial of the winner on the test split, and keep its predictions."""
 
     __test__ = False  # not a test case for pytest to collect
     kind: Literal["test"] = "test"

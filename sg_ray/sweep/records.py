@@ -122,7 +122,11 @@ def record_path(sweep_dir: Path, trial_key: str) -> Path:
 
 
 def trial_dir(sweep_dir: Path, trial_key: str) -> Path:
-    """Where a finished trial's files lie: best_model.pt, training_metadata.json, metrics.jsonl."""
+    """Where a finished trial's files lie, those that ``checkpoints.keep_results`` keeps.
+
+    That is best_model.pt, valid_predictions.npz, training_metadata.json and metrics.jsonl, and for
+    the seeds of the winner test_predictions.npz.
+    """
     return sweep_dir / "trials" / trial_key
 
 

@@ -147,7 +147,7 @@ class Worklist:
         history: list[dict[str, float | None]] = []
         if checkpoint is not None:
             folder = keep_results(
-                self._sweep_dir, spec.trial_key, checkpoint, weights=failure is None
+                self._sweep_dir, spec.trial_key, checkpoint, model=failure is None
             )
             history = read_history(folder)
         for epoch in history:  # one that a kill kept from being told is told now

@@ -89,6 +89,12 @@ def _models(sweep: Path, expected: Path) -> Problems:
                 yield f"{found} differs"
         elif wanted.suffix == ".pt":
             yield from _weights(found, wanted)
+    for wanted in sorted((expected / "trials").rglob("*.npz")):
+        found = sweep / "trials" / wanted.relative_to(expected / "trials")
+        if not found.exists():
+            yield f"{found} is missing"
+        elif found.read_bytes() != wanted.read_bytes():
+            yield f"{found} differs"
 
 
 def _weights(found: Path, wanted: Path) -> Problems:

@@ -1,6 +1,7 @@
 """Whole sweeps on real Ray, in this process."""
 
 import csv
+import json
 import os
 import signal
 from collections import Counter
@@ -15,9 +16,11 @@ from sg_ray.data.synthetic import generate
 from sg_ray.errors import InputError
 from sg_ray.sweep import worklist
 from sg_ray.sweep.events import read_events
-from sg_ray.sweep.records import RunRecord, write_record
+from sg_ray.sweep.records import RunRecord, trial_dir, write_record
 from sg_ray.sweep.run import run_sweep
 from sg_ray.sweep.train_once import prepare_training, train_once
+from sg_ray.training.metrics import roc_auc
+from sg_ray.training.predictions import TEST_PREDICTIONS, VALID_PREDICTIONS, read_predictions
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +69,27 @@ def test_the_test_split_is_read_for_the_winner_only(swept: Path) -> None:
     scored = [row["family"] for row in rows if row["test_accuracy"]]
     trained = [row["family"] for row in rows if row["family"] != "lexical"]
     assert scored == trained[:1]
+
+
+def test_every_trial_keeps_what_its_best_model_says_of_the_validation_split(swept: Path) -> None:
+    sweep_dir = swept / "outputs/tiny"
+    for record in read_json_records(sweep_dir):
+        folder = trial_dir(sweep_dir, record["trial_key"])
+        kept = read_predictions(folder / VALID_PREDICTIONS)
+        assert kept is not None
+        assert roc_auc(kept.labels, kept.probabilities) == record["metrics"]["val_roc_auc"]
+
+
+def test_the_winners_seeds_keep_what_they_say_of_the_test_split(swept: Path) -> None:
+    sweep_dir = swept / "outputs/tiny"
+    scored = json.loads((sweep_dir / "test.json").read_text())
+    values = {}
+    for record in read_json_records(sweep_dir):
+        kept = read_predictions(trial_dir(sweep_dir, record["trial_key"]) / TEST_PREDICTIONS)
+        if kept is not None:
+            assert record["config_hash"] == scored["config_hash"]
+            values[str(record["seed"])] = roc_auc(kept.labels, kept.probabilities)
+    assert values == {n: metrics["test_roc_auc"] for n, metrics in scored["seeds"].items()}
 
 
 def test_winners_are_exported_with_what_scoring_needs(swept: Path) -> None:
@@ -187,6 +211,9 @@ def test_a_trial_given_up_before_a_crash_is_not_trained_further(
     assert record["status"] == "pruned"
     assert record["epochs"] == len(record["history"]) < 3
     assert record["environment"]["device"] == "cpu"
+    kept = read_predictions(trial_dir(experiment.sweep_dir, given_up[0]) / VALID_PREDICTIONS)
+    assert kept is not None
+    assert roc_auc(kept.labels, kept.probabilities) == record["metrics"]["val_roc_auc"]
 
 
 def kill_actor_once(monkeypatch: pytest.MonkeyPatch, num_kills: int) -> list[str]:
