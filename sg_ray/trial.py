@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -31,7 +31,7 @@ from sg_ray.training.loop import EpochResult, never, predict, train
 from sg_ray.training.lr_range import LrRange, range_test
 from sg_ray.training.metrics import scored
 from sg_ray.training.predictions import TEST_PREDICTIONS, Predictions, write_predictions
-from sg_ray.training.seeding import deterministic, torch_stream
+from sg_ray.training.seeding import Seeds, Stream, deterministic, seed_name, torch_stream
 from sg_ray.training.workers import SingleWorker, Workers
 
 Families = Mapping[str, Family[Any]]
@@ -60,6 +60,8 @@ class TrialSpec(BaseModel):
     data_fingerprint: str
     code_version: str
     branches: Mapping[str, BranchSource] = Field(default_factory=dict)
+    streams: Mapping[Stream, int] = Field(default_factory=dict)
+    """Seeds of single streams of random numbers, each in place of ``seed``."""
 
     @cached_property
     def config_hash(self) -> str:
@@ -69,15 +71,25 @@ class TrialSpec(BaseModel):
 
     @cached_property
     def trial_key(self) -> str:
-        """Hash of family, configuration, seed, data, objective, code version and branches."""
+        """Hash of family, configuration, seeds, data, objective, code version and branches."""
         branches = {name: source.trial_key for name, source in self.branches.items()}
         deciding = (self.seed, self.objective, self.data_fingerprint, self.code_version, branches)
-        return content_hash([self.family, self.config, *deciding], 16)
+        own_seeds = [self.streams] if self.streams else []  # trials without any keep their keys
+        return content_hash([self.family, self.config, *deciding, *own_seeds], 16)
 
     @property
     def name(self) -> str:
-        """Readable name, e.g. ``gnn-1f0c9a2b-seed42``."""
-        return f"{self.family}-{self.config_hash}-seed{self.seed}"
+        """Readable name, e.g. ``gnn-1f0c9a2b-seed42``, or ``gnn-1f0c9a2b-seed42-init7``."""
+        return f"{self.family}-{self.config_hash}-{seed_name(self.seed, self.streams)}"
+
+    @property
+    def seeds(self) -> Seeds:
+        """The seed of each stream."""
+        return Seeds.of(self.seed, self.streams)
+
+    def with_streams(self, streams: Mapping[Stream, int]) -> Self:
+        """Return the trial that takes these streams, and no others, from seeds of their own."""
+        return self.model_validate({**self.model_dump(), "streams": streams})
 
 
 @dataclass(frozen=True)
@@ -111,13 +123,14 @@ def run_trial(
     config = family.Config.model_validate(spec.config)
     inputs = _inputs(spec, context)
     if isinstance(family, EstimatorFamily):
+        _check_no_streams(spec)
         yield fit_estimator(
             family, config, inputs, seed=spec.seed, objective=spec.objective, folder=folder,
             identity=_identity(spec),
         )  # fmt: skip
         return
     assert isinstance(family, NeuralFamily)
-    with torch_stream(spec.seed, "init"):
+    with torch_stream(spec.seeds.init, "init"):
         model = family.build(config, inputs)
     yield from train(
         model,
@@ -125,6 +138,7 @@ def run_trial(
         family.split_data(config, inputs, "valid"),
         config,
         seed=spec.seed,
+        streams=spec.streams,
         objective=spec.objective,
         folder=folder,
         identity=_identity(spec),
@@ -140,9 +154,18 @@ def check_folder(spec: TrialSpec, folder: Path) -> None:
         "config": dict(spec.config),
         "identity": _identity(spec),
         "seed": spec.seed,
+        "streams": dict(spec.streams),
         "objective": spec.objective,
     }
     read_last(folder, settings)
+
+
+def _check_no_streams(spec: TrialSpec) -> None:
+    if spec.streams:
+        raise InputError(
+            f"trial {spec.name}: {spec.family} fits in one go, from one seed; it has no streams "
+            f"to vary alone ({', '.join(spec.streams)}). Vary its seed."
+        )
 
 
 def _identity(spec: TrialSpec) -> dict[str, Any]:

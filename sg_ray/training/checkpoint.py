@@ -34,7 +34,7 @@ METADATA = "training_metadata.json"
 
 BEST_KEYS = frozenset({"model_state_dict", "config", "identity", "epoch", "metrics", "threshold"})
 
-SETTINGS = ("config", "identity", "seed", "objective")
+SETTINGS = ("config", "identity", "seed", "streams", "objective")
 """The entries of ``last.pt`` that must be equal for a trial to go on from it."""
 
 KEYS = frozenset(
@@ -55,6 +55,7 @@ KEYS = frozenset(
         "partial",
         *SETTINGS,
     }
+    - {"streams"}  # earlier versions had none
 )
 
 
@@ -212,7 +213,7 @@ def _check_settings(path: Path, last: Mapping[str, Any], settings: Mapping[str, 
     differences = [
         f"  {name}: {was!r} in the file, {now!r} now"
         for key in SETTINGS
-        for name, was, now in _differences(key, last[key], settings[key])
+        for name, was, now in _differences(key, last.get(key, {}), settings[key])
     ]
     if differences:
         raise InputError(

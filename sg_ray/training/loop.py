@@ -27,7 +27,13 @@ from sg_ray.training.metrics import check_objective, sigmoid, validation_metrics
 from sg_ray.training.optimiser import Optimiser, linear_schedule
 from sg_ray.training.predictions import Predictions
 from sg_ray.training.progress import EpochResult, Progress
-from sg_ray.training.seeding import allow_nondeterminism, determinism, stream_seed
+from sg_ray.training.seeding import (
+    Seeds,
+    Stream,
+    allow_nondeterminism,
+    determinism,
+    stream_seed,
+)
 from sg_ray.training.step import StepOutcome, Stepper
 from sg_ray.training.workers import ALONE, Workers
 
@@ -56,6 +62,7 @@ def train(
     folder: Path,
     identity: Mapping[str, Any],
     device: torch.device,
+    streams: Mapping[Stream, int] | None = None,
     workers: Workers = ALONE,
     should_stop: Callable[[], bool] = never,
 ) -> Iterator[EpochResult]:
@@ -64,7 +71,9 @@ def train(
     If ``folder`` holds the ``last.pt`` of an interrupted run with these settings, training goes on
     from there, inside an epoch if need be, and on one worker ends in the same bits; of a finished
     run the last result is yielded again. ``model`` is left with its last weights: see
-    ``load_best``. torch's global generator is reseeded before every step.
+    ``load_best``. torch's global generator is reseeded before every step. ``streams`` are the seeds
+    of those streams that do not draw from ``seed``; that of "init" is only noted, for the weights
+    are drawn by whoever builds ``model``.
 
     Raises InputError for settings that cannot work or a ``last.pt`` of other settings; Diverged if
     loss, gradient or logits are not finite; Collapsed if ``config.collapse_patience`` validations
@@ -80,10 +89,12 @@ def train(
         "config": config.model_dump(mode="json"),
         "identity": to_plain(identity),
         "seed": seed,
+        "streams": dict(streams or {}),
         "objective": objective,
     }
     compute = make_compute(config, device, workers)
-    training = _Training(model, train_split, valid_split, config, settings, folder, compute)
+    seeds = Seeds.of(seed, streams)
+    training = _Training(model, train_split, valid_split, config, seeds, settings, folder, compute)
     return training.epochs(should_stop)
 
 
@@ -96,6 +107,7 @@ class _Training:
         train_split: SplitData,
         valid_split: SplitData,
         config: NeuralConfig,
+        seeds: Seeds,
         settings: Mapping[str, Any],
         folder: Path,
         compute: Compute,
@@ -104,6 +116,7 @@ class _Training:
         self._train_split = train_split
         self._valid_split = valid_split
         self._config = config
+        self._seeds = seeds
         self._settings = settings
         self._folder = folder
         self._compute = compute
@@ -134,7 +147,7 @@ class _Training:
 
     def _train_epoch(self, should_stop: Callable[[], bool]) -> None:
         """Take the steps that are left of the current epoch."""
-        progress, seed = self._progress, self._settings["seed"]
+        progress, seed = self._progress, self._seeds.order
         batches = epoch_batches(self._train_split, self._config, seed, progress.epoch + 1)
         self._model.train()
         for batch in batches[progress.step_in_epoch :]:
@@ -148,7 +161,7 @@ class _Training:
     def _dropout_seed(self) -> int:
         """Return a seed of this step and rank, so that dropout needs no state to be saved."""
         position = (self._progress.global_step, self._workers.rank)
-        return stream_seed(self._settings["seed"], "dropout", *position)
+        return stream_seed(self._seeds.dropout, "dropout", *position)
 
     def _heed(self, diverged: bool, stop: bool, outcome: StepOutcome) -> None:
         """Leave the training if any rank has to; all ranks leave together."""

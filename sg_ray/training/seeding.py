@@ -2,7 +2,8 @@
 
 Every draw comes from a stream addressed by (seed, name, position). No stream depends on how often
 another was used, so a run that stops anywhere continues with the numbers it would have drawn, and
-trials with one seed see one data order whatever their hyperparameters are.
+trials with one seed see one data order whatever their hyperparameters are. A trial may take a
+stream from another seed than its own, to vary it alone.
 """
 
 import hashlib
@@ -10,14 +11,19 @@ import logging
 import os
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Literal
+from dataclasses import dataclass
+from typing import Literal, Self, get_args
 
 import numpy as np
 import torch
 
 Determinism = Literal["strict", "weak", "off"]
+Stream = Literal["init", "order", "dropout"]
+"""What a training draws: its first weights, the order of its samples, what dropout drops."""
+
+STREAMS: tuple[Stream, ...] = get_args(Stream)
 
 CUBLAS_WORKSPACES = (":4096:8", ":16:8")
 """The settings with which cuBLAS is deterministic; torch refuses others."""
@@ -26,6 +32,26 @@ _REFUSAL = re.compile(r"(?P<operation>\S+)(?: .*)? does not have a deterministic
 """How torch begins what it says about such an operation, as an error or as a warning."""
 
 _LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """The seed of each stream of a training."""
+
+    init: int
+    order: int
+    dropout: int
+
+    @classmethod
+    def of(cls, seed: int, streams: Mapping[Stream, int] | None = None) -> Self:
+        """Return ``seed`` for every stream but those that have one of their own in ``streams``."""
+        return cls(**{**dict.fromkeys(STREAMS, seed), **(streams or {})})
+
+
+def seed_name(seed: int, streams: Mapping[Stream, int]) -> str:
+    """Return e.g. ``seed42``, or ``seed42-init7`` where a stream has a seed of its own."""
+    own = (f"{stream}{streams[stream]}" for stream in STREAMS if stream in streams)
+    return "-".join([f"seed{seed}", *own])
 
 
 def stream_seed(seed: int, stream: str, *position: int) -> int:

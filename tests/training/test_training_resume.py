@@ -31,6 +31,7 @@ def start(
         tiny_split(30, seed=1),
         settings["config"],
         seed=settings["seed"],
+        streams=settings.get("streams"),
         objective=settings["objective"],
         folder=folder,
         identity={"trial_key": settings.get("trial_key", "abc")},
@@ -218,6 +219,7 @@ def test_a_finished_training_gives_its_last_result_again(straight, tmp_path):
         ({"config": tiny_config()}, "config.weighted_sampling: True in the file, False now"),
         ({"trial_key": "xyz"}, "identity.trial_key: 'abc' in the file, 'xyz' now"),
         ({"seed": 2}, "seed: 1 in the file, 2 now"),
+        ({"streams": {"order": 2}}, "streams.order: None in the file, 2 now"),
         ({"objective": "val_f1"}, "objective: 'val_roc_auc' in the file, 'val_f1' now"),
     ],
 )

@@ -5,11 +5,13 @@ import pytest
 import torch
 
 from sg_ray.training.seeding import (
+    Seeds,
     allow_nondeterminism,
     determinism,
     deterministic,
     nondeterministic_operation,
     numpy_stream,
+    seed_name,
     stream_seed,
     torch_stream,
 )
@@ -24,6 +26,16 @@ def test_streams_differ_by_seed_name_and_position():
 def test_stream_seed_is_the_same_in_every_process_and_fits_torch():
     assert stream_seed(42, "init") == 7920988386951094333
     assert 0 <= stream_seed(7, "order", 3) < 2**63
+
+
+def test_streams_take_the_seed_unless_they_have_their_own():
+    assert Seeds.of(42) == Seeds(init=42, order=42, dropout=42)
+    assert Seeds.of(42, {"order": 7}) == Seeds(init=42, order=7, dropout=42)
+
+
+def test_seeds_of_single_streams_are_named_in_one_order():
+    assert seed_name(42, {}) == "seed42"
+    assert seed_name(42, {"dropout": 1, "init": 7}) == "seed42-init7-dropout1"
 
 
 def test_numpy_stream_starts_anew_each_time():
