@@ -5,6 +5,7 @@ once. Worker processes of Ray inherit it.
 """
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,9 @@ os.environ.update(
     RAY_AUTH_MODE="disabled",  # else Ray writes a token file into the home folder
     RAY_prestart_worker_first_driver="0",
 )
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell starts its background jobs so; commands under test would inherit it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -25,7 +25,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     trial = find_trial(arguments.record, arguments.settings)
     record = trial.record
-    print(f"{record.family} {record.config_hash}, seed {record.seed}: {record.status} on record")
+    name = f"{record.family} {record.config_hash}, seed {record.seed_text}"
+    print(f"{name}: {record.status} on record")
     for caution in cautions(trial):
         print(f"warning: {caution}")
     with tempfile.TemporaryDirectory(prefix="sg-ray-reproduce-") as temporary:

@@ -128,6 +128,7 @@ class Sweep:
             for record in self.records
             if (record.family, record.config_hash) == (row.family, row.config_hash)
             and record.status == "completed"
+            and record.counts_as_seed
             and record.seed in row.seeds
         }
         return list(newest.values())
@@ -202,7 +203,7 @@ def _race_of(
 ) -> tuple[Sequence[int], float | None]:
     """Return the seeds in the order of their rounds, and the race's alpha."""
     if not settings.get("replicate"):
-        return sorted({record.seed for record in records}), None
+        return sorted({r.seed for r in records if r.counts_as_seed}), None
     replicate = ReplicateSettings.model_validate(settings["replicate"])
     return replicate.all_seeds, replicate.race_alpha
 

@@ -105,7 +105,8 @@ def read_configurations(*folders: Path) -> list[Configuration]:
 def read_results(folder: Path) -> list[TrialResult]:
     """Return the trials at or below ``folder``, each once: from its newest record, or metadata.
 
-    A folder with records speaks for all that lies below it. What a sweep set aside is left out.
+    A folder with records speaks for all that lies below it. What a sweep set aside is left out, and
+    trials that are no seeds of their configuration.
     """
     recorded = sorted(path.parent for path in folder.rglob("records") if path.is_dir())
     recorded = [path for path in recorded if "set_aside" not in path.relative_to(folder).parts]
@@ -114,9 +115,10 @@ def read_results(folder: Path) -> list[TrialResult]:
     metadata = [
         path for path in sorted(folder.rglob(METADATA)) if not set(recorded) & set(path.parents)
     ]
-    results = [_from_record(r, newest) for r in newest.values()]
+    results = [_from_record(r, newest) for r in newest.values() if r.counts_as_seed]
     known = set(newest)
-    for result in map(_from_metadata, metadata):  # MLflow keeps copies among its artifacts
+    # MLflow keeps copies among its artifacts
+    for result in filter(None, map(_from_metadata, metadata)):
         if result.trial_key not in known:
             results.append(result)
             known |= {result.trial_key} - {UNKNOWN}
@@ -145,13 +147,16 @@ def _from_record(record: RunRecord, known: Mapping[str, RunRecord]) -> TrialResu
     )
 
 
-def _from_metadata(path: Path) -> TrialResult:
+def _from_metadata(path: Path) -> TrialResult | None:
+    """Return the trial; None for one with streams of its own, no seed of its configuration."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: not valid JSON ({error}). Delete it or train again.") from error
     if not isinstance(content, dict):
         raise InputError(f"{path}: holds no JSON object. Delete it or train again.")
+    if content.get("streams"):
+        return None
     metrics = {**_numbers(content), **_numbers(content.get("metrics") or {})}
     config, identity = content.get("config"), {**content, **(content.get("identity") or {})}
     return TrialResult(

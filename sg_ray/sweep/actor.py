@@ -91,6 +91,20 @@ class TrialActor(tune.Trainable):
                 raise
             return {"done": True, "failure": describe(error)}
 
+    def save(self, checkpoint_dir: str | None = None) -> Any:
+        """Let Tune gather a checkpoint in a scratch folder of ours.
+
+        One that a kill leaves is then removed by whoever starts next; of its own folder Tune says
+        not whose it was.
+        """
+        if checkpoint_dir is not None:
+            return super().save(checkpoint_dir)
+        folder = scratch_folder(SCRATCH)
+        try:
+            return super().save(str(folder))
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Copy the trial's folder: weights, optimiser, history, all that a restart needs."""
         shutil.copytree(self._folder, checkpoint_dir, dirs_exist_ok=True)

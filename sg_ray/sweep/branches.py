@@ -79,7 +79,9 @@ class GivenBranches:
         return [
             _Found(record, trial_dir(self._folder, record.trial_key))
             for record in records
-            if record.config_hash == winner.config_hash and record.status == "completed"
+            if record.config_hash == winner.config_hash
+            and record.status == "completed"
+            and record.counts_as_seed
         ]
 
     def _trained(self, family: str) -> list[_Found]:

@@ -19,6 +19,7 @@ from sg_ray.sweep.events import Event
 from sg_ray.sweep.leaderboard import is_number
 from sg_ray.sweep.records import Stage
 from sg_ray.training.metrics import is_better
+from sg_ray.training.seeding import seed_name
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -142,7 +143,8 @@ class Progress:
         if key in self.trials and self.trials[key].status != "interrupted":
             return
         family = str(data["family"])
-        name = f"{str(data['config_hash'])[:8]}-seed{data['seed']}"
+        seeds = seed_name(data["seed"], data.get("streams") or {})
+        name = f"{str(data['config_hash'])[:8]}-{seeds}"
         self.trials[key] = Trial(family, str(data["stage"]), name, event.at_ms)
 
     def _on_epoch(self, event: Event) -> None:
@@ -159,7 +161,7 @@ class Progress:
             seconds = (event.at_ms - trial.started_at_ms) / 1000
             self.durations_s.setdefault(trial.family, []).append(seconds)
         value = (event.data.get("metrics") or {}).get(self.objective)
-        if trial.status != "completed" or not is_number(value):
+        if trial.status != "completed" or trial.stage == "variance" or not is_number(value):
             return
         if is_better(self.objective, value, self.best.get(trial.family)):
             self.best[trial.family] = value

@@ -37,7 +37,8 @@ class Event(BaseModel):
     - ``plan``: stages, a list of family, stage, num_trials (it may shrink)
     - ``stage``: family, stage, num_trials planned (it may grow)
     - ``lr_range``: family, learning_rate, source ("range test", "cache", "default"), curve
-    - ``trial_started``: family, stage, config, config_hash, seed (once per trial)
+    - ``trial_started``: family, stage, config, config_hash, seed, streams (once per trial);
+      ``streams`` are the seeds of single streams, and may be missing
     - ``trial_resumed``: epoch, the number of epochs in the checkpoint that it goes on from
     - ``epoch``: epoch (from 1), metrics (name -> number or null)
     - ``trial_finished``: status, epochs, metrics; the record file holds the rest

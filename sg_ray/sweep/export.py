@@ -57,7 +57,7 @@ def export_winners(
 
 def _best_records(planner: Planner) -> dict[str, RunRecord]:
     """Return the record of the best seed of each family's winner, and of the floor."""
-    records = planner.ledger.records.values()
+    records = [r for r in planner.ledger.records.values() if r.counts_as_seed]
     of_winners = {
         family: [r for r in records if r.config_hash == row.config_hash and r.seed in row.seeds]
         for family, row in planner.winners().items()

@@ -135,7 +135,7 @@ def _groups_by_family(records: Iterable[RunRecord], seeds: set[int]) -> dict[str
     groups: dict[tuple[str, str], dict[int, RunRecord]] = defaultdict(dict)
     for record in sorted(records, key=lambda record: record.finished_at_ms):
         is_planned = record.seed in seeds or record.stage == "floor"
-        if record.status != "pruned" and is_planned:
+        if record.status != "pruned" and is_planned and record.counts_as_seed:
             groups[record.family, record.config_hash][record.seed] = record
     by_family: dict[str, list[Group]] = defaultdict(list)
     for (family, _), group in groups.items():

@@ -5,18 +5,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from sg_ray.errors import InputError
 from sg_ray.files import write_json
 from sg_ray.sweep.redaction import redact
 from sg_ray.training.checkpoint import METRICS
 from sg_ray.training.metrics import is_better
+from sg_ray.training.seeding import Stream
 from sg_ray.trial import TrialSpec, now_ms
 
 Status = Literal["completed", "pruned", "failed"]
-Stage = Literal["floor", "search", "replicate", "train"]
-"""``train`` is a training by itself, outside of a sweep."""
+Stage = Literal["floor", "search", "replicate", "variance", "train"]
+"""``variance`` varies one stream of random numbers alone, to tell what it adds to the variance over
+seeds; ``train`` is a training by itself, outside of a sweep."""
 
 Epochs = Sequence[Mapping[str, float | None]]
 """Metrics of each epoch, and ``epoch`` from 1."""
@@ -60,6 +62,19 @@ class RunRecord(BaseModel):
     environment: Mapping[str, Any]
     failure: Failure | None = None
     mlflow_run_id: str | None = None
+    streams: Mapping[Stream, int] = Field(default_factory=dict)
+    """Seeds of single streams of random numbers, each in place of ``seed``."""
+
+    @property
+    def counts_as_seed(self) -> bool:
+        """Whether it is one of its configuration's seeds: what is ranked, averaged, exported."""
+        return self.stage != "variance"
+
+    @property
+    def seed_text(self) -> str:
+        """The seed, and those that single streams have, e.g. ``42, init 7``."""
+        own = (f"{stream} {seed}" for stream, seed in self.streams.items())
+        return ", ".join([str(self.seed), *own])
 
 
 def record_of(
@@ -95,6 +110,7 @@ def record_of(
         train_time_s=sum(epoch.get("epoch_time_s") or 0.0 for epoch in history),
         environment=environment,
         failure=failure,
+        streams=spec.streams,
     )
 
 

@@ -43,7 +43,7 @@ def reproduce(
 ) -> RunRecord:
     """Train a recorded trial again in ``folder``; return the record of that, written nowhere.
 
-    Same family, configuration, seed, objective, data, branches and number of CPU threads; the code
+    Same family, configuration, seeds, objective, data, branches and number of CPU threads; the code
     is this version's. A pruned trial is trained for the epochs it had. A failure is part of the
     record that comes back. Raises InputError if the data are others now, if something that a
     trial which did not fail needs is gone, or if ``folder`` is not empty.
@@ -136,6 +136,7 @@ def _spec(record: RunRecord, branches: Mapping[str, BranchSource]) -> TrialSpec:
         family=record.family,
         config=record.config,
         seed=record.seed,
+        streams=record.streams,
         objective=record.objective,
         data_fingerprint=record.data_fingerprint,
         code_version=code_version(),

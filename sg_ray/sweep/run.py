@@ -235,7 +235,8 @@ def _set_aside(sweep_dir: Path, data: DataSet) -> list[str]:
 def _problems(planner: Planner, worklist: Worklist) -> list[str]:
     failed = [r for r in planner.ledger.records.values() if r.status == "failed"]
     problems = [
-        f"{r.family} {r.config_hash} seed {r.seed} failed: {r.failure.kind}: {r.failure.message}"
+        f"{r.family} {r.config_hash} seed {r.seed_text} failed: {r.failure.kind}: "
+        f"{r.failure.message}"
         for r in failed
         if r.failure is not None
     ]

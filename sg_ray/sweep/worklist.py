@@ -35,7 +35,8 @@ class Worklist:
         for record in planner.ledger.records.values():  # a kill may have come after the record
             plan = planner.plans.get(record.family)
             if plan is not None:
-                self._settle(record, job_name(plan.spec(record.config, record.seed)))
+                spec = plan.spec(record.config, record.seed).with_streams(record.streams)
+                self._settle(record, job_name(spec))
 
     def next_job(self) -> AnyJob | None:
         """Return the next job with the checkpoint it goes on from, or None."""
@@ -75,6 +76,7 @@ class Worklist:
                 config=job.spec.config,
                 config_hash=job.spec.config_hash,
                 seed=job.spec.seed,
+                streams=job.spec.streams,
             )
         elif isinstance(job, LrRangeJob):
             self._announce(job.spec.family, "lr_range")

@@ -8,9 +8,15 @@ ALWAYS_SHOWN = ("learning_rate", "batch_size", "epochs")
 
 
 def trial_parameters(
-    family: str, config: Mapping[str, Any], seed: int, plan: Mapping[str, Any]
+    family: str,
+    config: Mapping[str, Any],
+    seed: int,
+    plan: Mapping[str, Any],
+    streams: Mapping[str, int] | None = None,
 ) -> dict[str, Any]:
     """Return what a trial shows: family, seed, and those settings that the sweep searches.
+
+    A stream of random numbers with a seed of its own shows it, e.g. as ``seed.init``.
 
     What all trials of a family share is in the sweep's ``sweep.yaml`` and the trial's record. Where
     no plan tells what is searched, as for ``sg-ray train``, it is the whole configuration.
@@ -19,7 +25,8 @@ def trial_parameters(
     space = _space(family, plan)
     if space is not None:
         flat = {name: value for name, value in flat.items() if name in {*space, *ALWAYS_SHOWN}}
-    return {"family": family, **flat, "seed": seed}
+    own_seeds = {f"seed.{stream}": own for stream, own in (streams or {}).items()}
+    return {"family": family, **flat, "seed": seed, **own_seeds}
 
 
 def sweep_parameters(plan: Mapping[str, Any]) -> dict[str, str]:

@@ -25,6 +25,7 @@ from sg_ray.tracking.parameters import sweep_parameters, trial_parameters
 from sg_ray.tracking.summary import Summary
 from sg_ray.tracking.views import CONFIGURATION_TAG, experiment_tags
 from sg_ray.training.checkpoint import METADATA
+from sg_ray.training.seeding import seed_name
 
 PARENT = ""
 """The key of the sweep's own run, where a trial's run has its trial key."""
@@ -162,8 +163,10 @@ class Replay:
 
     def _on_trial_started(self, event: Event) -> None:
         key, data = str(event.trial_key), event.data
+        streams = data.get("streams") or {}
         if key not in self._runs:
-            name = f"{data['family']}-{str(data['config_hash'])[:8]}-seed{data['seed']}"
+            seeds = seed_name(data["seed"], streams)
+            name = f"{data['family']}-{str(data['config_hash'])[:8]}-{seeds}"
             parent = self._runs.get(PARENT)
             tags = {
                 **_SOURCE,
@@ -171,12 +174,12 @@ class Replay:
                 "sweep": self._sweep.name,
                 "sg_ray.kind": "trial",
                 TRIAL_KEY_TAG: key,
-                CONFIGURATION_TAG: f"{data['family']} {data['config_hash']}",
+                CONFIGURATION_TAG: _configuration(data),
                 **{tag: str(data[tag]) for tag in ("stage", "family", "config_hash", "seed")},
             }
             self._runs[key] = self._store.create_run(name, tags, event.at_ms)
         plan = {} if self._sweep.is_single_training else self._sweep.plan
-        params = trial_parameters(data["family"], data["config"], data["seed"], plan)
+        params = trial_parameters(data["family"], data["config"], data["seed"], plan, streams)
         self._pending.setdefault(key, _Pending()).params.update(params)
 
     def _on_trial_resumed(self, event: Event) -> None:
@@ -291,3 +294,9 @@ class Replay:
             return read_record(record_path(self._sweep_dir, key))
         except InputError:
             return None
+
+
+def _configuration(data: Mapping[str, Any]) -> str:
+    """Return what a trial is averaged under: one that is no seed of a configuration, apart."""
+    apart = ", variance" if data["stage"] == "variance" else ""
+    return f"{data['family']} {data['config_hash']}{apart}"

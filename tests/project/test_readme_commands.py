@@ -103,7 +103,7 @@ STEPS = {
     "... --dry-run": Step(
         in_process,
         {"...": "python experiments/sweep.py"},
-        prints="the smallest p a two-sided paired test can reach",
+        prints="the smallest p that two configurations can reach",
     ),
     "... --resume NAME": Step(
         in_process,
@@ -163,12 +163,22 @@ STEPS = {
         after=(RUN_A_SWEEP,),
         prints=r"events mirrored to sqlite:///mlflow\.db",
     ),
-    "sg-ray report FOLDER [--csv FILE]": Step(
+    "sg-ray report FOLDER... [--csv FILE] [--html FILE]": Step(
         in_process,
-        {"FOLDER": "outputs/quick", "[--csv FILE]": "--csv means.csv"},
-        after=(RUN_A_SWEEP,),
-        prints="fusion",
-        leaves="means.csv",
+        {
+            "FOLDER...": "outputs/quick outputs/other",
+            "[--csv FILE]": "--csv means.csv",
+            "[--html FILE]": "--html both.html",
+        },
+        after=(RUN_A_SWEEP, "sg-ray sweep ..."),
+        prints="fusion(?s:.*)both.html",
+        leaves="both.html",
+    ),
+    "sg-ray predict MODEL FILE...": Step(
+        in_process,
+        {"MODEL": "outputs/quick", "FILE...": "synthetic/test.jsonl"},
+        after=(RUN_A_SWEEP, WRITE_DATA),
+        prints=r"synthetic/test\.jsonl:24",
     ),
     "sg-ray report FOLDER": Step(
         in_process, {"FOLDER": "outputs"}, after=(RUN_A_SWEEP,), prints="transformer"

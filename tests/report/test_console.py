@@ -176,3 +176,14 @@ def test_a_terminal_gets_a_table(journal_path):
     assert shown.isascii()
     assert b"| transformer |" in shown
     assert b"best val_roc_auc" in shown
+
+
+def test_a_trial_that_varies_one_stream_is_named_and_is_not_the_best():
+    facts = {"family": "gnn", "stage": "variance", "config_hash": "ab12cd34", "seed": 42}
+    varied = Event(
+        at_ms=1, type="trial_started", trial_key="b", data={**facts, "streams": {"init": 7}}
+    )
+    progress = told(started("a"), finished("a", 1, value=0.7), varied, finished("b", 2, value=0.9))
+    assert progress.trials["b"].name == "ab12cd34-seed42-init7"
+    assert progress.best == {"gnn": 0.7}
+    assert progress.num_finished == 2

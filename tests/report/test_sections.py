@@ -226,3 +226,36 @@ def test_expected_best_is_drawn_against_trials_and_hours(page):
     assert len(labels) == 2
     assert "fusion 0.7600 at 1, 0.8044 at 9" in labels[0]
     assert "fusion 0.7600 at 0.05, 0.8044 at 0.45" in labels[1]
+
+
+def test_trials_that_vary_one_stream_cost_and_count_for_nothing_else(tmp_path):
+    write_sample_sweep(tmp_path)
+    before = read_sweep(tmp_path)
+    top = before.winner
+    original = before.trials_of(top)[0]
+    for number, stream in enumerate(("init", "order")):
+        write_record(
+            tmp_path,
+            original.model_copy(
+                update={
+                    "stage": "variance",
+                    "streams": {stream: 9},
+                    "trial_key": f"varied-{stream}",
+                    "metrics": {**original.metrics, OBJECTIVE: 0.99},
+                    "finished_at_ms": original.finished_at_ms + 1 + number,
+                }
+            ),
+        )
+    after = read_sweep(tmp_path)
+    assert after.rows == before.rows
+    assert after.seeds_of(top, OBJECTIVE) == before.seeds_of(top, OBJECTIVE)
+    assert after.train_time_s == before.train_time_s + 2 * original.train_time_s
+    page = check(build_report(tmp_path).read_text(encoding="utf-8"))
+    assert "variance" in page.section("cost")
+    assert f"seed {original.seed}, init 9" in page.section("cost")
+    (tmp_path / "report.html").unlink()
+    for stream in ("init", "order"):
+        (tmp_path / "records" / f"varied-{stream}.json").unlink()
+    plain = check(build_report(tmp_path).read_text(encoding="utf-8"))
+    for name in ("seeds", "leaderboard", "curves"):
+        assert page.section(name) == plain.section(name)

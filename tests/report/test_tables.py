@@ -224,3 +224,19 @@ def test_a_broken_record_is_named(tmp_path):
     (tmp_path / "deep" / "records" / "broken.json").write_text("{")
     with pytest.raises(InputError, match=r"broken\.json: not a valid run record"):
         read_configurations(tmp_path)
+
+
+def test_trials_that_vary_one_stream_are_no_seeds_of_their_configuration(tmp_path):
+    record = write_seeds(tmp_path / "sweep")[0]
+    before = table(tmp_path), table(tmp_path, 1)
+    varied = record.model_copy(
+        update={"stage": "variance", "streams": {"init": 9}, "trial_key": "varied"}
+    )
+    write_record(tmp_path / "sweep", varied)
+    identity = {"trial_key": "varied", "family": "gnn", "seed": record.seed}
+    content = {"identity": identity, "streams": {"init": 9}, "best_val_f1": 0.1}
+    write_metadata(tmp_path / "mlartifacts" / "1", **content)
+    assert (table(tmp_path), table(tmp_path, 1)) == before
+    write_seeds(tmp_path / "copies" / "sweep")
+    write_metadata(tmp_path / "copies" / "alone", **content)
+    assert len(read_results(tmp_path / "copies")) == len(SEEDS)

@@ -1,6 +1,7 @@
 """A small sweep told to the real journal, without training anything."""
 
 from pathlib import Path
+from typing import Any
 
 from sg_ray.detector import BEST_DIR, MODEL_FILE, WINNER_FILE, ModelCard, WinnerCard
 from sg_ray.files import write_json
@@ -52,16 +53,16 @@ def tell_trial(journal: Journal, sweep_dir: Path, key: str, status: str, seed: i
     journal.append("trial_finished", key, status=status, epochs=NUM_EPOCHS, metrics=best)
 
 
-def start_trial(journal: Journal, key: str, seed: int = 42) -> None:
-    journal.append(
-        "trial_started",
-        key,
-        family="gnn",
-        stage="search",
-        config=CONFIG,
-        config_hash="ab12cd34",
-        seed=seed,
-    )
+def start_trial(journal: Journal, key: str, seed: int = 42, **changes: Any) -> None:
+    facts = {
+        "family": "gnn",
+        "stage": "search",
+        "config": CONFIG,
+        "config_hash": "ab12cd34",
+        "seed": seed,
+        **changes,
+    }
+    journal.append("trial_started", key, **facts)
 
 
 def write_winner(sweep_dir: Path, key: str) -> Path:

@@ -359,3 +359,20 @@ def test_a_store_opens_an_existing_experiment(uri):
     first.create_run("a", {"trial_key": "k"}, 1)
     assert set(first.find_runs()) == {"k"}
     assert second.find_runs() == {}
+
+
+def test_a_trial_that_varies_one_stream_is_a_run_apart(client, journal, sweep_dir, uri):
+    tell_sweep(journal, sweep_dir)
+    varied = {"stage": "variance", "streams": {"init": 7}}
+    start_trial(journal, "t-varied", 42, **varied)
+    journal.append("trial_finished", "t-varied", status="completed", epochs=0, metrics={})
+    MlflowMirror(sweep_dir, uri, "tiny").sync()
+
+    runs = runs_by_key(client)
+    run = runs["t-varied"]
+    assert run.info.run_name == "gnn-ab12cd34-seed42-init7"
+    assert run.data.tags["stage"] == "variance"
+    assert (run.data.params["seed"], run.data.params["seed.init"]) == ("42", "7")
+    assert "seed.init" not in runs["t-best"].data.params
+    assert runs["t-best"].data.tags["configuration"] == "gnn ab12cd34"
+    assert run.data.tags["configuration"] == "gnn ab12cd34, variance", "it is in no mean of seeds"

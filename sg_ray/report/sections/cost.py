@@ -13,7 +13,7 @@ from sg_ray.report.content import Sweep
 from sg_ray.report.sections.section import Legend, Section
 from sg_ray.sweep.records import RunRecord
 
-STAGES = ("floor", "search", "replicate", "train")
+STAGES = ("floor", "search", "replicate", "variance", "train")
 _UNITS = (("h", 3600.0, 7200.0), ("min", 60.0, 120.0), ("s", 1.0, 0.0))
 """Unit, its seconds, and the least span that it suits."""
 
@@ -33,7 +33,7 @@ class _Clock:
             (at_ms - self.first_ms) / 1000 / self.unit_s
             for at_ms in (record.started_at_ms, record.finished_at_ms)
         )
-        name = f"{record.stage} {record.config_hash} seed {record.seed}, {record.status}"
+        name = f"{record.stage} {record.config_hash} seed {record.seed_text}, {record.status}"
         return Span(name, start, end, _style(record.stage))
 
 

@@ -33,7 +33,8 @@ def range_tests(sweep: Sweep) -> Section | None:
 
 def _learning_curves(sweep: Sweep) -> Iterator[Figure]:
     for family in sweep.families:
-        records = [r for r in sweep.records if r.family == family and len(r.history) > 1]
+        trained = [r for r in sweep.records if r.family == family and r.counts_as_seed]
+        records = [record for record in trained if len(record.history) > 1]
         if not records:
             continue
         best = next((row.config_hash for row in sweep.rows if row.family == family), None)
