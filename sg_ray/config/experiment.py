@@ -139,6 +139,9 @@ class ReplicateSettings(Settings):
     budget_epochs: int | None = Field(default=None, ge=1)
     """Epochs of training of a family, its search included, within which it gets more seeds: what
     successive halving and the race save goes to the undecided. None: ``max_seeds`` is the limit."""
+    variance_seeds: int = Field(default=0, ge=0)
+    """The winner is trained again so often with other first weights alone, and as often with
+    another order of the data alone: which of the two does the variance over seeds come from?"""
 
     @model_validator(mode="after")
     def _room_for_seeds(self) -> Self:

@@ -8,7 +8,7 @@ What the planned seeds leave undecided gets more of them in the end, see ``extra
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from sg_ray.config import FLOOR, Experiment
 from sg_ray.models.families import get_family
@@ -20,6 +20,7 @@ from sg_ray.sweep.leaderboard import Row, rank
 from sg_ray.sweep.race import drops
 from sg_ray.sweep.records import RunRecord, Stage, trial_dir
 from sg_ray.sweep.search import FamilySearch, Point
+from sg_ray.sweep.variance_trials import VarianceTrials
 from sg_ray.trial import BranchSource, TrialSpec
 
 
@@ -135,17 +136,22 @@ class FamilyPlan:
 
     def is_on_record(self, config: Mapping[str, Any], seed: int) -> bool:
         """Return True if the trial has finished."""
-        return self.spec(config, seed).trial_key in self._ledger.records
+        return self.is_known(self.spec(config, seed))
+
+    def is_known(self, spec: TrialSpec) -> bool:
+        """Return True if the trial has finished."""
+        return spec.trial_key in self._ledger.records
 
     def extra_job(self, config: Mapping[str, Any], seed: int) -> TrainJob | None:
         """Return the job of one more seed, unless it is done or on its way."""
-        return self._job(self.spec(config, seed), "replicate")
+        return self.job(self.spec(config, seed), "replicate")
 
     def num_epochs(self, seeds: Sequence[int]) -> int:
         """Return how many epochs the family's trials with ``seeds`` took."""
-        return sum(r.epochs for r in self._ledger.of_family(self.family) if r.seed in seeds)
+        records = [r for r in self._ledger.of_family(self.family) if r.counts_as_seed]
+        return sum(record.epochs for record in records if record.seed in seeds)
 
-    def _job(self, spec: TrialSpec, stage: Stage) -> TrainJob | None:
+    def job(self, spec: TrialSpec, stage: Stage) -> TrainJob | None:
         """Return the job of ``spec``, unless it is done or on its way."""
         if spec.trial_key in self._ledger.records or spec.trial_key in self._in_flight:
             return None
@@ -159,7 +165,7 @@ class FamilyPlan:
         in_race = self.in_race(seeds)
         for seed in seeds:
             for config in in_race:
-                job = self._job(self.spec(config, seed), stage)
+                job = self.job(self.spec(config, seed), stage)
                 if job is not None:
                     return job
         return None
@@ -186,7 +192,7 @@ class FloorPlan(FamilyPlan):
 
     def extra_job(self, config: Mapping[str, Any], seed: int) -> TrainJob | None:
         """Return the job of one more seed, unless it is done or on its way."""
-        return self._job(self.spec(config, seed), "floor")
+        return self.job(self.spec(config, seed), "floor")
 
     @property
     def finished(self) -> bool:
@@ -356,7 +362,7 @@ class SearchPlan(FamilyPlan):
     def _next_lost_point(self) -> TrainJob | None:
         for lost in self._lost_points:
             spec = self._search_spec(lost)
-            job = self._job(spec, "search")
+            job = self.job(spec, "search")
             if job is not None:
                 self._points[spec.trial_key] = lost
                 return job
@@ -368,7 +374,7 @@ class SearchPlan(FamilyPlan):
     def _next_point(self) -> TrainJob | None:
         while (point := self._open_search().ask()) is not None:
             spec = self._search_spec(point)
-            job = self._job(spec, "search")
+            job = self.job(spec, "search")
             if job is not None:
                 self._open_search().assign(point.number, spec.trial_key)
                 self._points[spec.trial_key] = point
@@ -436,6 +442,7 @@ class Planner:
             }
             self.plans[family] = SearchPlan(family, experiment, ledger, identity, branches)
         self._extra_seeds = ExtraSeeds(experiment, self.plans)
+        self._variance_trials = VarianceTrials(experiment, self.plans, self.winner)
 
     @property
     def stages(self) -> list[dict[str, Any]]:
@@ -449,6 +456,10 @@ class Planner:
     @property
     def finished(self) -> bool:
         """True once no family has anything left to do."""
+        return self._has_all_seeds and self._variance_trials.settled
+
+    @property
+    def _has_all_seeds(self) -> bool:
         return self._has_planned_seeds and self._extra_seeds.settled
 
     @property
@@ -461,7 +472,17 @@ class Planner:
             job = plan.next_job()
             if job is not None:
                 return job
-        return self._extra_seeds.next_job() if self._has_planned_seeds else None
+        if not self._has_planned_seeds:
+            return None
+        if not self._extra_seeds.settled:
+            return self._extra_seeds.next_job()
+        return self._variance_trials.next_job()
+
+    def num_trials(self, family: str, stage: Stage | Literal["lr_range"]) -> int:
+        """Return how many trials a stage of a family has by plan."""
+        if stage == "variance":
+            return self._variance_trials.num_trials
+        return self.plans[family].stages.get(stage, 1)
 
     def on_epoch(self, job: TrainJob, epoch: int, objective: float | None) -> bool:
         """Take note of an epoch; return True if the trial should be given up."""

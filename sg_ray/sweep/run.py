@@ -195,6 +195,7 @@ def _only_grown(before: Experiment, now: Experiment) -> Experiment:
                 update={
                     "top_k": max(replicate.top_k, now.replicate.top_k),
                     "seeds": seeds if keeps_seeds else replicate.seeds,
+                    "variance_seeds": max(replicate.variance_seeds, now.replicate.variance_seeds),
                     "max_seeds": _larger(replicate.max_seeds, now.replicate.max_seeds, none=0),
                     "budget_epochs": _larger(
                         replicate.budget_epochs, now.replicate.budget_epochs, none=math.inf

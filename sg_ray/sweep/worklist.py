@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from sg_ray.config import Experiment
 from sg_ray.sweep import learning_rates
@@ -16,7 +16,14 @@ from sg_ray.sweep.checkpoints import (
 from sg_ray.sweep.events import Journal
 from sg_ray.sweep.jobs import AnyJob, LrRangeJob, TestJob, TrainJob, job_name
 from sg_ray.sweep.planner import Planner
-from sg_ray.sweep.records import Failure, RunRecord, read_history, record_of, write_record
+from sg_ray.sweep.records import (
+    Failure,
+    RunRecord,
+    Stage,
+    read_history,
+    record_of,
+    write_record,
+)
 from sg_ray.sweep.winner_test import WinnerTest
 from sg_ray.trial import now_ms
 
@@ -130,10 +137,10 @@ class Worklist:
                 return True
         return False
 
-    def _announce(self, family: str, stage: str) -> None:
+    def _announce(self, family: str, stage: Stage | Literal["lr_range"]) -> None:
         if (family, stage) not in self._announced:
             self._announced.add((family, stage))
-            num_trials = self._planner.plans[family].stages.get(stage, 1)
+            num_trials = self._planner.num_trials(family, stage)
             self._journal.append("stage", family=family, stage=stage, num_trials=num_trials)
 
     def _record(

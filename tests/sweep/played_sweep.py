@@ -72,6 +72,7 @@ class Sweep:
             config=job.spec.config,
             config_hash=job.spec.config_hash,
             seed=job.spec.seed,
+            streams=job.spec.streams,
             status="failed" if failed else "completed",
             objective=job.spec.objective,
             metrics={} if failed else {"val_f1": score},

@@ -244,3 +244,21 @@ def test_a_sweep_may_be_extended_by_seeds_for_the_undecided(tmp_path: Path) -> N
         begin(raced(tmp_path, seeds=[42, 7], max_seeds=5, budget_epochs=None), extends=True)
     with pytest.raises(InputError, match=r"replicate\.budget_epochs: None before, 90 now"):
         begin(raced(tmp_path, seeds=[42, 7], max_seeds=9, budget_epochs=90), extends=True)
+
+
+def test_the_winner_is_varied_by_one_stream_at_a_time(tmp_path: Path) -> None:
+    sweep = Sweep(raced(tmp_path, seeds=[42, 7], variance_seeds=2), score=apart(0.2))
+    sweep.run()
+    assert sweep.planner.finished
+    winner = sweep.planner.winner()
+    assert winner is not None
+    varied = [r for r in sweep.ledger.records.values() if r.stage == "variance"]
+    assert {r.config_hash for r in varied} == {winner.config_hash}
+    assert {r.seed for r in varied} == {42}
+    streams = sorted((stream, seed) for r in varied for stream, seed in r.streams.items())
+    assert streams == [("init", 1), ("init", 2), ("order", 1), ("order", 2)]
+    assert set(winner.seeds) == {42, 7}
+    trained = list(sweep.trained)
+    sweep.restart()
+    sweep.run()
+    assert sweep.trained == trained
