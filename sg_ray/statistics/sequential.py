@@ -18,6 +18,8 @@ a seed must be settled before any of them has finished with it.
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import count
 from typing import NamedTuple, Self, TypeVar
 
 import numpy as np
@@ -39,6 +41,9 @@ EFFECT_SIZE = 1.0
 _SD_PER_MEAN_MAGNITUDE = math.sqrt(math.pi / 2)  # of a normal variable of mean 0
 _MAX_LOG = 700.0  # exp of more is no float
 _NUM_CONTINUATIONS = 400
+_NUM_SIMULATED = 2000
+_LARGEST_EFFECT = 10.0
+_EFFECT_PRECISION = 0.01
 
 
 def beats_e_process(differences: ArrayLike) -> Array:
@@ -147,6 +152,42 @@ def seeds_to_decide(
         return None
     first = np.where(decided[:, -1], decided.argmax(axis=-1), max_seeds + 1)
     return int(np.quantile(first, 0.5, method="inverted_cdf"))
+
+
+def seeds_for_anytime_p(alpha: float) -> int:
+    """Return the least number of seeds with which anytime_p can be ``alpha`` or less.
+
+    With m comparisons in one question pass alpha / m. Raises InputError for an ``alpha`` outside
+    0..1.
+    """
+    _require_share("alpha", alpha)
+    return next(num for num in count(1) if smallest_anytime_p(num) <= alpha)
+
+
+@lru_cache(maxsize=256)
+def detectable_effect(num_seeds: int, alpha: float = 0.05, power: float = 0.8) -> float | None:
+    """Return the true mean difference, in SDs of the paired differences, that is likely found.
+
+    Found means that anytime_p of ``num_seeds`` seeds is at most ``alpha``, with probability
+    ``power`` if the differences are normal; by simulation. It is larger than what a t-test finds,
+    for which the number of seeds is fixed beforehand. None if no effect is found so often, as with
+    fewer than seeds_for_anytime_p(alpha) seeds. With m comparisons in one question pass alpha / m.
+
+    Raises InputError for an ``alpha`` or a ``power`` outside 0..1.
+    """
+    _require_share("alpha", alpha)
+    _require_share("power", power)
+    noise = np.random.default_rng(0).normal(size=(_NUM_SIMULATED, num_seeds))
+    low, high = 0.0, _LARGEST_EFFECT
+    if num_seeds < 2 or _share_found(noise + high, alpha) < power:
+        return None
+    while high - low > _EFFECT_PRECISION:
+        middle = (low + high) / 2
+        if _share_found(noise + middle, alpha) < power:
+            low = middle
+        else:
+            high = middle
+    return high
 
 
 @dataclass(frozen=True)
@@ -409,6 +450,13 @@ def _t_evidence(
     log_ratio = (df + 1) / 2 * np.log(total / rest) - np.log(c) / 2
     doubled = 2 * special.stdtr(df + 1, posterior_t)
     return np.where(has_any, doubled * np.exp(np.minimum(log_ratio, _MAX_LOG)), 0.0)
+
+
+def _share_found(differences: Array, alpha: float) -> float:
+    """Return the share of rows of ``differences`` [s, n] that are decided, and rightly."""
+    better, worse = beats_e_process(differences), beats_e_process(-differences)
+    is_found = (two_sided_p(better, worse)[:, -1] <= alpha) & (better[:, -1] > worse[:, -1])
+    return float(is_found.mean())
 
 
 def _less_rows(values: Array) -> Array:

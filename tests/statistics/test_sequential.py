@@ -7,13 +7,16 @@ from scipy import integrate, stats
 
 from sg_ray.errors import InputError
 from sg_ray.statistics.multiple import holm
+from sg_ray.statistics.paired import minimum_detectable_difference
 from sg_ray.statistics.sequential import (
     anytime_p,
     beats_e_process,
     cannot_win,
     claims,
+    detectable_effect,
     family_e_process,
     race,
+    seeds_for_anytime_p,
     seeds_to_decide,
     smallest_anytime_p,
     two_sided_p,
@@ -68,6 +71,28 @@ def test_the_smallest_p_is_approached_and_never_passed(num_seeds):
     for _ in range(100):
         wins = rng.lognormal(sigma=3, size=num_seeds)
         assert anytime_p(wins) >= smallest_anytime_p(num_seeds) - 1e-12
+
+
+@pytest.mark.parametrize("alpha", [0.3, 0.05, 0.05 / 3, 0.001])
+def test_fewer_seeds_cannot_reach_alpha(alpha):
+    enough = seeds_for_anytime_p(alpha)
+    assert smallest_anytime_p(enough) <= alpha < smallest_anytime_p(enough - 1)
+
+
+def test_the_detectable_effect_is_found_in_80_of_100_sweeps():
+    rng = np.random.default_rng(7)
+    for num_seeds, alpha in ((8, 0.05), (12, 0.05 / 3)):
+        effect = detectable_effect(num_seeds, alpha)
+        differences = rng.normal(effect, 1, (4000, num_seeds))
+        forward, backward = beats_e_process(differences), beats_e_process(-differences)
+        found = (two_sided_p(forward, backward)[:, -1] <= alpha).mean()
+        assert found == pytest.approx(0.8, abs=0.03)
+        assert effect > minimum_detectable_difference(1.0, num_seeds, alpha)  # of a t-test
+
+
+@pytest.mark.parametrize(("num_seeds", "alpha"), [(0, 0.05), (1, 0.5), (5, 0.05), (7, 0.05 / 3)])
+def test_no_effect_is_detectable_where_no_outcome_or_hardly_any_decides(num_seeds, alpha):
+    assert detectable_effect(num_seeds, alpha) is None
 
 
 def test_zero_is_no_evidence_and_the_unit_does_not_matter():
