@@ -15,10 +15,9 @@ from sg_ray.errors import InputError
 from sg_ray.sweep.events import Event, read_events
 from sg_ray.sweep.leaderboard import Row, is_number, rank
 from sg_ray.sweep.records import RunRecord, read_records
-from sg_ray.verdict.model import Standing, Verdict
+from sg_ray.verdict.model import VERDICT, Standing, Verdict
 
 DEFAULT_OBJECTIVE = "val_roc_auc"
-VERDICT = "verdict.json"
 
 
 @dataclass(frozen=True)

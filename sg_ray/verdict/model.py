@@ -5,6 +5,14 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+VERDICT = "verdict.json"
+
+ALPHA = 0.05
+"""The probability of any false claim among the comparisons of one question."""
+
+FAMILIES = "families"
+"""The name of the question which family is best; each other has the name of its family."""
+
 
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -79,17 +87,22 @@ class Side(_Part):
 
     @property
     def name(self) -> str:
-        """E.g. ``gnn 1f0c9a2b``."""
-        return f"{self.family} {self.config_hash}"
+        """E.g. ``gnn 1f0c9a2b``, or ``gnn``."""
+        return f"{self.family} {self.config_hash}".rstrip()
 
 
 class Comparison(_Part):
     """Two configurations, paired by seed. ``difference`` is in the objective, > 0: a is better.
 
+    A seed that failed counts as the worst score that any configuration of the question reached.
     ``p_anytime`` holds however often one looked before; ``p_holm`` is it corrected for all the
     comparisons of the question. ``p_permutation`` is the exact test for a number of seeds that
     was fixed beforehand. ``more_seeds`` is an estimate of what would decide it: None if decided,
     or if no reasonable number would.
+
+    Of a family with several finalists ``p_anytime``, ``p_holm``, ``smallest_p`` and ``outcome`` are
+    about the best of them, whichever that is; the other numbers are about the one that is ranked
+    first, picked on the same seeds: there is no ``p_permutation`` of it.
     """
 
     a: Side
@@ -105,7 +118,7 @@ class Comparison(_Part):
     smallest_p: float
     """What ``p_holm`` could have reached at best with so many seeds."""
     minimum_detectable_difference: float | None
-    """The true difference that this number of seeds finds in 80 of 100 sweeps."""
+    """The true difference that this number of seeds decides in 80 of 100 sweeps; None if none."""
     mcnemar_p: float | None
     """Of the first common seed's two models, on the validation split."""
     outcome: Literal["a", "undecided"]
@@ -138,6 +151,7 @@ class Dropped(_Part):
     """The e-value against it; it was dropped above ``threshold``."""
     threshold: float
     difference: float
+    """Its own mean minus the other's, then; < 0 where it is worse, also for a loss."""
 
 
 class ExpectedBest(_Part):
