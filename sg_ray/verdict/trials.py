@@ -1,0 +1,238 @@
+"""A sweep's folder as a verdict sees it: configurations with their seeds in order."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+from pathlib import Path
+
+from sg_ray.config import Experiment, load_experiment
+from sg_ray.statistics.scores import DEFAULT_THRESHOLD
+from sg_ray.sweep.leaderboard import Row, is_number, rank
+from sg_ray.sweep.records import RunRecord, read_records, trial_dir
+from sg_ray.training.metrics import direction
+from sg_ray.training.predictions import VALID_PREDICTIONS, Predictions, read_predictions
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One seed of a configuration.
+
+    ``score`` is its objective, None if it failed. ``threshold`` is what it decides at, chosen on
+    validation. ``hours`` of training are multiplied by its GPUs where it used any.
+    """
+
+    key: str
+    seed: int
+    score: float | None
+    threshold: float = DEFAULT_THRESHOLD
+    hours: float = 0.0
+    uses_gpu: bool = False
+    predictions: Predictions | None = None
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A row of the leaderboard with its trials, in the order of the seeds.
+
+    ``chosen_on`` is the seed of the search, on whose strength it was chosen; None for the floor,
+    which nobody chose.
+    """
+
+    row: Row
+    trials: Sequence[Trial]
+    chosen_on: int | None
+
+    @property
+    def family(self) -> str:
+        """The family that it belongs to."""
+        return self.row.family
+
+    @property
+    def fresh(self) -> list[Trial]:
+        """Trials with seeds that had no part in choosing it, failed ones included."""
+        return [trial for trial in self.trials if trial.seed != self.chosen_on]
+
+    @property
+    def judged(self) -> list[Trial]:
+        """The trials that its mean is over: the fresh ones with a score or, without any, all."""
+        return _scored(self.fresh) or _scored(self.trials)
+
+    @property
+    def is_in_race(self) -> bool:
+        """Whether the race has not given it up."""
+        return self.row.dropped is None
+
+    @property
+    def trial_hours(self) -> float:
+        """Mean hours of one trial: of those with a score or, without any, of all."""
+        hours = [trial.hours for trial in _scored(self.trials) or self.trials]
+        return sum(hours) / len(hours)
+
+    @property
+    def uses_gpu(self) -> bool:
+        """Whether its hours are those of GPUs."""
+        return any(trial.uses_gpu for trial in self.trials)
+
+    def trial(self, seed: int) -> Trial:
+        """Return the trial with a seed that it has."""
+        return next(trial for trial in self.trials if trial.seed == seed)
+
+
+@dataclass(frozen=True)
+class Results:
+    """What a sweep has come to so far.
+
+    ``seeds`` are in the order in which they count: the planned ones, then those that were added.
+    ``contenders`` are the rows of the leaderboard, best first. ``records`` leave out the trials
+    that vary one stream of random numbers only; those are ``variants``. Both are oldest first.
+    """
+
+    experiment: Experiment
+    seeds: Sequence[int]
+    contenders: Sequence[Contender]
+    records: Sequence[RunRecord] = ()
+    variants: Sequence[RunRecord] = ()
+
+    @property
+    def objective(self) -> str:
+        """The name of what the sweep ranks by."""
+        return self.experiment.objective
+
+    @property
+    def lower_is_better(self) -> bool:
+        """Whether a low objective is good."""
+        return direction(self.objective) == "minimise"
+
+    @property
+    def search_seed(self) -> int:
+        """The seed that every trial of the search has."""
+        return self.experiment.replicate.seeds[0]
+
+    @property
+    def winner(self) -> Contender | None:
+        """The first of the leaderboard with a mean that is neither dropped nor the floor."""
+        models = (c for c in self.contenders if c.is_in_race and not c.row.is_floor)
+        return next((contender for contender in models if contender.judged), None)
+
+    @property
+    def families(self) -> dict[str, list[Contender]]:
+        """The finalists of each family, best first: those with fresh seeds, else the best one."""
+        by_family: dict[str, list[Contender]] = defaultdict(list)
+        for contender in self.contenders:
+            by_family[contender.family].append(contender)
+        return {
+            family: [one for one in members if one.fresh] or members[:1]
+            for family, members in by_family.items()
+        }
+
+    def common_seeds(self, a: Contender, b: Contender) -> tuple[int, ...]:
+        """Return the fresh seeds, in order, up to the first that one of the two lacks.
+
+        A seed that came early waits for those before it, so that what counts depends on neither
+        the order of arrival nor on how often one looked.
+        """
+        have = {trial.seed for trial in a.fresh} & {trial.seed for trial in b.fresh}
+        wanted = [seed for seed in self.seeds if seed not in (a.chosen_on, b.chosen_on)]
+        return tuple(takewhile(lambda seed: seed in have, wanted))
+
+
+def read_results(sweep_dir: Path) -> Results:
+    """Read what a sweep's folder holds. The sweep need not be finished.
+
+    Raises InputError that names the file if sweep.yaml, a record or a file of predictions is
+    missing or not valid.
+    """
+    experiment = load_experiment(sweep_dir / "sweep.yaml")
+    everything = read_records(sweep_dir).values()
+    records = [record for record in everything if not record.streams]
+    seeds = seeds_in_order(experiment, records)
+    rows = rank(records, objective=experiment.objective, seeds=seeds)
+    return Results(
+        experiment=experiment,
+        seeds=seeds,
+        contenders=[_contender(row, experiment, records, seeds, sweep_dir) for row in rows],
+        records=records,
+        variants=[record for record in everything if record.streams],
+    )
+
+
+def seeds_in_order(experiment: Experiment, records: Sequence[RunRecord]) -> tuple[int, ...]:
+    """Return the planned seeds, then those that were added to them, in the order of their start."""
+    replicated = sorted(
+        (record for record in records if record.stage == "replicate"),
+        key=lambda record: record.started_at_ms,
+    )
+    added = (record.seed for record in replicated)
+    return tuple(dict.fromkeys([*experiment.replicate.seeds, *added]))
+
+
+def cost_hours(experiment: Experiment, record: RunRecord) -> float:
+    """Return the hours of a trial's training, times its GPUs where it used any."""
+    hours = record.train_time_s / 3600
+    if not used_gpu(record):
+        return hours
+    takes = experiment.resources_of(record.family)
+    return hours * (takes.gpus or 1) * takes.num_workers
+
+
+def used_gpu(record: RunRecord) -> bool:
+    """Whether a trial ran on a GPU."""
+    return bool(record.environment.get("device") == "cuda")
+
+
+def threshold_of(record: RunRecord) -> float:
+    """Return what a trial decides at: the threshold chosen on validation, 0.5 without one."""
+    threshold = record.metrics.get("val_threshold")
+    return threshold if is_number(threshold) else DEFAULT_THRESHOLD
+
+
+def score_of(record: RunRecord, objective: str) -> float | None:
+    """Return a trial's objective; None if it did not complete with one."""
+    value = record.metrics.get(objective)
+    return value if record.status == "completed" and is_number(value) else None
+
+
+def _contender(
+    row: Row,
+    experiment: Experiment,
+    records: Sequence[RunRecord],
+    seeds: Sequence[int],
+    sweep_dir: Path,
+) -> Contender:
+    wanted = {*row.seeds, *row.failed_seeds}
+    newest = {
+        record.seed: record
+        for record in records
+        if (record.family, record.config_hash) == (row.family, row.config_hash)
+        and record.status != "pruned"
+        and record.seed in wanted
+    }
+    in_order = sorted(newest, key=lambda seed: (seed not in seeds, _place(seed, seeds), seed))
+    return Contender(
+        row=row,
+        trials=[_trial(newest[seed], experiment, sweep_dir) for seed in in_order],
+        chosen_on=None if row.is_floor else experiment.replicate.seeds[0],
+    )
+
+
+def _trial(record: RunRecord, experiment: Experiment, sweep_dir: Path) -> Trial:
+    score = score_of(record, experiment.objective)
+    path = trial_dir(sweep_dir, record.trial_key) / VALID_PREDICTIONS
+    return Trial(
+        key=record.trial_key,
+        seed=record.seed,
+        score=score,
+        threshold=threshold_of(record),
+        hours=cost_hours(experiment, record),
+        uses_gpu=used_gpu(record),
+        predictions=None if score is None else read_predictions(path),
+    )
+
+
+def _place(seed: int, seeds: Sequence[int]) -> int:
+    return seeds.index(seed) if seed in seeds else len(seeds)
+
+
+def _scored(trials: Sequence[Trial]) -> list[Trial]:
+    return [trial for trial in trials if trial.score is not None]
