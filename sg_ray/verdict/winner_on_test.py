@@ -1,0 +1,79 @@
+"""The winner on the test split, beside its validation."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from sg_ray.statistics.bootstrap import score_interval
+from sg_ray.statistics.scores import score_function
+from sg_ray.sweep.leaderboard import is_number
+from sg_ray.sweep.records import RunRecord, trial_dir
+from sg_ray.training.predictions import TEST_PREDICTIONS, read_predictions
+from sg_ray.verdict.model import Interval, TestScore
+from sg_ray.verdict.predicted import stacked
+from sg_ray.verdict.trials import Results, score_of, threshold_of
+from sg_ray.verdict.validation_scores import RESAMPLING_SEED
+
+_FILE = "test.json"
+
+
+def score_on_test(sweep_dir: Path, results: Results) -> TestScore | None:
+    """Return the winner's test score as test.json has it; None without the file or the metric.
+
+    Validation is that of the same seeds, among them the one on which the winner was chosen: None
+    too if one of them is not on record. The interval needs the test predictions of all.
+    """
+    path = sweep_dir / _FILE
+    if not path.exists():
+        return None
+    found = json.loads(path.read_text(encoding="utf-8"))
+    metric = results.objective.replace("val_", "test_", 1)
+    mean = found["metrics"].get(metric)
+    records = _scored_records(found, results)
+    if not is_number(mean) or len(records) < len(found["seeds"]):
+        return None
+    scores = [score_of(record, results.objective) for record in records]
+    validation_mean = fmean(score for score in scores if score is not None)
+    sign = -1.0 if results.lower_is_better else 1.0
+    return TestScore(
+        family=found["family"],
+        config_hash=found["config_hash"],
+        metric=metric,
+        mean=mean,
+        interval=_interval(sweep_dir, records, results.objective),
+        validation_mean=validation_mean,
+        gap=sign * (validation_mean - mean),
+    )
+
+
+def _scored_records(found: Mapping[str, Any], results: Results) -> list[RunRecord]:
+    """Return the winner's newest completed record of each seed that was scored."""
+    own = (found["family"], found["config_hash"])
+    newest = {
+        record.seed: record
+        for record in results.records
+        if (record.family, record.config_hash) == own
+        and str(record.seed) in found["seeds"]
+        and score_of(record, results.objective) is not None
+    }
+    return list(newest.values())
+
+
+def _interval(sweep_dir: Path, records: list[RunRecord], objective: str) -> Interval | None:
+    """Return the interval over seeds and functions; one seed says nothing of the next."""
+    folders = [trial_dir(sweep_dir, record.trial_key) for record in records]
+    predicted = stacked(
+        [read_predictions(folder / TEST_PREDICTIONS) for folder in folders],
+        [threshold_of(record) for record in records],
+    )
+    if predicted is None or len(records) < 2:
+        return None
+    found = score_interval(
+        predicted.labels,
+        predicted.probabilities,
+        score_function(objective, predicted.thresholds),
+        seed=RESAMPLING_SEED,
+    )
+    return Interval(low=found.low, high=found.high, level=found.level)
