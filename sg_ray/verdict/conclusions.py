@@ -1,0 +1,137 @@
+"""What the comparisons of a question say together: its answer, and the sweep's headline."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sg_ray.config import FLOOR
+from sg_ray.statistics.sequential import seeds_for_anytime_p
+from sg_ray.verdict.model import ALPHA, FAMILIES, Comparison, Question, Side
+from sg_ray.verdict.sentences import count_of, listed, p_value, starting
+from sg_ray.verdict.trials import Results
+
+
+@dataclass(frozen=True)
+class _Tally:
+    """The comparisons of one side with the others, by what came out."""
+
+    side: Side
+    won: Sequence[Comparison]
+    lost: Sequence[Comparison]
+    undecided: Sequence[Comparison]
+
+    @property
+    def ahead(self) -> list[Comparison]:
+        """Undecided ones in which the other has the better mean over fresh seeds."""
+        return [one for one in self.undecided if one.b == self.side and one.difference]
+
+    def rivals(self, compared: Sequence[Comparison], *, by_family: bool) -> str:
+        """Return the names of the others, e.g. "gnn and the floor"."""
+        others = [one.b if one.a == self.side else one.a for one in compared]
+        return listed([name_of(side, by_family=by_family) for side in others])
+
+
+def answer(question: str, sides: Sequence[Side], compared: Sequence[Comparison]) -> str:
+    """Return a question's answer: about the first of ``sides`` (best first) that nobody beats."""
+    tallies = [_tally(side, compared) for side in sides]
+    first = next((tally for tally in tallies if not tally.lost), tallies[0])
+    by_family = question == FAMILIES
+    place = "is ranked first" if first is tallies[0] else "is not beaten"
+    name = name_of(first.side, by_family=by_family)
+    return starting(_position(name, place, first, len(compared), by_family=by_family) + ".")
+
+
+def headline(results: Results, asked: Sequence[Question]) -> str:
+    """Return one sentence: what won and how sure that is."""
+    winner = results.winner
+    if winner is None:
+        return "No model has completed a trial: nothing can be said yet."
+    by_name = {question.name: question for question in asked}
+    families, within = by_name.get(FAMILIES), by_name.get(winner.family)
+    config_hash = winner.row.config_hash
+    if families is None:
+        if within is None:
+            return f"{winner.family} {config_hash} has nobody to be compared with."
+        return f"{winner.family}: {within.answer}"
+    tally = _tally(_side_of(winner.family, families), families.comparisons)
+    if tally.undecided or tally.lost:
+        name, place = f"{winner.family} {config_hash}", "is the best-ranked model"
+        return _position(name, place, tally, len(families.comparisons), by_family=True) + "."
+    victory = f"wins: it beats {tally.rivals(tally.won, by_family=True)} ({_evidence(tally.won)})"
+    if within is None or _beats_all(config_hash, within):
+        return f"{winner.family} {config_hash} {victory}."
+    return (
+        f"{winner.family} {victory}; which of its configurations is best is undecided, "
+        f"{config_hash} is ranked first."
+    )
+
+
+def name_of(side: Side, *, by_family: bool) -> str:
+    """Return the family or, among those of one family, the configuration's hash."""
+    if side.family == FLOOR:
+        return "the floor"
+    return side.family if by_family else side.config_hash
+
+
+def _tally(side: Side, compared: Sequence[Comparison]) -> _Tally:
+    own = [one for one in compared if side in (one.a, one.b)]
+    decided = [one for one in own if one.outcome == "a"]
+    return _Tally(
+        side=side,
+        won=[one for one in decided if one.a == side],
+        lost=[one for one in decided if one.b == side],
+        undecided=[one for one in own if one.outcome != "a"],
+    )
+
+
+def _position(
+    name: str, place: str, tally: _Tally, num_in_question: int, *, by_family: bool
+) -> str:
+    """Return where a side stands, as a sentence without its full stop."""
+    if tally.lost:
+        beaten_by = tally.rivals(tally.lost, by_family=by_family)
+        verb = "beats" if len(tally.lost) == 1 else "beat"
+        return f"{name} {place}, but {beaten_by} {verb} it ({_evidence(tally.lost)})"
+    won = tally.rivals(tally.won, by_family=by_family) if tally.won else ""
+    if not tally.undecided:
+        return f"{name} beats {won} ({_evidence(tally.won)})"
+    start, end = f"{name} leads", ""
+    if tally.ahead:
+        verb = "is" if len(tally.ahead) == 1 else "are"
+        start = f"{name} {place}"
+        end = f"; {tally.rivals(tally.ahead, by_family=by_family)} {verb} ahead of it"
+    if won:
+        against = tally.rivals(tally.undecided, by_family=by_family)
+        evidence = _evidence(tally.won)
+        return f"{start}: it beats {won} ({evidence}); against {against} it is undecided{end}"
+    return f"{start}, but {_why_undecided(tally.undecided, num_in_question)}{end}"
+
+
+def _why_undecided(compared: Sequence[Comparison], num_in_question: int) -> str:
+    seeds = _num_seeds(compared)
+    if any(one.smallest_p <= ALPHA for one in compared):
+        return f"whether it is best is undecided after {seeds}"
+    least = seeds_for_anytime_p(ALPHA / num_in_question)
+    if not any(one.seeds for one in compared):
+        return f"there is no fresh seed to tell: it takes at least {least}"
+    return f"{seeds} cannot decide anything: it takes at least {least}"
+
+
+def _evidence(compared: Sequence[Comparison]) -> str:
+    """Return e.g. "p <= 0.031, 8 fresh seeds", the largest p of several."""
+    sign = "=" if len(compared) == 1 else "<="
+    return f"{p_value(max(one.p_holm for one in compared), sign)}, {_num_seeds(compared)}"
+
+
+def _num_seeds(compared: Sequence[Comparison]) -> str:
+    least, most = (pick(len(one.seeds) for one in compared) for pick in (min, max))
+    return count_of(most, "fresh seed") if least == most else f"{least} to {most} fresh seeds"
+
+
+def _side_of(family: str, question: Question) -> Side:
+    sides = (side for one in question.comparisons for side in (one.a, one.b))
+    return next(side for side in sides if side.family == family)
+
+
+def _beats_all(config_hash: str, question: Question) -> bool:
+    own = [c for c in question.comparisons if config_hash in (c.a.config_hash, c.b.config_hash)]
+    return all(one.outcome == "a" and one.a.config_hash == config_hash for one in own)
