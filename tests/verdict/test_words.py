@@ -1,0 +1,199 @@
+"""What is said about comparisons, questions and the sweep."""
+
+import numpy as np
+import pytest
+from made_sweep import SEARCH_SEED, MadeSweep, hash_of
+
+from sg_ray.verdict.build import build_verdict
+from sg_ray.verdict.in_brief import in_brief
+from sg_ray.verdict.sentences import duration, listed, metric_name, p_value
+
+SEEDS = tuple(range(1, 11))
+
+
+def level(base: float, num_fresh: int = 10, *, spread: float = 0.001) -> dict[int, float]:
+    """Scores around ``base``: the search's seed is the luckiest, fresh ones alternate."""
+    moves = spread * (-1.0) ** np.arange(num_fresh)
+    fresh = {seed: base + float(move) for seed, move in zip(SEEDS, moves, strict=False)}
+    return {SEARCH_SEED: base + 0.005, **fresh}
+
+
+def growing(base: float) -> dict[int, float]:
+    """Scores that differ more and more from ``base``: the clearest of wins."""
+    steps = {seed: base + 0.01 * 1.5**place for place, seed in enumerate(SEEDS)}
+    return {SEARCH_SEED: base + 0.3, **steps}
+
+
+@pytest.fixture
+def made(tmp_path) -> MadeSweep:
+    return MadeSweep(tmp_path, seeds=(SEARCH_SEED, *SEEDS))
+
+
+def said(made: MadeSweep) -> dict[str, str]:
+    """Each comparison's sentence by its two families."""
+    verdict = build_verdict(made.folder)
+    return {
+        f"{one.a.family} {one.b.family}": one.sentence
+        for question in verdict.questions
+        for one in question.comparisons
+    }
+
+
+def test_a_win_is_told_with_its_size_p_and_seeds(made):
+    made.add("gnn", "a", growing(0.1))
+    made.add("lexical", "floor", level(0.1))
+    told = said(made)["gnn lexical"]
+    assert told.startswith(
+        f"gnn {hash_of('gnn', 'a')} beats the floor: +11.3 points accuracy, p = "
+    )
+    assert told.endswith(" (Holm), 10 seeds.")
+
+
+def test_the_floor_wins_with_a_capital(made):
+    made.add("gnn", "a", level(0.1))
+    made.add("lexical", "floor", growing(0.1))
+    assert said(made)["lexical gnn"].startswith("The floor beats gnn ")
+    verdict = build_verdict(made.folder)
+    assert verdict.questions[0].answer.startswith("The floor beats gnn (p = ")
+    assert verdict.headline == (
+        f"gnn {hash_of('gnn', 'a')} is the best-ranked model, but the floor beats it "
+        f"({p_value(verdict.questions[0].comparisons[0].p_holm)}, 10 fresh seeds)."
+    )
+
+
+def test_what_is_open_is_told_with_what_would_close_it(tmp_path):
+    made = MadeSweep(tmp_path, seeds=(SEARCH_SEED, *SEEDS))
+    moves = [0.012, -0.004, 0.009, 0.011, -0.003, 0.007, 0.002, 0.01, -0.006, 0.008]
+    fresh = {seed: 0.7 + move for seed, move in zip(SEEDS, moves, strict=True)}
+    made.add("gnn", "a", {SEARCH_SEED: 0.7, **fresh})
+    made.add("gnn", "b", dict.fromkeys((SEARCH_SEED, *SEEDS), 0.7))
+    (told,) = said(made).values()
+    a, b = hash_of("gnn", "a"), hash_of("gnn", "b")
+    assert told.startswith(f"gnn {a} against gnn {b} is undecided: +0.46 points accuracy, p = ")
+    (question,) = build_verdict(tmp_path).questions
+    more = question.comparisons[0].more_seeds
+    assert told.endswith(f"10 seeds; about {more} more seeds, {2 * more}.0 hours of training.")
+    assert (
+        question.answer == f"{a} leads, but whether it is best is undecided after 10 fresh seeds."
+    )
+
+
+def test_gpu_hours_are_called_so(tmp_path):
+    made = MadeSweep(tmp_path, seeds=(SEARCH_SEED, 1, 2), resources={"gpus": 1})
+    for name, base in (("a", 0.8), ("b", 0.7)):
+        made.add("gnn", name, level(base, 2), environment={"device": "cuda"}, train_time_s=180.0)
+    (told,) = said(made).values()
+    assert "2 seeds cannot decide it; about " in told
+    assert told.endswith(" GPU-minutes.")
+
+
+def test_a_loss_is_told_as_a_loss(tmp_path):
+    made = MadeSweep(tmp_path, objective="val_loss", seeds=(SEARCH_SEED, 1, 2))
+    for name, base in (("a", 0.8), ("b", 0.7)):
+        made.add("gnn", name, level(base, 2))
+    (told,) = said(made).values()
+    assert f"gnn {hash_of('gnn', 'b')} against" in told
+    assert "0.1000 less loss" in told
+
+
+def test_the_winner_that_beats_everybody_wins(made):
+    made.add("fusion", "a", growing(0.5))
+    made.add("gnn", "a", level(0.4))
+    made.add("lexical", "floor", level(0.3))
+    verdict = build_verdict(made.folder)
+    own = [one for one in verdict.questions[0].comparisons if one.a.family == "fusion"]
+    p = max(one.p_holm for one in own)
+    assert verdict.headline == (
+        f"fusion {hash_of('fusion', 'a')} wins: it beats gnn and the floor "
+        f"({p_value(p, '<=')}, 10 fresh seeds)."
+    )
+
+
+def test_a_family_may_win_while_its_best_is_not_known(made):
+    made.add("fusion", "a", growing(0.7))
+    made.add("fusion", "b", {**growing(0.7), 1: 0.705, 2: 0.73})
+    made.add("gnn", "a", level(0.4))
+    verdict = build_verdict(made.folder)
+    assert verdict.headline.startswith("fusion wins: it beats gnn (p ")
+    assert "which of its configurations is best is undecided" in verdict.headline
+
+
+def test_a_leader_says_whom_it_does_not_beat_yet(made):
+    made.add("fusion", "a", growing(0.5))
+    close = {**growing(0.5), 1: 0.5, 2: 0.52, 3: 0.51}
+    made.add("transformer", "a", close)
+    made.add("lexical", "floor", level(0.3))
+    verdict = build_verdict(made.folder)
+    assert verdict.headline.startswith(
+        f"fusion {hash_of('fusion', 'a')} leads: it beats the floor ("
+    )
+    assert verdict.headline.endswith("; against transformer it is undecided.")
+
+
+def test_a_rival_that_is_ahead_on_fresh_seeds_is_named(tmp_path):
+    made = MadeSweep(tmp_path, seeds=(SEARCH_SEED, *SEEDS[:7]))
+    made.add("gnn", "a", {SEARCH_SEED: 0.9, **dict.fromkeys(SEEDS[:7], 0.7)})
+    made.add("fusion", "a", {**level(0.71, 7, spread=0.02), SEARCH_SEED: 0.71})
+    verdict = build_verdict(tmp_path)
+    assert verdict.headline == (
+        f"gnn {hash_of('gnn', 'a')} is the best-ranked model, but whether it is best is undecided "
+        "after 7 fresh seeds; fusion is ahead of it."
+    )
+
+
+def test_two_fresh_seeds_cannot_decide_and_the_least_number_is_told(tmp_path):
+    made = MadeSweep(tmp_path, seeds=(SEARCH_SEED, 1, 2))
+    made.add("fusion", "a", level(0.9, 2))
+    made.add("lexical", "floor", level(0.5, 2))
+    verdict = build_verdict(tmp_path)
+    assert verdict.headline == (
+        f"fusion {hash_of('fusion', 'a')} leads, but 2 fresh seeds cannot decide anything: it "
+        "takes at least 6."
+    )
+    assert any("2 fresh seeds cannot decide anything" in note for note in verdict.notes)
+    brief = in_brief(verdict).splitlines()
+    assert brief[0] == verdict.headline
+    assert brief[1] == f"  Which family is best? {verdict.questions[0].answer}"
+    assert brief[2].startswith("To know more: sg-ray extend made replicate.max_seeds=")
+
+
+def test_one_family_alone_is_told_by_its_finalists(tmp_path):
+    made = MadeSweep(tmp_path, seeds=(SEARCH_SEED, 1, 2))
+    made.add("gnn", "a", level(0.9, 2))
+    assert build_verdict(tmp_path).headline == (
+        f"gnn {hash_of('gnn', 'a')} has nobody to be compared with."
+    )
+    made.add("gnn", "b", level(0.8, 2))
+    assert build_verdict(tmp_path).headline == (
+        f"gnn: {hash_of('gnn', 'a')} leads, but 2 fresh seeds cannot decide anything: it takes at "
+        "least 6."
+    )
+
+
+def test_luck_of_the_search_failures_and_missing_predictions_are_noted(made):
+    made.add("gnn", "a", {**level(0.7), SEARCH_SEED: 0.75, 4: None})
+    made.add("gnn", "b", level(0.6))
+    notes = " ".join(build_verdict(made.folder).notes)
+    assert f"chosen on seed {SEARCH_SEED}" in notes
+    assert "flattered the finalists: +2.7 points accuracy" in notes
+    assert f"Failed: gnn {hash_of('gnn', 'a')} seed 4." in notes
+    assert "21 of 21 trials left no predictions" in notes
+
+
+def test_a_search_that_was_not_lucky_is_not_blamed(made):
+    made.add("gnn", "a", {**level(0.7), SEARCH_SEED: 0.69})
+    assert not any("flattered" in note for note in build_verdict(made.folder).notes)
+
+
+def test_small_words():
+    assert listed(["a"]) == "a"
+    assert listed(["a", "b"]) == "a and b"
+    assert listed(["a", "b", "c"]) == "a, b and c"
+    assert p_value(0.0312) == "p = 0.031"
+    assert p_value(0.0502) == "p = 0.0502"
+    assert p_value(0.0002, "<=") == "p < 0.001"
+    assert p_value(1.0) == "p = 1"
+    assert metric_name("val_roc_auc") == "ROC-AUC"
+    assert metric_name("val_f1_at_threshold") == "F1 at the tuned threshold"
+    assert duration(0.001, uses_gpu=False) == "1 minute of training"
+    assert duration(1.25, uses_gpu=True) == "1.2 GPU-hours"
