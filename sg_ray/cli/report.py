@@ -1,4 +1,4 @@
-"""``sg-ray report``: tables and page again, from records; several sweeps on one page."""
+"""``sg-ray report``: tables, verdict and page again, from records; several sweeps on one page."""
 
 import argparse
 from pathlib import Path
@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the tables, rebuild the page."""
+    """Print the tables, rebuild verdict and page."""
     from sg_ray.report.results import read_configurations
     from sg_ray.report.tables import summary, write_csv
 
@@ -41,12 +41,19 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _write_page(folders: list[Path], path: Path | None) -> Path | None:
-    """Write the page that was asked for; None if there is nothing to show on one."""
+    """Write the page that was asked for; None if there is nothing to show on one.
+
+    That of a single sweep has its verdict made anew first.
+    """
     from sg_ray.report.comparison import write_comparison
     from sg_ray.report.html import build_report
+    from sg_ray.verdict.build import write_verdict
 
     if len(folders) > 1:
         return None if path is None else write_comparison(folders, path)
-    if path is None and not (folders[0] / "sweep.yaml").exists():
+    is_sweep = (folders[0] / "sweep.yaml").exists()
+    if path is None and not is_sweep:
         return None
+    if is_sweep:
+        write_verdict(folders[0])
     return build_report(folders[0], path)

@@ -40,15 +40,20 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def run_and_show(experiment: Experiment, address: str, *, extends: bool = False) -> int:
-    """Run a sweep with all that follows it: live table, page, MLflow; return its exit code."""
+    """Run a sweep with all that goes with it: live table, verdict, page, MLflow.
+
+    Return its exit code.
+    """
     from sg_ray.config.hardware import describe, this_machine
     from sg_ray.report.html import build_report
     from sg_ray.sweep.console import LiveView
     from sg_ray.sweep.run import run_sweep
     from sg_ray.tracking.mlflow_mirror import mirror_of
+    from sg_ray.verdict.build import write_verdict
 
-    def build_page(event: Event) -> None:
+    def conclude(event: Event) -> None:
         if event.type == "ranked":
+            write_verdict(experiment.sweep_dir)
             build_report(experiment.sweep_dir)
 
     past = list(read_events(experiment.sweep_dir / "events.jsonl"))
@@ -58,7 +63,7 @@ def run_and_show(experiment: Experiment, address: str, *, extends: bool = False)
         outcome = run_sweep(
             experiment,
             address=address,
-            listeners=(view, build_page, mirror),
+            listeners=(view, conclude, mirror),
             progress=view.show_preparing,
             extends=extends,
         )
@@ -68,15 +73,20 @@ def run_and_show(experiment: Experiment, address: str, *, extends: bool = False)
 
 
 def _show(outcome: "Outcome", experiment: Experiment) -> None:
+    from sg_ray.report.content import read_verdict
     from sg_ray.sweep.leaderboard import format_table
+    from sg_ray.verdict.in_brief import in_brief
 
     print(format_table(outcome.rows, experiment.objective))
+    verdict = None if outcome.interrupted else read_verdict(outcome.sweep_dir)
+    if verdict is not None:
+        print(f"\n{in_brief(verdict)}\n")
     for line in (*outcome.notes, *outcome.problems):
         print(line)
     for traceback in outcome.tracebacks:
         print(f"\n{traceback.rstrip()}", file=sys.stderr)
     folder = _short(outcome.sweep_dir)
-    print(f"\n{folder}/: leaderboard.csv, report.html, best/FAMILY/, records/")
+    print(f"\n{folder}/: leaderboard.csv, verdict.json, report.html, best/FAMILY/, records/")
     if experiment.tracking.enabled:
         print(f"mlflow ui --backend-store-uri {experiment.tracking.uri}")
     if outcome.interrupted:
