@@ -77,12 +77,14 @@ def _show(outcome: "Outcome", experiment: Experiment) -> None:
     from sg_ray.sweep.leaderboard import format_table
     from sg_ray.verdict.in_brief import in_brief
 
-    print(format_table(outcome.rows, experiment.objective))
+    told = [format_table(outcome.rows, experiment.objective)]
     verdict = None if outcome.interrupted else read_verdict(outcome.sweep_dir)
     if verdict is not None:
-        print(f"\n{in_brief(verdict)}\n")
-    for line in (*outcome.notes, *outcome.problems):
-        print(line)
+        told.append(in_brief(verdict))
+    remarks = [*outcome.notes, *outcome.problems]
+    if remarks:
+        told.append("\n".join(remarks))
+    print("\n\n".join(told))
     for traceback in outcome.tracebacks:
         print(f"\n{traceback.rstrip()}", file=sys.stderr)
     folder = _short(outcome.sweep_dir)
