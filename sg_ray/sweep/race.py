@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from sg_ray.statistics.sequential import (
     Claim,
     Drop,
-    beats_e_process,
     claims,
+    family_e_process,
     race,
+    seeds_for_anytime_p,
     smallest_anytime_p,
 )
 from sg_ray.sweep.records import RunRecord
@@ -95,7 +96,7 @@ def attainable_p(num_seeds: int) -> list[str]:
         f"configurations can reach is {smallest:.2g}"
     ]
     if smallest > CLAIM_ALPHA:
-        enough = next(n for n in range(1, 100) if smallest_anytime_p(n) <= CLAIM_ALPHA) + 1
+        enough = seeds_for_anytime_p(CLAIM_ALPHA) + 1
         lines.append(
             f"too few to show a difference at p <= {CLAIM_ALPHA:g}; that takes at least {enough}: "
             f"replicate.max_seeds={enough} gives them to what is undecided"
@@ -121,4 +122,4 @@ def _worst(tables: Sequence[NDArray[np.float64]]) -> float:
 def _evidence(better: NDArray[np.float64], worse: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the evidence [n + 1] that the best of [F, n] beats all of [G, n]."""
     differences = np.nan_to_num(better[:, None] - worse[None], nan=0.0)
-    return np.asarray(beats_e_process(differences).min(axis=1).mean(axis=0))
+    return family_e_process(differences)

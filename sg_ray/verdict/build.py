@@ -6,9 +6,10 @@ from pathlib import Path
 from sg_ray.files import write_json
 from sg_ray.statistics.expected_best import expected_best_curve
 from sg_ray.sweep.leaderboard import is_number
+from sg_ray.sweep.race import CLAIM_ALPHA
 from sg_ray.verdict.comparisons import questions
 from sg_ray.verdict.conclusions import headline
-from sg_ray.verdict.model import ALPHA, VERDICT, Dropped, ExpectedBest, Verdict
+from sg_ray.verdict.model import VERDICT, Dropped, ExpectedBest, Verdict
 from sg_ray.verdict.notes import notes
 from sg_ray.verdict.standings import standing, variance_shares
 from sg_ray.verdict.teams import Team
@@ -42,7 +43,7 @@ def build_verdict(sweep_dir: Path) -> Verdict:
     return Verdict(
         sweep=results.experiment.name,
         objective=results.objective,
-        alpha=ALPHA,
+        alpha=CLAIM_ALPHA,
         search_seed=results.search_seed,
         headline=headline(results, asked),
         questions=asked,

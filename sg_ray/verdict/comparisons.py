@@ -15,8 +15,9 @@ from sg_ray.statistics.sequential import (
     seeds_for_anytime_p,
     seeds_to_decide,
 )
+from sg_ray.sweep.race import CLAIM_ALPHA
 from sg_ray.verdict.conclusions import answer
-from sg_ray.verdict.model import ALPHA, FAMILIES, Comparison, Interval, Question
+from sg_ray.verdict.model import FAMILIES, Comparison, Interval, Question
 from sg_ray.verdict.predicted import predicted_seeds
 from sg_ray.verdict.sentences import comparison_sentence
 from sg_ray.verdict.teams import Duel, Team, duels
@@ -28,7 +29,7 @@ from sg_ray.verdict.validation_scores import ValidationScores
 class Correction:
     """How many comparisons share the error rate, and how many of them are undecided.
 
-    As those decided stay so, Holm's correction asks p <= ALPHA / num_open of the next one.
+    As those decided stay so, Holm's correction asks p <= CLAIM_ALPHA / num_open of the next one.
     """
 
     num_pairs: int
@@ -50,7 +51,7 @@ class Finding:
     @property
     def is_decided(self) -> bool:
         """Whether one beats the other."""
-        return self.claim.p_holm <= ALPHA
+        return self.claim.p_holm <= CLAIM_ALPHA
 
     @property
     def num_sharing(self) -> int:
@@ -61,7 +62,7 @@ class Finding:
 def questions(results: Results, scores: ValidationScores) -> list[Question]:
     """Return the questions with something to compare: families first, then within each family.
 
-    Every question has an error rate of its own, ALPHA for any false claim.
+    Every question has an error rate of its own, CLAIM_ALPHA for any false claim.
     """
     asked = {FAMILIES: [Team(tuple(members)) for members in results.families.values()]}
     for family, members in results.families.items():
@@ -89,7 +90,7 @@ def findings(pairs: Sequence[Duel]) -> list[Finding]:
     """Return what the tests say about all pairs of one question, in their order."""
     claimed = claims({place: duel.evidence for place, duel in enumerate(pairs)})
     correction = Correction(
-        num_pairs=len(pairs), num_open=sum(claim.p_holm > ALPHA for claim in claimed.values())
+        num_pairs=len(pairs), num_open=sum(claim.p_holm > CLAIM_ALPHA for claim in claimed.values())
     )
     smallest = holm([duel.smallest_p for duel in pairs])
     return [
@@ -99,7 +100,7 @@ def findings(pairs: Sequence[Duel]) -> list[Finding]:
 
 
 def _favouring_first(duel: Duel, claim: Claim) -> Duel:
-    if claim.p_holm <= ALPHA:
+    if claim.p_holm <= CLAIM_ALPHA:
         return duel if claim.a_is_better else duel.swapped()
     return duel.swapped() if duel.differences.sum() < 0 else duel
 
@@ -163,7 +164,7 @@ def _mcnemar_p(duel: Duel) -> float | None:
 def _detectable(finding: Finding) -> float | None:
     """Return the difference that so many seeds decide; None if none, or if seeds do not differ."""
     differences = finding.duel.differences
-    alpha = ALPHA / finding.correction.num_pairs / finding.num_sharing
+    alpha = CLAIM_ALPHA / finding.correction.num_pairs / finding.num_sharing
     effect = detectable_effect(len(differences), alpha)
     sd = sample_sd(differences.tolist())
     return effect * sd if effect is not None and sd > 0 else None
@@ -176,7 +177,7 @@ def _more_seeds(finding: Finding) -> int | None:
     nothing.
     """
     num_seeds = len(finding.duel.seeds)
-    alpha = ALPHA / finding.correction.num_open
+    alpha = CLAIM_ALPHA / finding.correction.num_open
     if num_seeds < 2:
         return seeds_for_anytime_p(alpha) - num_seeds
     needed = seeds_to_decide(finding.duel.differences, alpha / finding.num_sharing)
@@ -192,6 +193,6 @@ def _command(duel: Duel, more_seeds: int, results: Results) -> str | None:
     if not (duel.a.best.is_in_race and duel.b.best.is_in_race):
         return None
     name, num_seeds = results.experiment.name, 1 + len(duel.seeds) + more_seeds
-    if num_seeds <= len(results.experiment.replicate.seeds):
+    if num_seeds <= len(results.seeds):
         return f"sg-ray sweep --resume {name}"
     return f"sg-ray extend {name} replicate.max_seeds={num_seeds}"

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from sg_ray.config import FLOOR
 from sg_ray.statistics.sequential import seeds_for_anytime_p
-from sg_ray.verdict.model import ALPHA, FAMILIES, Comparison, Question, Side
+from sg_ray.sweep.race import CLAIM_ALPHA
+from sg_ray.verdict.model import FAMILIES, Comparison, Question, Side
 from sg_ray.verdict.sentences import count_of, listed, p_value, starting
 from sg_ray.verdict.trials import Results
 
@@ -108,9 +109,9 @@ def _position(
 
 def _why_undecided(compared: Sequence[Comparison], num_in_question: int) -> str:
     seeds = _num_seeds(compared)
-    if any(one.smallest_p <= ALPHA for one in compared):
+    if any(one.smallest_p <= CLAIM_ALPHA for one in compared):
         return f"whether it is best is undecided after {seeds}"
-    least = seeds_for_anytime_p(ALPHA / num_in_question)
+    least = seeds_for_anytime_p(CLAIM_ALPHA / num_in_question)
     if not any(one.seeds for one in compared):
         return f"there is no fresh seed to tell: it takes at least {least}"
     return f"{seeds} cannot decide anything: it takes at least {least}"

@@ -7,9 +7,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 VERDICT = "verdict.json"
 
-ALPHA = 0.05
-"""The probability of any false claim among the comparisons of one question."""
-
 FAMILIES = "families"
 """The name of the question which family is best; each other has the name of its family."""
 

@@ -4,7 +4,8 @@ from collections.abc import Iterator, Sequence
 from statistics import fmean
 
 from sg_ray.statistics.sequential import seeds_for_anytime_p
-from sg_ray.verdict.model import ALPHA, FAMILIES, Question, Standing
+from sg_ray.sweep.race import CLAIM_ALPHA
+from sg_ray.verdict.model import FAMILIES, Question, Standing
 from sg_ray.verdict.sentences import amount, count_of, listed
 from sg_ray.verdict.trials import Results
 
@@ -33,12 +34,12 @@ def _too_few_seeds(asked: Sequence[Question]) -> Iterator[str]:
     hopeless = [
         question
         for question in asked
-        if all(one.smallest_p > ALPHA for one in question.comparisons)
+        if all(one.smallest_p > CLAIM_ALPHA for one in question.comparisons)
     ]
     if not hopeless:
         return
     needed = [
-        f"{seeds_for_anytime_p(ALPHA / len(question.comparisons))} {_where(question)}"
+        f"{seeds_for_anytime_p(CLAIM_ALPHA / len(question.comparisons))} {_where(question)}"
         for question in hopeless
     ]
     num_seeds = max(len(one.seeds) for question in hopeless for one in question.comparisons)

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from sg_ray.sweep.leaderboard import is_number
-from sg_ray.verdict.model import ALPHA, Comparison
+from sg_ray.sweep.race import CLAIM_ALPHA
+from sg_ray.verdict.model import Comparison
 from sg_ray.verdict.teams import Duel, Team
 
 _NAMES = {"roc_auc": "ROC-AUC", "pr_auc": "PR-AUC", "f1": "F1", "mcc": "MCC"}
@@ -54,10 +55,10 @@ def count_of(number: int, noun: str) -> str:
 
 
 def p_value(value: float, sign: str = "=") -> str:
-    """Return e.g. "p = 0.031"; what is just above ALPHA is not rounded down to it."""
+    """Return e.g. "p = 0.031"; what is just above CLAIM_ALPHA is not rounded down to it."""
     if value < _SMALLEST_P_SHOWN:
         return f"p < {_SMALLEST_P_SHOWN:g}"
-    digits = 3 if ALPHA < value < 1.1 * ALPHA else 2
+    digits = 3 if CLAIM_ALPHA < value < 1.1 * CLAIM_ALPHA else 2
     return f"p {sign} {value:.{digits}g}"
 
 
@@ -131,6 +132,6 @@ def _what_it_takes(comparison: Comparison, duel: Duel) -> str:
     if is_number(comparison.more_trial_hours):
         uses_gpu = duel.a.best.uses_gpu or duel.b.best.uses_gpu
         text += f", {duration(comparison.more_trial_hours, uses_gpu=uses_gpu)}"
-    if num_seeds and comparison.smallest_p > ALPHA:
+    if num_seeds and comparison.smallest_p > CLAIM_ALPHA:
         return f"; {count_of(num_seeds, 'seed')} cannot decide it; {text}"
     return f"; {text}"

@@ -145,26 +145,21 @@ def read_results(sweep_dir: Path) -> Results:
     """
     experiment = load_experiment(sweep_dir / "sweep.yaml")
     everything = read_records(sweep_dir).values()
-    records = [record for record in everything if not record.streams]
-    seeds = seeds_in_order(experiment, records)
-    rows = rank(records, objective=experiment.objective, seeds=seeds)
+    records = [record for record in everything if record.counts_as_seed]
+    seeds = experiment.replicate.all_seeds
+    rows = rank(
+        records,
+        objective=experiment.objective,
+        seeds=seeds,
+        race_alpha=experiment.replicate.race_alpha,
+    )
     return Results(
         experiment=experiment,
         seeds=seeds,
         contenders=[_contender(row, experiment, records, seeds, sweep_dir) for row in rows],
         records=records,
-        variants=[record for record in everything if record.streams],
+        variants=[record for record in everything if not record.counts_as_seed],
     )
-
-
-def seeds_in_order(experiment: Experiment, records: Sequence[RunRecord]) -> tuple[int, ...]:
-    """Return the planned seeds, then those that were added to them, in the order of their start."""
-    replicated = sorted(
-        (record for record in records if record.stage == "replicate"),
-        key=lambda record: record.started_at_ms,
-    )
-    added = (record.seed for record in replicated)
-    return tuple(dict.fromkeys([*experiment.replicate.seeds, *added]))
 
 
 def cost_hours(experiment: Experiment, record: RunRecord) -> float:

@@ -31,11 +31,26 @@ def test_contenders_are_the_leaderboards_rows_with_their_trials_in_the_order_of_
     assert [trial.seed for trial in floor.fresh] == [SEARCH_SEED, 1, 2]
 
 
-def test_seeds_that_were_added_come_after_the_planned_ones_as_they_started(made):
-    made.add("gnn", "a", {SEARCH_SEED: 0.8, 1: 0.7, 2: 0.7, 3: 0.7, 99: 0.7, 5: 0.7})
-    made.add("lexical", "floor", {77: 0.5})
+def test_extra_seeds_come_after_the_planned_ones(tmp_path):
+    made = MadeSweep(tmp_path, replicate={"seeds": [SEARCH_SEED, 7], "max_seeds": 4})
+    made.add("gnn", "a", {2: 0.6, SEARCH_SEED: 0.8, 1: 0.7, 7: 0.7})
     results = read_results(made.folder)
-    assert results.seeds == (SEARCH_SEED, 1, 2, 3, 99, 5)
+    assert results.seeds == (SEARCH_SEED, 7, 1, 2)
+    assert [trial.seed for trial in contender(results, "gnn", "a").fresh] == [7, 1, 2]
+
+
+def test_what_the_race_dropped_is_told_as_the_leaderboard_has_it(tmp_path):
+    seeds = [SEARCH_SEED, 1, 2, 3, 4, 5]
+    made = MadeSweep(tmp_path, seeds=seeds)
+    made.add("gnn", "a", {seed: 0.8 + seed / 1000 for seed in seeds})
+    made.add("gnn", "b", {seed: 0.5 - seed / 1000 for seed in seeds[:5]})
+    results = read_results(made.folder)
+    assert contender(results, "gnn", "a").is_in_race
+    dropped = contender(results, "gnn", "b").row.dropped
+    assert dropped is not None
+    assert dropped.after_seeds == 4
+    without = MadeSweep(tmp_path, replicate={"seeds": seeds, "race_alpha": None})
+    assert contender(read_results(without.folder), "gnn", "b").is_in_race
 
 
 def test_a_seed_counts_once_both_have_all_before_it(made):
