@@ -12,7 +12,7 @@ from sg_ray.data.codexglue import fetch_codexglue
 from sg_ray.data.jsonl import PACKED_SUFFIXES, read_jsonl, write_jsonl
 from sg_ray.data.samples import SPLITS, DataSet, Sample
 from sg_ray.data.splits import split_pairs, stratified_subset
-from sg_ray.data.synthetic import generate
+from sg_ray.data.synthetic import generate, mislabel
 from sg_ray.errors import InputError
 
 __all__ = ["DataConfig", "SplitLimits", "check_paths", "load_data", "write_folder", "write_jsonl"]
@@ -47,6 +47,8 @@ class DataConfig(BaseModel):
     test_file: Path | None = None
     num_samples: int = Field(default=4000, ge=_MIN_SYNTHETIC, le=200_000, multiple_of=2)
     """Size of the synthetic set over all splits (80/10/10)."""
+    label_noise: float = Field(default=0.0, ge=0.0, lt=0.5)
+    """Share of the synthetic functions, of each split, whose label is wrong, as some real ones."""
     seed: int = 0
     """Draws the synthetic set and the subsets of ``limit``. Not the seed of a trial."""
     limit: SplitLimits = SplitLimits()
@@ -124,7 +126,11 @@ def _read(config: DataConfig, cache_dir: Path | None) -> tuple[str, Mapping[str,
     """Return the data set's name and its splits."""
     if config.source == "synthetic":
         name = f"synthetic-{config.num_samples}-seed{config.seed}"
-        return name, split_pairs(generate(config.num_samples, config.seed), config.seed)
+        splits = split_pairs(generate(config.num_samples, config.seed), config.seed)
+        return name, {
+            split: mislabel(samples, config.label_noise, config.seed)
+            for split, samples in splits.items()
+        }
     if config.source == "codexglue":
         return "codexglue", _read_codexglue(cache_dir)
     if config.source == "files":

@@ -8,7 +8,7 @@ from tree_sitter import Language, Parser
 
 from sg_ray.data.samples import Sample
 from sg_ray.data.splits import split_pairs
-from sg_ray.data.synthetic import generate
+from sg_ray.data.synthetic import generate, mislabel
 from sg_ray.data.synthetic.templates import TEMPLATES, Template
 from sg_ray.errors import InputError
 
@@ -134,3 +134,14 @@ def _lengths(sample: Sample) -> tuple[int, int]:
 
 def _first_words(sample: Sample) -> tuple[str, ...]:
     return tuple(TOKEN.findall(sample.source)[:4])
+
+
+def test_wrong_labels_are_as_many_as_asked_for_and_balanced(samples):
+    noisy = mislabel(samples, 0.05, seed=3)
+    assert [s.source for s in noisy] == [s.source for s in samples]
+    wrong = [was.label for was, now in zip(samples, noisy, strict=True) if was.label != now.label]
+    assert len(wrong) == round(0.05 * len(samples))
+    assert sum(wrong) == len(wrong) // 2
+    assert mislabel(samples, 0.05, seed=3) == noisy
+    assert mislabel(samples, 0.05, seed=4) != noisy
+    assert mislabel(samples, 0.0, seed=3) == list(samples)

@@ -9,6 +9,8 @@ learn in minutes.
 """
 
 import random
+from collections.abc import Sequence
+from dataclasses import replace
 
 from sg_ray.data.samples import Sample
 from sg_ray.data.synthetic.templates import TEMPLATES, Role, Template
@@ -53,6 +55,20 @@ def generate(num_samples: int, seed: int) -> list[Sample]:
         key = f"{template.weakness}-{number:05d}"
         samples += [Sample(vulnerable, 1, f"{key}-v"), Sample(fixed, 0, f"{key}-f")]
     return samples
+
+
+def mislabel(samples: Sequence[Sample], share: float, seed: int) -> list[Sample]:
+    """Return the samples with a ``share`` of their labels turned round, of each label as many.
+
+    No model can then be right about all, nor two seeds quite agree: as on real data.
+    """
+    by_label = [[i for i, s in enumerate(samples) if s.label == label] for label in (0, 1)]
+    rng = random.Random(f"wrong labels {seed}")
+    wrong = {i for members in by_label for i in rng.sample(members, round(share * len(members)))}
+    return [
+        replace(sample, label=1 - sample.label) if i in wrong else sample
+        for i, sample in enumerate(samples)
+    ]
 
 
 def _draw_new_pair(template: Template, rng: random.Random, seen: set[str]) -> tuple[str, str]:
