@@ -32,6 +32,7 @@ class ExtraSeeds:
     def __init__(self, experiment: Experiment, plans: Mapping[str, "FamilyPlan"]) -> None:
         self._experiment, self._plans = experiment, plans
         self._replicate = experiment.replicate
+        self._rounds: dict[int, list[_Entry]] = {}
 
     @property
     def settled(self) -> bool:
@@ -56,7 +57,9 @@ class ExtraSeeds:
         """Return the first round with a trial that is not on record."""
         known = self._replicate.seeds
         for seed in self._replicate.extra_seeds:
-            entries = self._entries(known, seed)
+            if seed not in self._rounds:  # all before it is on record, so this stays as it is
+                self._rounds[seed] = self._entries(known, seed)
+            entries = self._rounds[seed]
             if not entries:
                 return None
             if not all(entry.plan.is_on_record(entry.config, seed) for entry in entries):

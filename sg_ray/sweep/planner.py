@@ -7,6 +7,7 @@ What the planned seeds leave undecided gets more of them in the end, see ``extra
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -60,6 +61,7 @@ class FamilyPlan:
         self._ledger = ledger
         self._identity = identity
         self._in_flight: dict[str, TrainJob] = {}
+        self._specs: dict[tuple[Any, ...], tuple[Mapping[str, Any], TrialSpec]] = {}
 
     def next_job(self) -> AnyJob | None:
         """Return a job that can start now, or None: wait for what runs, or there is none left."""
@@ -86,15 +88,22 @@ class FamilyPlan:
 
     def spec(self, config: Mapping[str, Any], seed: int) -> TrialSpec:
         """Return the trial of one configuration and seed of this family."""
-        return TrialSpec(
-            family=self.family,
-            config=config,
-            seed=seed,
-            objective=self._experiment.objective,
-            data_fingerprint=self._identity.data_fingerprint,
-            code_version=self._identity.code_version,
-            branches=self.branch_sources(seed),
-        )
+        branches = self.branch_sources(seed)
+        # Kept by identity: plans are asked many times a second, and hashing a configuration takes
+        # longer than all the rest. The configuration is kept too, so that its id stays its own.
+        key = (id(config), seed, *(source.trial_key for source in branches.values()))
+        if key not in self._specs:
+            spec = TrialSpec(
+                family=self.family,
+                config=config,
+                seed=seed,
+                objective=self._experiment.objective,
+                data_fingerprint=self._identity.data_fingerprint,
+                code_version=self._identity.code_version,
+                branches=branches,
+            )
+            self._specs[key] = (config, spec)
+        return self._specs[key][1]
 
     def branch_sources(self, seed: int) -> Mapping[str, BranchSource]:
         """Return the trained branches that a trial with this seed builds on."""
@@ -181,7 +190,7 @@ class FamilyPlan:
 class FloorPlan(FamilyPlan):
     """The floor: its baseline configuration with every seed, neither tuned nor searched."""
 
-    @property
+    @cached_property
     def finalists(self) -> list[Mapping[str, Any]]:
         """The only configuration."""
         return [self._experiment.baseline(self.family).model_dump(mode="json")]
@@ -223,6 +232,7 @@ class SearchPlan(FamilyPlan):
         self._search: FamilySearch | None = None
         self._points: dict[str, Point] = {}
         self._finalists: list[Mapping[str, Any]] | None = None
+        self._branch: Row | None = None
         has_rate = isinstance(get_family(family), NeuralFamily)
         if not (experiment.lr_range.enabled and has_rate):
             ledger.learning_rates.setdefault(family, None)
@@ -295,7 +305,9 @@ class SearchPlan(FamilyPlan):
 
         Extra seeds may change who wins. Were others built on that winner, theirs would begin anew.
         """
-        return self._best_over(self._experiment.replicate.seeds)
+        if self._branch is None:
+            self._branch = self._best_over(self._experiment.replicate.seeds)
+        return self._branch
 
     def branch_with_seed(self, seed: int) -> BranchSource | None:
         """Return the ``branch``'s trial with this seed, for others to build on."""

@@ -175,7 +175,8 @@ def _why_unknown(view: FamilySearchView) -> str:
     if len(view.dimensions) == 1:
         return f"only {view.dimensions[0].name} was varied"
     if len(view.completed) < LEAST_TRIALS:
-        return f"{len(view.completed)} completed trials are too few; it takes {LEAST_TRIALS}"
+        trials = "trial is" if len(view.completed) == 1 else "trials are"
+        return f"{len(view.completed)} completed {trials} too few; it takes {LEAST_TRIALS}"
     return ""
 
 
