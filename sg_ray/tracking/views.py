@@ -19,6 +19,10 @@ CONFIGURATIONS, TRIALS = "configurations", "trials"
 _SECTION = "sg-ray"
 _NAME_COLUMN = "attributes.`Run Name`"
 _ONLY_TRIALS = "tags.`sg_ray.kind` = 'trial'"
+_SEEDS_TO_THE_END = (
+    f"{_ONLY_TRIALS} and attributes.status = 'FINISHED' and tags.stage != 'variance'"
+)
+"""Without what the search gave up: one lucky seed of that would stand above means of many."""
 
 
 def experiment_tags(plan: Mapping[str, Any], at_ms: int) -> dict[str, str]:
@@ -30,7 +34,7 @@ def experiment_tags(plan: Mapping[str, Any], at_ms: int) -> dict[str, str]:
     trials = {**_table(plan, objective), **_charts(plan, objective)}
     by_configuration = {"mode": "tag", "groupByData": CONFIGURATION_TAG}
     grouping = {"aggregateFunction": "average", "groupByKeys": [by_configuration]}
-    configurations = {**trials, "groupBy": grouping}
+    configurations = {**trials, "groupBy": grouping, "searchFilter": _SEEDS_TO_THE_END}
     return {
         "mlflow.experiment.primaryMetric.name": objective,
         SAVED_VIEW + CONFIGURATIONS: _view(
