@@ -124,6 +124,7 @@ def make_checkout(folder: Path) -> Path:
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("Makefile", "pyproject.toml", "constraints.txt"):
         shutil.copy2(ROOT / name, folder)
+    (folder / "double_free.c").write_text("int f(char *s) { free(s); free(s); return 0; }\n")
     programs = folder / ".venv" / "bin"
     programs.mkdir(parents=True)
     scripts = Path(sys.executable).parent

@@ -32,7 +32,8 @@ SIZE = (
     " models.gnn.config.graphs.vocab_size=400 models.gnn.config.epochs=2"
     " models.fusion.config.epochs=1"
 )
-SWEEP = f"{SIZE} lr_range.num_steps=10 search.num_trials=1 replicate.top_k=1 replicate.seeds=[42]"
+ONE_SEED = "replicate.seeds=[42] replicate.max_seeds=null replicate.variance_seeds=0"
+SWEEP = f"{SIZE} lr_range.num_steps=10 search.num_trials=1 replicate.top_k=1 {ONE_SEED}"
 GNN_SWEEP = f"{SWEEP} families=[gnn] lr_range.enabled=false"
 
 RUN_A_SWEEP = "python experiments/sweep.py [EXPERIMENT.yaml] [key=value ...]"
@@ -154,6 +155,12 @@ STEPS = {
         after=(EXTEND,),
         prints=r"(?s)\n\d +gnn .*\n\d +gnn ",
     ),
+    "sg-ray extend quick replicate.max_seeds=18": Step(
+        in_process,
+        {"quick": "other", "=18": "=4"},
+        after=(EXTEND,),
+        prints="gnn +[0-9a-f]{8} +4 +0 ",
+    ),
     "sg-ray track sync outputs/quick": Step(
         in_process, after=(RUN_A_SWEEP,), prints="events mirrored to"
     ),
@@ -173,6 +180,12 @@ STEPS = {
         after=(RUN_A_SWEEP, "sg-ray sweep ..."),
         prints="fusion(?s:.*)both.html",
         leaves="both.html",
+    ),
+    "sg-ray predict outputs/quick FILE.c": Step(
+        in_process,
+        {"FILE": "double_free"},
+        after=(RUN_A_SWEEP,),
+        prints=r"double_free\.c:1",
     ),
     "sg-ray predict MODEL FILE...": Step(
         in_process,
