@@ -18,7 +18,10 @@ Problems = Iterator[str]
 """Sentences, one a violation."""
 
 TIME_VALUED = ("epoch_time_s", "samples_per_s")
-_WITH_TIMES = ("started_at_ms", "finished_at_ms", "train_time_s", "mlflow_run_id")
+_WITH_TIMES = (
+    *("started_at_ms", "finished_at_ms", "train_time_s", "mlflow_run_id"),
+    *("trial_hours", "more_trial_hours", "hours", "sentence"),
+)
 _MLFLOW_STATUS = {"completed": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
 
 
@@ -69,6 +72,11 @@ def _tables(sweep: Path, expected: Path) -> Problems:
     found, wanted = (_read_json(folder / "test.json") for folder in (sweep, expected))
     if found != wanted:
         yield f"test.json: {found} instead of {wanted}"
+    found, wanted = (
+        _without_times(_read_json(folder / "verdict.json")) for folder in (sweep, expected)
+    )
+    if found != wanted:
+        yield f"verdict.json: {found} instead of {wanted}"
 
 
 def _leaderboard(path: Path) -> list[dict[str, str]]:
