@@ -8,6 +8,7 @@ from sg_ray.cli.settings import named_experiment
 from sg_ray.cli.sweep import run_and_show
 from sg_ray.config import Experiment
 from sg_ray.errors import InputError
+from sg_ray.sweep.records import read_records
 
 _SEEDS = ("seeds", "replicate.seeds")
 
@@ -36,16 +37,22 @@ def run(arguments: argparse.Namespace) -> int:
     others = [text for text in arguments.settings if text not in seeds]
     experiment = named_experiment(others, arguments.default, arguments.name)
     for text in seeds:
-        merged = _merged(experiment, text)
-        setting = f"replicate.seeds={merged}"
-        experiment = named_experiment([*others, setting], arguments.default, arguments.name)
+        merged = seeds_after_extension(experiment, text)
+        room = max(len(merged), experiment.replicate.max_seeds or 0)
+        more = [f"replicate.seeds={merged}", f"replicate.max_seeds={room}"]
+        experiment = named_experiment([*others, *more], arguments.default, arguments.name)
     check_before_start(experiment, arguments.address)
     return run_and_show(experiment, arguments.address, extends=True)
 
 
-def _merged(experiment: Experiment, text: str) -> list[int]:
-    """Return the sweep's seeds and the new ones after them."""
+def seeds_after_extension(experiment: Experiment, text: str) -> list[int]:
+    """Return the seeds that the sweep has had, in the order of their rounds, and the new ones.
+
+    ``text`` is ``seeds=[...]``. Raises InputError if that is no list.
+    """
     given = yaml.safe_load(text.partition("=")[2])
     if not isinstance(given, list):
         raise InputError(f"{text}: seeds are a list, e.g. seeds=[1,2]")
-    return list(dict.fromkeys([*experiment.replicate.seeds, *given]))
+    trained = {record.seed for record in read_records(experiment.sweep_dir).values()}
+    extra = [seed for seed in experiment.replicate.extra_seeds if seed in trained]
+    return list(dict.fromkeys([*experiment.replicate.seeds, *extra, *given]))

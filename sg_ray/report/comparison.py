@@ -13,8 +13,7 @@ from sg_ray.report.rendering import render
 from sg_ray.report.sections.leaderboard import table_metrics
 from sg_ray.report.sections.section import Section
 from sg_ray.report.sections.seeds import MAX_STRIPS, Strips, row_strips, row_values
-from sg_ray.sweep.leaderboard import Row
-from sg_ray.training.metrics import direction
+from sg_ray.sweep.leaderboard import Row, ranked_value
 
 
 @dataclass(frozen=True)
@@ -140,11 +139,10 @@ def _side_by_side(sweeps: Sequence[NamedSweep]) -> SideBySide:
 
 def _ranking(sweeps: Sequence[NamedSweep]) -> Ranking:
     objective = sweeps[0].sweep.objective
-    sign = 1 if direction(objective) == "minimise" else -1
 
-    def place(pair: tuple[NamedSweep, Row]) -> tuple[bool, int, float]:
-        mean = pair[1].means.get(objective)
-        return (mean is None, len(pair[1].failed_seeds), sign * (mean or 0.0))
+    def place(pair: tuple[NamedSweep, Row]) -> tuple[bool, float]:
+        value = ranked_value(pair[1], objective)
+        return (value is None, -(value or 0.0))
 
     pairs = sorted(((one, row) for one in sweeps for row in one.sweep.rows), key=place)
     rows = [

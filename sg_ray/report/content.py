@@ -15,6 +15,7 @@ from sg_ray.errors import InputError
 from sg_ray.sweep.events import Event, read_events
 from sg_ray.sweep.leaderboard import Row, is_number, rank
 from sg_ray.sweep.records import RunRecord, read_records
+from sg_ray.sweep.winner_test import read_test_scores
 from sg_ray.verdict.model import VERDICT, Standing, Verdict
 
 DEFAULT_OBJECTIVE = "val_roc_auc"
@@ -148,7 +149,6 @@ def read_sweep(folder: Path) -> Sweep:
     events = list(read_events(folder / "events.jsonl"))
     newest = records[-1].objective if records else DEFAULT_OBJECTIVE
     objective = str(settings.get("objective", newest))
-    tested = {e.data["family"]: e.data["metrics"] for e in events if e.type == "test_scored"}
     seeds, race_alpha = _race_of(settings, records)
     return Sweep(
         name=str(settings.get("name", folder.resolve().name)),
@@ -158,7 +158,11 @@ def read_sweep(folder: Path) -> Sweep:
         settings_text=text,
         records=records,
         rows=rank(
-            records, objective=objective, seeds=seeds, race_alpha=race_alpha, test_metrics=tested
+            records,
+            objective=objective,
+            seeds=seeds,
+            race_alpha=race_alpha,
+            test_metrics=read_test_scores(folder),
         ),
         events=events,
         verdict=read_verdict(folder),

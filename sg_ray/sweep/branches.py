@@ -51,6 +51,17 @@ class GivenBranches:
         """Return, by family, the lookup "the branch trained with this seed"."""
         return {family: self._lookup(family) for family in self._by_seed}
 
+    def require(self, seeds: Sequence[int]) -> None:
+        """Raise InputError if a family lacks a trained branch with one of ``seeds``."""
+        for family, by_seed in self._by_seed.items():
+            missing = [str(seed) for seed in seeds if seed not in by_seed]
+            if missing:
+                raise InputError(
+                    f"branches_from={self._folder}: has no trained {family} with seed "
+                    f"{', '.join(missing)}. Train it there, or set replicate.seeds to those of "
+                    f"{sorted(by_seed)}."
+                )
+
     @property
     def feature_specs(self) -> Sequence[FeatureSpec]:
         """Return the feature kinds that the branches read."""

@@ -46,8 +46,8 @@ class ExtraSeeds:
             return None
         seed, entries = open_round
         for plan, config in ((entry.plan, entry.config) for entry in entries):
-            if len(plan.branch_sources(seed)) < len(get_family(plan.family).branches):
-                continue  # its branches are in this round too
+            if not plan.has_branches(seed):
+                continue  # what it builds on is in this round too
             job = plan.extra_job(config, seed)
             if job is not None:
                 return job
@@ -69,15 +69,12 @@ class ExtraSeeds:
 
     def _entries(self, known: Sequence[int], seed: int) -> list[_Entry]:
         """Return who takes part in the round of ``seed``, by what the seeds ``known`` say."""
-        open_families = self._open_families(known)
+        able = [family for family in self._plans if self._can_have(family, known, seed)]
         wanted: dict[str, list[Mapping[str, Any]]] = {family: [] for family in self._plans}
-        for family, plan in self._plans.items():
-            in_race = plan.in_race(known)
-            is_asked = family in open_families and self._can_afford(plan, in_race, known)
-            if is_asked and self._can_have_branches(family, seed):
-                wanted[family] += in_race
-                for branch, config in self._branches(family).items():
-                    wanted[branch].append(config)
+        for family in self._open_families(able, known):
+            wanted[family] += self._plans[family].in_race(known)
+            for branch, config in self._branches(family).items():
+                wanted[branch].append(config)
         return [
             _Entry(self._plans[family], config)
             for family, configs in wanted.items()
@@ -85,33 +82,33 @@ class ExtraSeeds:
             if config not in configs[:number]
         ]
 
-    def _open_families(self, known: Sequence[int]) -> set[str]:
-        """Return the families with several in the race, or not told apart from another."""
+    def _open_families(self, able: Sequence[str], known: Sequence[int]) -> list[str]:
+        """Return those of ``able`` with several in the race, or not told apart from another."""
         rounds = known[1:]
         trials = {family: plan.trials(known) for family, plan in self._plans.items()}
         dropped = {family: plan.dropped(known) for family, plan in self._plans.items()}
         claims = family_claims(trials, dropped, rounds, self._experiment.objective)
-        undecided = [pair for pair, claim in claims.items() if claim.p_holm > CLAIM_ALPHA]
+        undecided = [
+            pair
+            for pair, claim in claims.items()
+            if claim.p_holm > CLAIM_ALPHA and set(pair) <= set(able)
+        ]
         racing = {f for f, of_config in trials.items() if len(of_config) - len(dropped[f]) > 1}
-        return racing.union(*undecided)
+        asked = racing.union(*undecided)
+        return [family for family in able if family in asked]
 
-    def _can_afford(
-        self, plan: "FamilyPlan", in_race: Sequence[Mapping[str, Any]], known: Sequence[int]
-    ) -> bool:
-        budget = self._replicate.budget_epochs
-        if budget is None:
-            return True
-        cost = sum(int(config.get("epochs", 1)) for config in in_race)
-        return plan.num_epochs(known) + cost <= budget
+    def _can_have(self, family: str, known: Sequence[int], seed: int) -> bool:
+        """Return True if a family's next seed is within its budget, and has what it builds on."""
+        plan, budget = self._plans[family], self._replicate.budget_epochs
+        if budget is not None:
+            cost = sum(int(config.get("epochs", 1)) for config in plan.in_race(known))
+            if plan.num_epochs(known) + cost > budget:
+                return False
+        given = set(get_family(family).branches) - self._branches(family).keys()
+        return all(given <= plan.branch_sources(one).keys() for one in (*known, seed))
 
     def _branches(self, family: str) -> dict[str, Mapping[str, Any]]:
         """Return the configurations in this sweep that a family builds on."""
-        found = {name: self._plans.get(name) for name in get_family(family).branches}
-        rows = {name: plan.branch for name, plan in found.items() if plan is not None}
-        return {name: row.config for name, row in rows.items() if row is not None}
-
-    def _can_have_branches(self, family: str, seed: int) -> bool:
-        """Return True unless the family builds on trials of another sweep that lacks the seed."""
-        own = self._branches(family)
-        given = [name for name in get_family(family).branches if name not in own]
-        return all(name in self._plans[family].branch_sources(seed) for name in given)
+        own = [name for name in get_family(family).branches if name in self._plans]
+        found = {name: self._plans[name].branch for name in own}
+        return {name: config for name, config in found.items() if config is not None}

@@ -1,8 +1,9 @@
 """The leaderboard: configurations ranked over their seeds, from run records alone.
 
 A failed seed is a failure of the configuration, not a missing value: the mean of the seeds that
-survived would favour a configuration that sometimes diverges. One that a race over seeds dropped
-has had its chance: it never stands above those of its family that are still in the race.
+survived would favour a configuration that sometimes diverges. It is ranked by the mean in which a
+failed seed counts as the lowest value that the objective can have. One that a race over seeds
+dropped has had its chance: it never stands above the best of its family that is in the race.
 """
 
 import csv
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from sg_ray.files import atomic_path, to_plain
+from sg_ray.statistics.scores import Score
 from sg_ray.statistics.sequential import Drop
 from sg_ray.sweep.race import drops
 from sg_ray.sweep.records import RunRecord
@@ -54,14 +56,13 @@ def rank(
     objective: str,
     seeds: Sequence[int],
     race_alpha: float | None = None,
-    test_metrics: Mapping[str, Mapping[str, float | None]] | None = None,
+    test_metrics: Mapping[tuple[str, str], Mapping[str, float | None]] | None = None,
 ) -> list[Row]:
     """Rank the configurations that were run for replication, best first.
 
     Those are the configurations finished on more than one of ``seeds``; of a family without any,
-    all that completed (or all that failed, so that no family disappears). ``test_metrics``, by
-    family, goes to the first row of each family. Configurations are ordered by their number of
-    failed seeds, then by the mean of ``objective``; one without any mean comes last.
+    all that completed (or all that failed, so that no family disappears). ``test_metrics`` are by
+    family and configuration. Rows are ordered by ``ranked_value``; one without any mean is last.
 
     ``seeds`` are in the order of the race's rounds, after the first, on which configurations were
     chosen; ``race_alpha`` as in the experiment's settings.
@@ -73,10 +74,27 @@ def rank(
         for pair in _family_rows(_replicated(groups), objective, seeds[1:], race_alpha)
     ]
     rows = [row for _, row in sorted(keyed, key=lambda pair: pair[0])]
-    unplaced = dict(test_metrics or {})
+    tested = test_metrics or {}
     return [
-        _placed(row, place, unplaced.pop(row.family, {})) for place, row in enumerate(rows, start=1)
+        replace(row, rank=place, test=tested.get((row.family, row.config_hash), {}))
+        for place, row in enumerate(rows, start=1)
     ]
+
+
+def ranked_value(row: Row, objective: str) -> float | None:
+    """Return what a row is ranked by, higher is better; None without any mean.
+
+    That is the mean of ``objective`` over all its seeds, a failed one counted as the lowest value
+    there is (for a loss, which knows no worst one, it comes after all without a failure).
+    """
+    mean, num_failed = row.means.get(objective), len(row.failed_seeds)
+    if mean is None:
+        return None
+    scale = Score(objective).scale
+    if scale.lower_is_better:
+        return -math.inf if num_failed else -mean
+    total = mean * len(row.seeds) + scale.lowest * num_failed
+    return total / (len(row.seeds) + num_failed)
 
 
 def write_leaderboard(path: Path, rows: Sequence[Row]) -> None:
@@ -166,7 +184,7 @@ def _behind(best: "_SortKey | None", row: Row, objective: str) -> "_SortKey":
     own = _sort_key(row, objective)
     if row.dropped is None or best is None or own > best:
         return own
-    return (*best[:3], True, *own[4:])
+    return (*best[:4], True, *own[5:])
 
 
 def _row(group: Group, objective: str, dropped: Drop | None) -> Row:
@@ -197,20 +215,21 @@ def _numbers(records: Iterable[RunRecord], metric: str) -> list[float]:
     return [value for value in values if is_number(value)]
 
 
-_SortKey = tuple[bool, int, float, bool, str, str]
-"""No mean, number of failures, mean (lower is better), behind the family's best, names."""
+_SortKey = tuple[bool, float, int, float, bool, str, str]
+"""No mean, ranked value, failures, mean (all lower is better), behind the best, names."""
 
 
 def _sort_key(row: Row, objective: str) -> _SortKey:
-    mean = row.means.get(objective)
-    if mean is None:
-        return (True, len(row.failed_seeds), 0.0, False, row.family, row.config_hash)
+    value, num_failed, names = ranked_value(row, objective), len(row.failed_seeds), _names(row)
+    if value is None:
+        return (True, 0.0, num_failed, 0.0, False, *names)
+    mean = row.means[objective] or 0.0
     signed = mean if direction(objective) == "minimise" else -mean
-    return (False, len(row.failed_seeds), signed, False, row.family, row.config_hash)
+    return (False, -value, num_failed, signed, False, *names)
 
 
-def _placed(row: Row, place: int, test: Mapping[str, float | None]) -> Row:
-    return replace(row, rank=place, test=test)
+def _names(row: Row) -> tuple[str, str]:
+    return (row.family, row.config_hash)
 
 
 def _csv_line(row: Row) -> dict[str, str]:

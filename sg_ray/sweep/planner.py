@@ -110,8 +110,13 @@ class FamilyPlan:
         del seed
         return {}
 
+    def has_branches(self, seed: int) -> bool:
+        """Return True if a trial with this seed has all that it builds on."""
+        del seed
+        return True
+
     @property
-    def branch(self) -> Row | None:
+    def branch(self) -> Mapping[str, Any] | None:
         """The configuration that other families build on, if there is one and it is known."""
         return None
 
@@ -169,22 +174,25 @@ class FamilyPlan:
         return job
 
     def _next_planned_seed(self, stage: Stage) -> TrainJob | None:
-        """Return the next missing trial of those in the race x planned seeds, seed by seed."""
-        seeds = self._experiment.replicate.seeds
-        in_race = self.in_race(seeds)
-        for seed in seeds:
-            for config in in_race:
+        """Return the next missing trial of those that get the planned seeds, seed by seed."""
+        configs = self._get_planned_seeds
+        for seed in self._experiment.replicate.seeds:
+            for config in configs if self.has_branches(seed) else ():
                 job = self.job(self.spec(config, seed), stage)
                 if job is not None:
                     return job
         return None
 
     @property
+    def _get_planned_seeds(self) -> list[Mapping[str, Any]]:
+        """The configurations that are still in the race after those seeds that are known."""
+        return self.in_race(self._experiment.replicate.seeds)
+
+    @property
     def _has_planned_seeds(self) -> bool:
-        """True once those in the race have every planned seed on record."""
-        seeds = self._experiment.replicate.seeds
-        in_race = self.in_race(seeds)
-        return all(self.is_on_record(config, seed) for config in in_race for seed in seeds)
+        """True once those that get the planned seeds have all of them on record."""
+        seeds, configs = self._experiment.replicate.seeds, self._get_planned_seeds
+        return all(self.is_on_record(config, seed) for config in configs for seed in seeds)
 
 
 class FloorPlan(FamilyPlan):
@@ -232,7 +240,7 @@ class SearchPlan(FamilyPlan):
         self._search: FamilySearch | None = None
         self._points: dict[str, Point] = {}
         self._finalists: list[Mapping[str, Any]] | None = None
-        self._branch: Row | None = None
+        self._branch: Mapping[str, Any] | None = None
         has_rate = isinstance(get_family(family), NeuralFamily)
         if not (experiment.lr_range.enabled and has_rate):
             ledger.learning_rates.setdefault(family, None)
@@ -261,15 +269,15 @@ class SearchPlan(FamilyPlan):
 
     def next_job(self) -> AnyJob | None:
         """Return a range test, then the search's points, then the finalists' seeds."""
-        if not self._has_branches:
+        if not self.has_branches(self._first_seed):
             return None
         if self.family not in self._ledger.learning_rates:
             return self._lr_range_job()
         return self._next_lost_point() or self._next_point() or self._next_replicate()
 
-    @property
-    def _has_branches(self) -> bool:
-        return len(self.branch_sources(self._first_seed)) == len(self._branches)
+    def has_branches(self, seed: int) -> bool:
+        """Return True if a trial with this seed has all that it builds on."""
+        return len(self.branch_sources(seed)) == len(self._branches)
 
     @property
     def finished(self) -> bool:
@@ -300,21 +308,39 @@ class SearchPlan(FamilyPlan):
         return self._best_over(self._experiment.replicate.all_seeds)
 
     @property
-    def branch(self) -> Row | None:
-        """The winner by the planned seeds alone, on which others build.
+    def branch(self) -> Mapping[str, Any] | None:
+        """The configuration that others build on: the winner by the seeds planned at first.
 
-        Extra seeds may change who wins. Were others built on that winner, theirs would begin anew.
+        More seeds or search trials may change who wins. Were others built on the new winner, all
+        of theirs would begin anew: they keep to what they have been built on.
         """
         if self._branch is None:
-            self._branch = self._best_over(self._experiment.replicate.seeds)
+            best = self._branch_on_record or self._best_over(self._experiment.replicate.seeds)
+            self._branch = None if best is None else best.config
         return self._branch
+
+    @property
+    def _branch_on_record(self) -> RunRecord | None:
+        """A trial of this family on which another one has been built."""
+        records = self._ledger.records
+        keys = (record.branches.get(self.family) for record in records.values())
+        return next((records[key] for key in keys if key in records), None)
+
+    @property
+    def _get_planned_seeds(self) -> list[Mapping[str, Any]]:
+        """Those in the race, and what others build on."""
+        configs = super()._get_planned_seeds
+        built_on = self._branch_on_record
+        if built_on is None or built_on.config in configs:
+            return configs
+        return [*configs, built_on.config]
 
     def branch_with_seed(self, seed: int) -> BranchSource | None:
         """Return the ``branch``'s trial with this seed, for others to build on."""
         branch = self.branch
         if branch is None:
             return None
-        record = self._ledger.records.get(self.spec(branch.config, seed).trial_key)
+        record = self._ledger.records.get(self.spec(branch, seed).trial_key)
         if record is None:
             return None
         # One that failed kept no weights: what builds on it fails too, under its own name.
@@ -409,19 +435,29 @@ class SearchPlan(FamilyPlan):
 
     @property
     def _search_is_over(self) -> bool:
-        ready = self._has_branches and self.family in self._ledger.learning_rates
+        ready = self.has_branches(self._first_seed) and self.family in self._ledger.learning_rates
         if not ready or self._points or not self._open_search().exhausted:
             return False
         return not self._lost_points
 
     def _known_finalists(self) -> list[Mapping[str, Any]] | None:
-        """Return the best ``top_k`` configurations of the search, once it has ended."""
+        """Return the best ``top_k`` configurations of the search, once it has ended.
+
+        Those that have raced before stay, although a longer search may have found better ones.
+        """
         if self._finalists is None and self._search_is_over:
-            searched = [r for r in self._ledger.of_family(self.family) if r.stage == "search"]
+            own = [r for r in self._ledger.of_family(self.family) if self._is_planned(r)]
+            searched = [r for r in own if r.stage == "search"]
             rows = rank(searched, objective=self._experiment.objective, seeds=(self._first_seed,))
-            best = [row.config for row in rows if row.seeds]
-            self._finalists = best[: self._experiment.replicate.top_k]
+            found = [row.config for row in rows if row.seeds][: self._experiment.replicate.top_k]
+            raced = [r.config for r in own if r.stage == "replicate"]
+            configs = [*found, *raced]
+            self._finalists = [c for at, c in enumerate(configs) if c not in configs[:at]]
         return self._finalists
+
+    def _is_planned(self, record: RunRecord) -> bool:
+        """Return False for a trial with a stream of its own, or built on other branches."""
+        return self.spec(record.config, record.seed).trial_key == record.trial_key
 
     def _next_replicate(self) -> TrainJob | None:
         return None if self._known_finalists() is None else self._next_planned_seed("replicate")
@@ -476,7 +512,17 @@ class Planner:
 
     @property
     def _has_planned_seeds(self) -> bool:
-        return all(plan.finished for plan in self.plans.values())
+        """True once every family that can be finished is."""
+        return all(plan.finished or self._is_blocked(name) for name, plan in self.plans.items())
+
+    def _is_blocked(self, family: str) -> bool:
+        """Return True if what a family builds on has ended without anything to build on."""
+        names = [name for name in get_family(family).branches if name in self.plans]
+        return any(
+            self._is_blocked(name)
+            or (self.plans[name].finished and self.plans[name].branch is None)
+            for name in names
+        )
 
     def next_job(self) -> AnyJob | None:
         """Return a job that can start now, or None: wait for what runs, or nothing is left."""

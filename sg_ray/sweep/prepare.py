@@ -44,6 +44,7 @@ def make_planner(experiment: Experiment, data: DataSet) -> Planner:
     identity = Identity(data.fingerprint, code_version(), "test" in data.splits)
     ledger = Ledger(sweep_dir, read_records(sweep_dir), read_learning_rates(sweep_dir))
     given = GivenBranches(experiment, data.fingerprint)
+    given.require(experiment.replicate.seeds)
     return Planner(experiment, ledger, identity, given.by_family)
 
 

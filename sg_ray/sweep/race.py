@@ -120,6 +120,10 @@ def _worst(tables: Sequence[NDArray[np.float64]]) -> float:
 
 
 def _evidence(better: NDArray[np.float64], worse: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the evidence [n + 1] that the best of [F, n] beats all of [G, n]."""
-    differences = np.nan_to_num(better[:, None] - worse[None], nan=0.0)
-    return family_e_process(differences)
+    """Return the evidence [n + 1] that the best of [F, n] beats all of [G, n].
+
+    A pair counts up to the first seed that one of the two lacks.
+    """
+    differences = better[:, None] - worse[None]
+    after_a_gap = np.maximum.accumulate(np.isnan(differences), axis=-1)
+    return family_e_process(np.where(after_a_gap, 0.0, differences))

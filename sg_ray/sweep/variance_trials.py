@@ -30,6 +30,7 @@ class VarianceTrials:
         winner: Callable[[], Row | None],
     ) -> None:
         self._plans, self._winner = plans, winner
+        self._specs: list[tuple[FamilyPlan, TrialSpec]] | None = None
         self._base_seed = experiment.replicate.seeds[0]
         self._num_seeds = experiment.replicate.variance_seeds
 
@@ -41,14 +42,20 @@ class VarianceTrials:
     @property
     def settled(self) -> bool:
         """True once all of them are on record."""
-        return all(plan.is_known(spec) for plan, spec in self._trials())
+        return all(plan.is_known(spec) for plan, spec in self._trials)
 
     def next_job(self) -> TrainJob | None:
         """Return the next missing trial."""
-        jobs = (plan.job(spec, "variance") for plan, spec in self._trials())
+        jobs = (plan.job(spec, "variance") for plan, spec in self._trials)
         return next((job for job in jobs if job is not None), None)
 
-    def _trials(self) -> Iterator[tuple["FamilyPlan", TrialSpec]]:
+    @property
+    def _trials(self) -> list[tuple["FamilyPlan", TrialSpec]]:
+        if self._specs is None:  # asked when all else is on record: the winner stays the winner
+            self._specs = list(self._of_winner())
+        return self._specs
+
+    def _of_winner(self) -> Iterator[tuple["FamilyPlan", TrialSpec]]:
         winner = self._winner() if self._num_seeds else None
         if winner is None or not isinstance(get_family(winner.family), NeuralFamily):
             return

@@ -78,13 +78,13 @@ class WinnerTest:
         ]
 
 
-def read_test_scores(sweep_dir: Path) -> dict[str, Mapping[str, float | None]]:
-    """Return the winner's mean test metrics by its family; empty if not scored."""
+def read_test_scores(sweep_dir: Path) -> dict[tuple[str, str], Mapping[str, float | None]]:
+    """Return the winner's mean test metrics by family and configuration; empty if not scored."""
     path = sweep_dir / _FILE
     if not path.exists():
         return {}
     found = json.loads(path.read_text(encoding="utf-8"))
-    return {found["family"]: found["metrics"]}
+    return {(found["family"], found["config_hash"]): found["metrics"]}
 
 
 def set_test_aside(sweep_dir: Path) -> None:

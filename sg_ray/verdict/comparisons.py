@@ -193,6 +193,9 @@ def _command(duel: Duel, more_seeds: int, results: Results) -> str | None:
     if not (duel.a.best.is_in_race and duel.b.best.is_in_race):
         return None
     name, num_seeds = results.experiment.name, 1 + len(duel.seeds) + more_seeds
+    if results.experiment.replicate.budget_epochs is not None:
+        at_least = max(num_seeds, len(results.seeds))
+        return f"sg-ray extend {name} replicate.max_seeds={at_least} replicate.budget_epochs=null"
     if num_seeds <= len(results.seeds):
         return f"sg-ray sweep --resume {name}"
     return f"sg-ray extend {name} replicate.max_seeds={num_seeds}"

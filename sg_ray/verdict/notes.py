@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Sequence
 from statistics import fmean
 
+from sg_ray.config import FLOOR
+from sg_ray.models.families import get_family
 from sg_ray.statistics.sequential import seeds_for_anytime_p
 from sg_ray.sweep.race import CLAIM_ALPHA
 from sg_ray.verdict.model import FAMILIES, Question, Standing
@@ -21,12 +23,23 @@ def notes(
             f"Configurations were chosen on seed {results.search_seed}, the search's: it counts in "
             "no comparison, and for no mean where there are others."
         )
+    yield from _chosen_branches(results)
     yield from _too_few_seeds(asked)
     yield from _best_of_several(results, asked)
     yield from _intervals_without_zero(asked)
     yield from _luck_of_the_search(results, standings)
     yield from _failures(results)
     yield from _missing_predictions(results)
+
+
+def _chosen_branches(results: Results) -> Iterator[str]:
+    """Say that what a family builds on was chosen by seeds that it is compared on as well."""
+    builders = [f for f in results.families if f != FLOOR and get_family(f).branches]
+    if builders and len(results.experiment.families) > len(builders):
+        yield (
+            f"{listed(builders)} builds on the best of the other families over the planned seeds, "
+            "and has the same seeds: of many finalists the luckiest would flatter it a little."
+        )
 
 
 def _too_few_seeds(asked: Sequence[Question]) -> Iterator[str]:

@@ -7,7 +7,7 @@ from itertools import permutations
 import pytest
 from sample_sweep import SEEDS, make_record, sample_records
 
-from sg_ray.sweep.leaderboard import format_table, rank, write_leaderboard
+from sg_ray.sweep.leaderboard import format_table, rank, ranked_value, write_leaderboard
 
 SMALL, LARGE, WIDE = {"width": 1}, {"width": 2}, {"width": 3}
 
@@ -62,6 +62,17 @@ def test_a_failed_seed_outweighs_a_better_mean():
     assert (rows[1].seeds, rows[1].failed_seeds) == ((42,), (7,))
 
 
+def test_one_failure_of_many_seeds_is_no_verdict():
+    seeds = range(10)
+    records = [failed(LARGE, 0), *(scored(0.9, LARGE, seed) for seed in seeds[1:])]
+    records += [scored(0.7, SMALL, seed) for seed in seeds]
+    rows = f1_rank(records, seeds=seeds)
+    assert widths(rows) == [2, 1]
+    assert ranked_value(rows[0], "val_f1") == pytest.approx(0.9 * 9 / 10)
+    by_loss = f1_rank(records, seeds=seeds, objective="val_loss")
+    assert widths(by_loss) == [1, 2]  # there is no worst loss to count it as
+
+
 def test_a_completed_seed_without_the_objective_counts_as_failed():
     records = [scored(0.6, seed=42), scored(0.6, seed=7, metrics={"val_f1": math.nan})]
     assert f1_rank(records)[0].failed_seeds == (7,)
@@ -95,10 +106,15 @@ def test_the_newest_record_of_a_seed_counts():
     assert f1_rank([new, old])[0].means["val_f1"] == 0.6
 
 
-def test_test_metrics_go_to_the_winner_of_their_family():
+def test_test_metrics_go_to_the_configuration_that_was_tested():
     records = [scored(v, c, s) for v, c in ((0.7, SMALL), (0.8, LARGE)) for s in (42, 7)]
-    rows = f1_rank(records, test_metrics={"gnn": {"test_f1": 0.66}})
-    assert [dict(row.test) for row in rows] == [{"test_f1": 0.66}, {}]
+    best, other = f1_rank(records)
+    tested = {("gnn", other.config_hash): {"test_f1": 0.66}}
+    assert [dict(row.test) for row in f1_rank(records, test_metrics=tested)] == [
+        {},
+        {"test_f1": 0.66},
+    ]
+    assert best.config_hash != other.config_hash
 
 
 def test_the_floor_is_a_row_and_is_marked():
@@ -113,7 +129,9 @@ def test_the_floor_is_a_row_and_is_marked():
 def test_the_file_reads_back(tmp_path):
     path = tmp_path / "leaderboard.csv"
     records = [scored(0.7), scored(0.8, seed=7), failed(seed=2025)]
-    write_leaderboard(path, f1_rank(records, test_metrics={"gnn": {"test_f1": math.nan}}))
+    (row,) = f1_rank(records)
+    tested = {("gnn", row.config_hash): {"test_f1": math.nan}}
+    write_leaderboard(path, f1_rank(records, test_metrics=tested))
     with path.open(newline="") as file:
         (row,) = csv.DictReader(file)
     assert list(row)[:5] == ["rank", "family", "config_hash", "num_seeds", "num_failed"]

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 from played_sweep import Sweep, experiment
 
+from sg_ray.cli.extend import seeds_after_extension
 from sg_ray.config import Experiment
 from sg_ray.errors import InputError
 from sg_ray.sweep.leaderboard import rank
 from sg_ray.sweep.race import attainable_p, drops, family_claims
-from sg_ray.sweep.records import RunRecord
+from sg_ray.sweep.records import RunRecord, write_record
 from sg_ray.sweep.run import begin
 from sg_ray.trial import TrialSpec
 
@@ -148,7 +149,7 @@ def test_extra_seeds_of_fusion_come_with_those_of_its_branches(tmp_path: Path) -
         for family, key in record.branches.items():
             branch = records[key]
             assert (branch.family, branch.seed) == (family, record.seed)
-            assert branch.config_hash == sweep.planner.plans[family].branch.config_hash
+            assert branch.config == sweep.planner.plans[family].branch
 
 
 @pytest.mark.parametrize("difference", [0.0, 0.01, 0.03])
@@ -262,3 +263,82 @@ def test_the_winner_is_varied_by_one_stream_at_a_time(tmp_path: Path) -> None:
     sweep.restart()
     sweep.run()
     assert sweep.trained == trained
+
+
+def trained_with(sweep: Sweep, family: str) -> dict[str, set[int]]:
+    found = defaultdict(set)
+    for record in sweep.ledger.records.values():
+        if record.family == family:
+            found[record.config_hash].add(record.seed)
+    return found
+
+
+@pytest.mark.parametrize("number", range(12))
+def test_after_an_extension_planner_and_leaderboard_agree(tmp_path: Path, number: int) -> None:
+    names = ("transformer", "gnn", "fusion")
+
+    def score(spec: TrialSpec) -> float:
+        return random.Random(f"{number} {spec.config_hash} {spec.seed}").random()
+
+    def space(num_trials: int, **replicate: Any) -> Experiment:
+        plan = raced(tmp_path, families=names, **replicate)
+        return plan.model_copy(
+            update={"search": plan.search.model_copy(update={"num_trials": num_trials})}
+        )
+
+    sweep = Sweep(space(3, top_k=2, seeds=[42, 7]), score=score)
+    sweep.run()
+    built = {r.branches["gnn"] for r in sweep.ledger.records.values() if r.branches}
+    sweep.plan = space(9, top_k=2, seeds=[42, 7, 9, 11], max_seeds=6)
+    sweep.restart()
+    sweep.run()
+    assert sweep.planner.finished
+    records = sweep.ledger.records
+    rows = rank(
+        records.values(),
+        objective="val_f1",
+        seeds=sweep.plan.replicate.all_seeds,
+        race_alpha=sweep.plan.replicate.race_alpha,
+    )
+    first = next(row for row in rows if not row.is_floor)
+    winner = sweep.planner.winner()
+    assert winner is not None
+    assert (first.family, first.config_hash) == (winner.family, winner.config_hash)
+    branches = {records[key].config_hash for key in built}
+    assert len(branches) == 1  # fusion keeps to what it was built on
+    after = [r for r in records.values() if r.branches]
+    assert {records[r.branches["gnn"]].config_hash for r in after} == branches
+    (branch,) = branches
+    assert {42, 7, 9, 11} <= trained_with(sweep, "gnn")[branch]
+
+
+def test_a_family_that_cannot_be_finished_keeps_nothing_from_the_others(tmp_path: Path) -> None:
+    names = ("transformer", "gnn", "fusion")
+    plan = raced(tmp_path, families=names, top_k=2, seeds=[42, 7], max_seeds=4, variance_seeds=1)
+    sweep = Sweep(plan, failing=("gnn",), score=apart(0.0))
+    sweep.run()
+    assert sweep.planner.finished
+    assert not sweep.planner.plans["fusion"].finished
+    assert max(map(len, trained_with(sweep, "transformer").values())) == 4
+    assert any(r.stage == "variance" for r in sweep.ledger.records.values())
+
+
+def test_no_seed_is_spent_on_a_pair_whose_other_side_gets_none(tmp_path: Path) -> None:
+    """gnn is out of budget: more seeds of the floor alone would tell nothing."""
+    plan = raced(tmp_path, top_k=1, seeds=[42, 7], max_seeds=20, budget_epochs=5 * EPOCHS)
+    sweep = Sweep(plan, score=apart(0.0))
+    sweep.run()
+    assert sweep.planner.finished
+    assert {r.seed for r in sweep.ledger.records.values()} == {42, 7}
+
+
+def test_new_seeds_come_after_the_extra_ones_that_ran(tmp_path: Path) -> None:
+    plan = raced(tmp_path, top_k=2, seeds=[42, 7], max_seeds=6)
+    sweep = Sweep(plan, score=apart(0.0))
+    sweep.run()
+    for record in sweep.ledger.records.values():
+        write_record(plan.sweep_dir, record)
+    assert seeds_after_extension(plan, "seeds=[99]") == [42, 7, 1, 2, 3, 4, 99]
+    assert seeds_after_extension(plan, "seeds=[3, 7]") == [42, 7, 1, 2, 3, 4]
+    with pytest.raises(InputError, match="seeds are a list"):
+        seeds_after_extension(plan, "seeds=99")

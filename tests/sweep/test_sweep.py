@@ -273,3 +273,15 @@ def test_other_data_under_the_same_path_starts_anew(ray_session: None, tmp_path:
     fingerprints = {record["data_fingerprint"] for record in read_json_records(sweep_dir)}
     assert len(fingerprints) == 1
     assert len(read_json_records(sweep_dir / "set_aside/001")) == 5
+
+
+def test_given_branches_must_have_every_planned_seed(swept: Path, tmp_path: Path) -> None:
+    experiment = tiny_experiment(
+        swept,
+        "families=[fusion]",
+        f"branches_from={swept / 'outputs/tiny'}",
+        f"output_dir={tmp_path}",
+        "replicate.seeds=[42,7,9]",
+    )
+    with pytest.raises(InputError, match=r"has no trained transformer with seed 9.*\[7, 42\]"):
+        run_sweep(experiment)
