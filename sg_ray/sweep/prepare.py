@@ -1,7 +1,7 @@
 """The prepare stage: data checked, features made, and the plan that follows from the records."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -38,13 +38,19 @@ def prepare(experiment: Experiment, progress: Progress | None) -> tuple[DataSet,
     return data, features
 
 
-def make_planner(experiment: Experiment, data: DataSet) -> Planner:
-    """Return the plan of what the sweep's folder does not hold yet."""
+def make_planner(
+    experiment: Experiment, data: DataSet, *, branch_seeds: Sequence[int] = ()
+) -> Planner:
+    """Return the plan of what the sweep's folder does not hold yet.
+
+    Raises InputError if ``branches_from`` lacks a branch that is needed, or one of its seeds in
+    ``branch_seeds``.
+    """
     sweep_dir = experiment.sweep_dir
     identity = Identity(data.fingerprint, code_version(), "test" in data.splits)
     ledger = Ledger(sweep_dir, read_records(sweep_dir), read_learning_rates(sweep_dir))
     given = GivenBranches(experiment, data.fingerprint)
-    given.require(experiment.replicate.seeds)
+    given.require(branch_seeds)
     return Planner(experiment, ledger, identity, given.by_family)
 
 

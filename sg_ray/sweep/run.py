@@ -110,7 +110,7 @@ def _run(
     data, features = prepare(experiment, progress)
     notes = [*data.notes, *_set_aside(sweep_dir, data)]
     journal.append("data_checked", fingerprint=data.fingerprint, notes=notes)
-    planner = make_planner(experiment, data)
+    planner = make_planner(experiment, data, branch_seeds=experiment.replicate.seeds)
     journal.append("plan", stages=planner.stages)
     worklist = Worklist(experiment, planner, journal, sweep_dir)
     exit_code = 0
