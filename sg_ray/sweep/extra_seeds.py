@@ -7,29 +7,27 @@ that a resumed sweep goes on as the uninterrupted one.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sg_ray.config import Experiment
 from sg_ray.models.families import get_family
+from sg_ray.sweep.family_plans import FamilyPlan
 from sg_ray.sweep.jobs import TrainJob
 from sg_ray.sweep.race import CLAIM_ALPHA, family_claims
-
-if TYPE_CHECKING:
-    from sg_ray.sweep.planner import FamilyPlan
 
 
 @dataclass(frozen=True)
 class _Entry:
     """A configuration that takes part in a round."""
 
-    plan: "FamilyPlan"
+    plan: FamilyPlan
     config: Mapping[str, Any]
 
 
 class ExtraSeeds:
     """What the planner asks once every family has its planned seeds."""
 
-    def __init__(self, experiment: Experiment, plans: Mapping[str, "FamilyPlan"]) -> None:
+    def __init__(self, experiment: Experiment, plans: Mapping[str, FamilyPlan]) -> None:
         self._experiment, self._plans = experiment, plans
         self._replicate = experiment.replicate
         self._rounds: dict[int, list[_Entry]] = {}

@@ -22,10 +22,10 @@ from sg_ray.models.family import NeuralFamily
 from sg_ray.sweep import learning_rates
 from sg_ray.sweep.disk import explaining_disk_trouble
 from sg_ray.sweep.events import Event, Journal
+from sg_ray.sweep.family_plans import FamilyPlan
 from sg_ray.sweep.group import WorkerGroup, describe
 from sg_ray.sweep.jobs import LrRangeJob, job_name
 from sg_ray.sweep.lock import locked
-from sg_ray.sweep.planner import FamilyPlan
 from sg_ray.sweep.prepare import Progress, make_planner, prepare
 from sg_ray.sweep.ray_session import ray_session
 from sg_ray.sweep.records import Failure, RunRecord, read_history, record_of, write_record

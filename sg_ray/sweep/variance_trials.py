@@ -7,17 +7,14 @@ Machine Learning Benchmarks", MLSys).
 
 from collections.abc import Callable, Iterator, Mapping
 from itertools import count, islice
-from typing import TYPE_CHECKING
 
 from sg_ray.config import Experiment
 from sg_ray.models.families import get_family
 from sg_ray.models.family import NeuralFamily
+from sg_ray.sweep.family_plans import FamilyPlan
 from sg_ray.sweep.jobs import TrainJob
 from sg_ray.sweep.leaderboard import Row
 from sg_ray.trial import TrialSpec
-
-if TYPE_CHECKING:
-    from sg_ray.sweep.planner import FamilyPlan
 
 
 class VarianceTrials:
@@ -26,7 +23,7 @@ class VarianceTrials:
     def __init__(
         self,
         experiment: Experiment,
-        plans: Mapping[str, "FamilyPlan"],
+        plans: Mapping[str, FamilyPlan],
         winner: Callable[[], Row | None],
     ) -> None:
         self._plans, self._winner = plans, winner
@@ -50,12 +47,12 @@ class VarianceTrials:
         return next((job for job in jobs if job is not None), None)
 
     @property
-    def _trials(self) -> list[tuple["FamilyPlan", TrialSpec]]:
+    def _trials(self) -> list[tuple[FamilyPlan, TrialSpec]]:
         if self._specs is None:  # asked when all else is on record: the winner stays the winner
             self._specs = list(self._of_winner())
         return self._specs
 
-    def _of_winner(self) -> Iterator[tuple["FamilyPlan", TrialSpec]]:
+    def _of_winner(self) -> Iterator[tuple[FamilyPlan, TrialSpec]]:
         winner = self._winner() if self._num_seeds else None
         if winner is None or not isinstance(get_family(winner.family), NeuralFamily):
             return
