@@ -19,7 +19,7 @@ def test_dry_run_prints_the_plan_and_starts_nothing(
     assert main(["sweep", QUICK, "search.num_trials=7", "--dry-run"]) == 0
     printed = capsys.readouterr().out
     assert "num_trials: 7" in printed
-    assert "the smallest p that two configurations can reach is " in printed
+    assert "the smallest p that they can reach is " in printed
     for family in ("lexical", "transformer", "gnn", "fusion"):
         assert family in printed
     assert list(tmp_path.iterdir()) == []
@@ -33,7 +33,7 @@ BAD = {
     "repeated seeds": (["sweep", QUICK, "replicate.seeds=[1,1]"], "repeated: [1]"),
     "resume of nothing": (
         ["sweep", "--resume", "nobody"],
-        "--resume nobody: no sweep of that name",
+        "nobody: no sweep of that name",
     ),
     "resume with a file": (["sweep", QUICK, "--resume", "quick"], "not " + QUICK),
     "unwritable folder": (["sweep", QUICK, "output_dir=occupied"], "cannot be written"),

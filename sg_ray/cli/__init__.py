@@ -83,7 +83,9 @@ def run() -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="sg-ray", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="sg-ray", description="Compare detectors of vulnerable C functions over seeds."
+    )
     parser.add_argument("--version", action="version", version=f"sg-ray {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, (module, summary) in COMMANDS.items():

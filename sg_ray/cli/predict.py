@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sg_ray.cli.functions import Function, functions_in
+from sg_ray.cli.settings import named_folder
 
 if TYPE_CHECKING:
     from sg_ray.detector import Detector
@@ -19,7 +20,9 @@ FUNCTIONS_AT_ONCE = 256
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the command takes."""
     parser.add_argument(
-        "folder", type=Path, help="a sweep's folder (its winner), or one of its best/FAMILY"
+        "folder",
+        type=Path,
+        help="a sweep (its name or folder: the winner), or one of its best/FAMILY",
     )
     parser.add_argument(
         "files", nargs="+", metavar="FILE.c | FILE.jsonl | -", help="C files, or rows with func"
@@ -32,7 +35,7 @@ def _predict(arguments: argparse.Namespace) -> int:
     """Print one line a function: probability, decision, file and line. Never the source."""
     from sg_ray.detector import Detector
 
-    detector = Detector.load(arguments.folder)
+    detector = Detector.load(named_folder(arguments.folder))
     functions = (function for name in arguments.files for function in functions_in(name))
     while some := list(islice(functions, FUNCTIONS_AT_ONCE)):
         for line in _lines(detector, some, as_json=arguments.json):

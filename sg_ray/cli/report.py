@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from sg_ray.cli.settings import named_folder
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the command takes."""
@@ -11,7 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         nargs="+",
         metavar="FOLDER",
-        help="a sweep's folder, or any folder of trials",
+        help="a sweep (its name or folder), or any folder of trials",
     )
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write the means and SDs as well")
     parser.add_argument(
@@ -26,15 +28,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the tables, rebuild verdict and page."""
+    from sg_ray.report.content import read_verdict
     from sg_ray.report.results import read_configurations
     from sg_ray.report.tables import summary, write_csv
+    from sg_ray.verdict.in_brief import in_brief
 
-    configurations = read_configurations(*arguments.folders)
+    folders = [named_folder(folder) for folder in arguments.folders]
+    configurations = read_configurations(*folders)
     print(summary(configurations))
     if arguments.csv is not None:
         write_csv(arguments.csv, configurations)
         print(arguments.csv)
-    page = _write_page(arguments.folders, arguments.html)
+    page = _write_page(folders, arguments.html)
+    if len(folders) == 1 and (verdict := read_verdict(folders[0])) is not None:
+        print(f"\n{in_brief(verdict)}\n")
     if page is not None:
         print(page)
     return 0

@@ -6,6 +6,9 @@ from pathlib import Path
 from sg_ray.config import Experiment, load_experiment
 from sg_ray.errors import InputError
 
+OUTPUTS = Path("outputs")
+"""Where sweeps are, unless ``output_dir`` says otherwise."""
+
 
 def named_experiment(
     settings: Sequence[str], default: Path, resume: str | None = None
@@ -23,12 +26,20 @@ def named_experiment(
     return load_experiment(folder / "sweep.yaml", [f"output_dir={folder.parent}", *overrides])
 
 
+def named_folder(name: Path) -> Path:
+    """Return the folder itself, or that of the sweep of this name below ``outputs/``."""
+    of_sweep = OUTPUTS / name
+    return of_sweep if not name.exists() and (of_sweep / "sweep.yaml").exists() else name
+
+
 def _sweep_folder(resume: str, overrides: Sequence[str]) -> Path:
     given = dict(override.partition("=")[::2] for override in overrides)
-    for folder in (Path(resume), Path(given.get("output_dir", "outputs")) / resume):
+    outputs = Path(given.get("output_dir", OUTPUTS))
+    for folder in (Path(resume), outputs / resume):
         if (folder / "sweep.yaml").exists():
             return folder
+    there = ", ".join(sorted(path.parent.name for path in outputs.glob("*/sweep.yaml"))[:8])
     raise InputError(
-        f"--resume {resume}: no sweep of that name in {given.get('output_dir', 'outputs')} "
-        "(it would hold sweep.yaml). Give its folder, or output_dir=..."
+        f"{resume}: no sweep of that name in {outputs} (it would hold sweep.yaml). "
+        f"There is: {there or 'none'}. Give its folder, or output_dir=..."
     )

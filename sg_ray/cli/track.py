@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from sg_ray.cli.settings import named_folder
 from sg_ray.config import load_experiment
 from sg_ray.errors import InputError
 
@@ -11,7 +12,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the commands take."""
     kinds = parser.add_subparsers(required=True, metavar="sync")
     sync = kinds.add_parser("sync", help="mirror to MLflow what it does not have yet")
-    sync.add_argument("folder", type=Path, help="a sweep's folder, or a training's")
+    sync.add_argument("folder", type=Path, help="a sweep (name or folder), or a training's folder")
     sync.add_argument("--uri", help="another MLflow store than the experiment's")
     sync.set_defaults(command=_sync)
 
@@ -22,7 +23,7 @@ def _sync(arguments: argparse.Namespace) -> int:
     from sg_ray.sweep.records import stamp_run_ids
     from sg_ray.tracking.mlflow_mirror import MlflowMirror, mirror_of
 
-    folder = arguments.folder
+    folder = named_folder(arguments.folder)
     uri = [] if arguments.uri is None else [f"tracking.uri={arguments.uri}"]
     experiment = load_experiment(_experiment_file(folder), ["tracking.enabled=true", *uri])
     with locked(folder):

@@ -25,6 +25,7 @@ def check_sweep_folder(context: Context) -> Finding:
 
 def check_seeds(context: Context) -> Finding:
     """The seeds are enough for a difference between two configurations to be shown."""
-    found = attainable_p(len(context.experiment.replicate.all_seeds))
+    experiment = context.experiment
+    found = attainable_p(len(experiment.replicate.all_seeds), len(experiment.all_families))
     said = "; ".join(found)
     return Finding.ok(said) if len(found) == 1 else Finding.warn(said)

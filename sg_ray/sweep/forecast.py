@@ -22,7 +22,7 @@ def describe_plan(experiment: Experiment) -> str:
         "family        lr range  search  replicate    per trial",
         *(_family_line(experiment, family) for family in experiment.all_families),
         "",
-        *attainable_p(len(experiment.replicate.all_seeds)),
+        *attainable_p(len(experiment.replicate.all_seeds), len(experiment.all_families)),
         "",
         resolved_yaml(experiment),
     ]

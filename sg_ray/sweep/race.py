@@ -7,6 +7,7 @@ resumed sweep decides as the uninterrupted one.
 import math
 from collections.abc import Collection, Mapping, Sequence
 from itertools import combinations
+from math import comb
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,19 +88,31 @@ def family_claims(
     )
 
 
-def attainable_p(num_seeds: int) -> list[str]:
-    """Say, in sentences, what the planned seeds can show at best about two configurations."""
+def attainable_p(num_seeds: int, num_families: int) -> list[str]:
+    """Say, in sentences, what the planned seeds can show at best.
+
+    ``num_families`` are all that are compared, the floor included. Seeds are counted with the one
+    on which configurations were chosen, which no comparison uses.
+    """
     num_fresh = num_seeds - 1
+    questions = {
+        "two configurations": 1,
+        f"{num_families} families, the floor included": max(1, comb(num_families, 2)),
+    }
     smallest = smallest_anytime_p(num_fresh)
+    found = ", ".join(
+        f"{min(1.0, num_pairs * smallest):.2g} for {name}" for name, num_pairs in questions.items()
+    )
     lines = [
-        f"{num_seeds} seeds, of which {num_fresh} had no part in choosing: the smallest p that two "
-        f"configurations can reach is {smallest:.2g}"
+        f"{num_seeds} seeds, of which {num_fresh} had no part in choosing: the smallest p that "
+        f"they can reach is {found}"
     ]
-    if smallest > CLAIM_ALPHA:
-        enough = seeds_for_anytime_p(CLAIM_ALPHA) + 1
+    needed = {n: seeds_for_anytime_p(CLAIM_ALPHA / pairs) + 1 for n, pairs in questions.items()}
+    if num_seeds < max(needed.values()):
+        takes = ", ".join(f"{num} for {name}" for name, num in needed.items())
         lines.append(
-            f"too few to show a difference at p <= {CLAIM_ALPHA:g}; that takes at least {enough}: "
-            f"replicate.max_seeds={enough} gives them to what is undecided"
+            f"a difference at p <= {CLAIM_ALPHA:g} takes at least {takes}; replicate.max_seeds=N "
+            "gives what is undecided so many"
         )
     return lines
 

@@ -103,14 +103,21 @@ def _position(
     if won:
         against = tally.rivals(tally.undecided, by_family=by_family)
         evidence = _evidence(tally.won)
-        return f"{start}: it beats {won} ({evidence}); against {against} it is undecided{end}"
+        more = _would_not_do(tally.undecided)
+        return f"{start}: it beats {won} ({evidence}); against {against} it is undecided{more}{end}"
     return f"{start}, but {_why_undecided(tally.undecided, num_in_question)}{end}"
+
+
+def _would_not_do(compared: Sequence[Comparison]) -> str:
+    """Say so if no reasonable number of seeds would decide any of the comparisons."""
+    hopeless = all(one.difference and one.more_seeds is None for one in compared)
+    return ", and 100 seeds would probably not tell" if hopeless else ""
 
 
 def _why_undecided(compared: Sequence[Comparison], num_in_question: int) -> str:
     seeds = _num_seeds(compared)
     if any(one.smallest_p <= CLAIM_ALPHA for one in compared):
-        return f"whether it is best is undecided after {seeds}"
+        return f"whether it is best is undecided after {seeds}{_would_not_do(compared)}"
     least = seeds_for_anytime_p(CLAIM_ALPHA / num_in_question)
     if not any(one.seeds for one in compared):
         return f"there is no fresh seed to tell: it takes at least {least}"

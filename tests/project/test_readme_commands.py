@@ -104,7 +104,7 @@ STEPS = {
     "... --dry-run": Step(
         in_process,
         {"...": "python experiments/sweep.py"},
-        prints="the smallest p that two configurations can reach",
+        prints="the smallest p that they can reach",
     ),
     "... --resume NAME": Step(
         in_process,

@@ -227,10 +227,12 @@ def test_families_are_told_apart_by_those_still_in_the_race(tmp_path: Path) -> N
 
 
 def test_what_seeds_can_show_is_said() -> None:
-    few = attainable_p(3)
+    few = attainable_p(3, num_families=4)
     assert "3 seeds, of which 2 had no part in choosing" in few[0]
-    assert "takes at least 7" in few[1]
-    assert len(attainable_p(7)) == 1
+    assert "takes at least 7 for two configurations, 9 for 4 families" in few[1]
+    assert len(attainable_p(8, num_families=4)) == 2
+    assert len(attainable_p(9, num_families=4)) == 1
+    assert len(attainable_p(7, num_families=2)) == 1
 
 
 def test_a_limit_below_the_seeds_is_refused(tmp_path: Path) -> None:

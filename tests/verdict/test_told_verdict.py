@@ -48,7 +48,7 @@ def test_a_finished_sweep_ends_with_its_verdict(experiment, monkeypatch, capsys)
     told = [
         verdict.headline,
         f"Which family is best? {question.answer}",
-        f"To know more: {question.comparisons[0].command}",
+        f"): {question.comparisons[0].command}",
     ]
     places = [printed.index(text) for text in ("* floor:", *told, "verdict.json")]
     assert places == sorted(places)
