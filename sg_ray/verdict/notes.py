@@ -27,6 +27,7 @@ def notes(
     yield from _too_few_seeds(asked)
     yield from _best_of_several(results, asked)
     yield from _intervals_without_zero(asked)
+    yield from _intervals_with_zero(asked)
     yield from _luck_of_the_search(results, standings)
     yield from _failures(results)
     yield from _missing_predictions(results)
@@ -84,6 +85,16 @@ def _intervals_without_zero(asked: Sequence[Question]) -> Iterator[str]:
         yield (
             "Some intervals leave out 0 where p is undecided: an interval is about one comparison, "
             "looked at once; p is about all comparisons of its question and any number of looks."
+        )
+
+
+def _intervals_with_zero(asked: Sequence[Question]) -> Iterator[str]:
+    compared = [one for question in asked for one in question.comparisons]
+    if any(one.outcome == "a" and one.interval and one.interval.low <= 0 for one in compared):
+        yield (
+            "Some intervals hold 0 where p is decided: p is about other seeds on these validation "
+            "functions, an interval about other functions too. More functions would narrow it, "
+            "more seeds would not."
         )
 
 

@@ -172,3 +172,21 @@ def test_the_expected_best_is_over_completed_and_pruned_trials_at_the_cost_of_al
     assert curve.trials == (1, 2)
     assert curve.expected == pytest.approx(expected_best([0.5, 0.7], lower_is_better=True))
     assert curve.hours == pytest.approx((1.75 / 3, 3.5 / 3))
+
+
+def test_a_claim_about_seeds_is_told_apart_from_one_about_functions(tmp_path):
+    """One function of 60 makes the difference, with every seed: sure of seeds, not of functions."""
+    seeds = (SEARCH_SEED, *range(1, 10))
+    made = MadeSweep(tmp_path, seeds=seeds)
+    labels = draw_labels(60)
+    floor = np.where(np.arange(60) < 20, 1.0 - labels, labels)  # 40 right
+    better = floor.copy()
+    better[0] = labels[0]
+    for seed in seeds:
+        made.predict("lexical", "floor", seed, labels, floor)
+        made.predict("gnn", "a", seed, labels, better)
+    verdict = build_verdict(tmp_path)
+    (comparison,) = verdict.questions[0].comparisons
+    assert comparison.outcome == "a"
+    assert comparison.interval.low <= 0 < comparison.interval.high
+    assert any("Some intervals hold 0 where p is decided" in note for note in verdict.notes)
