@@ -181,9 +181,9 @@ def _run_metrics(record: Mapping[str, Any], found: Mapping[tuple[str, int], floa
         for name, value in row.items()
         if name != "epoch" and value is not None and isfinite(value)
     } | {
-        (f"best_{name}", record["epochs"]): value
+        (f"best_{name}", 0): value
         for name, value in record["metrics"].items()
-        if value is not None and isfinite(value)
+        if name.startswith(("val_", "train_")) and value is not None and isfinite(value)
     }
     if found.keys() != wanted.keys():
         yield f"MLflow, {record['trial_key']}: {sorted(found.keys() ^ wanted.keys())}"
