@@ -27,11 +27,15 @@ _KIB_PER_MIB = 1024
 
 @dataclass
 class Samples:
-    """The driver's memory and the time, at the end of each trial of the graph network."""
+    """The driver's memory, the time and the driver's CPU time, whenever a gnn trial has ended.
+
+    On a machine with other work the time says little; the CPU time shows what grows with trials.
+    """
 
     keys: set[str | None] = field(default_factory=set)
     rss_mb: list[float] = field(default_factory=list)
     at_s: list[float] = field(default_factory=list)
+    cpu_s: list[float] = field(default_factory=list)
 
     def __call__(self, event: Event) -> None:
         """Take a sample when a trial has finished."""
@@ -40,6 +44,7 @@ class Samples:
         if event.type == "trial_finished" and event.trial_key in self.keys:
             self.rss_mb.append(_rss_mb())
             self.at_s.append(time.perf_counter())
+            self.cpu_s.append(time.process_time())
 
 
 def main() -> None:
@@ -55,6 +60,7 @@ def main() -> None:
     print(f"{len(samples.at_s)} gnn trials, exit code {outcome.exit_code}")
     print(_growth("driver memory", samples.rss_mb, "MiB"))
     print(_growth("time per trial", list(np.diff(samples.at_s)), "s"))
+    print(_growth("driver's CPU time per trial", list(np.diff(samples.cpu_s)), "s"))
     print(_draw(samples, arguments.out / "soak.png"))
 
 
@@ -89,12 +95,14 @@ def _growth(name: str, values: list[float], unit: str) -> str:
 def _draw(samples: Samples, path: Path) -> Path:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8, 5), dpi=120, layout="constrained")
-    memory, duration = figure.subplots(2, sharex=True)
+    figure = Figure(figsize=(8, 7), dpi=120, layout="constrained")
+    memory, duration, cpu = figure.subplots(3, sharex=True)
     memory.plot(samples.rss_mb)
     memory.set(ylabel="driver memory, MiB", ylim=(0, None))
     duration.plot(range(1, len(samples.at_s)), np.diff(samples.at_s), ".", markersize=3)
-    duration.set(ylabel="seconds to the next record", xlabel="trials on record", ylim=(0, None))
+    duration.set(ylabel="seconds to the next record", ylim=(0, None))
+    cpu.plot(range(1, len(samples.cpu_s)), np.diff(samples.cpu_s), ".", markersize=3)
+    cpu.set(ylabel="CPU seconds of the driver", xlabel="trials on record", ylim=(0, None))
     figure.savefig(path)
     return path
 
