@@ -88,13 +88,23 @@ def run_sweep(
                 if isinstance(error, SystemExit) and error.code == signal.SIGTERM:
                     stop.number = signal.SIGTERM  # Ray's own handler, while Ray starts
                     error = KeyboardInterrupt()
-                interrupted = isinstance(error, KeyboardInterrupt)
+                interrupted = _is_interruption(error)
                 with contextlib.suppress(OSError):  # the error itself matters more
                     status = "interrupted" if interrupted else "failed"
                     journal.append("sweep_finished", status=status)
                 if interrupted:
                     return Outcome(sweep_dir, [], [], [], stop.exit_code)
                 raise
+
+
+def _is_interruption(error: BaseException | None) -> bool:
+    """Return True for a KeyboardInterrupt, and for what went wrong while one was on its way.
+
+    A library that is interrupted while it cleans up may fail to: Optuna's lock of a journal does.
+    """
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__
+    return error is not None
 
 
 def _run(

@@ -285,3 +285,19 @@ def test_given_branches_must_have_every_planned_seed(swept: Path, tmp_path: Path
     )
     with pytest.raises(InputError, match=r"has no trained transformer with seed 9.*\[7, 42\]"):
         run_sweep(experiment)
+
+
+def test_a_clean_up_that_a_signal_breaks_is_an_interruption(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def prepare(*_: object) -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        finally:
+            Path(tmp_path / "lock that is gone").unlink()
+
+    monkeypatch.setattr("sg_ray.sweep.run.prepare", prepare)
+    outcome = run_sweep(tiny_experiment(tmp_path))
+    assert outcome.exit_code == 128 + signal.SIGTERM
+    last = (tmp_path / "outputs/tiny/events.jsonl").read_text().splitlines()[-1]
+    assert '"status": "interrupted"' in last
