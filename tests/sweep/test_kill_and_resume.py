@@ -19,6 +19,8 @@ ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.slow
 
 TIME_VALUED = ("epoch_time_s", "samples_per_s")
+# Long enough for a kill or a signal to meet the trial that it is meant for in the middle.
+LONG = "models.gnn.config.epochs=30"
 
 
 def start(folder: Path, *arguments: str) -> subprocess.Popen[bytes]:
@@ -48,12 +50,12 @@ def kill_when(
 
 
 def in_search(events: list[Event]) -> bool:
-    """An epoch of the second trial of the search is done, and the trial is not."""
+    """Two epochs of the second trial of the search are done, and the trial is not."""
     started = [
         e.trial_key for e in events if e.type == "trial_started" and e.data["stage"] == "search"
     ]
     epochs = [e for e in events if e.type == "epoch" and e.trial_key in started[1:2]]
-    return len(epochs) == 2
+    return len(epochs) >= 2
 
 
 def in_replicate(events: list[Event]) -> bool:
@@ -93,10 +95,10 @@ def test_killed_twice_it_ends_as_if_never_killed(tmp_path: Path) -> None:
     for folder in (whole, killed):
         folder.mkdir()
         write_experiment(folder, **settings)
-    assert start(whole, "experiment.yaml").wait(timeout=300) == 0
+    assert start(whole, "experiment.yaml", LONG).wait(timeout=300) == 0
 
     journal = killed / "outputs" / "tiny" / "events.jsonl"
-    kill_when(start(killed, "experiment.yaml"), journal, in_search)
+    kill_when(start(killed, "experiment.yaml", LONG), journal, in_search)
     resume = ("--resume", "tiny", f"output_dir={killed / 'outputs'}")
     kill_when(start(killed, *resume), journal, in_replicate)
     finish(killed)
@@ -122,15 +124,18 @@ def test_killed_twice_it_ends_as_if_never_killed(tmp_path: Path) -> None:
 def test_an_interrupted_trial_goes_on_from_its_tune_checkpoint(tmp_path: Path) -> None:
     write_experiment(tmp_path, max_concurrent_trials=1)
     journal = tmp_path / "outputs" / "tiny" / "events.jsonl"
-    kill_when(start(tmp_path, "experiment.yaml"), journal, in_search)
+    kill_when(start(tmp_path, "experiment.yaml", LONG), journal, in_search)
     checkpoints = sorted(
         (tmp_path / "outputs/tiny/tune/attempt-001").glob("*/checkpoint_*/last.pt")
     )
     assert checkpoints, "the killed attempt left no Tune checkpoint"
     finish(tmp_path)
-    resumed = [e for e in read_events(journal) if e.type == "trial_resumed"]
-    # The second epoch was reported; whether Tune had copied its checkpoint yet is a race.
-    assert [event.data["epoch"] in (1, 2) for event in resumed] == [True]
+    events = list(read_events(journal))
+    [resumed] = [event for event in events if event.type == "trial_resumed"]
+    before = events[: events.index(resumed)]
+    reported = [e for e in before if e.type == "epoch" and e.trial_key == resumed.trial_key]
+    # The last epoch was reported; whether Tune had copied its checkpoint yet is a race.
+    assert resumed.data["epoch"] >= len(reported) - 1 > 0
 
 
 def position_in_epoch(tune_dir: Path) -> int:
@@ -148,8 +153,7 @@ def test_a_signal_ends_it_in_order(
 ) -> None:
     write_experiment(tmp_path, max_concurrent_trials=1)
     journal = tmp_path / "outputs" / "tiny" / "events.jsonl"
-    # Long enough for the signal to meet it in the middle of an epoch.
-    process = start(tmp_path, "experiment.yaml", "models.gnn.config.epochs=30")
+    process = start(tmp_path, "experiment.yaml", LONG)
     assert kill_when(process, journal, in_search, with_signal) == exit_code
     assert position_in_epoch(tmp_path / "outputs/tiny/tune") > 0
     statuses, _ = mlflow_state(tmp_path / "mlflow.db")
