@@ -104,7 +104,7 @@ class Planner:
 
     def on_finished(self, record: RunRecord) -> None:
         """Take note of a finished trial."""
-        self.ledger.records[record.trial_key] = record
+        self.ledger.add(record)
         self.plans[record.family].on_finished(record)
 
     def winners(self) -> dict[str, Row]:
