@@ -23,13 +23,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import cycle
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import psutil
 from chaos_checks import repeated_epochs, violations
 from chaos_processes import MARKER, Start, Victim
-from tiny_sweep import write_experiment
+from tiny_sweep import MODELS, write_experiment
 
 from sg_ray.sweep.events import Event, read_events
 
@@ -333,10 +333,16 @@ def write_sweep(folder: Path) -> None:
         folder,
         max_concurrent_trials=1,  # the order decides what the search suggests
         families=["transformer", "gnn", "fusion"],
+        models={family: _longer(settings) for family, settings in MODELS.items()},
         lr_range={"num_steps": 30, "num_seeds": 1, "cache_dir": str(folder / "lr_cache")},
         search={"num_trials": 4, "pruning": {"min_epochs": 2}},
         replicate={"top_k": 2, "seeds": [42, 7], "max_seeds": 3, "variance_seeds": 1},
     )
+
+
+def _longer(settings: dict[str, Any]) -> dict[str, Any]:
+    """Let trials last until a shot comes, on a fast machine too."""
+    return {**settings, "config": {**settings["config"], "epochs": 12}}
 
 
 def run_rounds(folder: Path, rounds: Sequence[Sequence[Stage]], seed: int) -> Tally:
