@@ -146,8 +146,8 @@ def model_folder(folder: Path) -> Path:
     if winner is None:
         problem = f"holds no {MODEL_FILE}" if folder.is_dir() else "is not a folder"
         raise InputError(
-            f"{folder}: {problem}. Name the folder of a finished sweep (outputs/NAME), or one of "
-            "its exported models (outputs/NAME/best/FAMILY)."
+            f"{folder}: {problem}. Name the folder of a finished sweep (outputs/NAME), one of its "
+            "exported models (outputs/NAME/best/FAMILY), or the folder of a finished training."
         )
     return best / winner.family
 

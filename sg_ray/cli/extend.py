@@ -23,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="seeds=[...] to add, replicate.max_seeds=N (for what is undecided), "
         "search.num_trials=N, replicate.top_k=N, or resources",
     )
+    parser.add_argument("--dry-run", action="store_true", help="print the plan, start nothing")
     parser.add_argument("--address", default="local", help="as of sg-ray sweep")
     parser.set_defaults(command=run)
 
@@ -42,6 +43,11 @@ def run(arguments: argparse.Namespace) -> int:
         more = [f"replicate.seeds={merged}", f"replicate.max_seeds={room}"]
         experiment = named_experiment([*others, *more], arguments.default, arguments.name)
     check_before_start(experiment, arguments.address)
+    if arguments.dry_run:
+        from sg_ray.sweep.forecast import describe_plan
+
+        print(describe_plan(experiment, extends=True))
+        return 0
     return run_and_show(experiment, arguments.address, extends=True)
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -22,7 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "folder",
         type=Path,
-        help="a sweep (its name or folder: the winner), or one of its best/FAMILY",
+        help="a sweep (its name or folder: the winner), one of its best/FAMILY, or the folder of "
+        "a training",
     )
     parser.add_argument(
         "files", nargs="+", metavar="FILE.c | FILE.jsonl | -", help="C files, or rows with func"
@@ -32,10 +34,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _predict(arguments: argparse.Namespace) -> int:
-    """Print one line a function: probability, decision, file and line. Never the source."""
+    """Print one line a function: probability, decision, file and line. Never the source.
+
+    What decides, and from which probability on, goes to standard error.
+    """
     from sg_ray.detector import Detector
 
     detector = Detector.load(named_folder(arguments.folder))
+    card = detector.card
+    print(
+        f"{card.family} {card.config_hash[:8]} seed {card.seed}: vulnerable from "
+        f"{card.threshold:.4f} on (chosen on the validation split)",
+        file=sys.stderr,
+    )
     functions = (function for name in arguments.files for function in functions_in(name))
     while some := list(islice(functions, FUNCTIONS_AT_ONCE)):
         for line in _lines(detector, some, as_json=arguments.json):

@@ -1,6 +1,7 @@
 """``sg-ray train``: one configuration with one seed, no sweep."""
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
     shown = "  ".join(f"{name} {value:.4f}" for name, value in best.items() if value is not None)
     print(f"best epoch {record.best_epoch}: {shown}")
     print(f"{training.folder}: best_model.pt, training_metadata.json, metrics.jsonl, records/")
+    print(f"score C functions with: sg-ray predict {shlex.quote(str(training.folder))} FILE.c")
     return 0
 
 

@@ -85,20 +85,39 @@ def export_model(
 ) -> None:
     """Write one finished trial as ``folder``, which a reader sees whole or not at all.
 
-    ``trained`` holds the trial's files, ``branches`` say where those of what it builds on lie, and
-    ``made`` where each feature kind is stored, by key. Raises InputError if the weights are gone.
+    ``trained`` holds the trial's files, the rest is as of ``complete_model``. Raises InputError if
+    the weights are gone.
     """
     temporary = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
-    card = _card(record, branches)
-    _copy_trained(trained, record.config, temporary)
-    for name, source in branches.items():
-        _copy_trained(source.folder, source.config, temporary / BRANCHES_DIR / name)
-    for spec in features_read(card):
-        _copy_featuriser(made[spec.key], temporary / FEATURES_DIR / spec.key)
-    write_json(temporary / MODEL_FILE, card)
+    _copy_trained(trained, temporary)
+    complete_model(record, branches, made, temporary)
     shutil.rmtree(folder, ignore_errors=True)
     temporary.rename(folder)
+
+
+def complete_model(
+    record: RunRecord,
+    branches: Mapping[str, BranchSource],
+    made: Mapping[str, Path],
+    folder: Path,
+) -> None:
+    """Add all that a detector needs besides the trial's own files, which lie in ``folder``.
+
+    ``branches`` say where those of what it builds on lie, and ``made`` where each feature kind is
+    stored, by key. ``model.json`` comes last: without it the folder is no model.
+    """
+    card = _card(record, branches)
+    (folder / MODEL_FILE).unlink(missing_ok=True)
+    for part in (BRANCHES_DIR, FEATURES_DIR):
+        shutil.rmtree(folder / part, ignore_errors=True)
+    _save_architecture(record.config, folder)
+    for name, source in branches.items():
+        _copy_trained(source.folder, folder / BRANCHES_DIR / name)
+        _save_architecture(source.config, folder / BRANCHES_DIR / name)
+    for spec in features_read(card):
+        _copy_featuriser(made[spec.key], folder / FEATURES_DIR / spec.key)
+    write_json(folder / MODEL_FILE, card)
 
 
 def _card(record: RunRecord, branches: Mapping[str, BranchSource]) -> ModelCard:
@@ -117,8 +136,8 @@ def _card(record: RunRecord, branches: Mapping[str, BranchSource]) -> ModelCard:
     )
 
 
-def _copy_trained(trained: Path, config: Mapping[str, Any], folder: Path) -> None:
-    """Copy a trial's weights and metrics, and what its architecture follows from."""
+def _copy_trained(trained: Path, folder: Path) -> None:
+    """Copy a trial's weights and metrics."""
     folder.mkdir(parents=True)
     if not (trained / BEST).exists():
         raise InputError(
@@ -128,16 +147,17 @@ def _copy_trained(trained: Path, config: Mapping[str, Any], folder: Path) -> Non
     for name in (BEST, METADATA, METRICS):
         if (trained / name).exists():
             shutil.copy2(trained / name, folder / name)
-    if isinstance(pretrained := config.get("pretrained"), str):
-        _save_architecture(pretrained, folder / PRETRAINED_DIR)
 
 
-def _save_architecture(name: str, folder: Path) -> None:
+def _save_architecture(config: Mapping[str, Any], model_folder: Path) -> None:
     """Write a pretrained encoder's ``config.json``, and a weights file that holds nothing.
 
     ``from_pretrained`` builds the encoder from them; its weights are in ``best_model.pt``, so a
     copy of the original ones would only be twice as large.
     """
+    name = config.get("pretrained")
+    if not isinstance(name, str):
+        return
     from safetensors.torch import save_file
     from transformers import AutoConfig
 
@@ -146,8 +166,8 @@ def _save_architecture(name: str, folder: Path) -> None:
     except (OSError, ValueError) as error:
         _LOGGER.warning("the exported model needs %s wherever it is loaded (%s)", name, error)
         return
-    settings.save_pretrained(folder)
-    save_file({}, folder / "model.safetensors", metadata={"format": "pt"})
+    settings.save_pretrained(model_folder / PRETRAINED_DIR)
+    save_file({}, model_folder / PRETRAINED_DIR / "model.safetensors", metadata={"format": "pt"})
 
 
 def _copy_featuriser(store: Path, folder: Path) -> None:

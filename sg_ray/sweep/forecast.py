@@ -2,26 +2,30 @@
 
 from collections import Counter
 
-from sg_ray.config import Experiment, load_experiment, resolved_yaml
+from sg_ray.config import Experiment, resolved_yaml
 from sg_ray.config.hardware import describe, this_machine
+from sg_ray.errors import InputError
+from sg_ray.sweep.begin import check_same_sweep
 from sg_ray.sweep.race import attainable_p
 from sg_ray.sweep.records import read_records
 from sg_ray.trial import code_version
 
 
-def describe_plan(experiment: Experiment) -> str:
+def describe_plan(experiment: Experiment, *, extends: bool = False) -> str:
     """Return what is on record, the stages, trials and resources, and the p its seeds can reach.
 
-    Raises InputError if the sweep's folder holds a record that cannot be read.
+    ``extends`` is as of ``begin``. Raises InputError if the sweep's folder holds a record that
+    cannot be read.
     """
     lines = [
         f"sweep {experiment.name} -> {experiment.sweep_dir}",
-        *_on_record(experiment),
+        *_on_record(experiment, extends),
         describe(this_machine(experiment.resources.gpus)),
         "",
         "family        lr range  search  replicate    per trial",
         *(_family_line(experiment, family) for family in experiment.all_families),
         "",
+        _in_all(experiment),
         *attainable_p(len(experiment.replicate.all_seeds), len(experiment.all_families)),
         "",
         resolved_yaml(experiment),
@@ -29,13 +33,14 @@ def describe_plan(experiment: Experiment) -> str:
     return "\n".join(lines)
 
 
-def _on_record(experiment: Experiment) -> list[str]:
+def _on_record(experiment: Experiment, extends: bool) -> list[str]:
     """Say what an earlier start left under this name, and what becomes of it."""
-    begun = experiment.sweep_dir / "sweep.yaml"
-    if not begun.exists():
+    if not (experiment.sweep_dir / "sweep.yaml").exists():
         return []
-    if load_experiment(begun).identity_hash != experiment.identity_hash:
-        return ["  was begun with other settings: a start would be refused, and name them"]
+    try:
+        check_same_sweep(experiment, extends=extends)
+    except InputError as error:
+        return ["  a start would be refused:", *(f"  {line}" for line in str(error).splitlines())]
     records = read_records(experiment.sweep_dir).values()
     counts = Counter(record.status for record in records)
     on_record = ", ".join(f"{count} {status}" for status, count in counts.items())
@@ -45,16 +50,35 @@ def _on_record(experiment: Experiment) -> list[str]:
 
 
 def _family_line(experiment: Experiment, family: str) -> str:
-    replicate, takes = experiment.replicate, experiment.resources_of(family)
-    num_seeds, num_extra = len(replicate.seeds), len(replicate.extra_seeds)
+    takes = experiment.resources_of(family)
     per_trial = f"{takes.num_workers} x ({takes.cpus:g} CPU, {takes.gpus:g} GPU)"
-    if family == experiment.all_families[0]:
-        return f"{family:<14}{'-':<10}{'-':<8}{_up_to(num_seeds, num_extra):<13}{per_trial}"
-    num_points = experiment.search.num_trials if experiment.space(family) else 1
-    num_finalists = min(replicate.top_k, num_points)
-    trials = _up_to(num_finalists * (num_seeds - 1), num_finalists * num_extra)
+    num_points, num_planned, num_extra = _num_trials(experiment, family)
+    trials = _up_to(num_planned, num_extra)
+    if not num_points:
+        return f"{family:<14}{'-':<10}{'-':<8}{trials:<13}{per_trial}"
     lr_range = "yes" if experiment.lr_range.enabled else "no"
     return f"{family:<14}{lr_range:<10}{num_points:<8}{trials:<13}{per_trial}"
+
+
+def _num_trials(experiment: Experiment, family: str) -> tuple[int, int, int]:
+    """Return a family's trials in the search, over the planned seeds, and at most beyond them."""
+    replicate = experiment.replicate
+    num_seeds, num_extra = len(replicate.seeds), len(replicate.extra_seeds)
+    if family == experiment.all_families[0]:  # the floor has nothing to search
+        return 0, num_seeds, num_extra
+    num_points = experiment.search.num_trials if experiment.space(family) else 1
+    num_finalists = min(replicate.top_k, num_points)
+    return num_points, num_finalists * (num_seeds - 1), num_finalists * num_extra
+
+
+def _in_all(experiment: Experiment) -> str:
+    trials = [_num_trials(experiment, family) for family in experiment.all_families]
+    num_variance = 2 * experiment.replicate.variance_seeds
+    num_planned = sum(searched + planned for searched, planned, _ in trials) + num_variance
+    text = f"in all {_up_to(num_planned, sum(extra for *_, extra in trials))} trials"
+    if num_variance:
+        text += f", of which {num_variance} split the winner's variance by source"
+    return text
 
 
 def _up_to(num_trials: int, num_extra: int) -> str:

@@ -1,18 +1,16 @@
 """A sweep from experiment to leaderboard: prepare, execute, rank, export."""
 
 import contextlib
-import math
 import signal
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from sg_ray.config import Experiment, load_experiment, resolved_yaml
+from sg_ray.config import Experiment
 from sg_ray.data.samples import DataSet
-from sg_ray.errors import InputError
-from sg_ray.files import remove_leftovers, remove_scratch, write_text
+from sg_ray.files import remove_leftovers, remove_scratch
 from sg_ray.models.families import FAMILIES
+from sg_ray.sweep.begin import begin
 from sg_ray.sweep.checkpoints import SCRATCH, drop_attempts, new_attempt_dir
 from sg_ray.sweep.disk import explaining_disk_trouble
 from sg_ray.sweep.events import Event, Journal
@@ -25,7 +23,7 @@ from sg_ray.sweep.prepare import Progress, feature_specs, make_planner, prepare
 from sg_ray.sweep.ray_session import ray_session
 from sg_ray.sweep.records import RunRecord, set_aside
 from sg_ray.sweep.signals import StopRequest, stopping
-from sg_ray.sweep.winner_test import read_test_scores, set_test_aside
+from sg_ray.sweep.winner_test import read_test_scores
 from sg_ray.sweep.worklist import Worklist
 from sg_ray.trial import Families, code_version
 
@@ -165,62 +163,6 @@ def _run(
     )
 
 
-def begin(experiment: Experiment, *, extends: bool = False) -> bool:
-    """Write sweep.yaml, or check that the sweep begun under this name is the same.
-
-    ``extends`` allows more search trials, finalists and seeds; the winner is then scored on the
-    test split anew. Return True if it was begun before. Raises InputError that shows the
-    difference if it is another sweep.
-    """
-    path = experiment.sweep_dir / "sweep.yaml"
-    resumed = path.exists()
-    if resumed:
-        before = load_experiment(path)
-        grown = _only_grown(before, experiment) if extends else before
-        differences = _differences("", grown.identity, experiment.identity)
-        if differences:
-            raise InputError(
-                f"{path}: a sweep called {experiment.name!r} was begun with other settings:\n"
-                + "\n".join(f"  {line}" for line in differences)
-                + "\nChoose another name=..., go on with the old settings by --resume "
-                + f"{experiment.name}, or delete {experiment.sweep_dir}."
-            )
-        if before.identity != experiment.identity:
-            set_test_aside(experiment.sweep_dir)
-    write_text(path, f"# identity: {experiment.identity_hash}\n{resolved_yaml(experiment)}")
-    return resumed
-
-
-def _only_grown(before: Experiment, now: Experiment) -> Experiment:
-    """Return ``before`` with those settings of ``now`` that only add trials."""
-    search, replicate = before.search, before.replicate
-    seeds = now.replicate.seeds
-    keeps_seeds = seeds[: len(replicate.seeds)] == replicate.seeds
-    return before.model_copy(
-        update={
-            "search": search.model_copy(
-                update={"num_trials": max(search.num_trials, now.search.num_trials)}
-            ),
-            "replicate": replicate.model_copy(
-                update={
-                    "top_k": max(replicate.top_k, now.replicate.top_k),
-                    "seeds": seeds if keeps_seeds else replicate.seeds,
-                    "variance_seeds": max(replicate.variance_seeds, now.replicate.variance_seeds),
-                    "max_seeds": _larger(replicate.max_seeds, now.replicate.max_seeds, none=0),
-                    "budget_epochs": _larger(
-                        replicate.budget_epochs, now.replicate.budget_epochs, none=math.inf
-                    ),
-                }
-            ),
-        }
-    )
-
-
-def _larger(before: int | None, now: int | None, *, none: float) -> int | None:
-    """Return the one that allows more; ``none`` is what None allows."""
-    return max(before, now, key=lambda limit: none if limit is None else limit)
-
-
 def leaderboard(experiment: Experiment, records: Mapping[str, RunRecord]) -> list[Row]:
     """Rank a sweep's records, with the winner's test scores in its row."""
     return rank(
@@ -266,13 +208,3 @@ def _tracebacks(records: Iterable[RunRecord]) -> list[str]:
         if record.failure is not None:
             first.setdefault(record.failure.kind, record.failure.traceback)
     return list(first.values())
-
-
-def _differences(key: str, was: Any, now: Any) -> list[str]:
-    if isinstance(was, dict) and isinstance(now, dict):
-        return [
-            line
-            for name in sorted({*was, *now})
-            for line in _differences(f"{key}.{name}" if key else name, was.get(name), now.get(name))
-        ]
-    return [] if was == now else [f"{key}: {was!r} before, {now!r} now"]

@@ -1,7 +1,7 @@
 """One trial without a sweep: ``sg-ray train``. Same numbers as the same trial in a sweep.
 
 Its folder is told like a sweep's: a record in ``records/``, a journal that MLflow mirrors. The
-trial's own files lie at its top.
+trial's own files lie at its top, with all that makes it a model that ``sg_ray.detector`` loads.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,6 +15,7 @@ import torch
 
 from sg_ray.config import Experiment, ModelSettings, resolved_yaml
 from sg_ray.errors import InputError
+from sg_ray.features.build import store_dir
 from sg_ray.features.packed import Features
 from sg_ray.files import write_text
 from sg_ray.models.families import FAMILIES, get_family
@@ -22,11 +23,12 @@ from sg_ray.models.family import NeuralFamily
 from sg_ray.sweep import learning_rates
 from sg_ray.sweep.disk import explaining_disk_trouble
 from sg_ray.sweep.events import Event, Journal
+from sg_ray.sweep.export import complete_model
 from sg_ray.sweep.family_plans import FamilyPlan
 from sg_ray.sweep.group import WorkerGroup, describe
 from sg_ray.sweep.jobs import LrRangeJob, job_name
 from sg_ray.sweep.lock import locked
-from sg_ray.sweep.prepare import Progress, make_planner, prepare
+from sg_ray.sweep.prepare import Progress, feature_specs, make_planner, prepare
 from sg_ray.sweep.ray_session import ray_session
 from sg_ray.sweep.records import Failure, RunRecord, read_history, record_of, write_record
 from sg_ray.sweep.signals import StopRequest, stop_path, stopping
@@ -149,6 +151,8 @@ def _train(
         environment=environment(training.context.device, training.context.num_threads),
         failure=Failure(**describe(failure)) if failure else None,
     )
+    if failure is None:
+        complete_model(record, spec.branches, _feature_stores(training), folder)
     write_record(folder, record)
     journal.append(
         "trial_finished",
@@ -160,6 +164,14 @@ def _train(
     if failure is not None:
         raise failure
     return record
+
+
+def _feature_stores(training: Training) -> dict[str, Path]:
+    experiment, fingerprint = training.experiment, training.spec.data_fingerprint
+    return {
+        spec.key: store_dir(experiment.cache_dir, fingerprint, spec)
+        for spec in feature_specs(experiment)
+    }
 
 
 def _announce(training: Training, journal: Journal) -> None:

@@ -78,6 +78,17 @@ def test_whatever_does_not_only_add_is_refused(
     assert changed <= {".lock", "tracking.json"}  # the copied store lies in another place
 
 
+def test_a_dry_run_shows_the_larger_plan_and_changes_nothing(
+    swept: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    before = {path: path.read_bytes() for path in SWEEP.rglob("*") if path.is_file()}
+    assert main(["extend", "tiny", "seeds=[7,3]", "search.num_trials=3", "--dry-run"]) == 0
+    shown = capfd.readouterr().out
+    assert "on record: 5 completed; the rest of the plan will be run" in shown
+    assert "in all 8 trials" in shown
+    assert {path: path.read_bytes() for path in SWEEP.rglob("*") if path.is_file()} == before
+
+
 def test_fewer_seeds_take_none_away(swept: Path, capfd: pytest.CaptureFixture[str]) -> None:
     before = files(SWEEP)
     assert main(["extend", "tiny", "seeds=[42]"]) == 0

@@ -229,6 +229,12 @@ STEPS = {
     ),
     "sg-ray report outputs/my-gnn": Step(in_process, after=(TRAIN_GNN,), prints="gnn"),
     "sg-ray reproduce outputs/my-gnn": Step(in_process, after=(TRAIN_GNN,), prints="seed 7"),
+    "sg-ray predict outputs/my-gnn FILE.c": Step(
+        in_process,
+        {"FILE": "double_free"},
+        after=(TRAIN_GNN,),
+        prints=r"double_free\.c:1",
+    ),
     "sg-ray reproduce RECORD [key=value ...]": Step(
         in_process,
         {"RECORD": "outputs/train/fusion-*/records/*.json", "[key=value ...]": "cache_dir=anew"},

@@ -6,9 +6,9 @@ from tiny_sweep import tiny_experiment
 
 from sg_ray.config import Experiment
 from sg_ray.config.hardware import describe, profile_of
+from sg_ray.sweep.begin import begin
 from sg_ray.sweep.forecast import describe_plan
 from sg_ray.sweep.records import RunRecord, Status, write_record
-from sg_ray.sweep.run import begin
 from sg_ray.trial import code_version
 
 
@@ -60,4 +60,21 @@ def test_what_a_start_would_do_with_other_settings_or_code_is_said(tmp_path: Pat
     add_record(plan, "t", "completed", "older code")
     assert "1 completed, by another version of the code: starts anew" in describe_plan(plan)
     other = tiny_experiment(tmp_path, "search.num_trials=9")
-    assert "other settings: a start would be refused" in describe_plan(other)
+    refused = "a start would be refused:"
+    assert refused in describe_plan(other)
+    assert "search.num_trials: 2 before, 9 now" in describe_plan(other)
+    assert refused not in describe_plan(other, extends=True)
+    fewer = describe_plan(tiny_experiment(tmp_path, "search.num_trials=1"), extends=True)
+    assert refused in fewer
+    assert "extend only adds" in fewer
+
+
+def test_the_trials_are_added_up(tmp_path: Path) -> None:
+    def in_all(*settings: str) -> list[str]:
+        described = describe_plan(tiny_experiment(tmp_path, *settings))
+        return [line for line in described.splitlines() if line.startswith("in all")]
+
+    # two seeds of the floor; two points, one more seed of one finalist
+    assert in_all("replicate.max_seeds=null", "replicate.variance_seeds=0") == ["in all 5 trials"]
+    more = in_all("replicate.max_seeds=4", "replicate.variance_seeds=3")
+    assert more == ["in all 11 to 15 trials, of which 6 split the winner's variance by source"]

@@ -16,10 +16,12 @@ import torch
 from tiny_sweep import MODELS, mlflow_state, read_json_records, write_experiment
 
 from sg_ray.cli import main
-from sg_ray.data.sources import write_jsonl
+from sg_ray.config import load_experiment
+from sg_ray.data.sources import load_data, write_jsonl
 from sg_ray.data.synthetic import generate
 from sg_ray.sweep import train_once as training_module
 from sg_ray.sweep.events import read_events
+from sg_ray.training.predictions import VALID_PREDICTIONS, read_predictions
 
 ROOT = Path(__file__).parents[2]
 TIMED = {"epoch_time_s", "samples_per_s"}
@@ -61,6 +63,8 @@ def test_a_quick_test_trains_saves_and_logs(
     assert f"val_f1 {val_f1:.4f}" in capsys.readouterr().out
     assert main(["report", "run"]) == 0
     assert "gnn" in capsys.readouterr().out
+    limits = (f"data.limit.{split}={size}" for split, size in (("train", 200), ("valid", 100)))
+    check_that_it_predicts_as_trained(folder / "run", capsys, *limits)
 
 
 def test_flags_decide_what_is_trained(folder: Path) -> None:
@@ -174,6 +178,25 @@ def test_fusion_names_what_is_missing_and_then_builds_on_it(
     assert "trained with seed 8" in capsys.readouterr().err
     assert train("fusion", "--epochs", "1", "--output-dir", "fused", branches) == 0
     assert set(only_record(folder / "fused")["branches"]) == {"transformer", "gnn"}
+    check_that_it_predicts_as_trained(folder / "fused", capsys)
+
+
+def check_that_it_predicts_as_trained(
+    trained: Path, capsys: pytest.CaptureFixture[str], *settings: str
+) -> None:
+    """The folder is a model: it says of the validation functions what the training said."""
+    experiment = load_experiment(Path("experiment.yaml"), settings)
+    rows = load_data(experiment.data, experiment.cache_dir).splits["valid"]
+    write_jsonl(Path("valid.jsonl"), rows)
+    capsys.readouterr()
+    assert main(["predict", str(trained), "valid.jsonl", "--json"]) == 0
+    said, what_decides = capsys.readouterr()
+    expected = read_predictions(trained / VALID_PREDICTIONS)
+    assert expected is not None
+    found = [json.loads(line)["probability"] for line in said.splitlines()]
+    assert found == pytest.approx(expected.probabilities.tolist(), abs=1e-6)
+    threshold = only_record(trained)["metrics"]["val_threshold"]
+    assert f"vulnerable from {threshold:.4f} on" in what_decides
 
 
 def test_a_folder_of_another_configuration_is_refused_with_the_difference(

@@ -1,0 +1,88 @@
+"""Is this the sweep that was begun under its name? Its settings are kept in ``sweep.yaml``."""
+
+import math
+from typing import Any
+
+from sg_ray.config import Experiment, load_experiment, resolved_yaml
+from sg_ray.errors import InputError
+from sg_ray.files import write_text
+from sg_ray.sweep.winner_test import set_test_aside
+
+
+def begin(experiment: Experiment, *, extends: bool = False) -> bool:
+    """Write sweep.yaml, or check that the sweep begun under this name is the same.
+
+    ``extends`` allows more search trials, finalists and seeds; the winner is then scored on the
+    test split anew. Return True if it was begun before. Raises InputError that shows the
+    difference if it is another sweep.
+    """
+    path = experiment.sweep_dir / "sweep.yaml"
+    resumed = path.exists()
+    if resumed:
+        check_same_sweep(experiment, extends=extends)
+        if load_experiment(path).identity != experiment.identity:
+            set_test_aside(experiment.sweep_dir)
+    write_text(path, f"# identity: {experiment.identity_hash}\n{resolved_yaml(experiment)}")
+    return resumed
+
+
+def check_same_sweep(experiment: Experiment, *, extends: bool = False) -> None:
+    """Raise InputError that shows the difference if another sweep was begun under this name."""
+    path = experiment.sweep_dir / "sweep.yaml"
+    before = load_experiment(path)
+    expected = _only_grown(before, experiment) if extends else before
+    differences = _differences("", expected.identity, experiment.identity)
+    if not differences:
+        return
+    way_out = (
+        "extend only adds: seeds, and more of search.num_trials, replicate.top_k, "
+        "replicate.max_seeds, replicate.variance_seeds or replicate.budget_epochs."
+        if extends
+        else f"Choose another name=..., go on with the old settings by --resume {experiment.name}, "
+        f"or delete {experiment.sweep_dir}."
+    )
+    shown = "\n".join(f"  {line}" for line in differences)
+    raise InputError(
+        f"{path}: a sweep called {experiment.name!r} was begun with other settings:\n{shown}\n"
+        f"{way_out}"
+    )
+
+
+def _only_grown(before: Experiment, now: Experiment) -> Experiment:
+    """Return ``before`` with those settings of ``now`` that only add trials."""
+    search, replicate = before.search, before.replicate
+    seeds = now.replicate.seeds
+    keeps_seeds = seeds[: len(replicate.seeds)] == replicate.seeds
+    return before.model_copy(
+        update={
+            "search": search.model_copy(
+                update={"num_trials": max(search.num_trials, now.search.num_trials)}
+            ),
+            "replicate": replicate.model_copy(
+                update={
+                    "top_k": max(replicate.top_k, now.replicate.top_k),
+                    "seeds": seeds if keeps_seeds else replicate.seeds,
+                    "variance_seeds": max(replicate.variance_seeds, now.replicate.variance_seeds),
+                    "max_seeds": _larger(replicate.max_seeds, now.replicate.max_seeds, none=0),
+                    "budget_epochs": _larger(
+                        replicate.budget_epochs, now.replicate.budget_epochs, none=math.inf
+                    ),
+                }
+            ),
+        }
+    )
+
+
+def _larger(before: int | None, now: int | None, *, none: float) -> int | None:
+    """Return the one that allows more; ``none`` is what None allows."""
+    return max(before, now, key=lambda limit: none if limit is None else limit)
+
+
+def _differences(key: str, was: Any, now: Any) -> list[str]:
+    if isinstance(was, dict) and isinstance(now, dict):
+        return [
+            line
+            for name in sorted({*was, *now})
+            for line in _differences(f"{key}.{name}" if key else name, was.get(name), now.get(name))
+        ]
+    return [] if was == now else [f"{key}: {was!r} before, {now!r} now"]
