@@ -233,28 +233,28 @@ def _read_json(path: Path) -> Any:
 
 
 def repeated_epochs(events: list[Event]) -> int:
-    """Count the epochs that were journaled and then trained again after a kill, at most.
+    """Count the epochs that were journaled and then trained again after a kill.
 
-    A trial without a checkpoint begins anew, which the journal does not say: all of its epochs
-    count, also if it was killed again before it came to them.
+    A trial that goes on from a checkpoint says from where. One that had none begins anew, which
+    shows when it comes to a further epoch or to its end: then all that it had done count.
     """
     done: Counter[str] = Counter()
-    again: Counter[str] = Counter()
+    cut_short: Counter[str] = Counter()
     repeated = 0
     for event in events:
         key = event.trial_key or ""
         match event.type:
-            case "epoch":
-                done[key] = max(done[key], int(event.data["epoch"]))
-            case "sweep_resumed":
-                repeated += again.total()
-                again = done.copy()
+            case "plan":
+                cut_short = done.copy()
             case "job_lost":
-                repeated += again[key]
-                again[key] = done[key]
+                cut_short[key] = done[key]
             case "trial_resumed":
-                again[key] = max(0, done[key] - int(event.data["epoch"]))
+                repeated += max(0, done[key] - int(event.data["epoch"]))
+                cut_short.pop(key, None)
+            case "epoch":
+                repeated += cut_short.pop(key, 0)
+                done[key] = int(event.data["epoch"])
             case "trial_finished":
-                repeated += again.pop(key, 0)
+                repeated += cut_short.pop(key, 0)
                 done.pop(key, None)
     return repeated
