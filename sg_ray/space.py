@@ -1,7 +1,7 @@
 """Search spaces: one distribution per hyperparameter, from YAML to Optuna's distributions."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Self
 
 from optuna.trial import Trial
@@ -82,22 +82,23 @@ def narrowed(space: Space, baseline: Mapping[str, Any], learning_rate: float | N
     return {**space, "learning_rate": Dimension(log_uniform=(min(low, own), max(high, own)))}
 
 
-def check_space(space: Space, baseline: FamilyConfig, where: str) -> None:
+def check_space(space: Space, baseline: FamilyConfig, where: Callable[[str], str]) -> None:
     """Check that every dimension is a hyperparameter of the family and only takes legal values.
 
-    Raises InputError that names the dimension and lists what the family has.
+    ``where`` tells where a dimension was given. Raises InputError that begins with that, and lists
+    what the family has.
     """
     searchable = searchable_fields(type(baseline))
     for name, dimension in space.items():
         if name not in searchable:
             raise InputError(
-                f"{where}.{name}: the family has no hyperparameter {name!r} to search over. "
+                f"{where(name)}: the family has no hyperparameter {name!r} to search over. "
                 f"It has: {', '.join(sorted(searchable))}."
             )
         own = getattr(baseline, name)
         if not dimension.contains(own):
             raise InputError(
-                f"{where}.{name}: the experiment's own value {own!r} lies outside "
+                f"{where(name)}: the experiment's own value {own!r} lies outside "
                 f"{dimension.model_dump(exclude_none=True)}; it is always tried first, so widen "
                 f"the space or change config.{name}."
             )
@@ -107,7 +108,7 @@ def check_space(space: Space, baseline: FamilyConfig, where: str) -> None:
             except ValidationError as error:
                 reason = error.errors()[0]["msg"]
                 raise InputError(
-                    f"{where}.{name}: {value!r} is not a legal value ({reason})."
+                    f"{where(name)}: {value!r} is not a legal value ({reason})."
                 ) from error
 
 

@@ -1,6 +1,7 @@
 """From an experiment file to an ``Experiment``: read, override, fill in ``auto``, check."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import yaml
@@ -9,7 +10,7 @@ from pydantic import ValidationError
 from sg_ray.config.auto import with_hardware
 from sg_ray.config.experiment import Experiment, ModelSettings
 from sg_ray.config.explain import explain
-from sg_ray.config.values import Values, read_values
+from sg_ray.config.values import Key, Values, read_values
 from sg_ray.errors import InputError
 from sg_ray.models.families import get_family
 from sg_ray.space import check_space
@@ -52,10 +53,14 @@ def _check_family(name: str, experiment: Experiment, values: Values) -> None:
     except ValidationError as error:
         key = ("models", name, "config")
         raise InputError(explain(error, family.Config, values, key)) from error
-    where = values.where(("models", name, "space"))
-    check_space(settings.space, baseline, f"{where}: models.{name}.space")
+    check_space(settings.space, baseline, partial(_place, values, ("models", name, "space")))
     if name in experiment.families and experiment.branches_from is None:
         _check_branches(name, experiment, values)
+
+
+def _place(values: Values, section: Key, name: str) -> str:
+    key = (*section, name)
+    return f"{values.where(key)}: {'.'.join(key)}"
 
 
 def _check_branches(name: str, experiment: Experiment, values: Values) -> None:

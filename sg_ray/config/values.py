@@ -30,8 +30,15 @@ class Values:
         return next((self.origins[s] for s in sections if s in self.origins), str(self.path))
 
     def overridden(self, override: str) -> "Values":
-        """Return the values changed by ``key=value``; raises InputError if it is no such thing."""
+        """Return the values changed by ``key=value``; raises InputError if it is no such thing.
+
+        A key within a search space that is a file changes what the file holds.
+        """
         key, value = _parse(override)
+        values = self.with_spaces() if _is_in_space(key) else self
+        return values._changed(key, value, override)
+
+    def _changed(self, key: Key, value: Any, override: str) -> "Values":
         content = copy.deepcopy(self.content)
         sections = [key[:length] for length in range(1, len(key))]
         section = content
@@ -40,7 +47,7 @@ class Values:
                 section[path[-1]] = {}
             section = section[path[-1]]
             if not isinstance(section, dict):
-                raise InputError(f"{override!r}: {path[-1]} is not a section.")
+                raise InputError(f"{override!r}: {'.'.join(path)} is {section!r}, not a section.")
         section[key[-1]] = value
         origins = {k: origin for k, origin in self.origins.items() if k[: len(key)] != key}
         new = [path for path in (*sections, key) if path not in origins]
@@ -63,6 +70,10 @@ class Values:
                 prefix = ("models", str(name), "space")
                 origins |= {(*prefix, *key): origin for key, origin in space.origins.items()}
         return replace(self, content=content, origins=origins)
+
+
+def _is_in_space(key: Key) -> bool:
+    return len(key) > 3 and (key[0], key[2]) == ("models", "space")
 
 
 def read_values(path: Path) -> Values:

@@ -72,7 +72,9 @@ class DataConfig(BaseModel):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.source == "path" and self.path is None:
-            raise ValueError('source "path" needs path: the folder with train.jsonl, valid.jsonl')
+            raise ValueError(
+                'source "path" needs data.path=DIR: the folder with train.jsonl, valid.jsonl'
+            )
         missing = [_file_key(s) for s in ("train", "valid") if s not in self.files]
         if self.source == "files" and missing:
             given = f"not given: {', '.join(missing)}"

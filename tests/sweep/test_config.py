@@ -245,13 +245,23 @@ def test_a_space_file_is_named_in_its_errors(tmp_path: Path) -> None:
         load_experiment(path)
 
 
+def test_an_override_may_change_one_parameter_of_a_space_file(tmp_path: Path) -> None:
+    (tmp_path / "space.yaml").write_text("dropout: {uniform: [0.1, 0.5]}\n")
+    path = write(tmp_path, "name: a\nmodels: {gnn: {space: space.yaml}}\n")
+    override = "models.gnn.space.learning_rate={log_uniform: [0.0001, 0.01]}"
+    space = load_experiment(path, [override]).space("gnn")
+    assert set(space) == {"dropout", "learning_rate"}
+    with pytest.raises(InputError, match=r"'models\.gnn\.space\.dropout=3': models\.gnn\.space"):
+        load_experiment(path, ["models.gnn.space.dropout=3"])
+
+
 def test_missing_files_and_bad_overrides(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"nothing\.yaml: no such file"):
         load_experiment(tmp_path / "nothing.yaml")
     path = write(tmp_path, "name: a\n")
     with pytest.raises(InputError, match="written key=value"):
         load_experiment(path, ["search.num_trials"])
-    with pytest.raises(InputError, match="name is not a section"):
+    with pytest.raises(InputError, match="name is 'a', not a section"):
         load_experiment(path, ["name.first=x"])
 
 
