@@ -1,8 +1,9 @@
 """What is left to do: one place that decides it, from the records and the search journals alone.
 
 A first start is the same code with nothing on record. Families go their ways independently, see
-``family_plans``. What the planned seeds leave undecided gets more of them in the end, see
-``extra_seeds``; last come the trials that split the winner's variance, see ``variance_trials``.
+``family_plans`` and ``search_plan``. What the planned seeds leave undecided gets more of them in
+the end, see ``extra_seeds``; last come the trials that split the winner's variance, see
+``variance_trials``.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,10 +12,12 @@ from typing import Any, Literal
 from sg_ray.config import FLOOR, Experiment
 from sg_ray.models.families import get_family
 from sg_ray.sweep.extra_seeds import ExtraSeeds
-from sg_ray.sweep.family_plans import FamilyPlan, FloorPlan, Identity, Ledger, SearchPlan
+from sg_ray.sweep.family_plans import FamilyPlan, FloorPlan
 from sg_ray.sweep.jobs import AnyJob, TrainJob
 from sg_ray.sweep.leaderboard import Row, rank
+from sg_ray.sweep.ledger import Identity, Ledger
 from sg_ray.sweep.records import RunRecord, Stage
+from sg_ray.sweep.search_plan import SearchPlan
 from sg_ray.sweep.variance_trials import VarianceTrials
 from sg_ray.trial import BranchSource
 

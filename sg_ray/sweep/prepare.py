@@ -14,8 +14,8 @@ from sg_ray.features.packed import Features
 from sg_ray.features.spec import FeatureSpec, GraphSpec
 from sg_ray.models.families import get_family
 from sg_ray.sweep.branches import GivenBranches
-from sg_ray.sweep.family_plans import Identity, Ledger
 from sg_ray.sweep.learning_rates import read_learning_rates
+from sg_ray.sweep.ledger import Identity, Ledger
 from sg_ray.sweep.planner import Planner
 from sg_ray.sweep.records import read_records
 from sg_ray.trial import code_version

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from sg_ray.config import Experiment
 from sg_ray.files import content_hash
-from sg_ray.sweep.family_plans import Identity, Ledger
 from sg_ray.sweep.jobs import LrRangeJob, TrainJob
+from sg_ray.sweep.ledger import Identity, Ledger
 from sg_ray.sweep.planner import Planner
 from sg_ray.sweep.records import RunRecord
 from sg_ray.trial import TrialSpec

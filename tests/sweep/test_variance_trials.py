@@ -13,9 +13,9 @@ from sg_ray.files import write_text
 from sg_ray.sweep.branches import GivenBranches
 from sg_ray.sweep.events import Journal, read_events
 from sg_ray.sweep.export import _best_records
-from sg_ray.sweep.family_plans import Identity, Ledger
 from sg_ray.sweep.jobs import TrainJob, job_name, parse_job
 from sg_ray.sweep.leaderboard import rank
+from sg_ray.sweep.ledger import Identity, Ledger
 from sg_ray.sweep.planner import Planner
 from sg_ray.sweep.records import (
     RunRecord,
