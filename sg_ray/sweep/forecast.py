@@ -76,8 +76,10 @@ def _in_all(experiment: Experiment) -> str:
     num_variance = 2 * experiment.replicate.variance_seeds
     num_planned = sum(searched + planned for searched, planned, _ in trials) + num_variance
     text = f"in all {_up_to(num_planned, sum(extra for *_, extra in trials))} trials"
+    if experiment.replicate.race_alpha is not None:
+        text += ", fewer where the race gives finalists up"
     if num_variance:
-        text += f", of which {num_variance} split the winner's variance by source"
+        text += f"; {num_variance} of them split the winner's variance by source"
     return text
 
 

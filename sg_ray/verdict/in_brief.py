@@ -6,13 +6,23 @@ from sg_ray.verdict.model import Comparison, Verdict
 def in_brief(verdict: Verdict) -> str:
     """Return the headline, the answer to each question, and a command to know more.
 
-    The command is that of the first comparison that has one: the best-ranked are compared first.
+    The first answer is left out if it only repeats the headline. The command is that of the first
+    comparison that has one: the best-ranked are compared first.
     """
-    answers = [f"  {question.text} {question.answer}" for question in verdict.questions]
+    asked = list(verdict.questions)
+    if asked and _repeats(verdict.headline, asked[0].answer):
+        del asked[0]
+    answers = [f"  {question.text} {question.answer}" for question in asked]
     compared = (one for question in verdict.questions for one in question.comparisons)
     first = next((one for one in compared if one.command), None)
     to_know_more = [] if first is None else [f"{_purpose(first)}: {first.command}"]
     return "\n".join([verdict.headline, *answers, *to_know_more])
+
+
+def _repeats(headline: str, answer: str) -> bool:
+    """Return True if the headline is the answer with one word more: its configuration, say."""
+    words, answer_words = headline.split(), answer.split()
+    return any(words[:at] + words[at + 1 :] == answer_words for at in range(len(words)))
 
 
 def _purpose(comparison: Comparison) -> str:

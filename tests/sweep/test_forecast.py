@@ -75,6 +75,10 @@ def test_the_trials_are_added_up(tmp_path: Path) -> None:
         return [line for line in described.splitlines() if line.startswith("in all")]
 
     # two seeds of the floor; two points, one more seed of one finalist
-    assert in_all("replicate.max_seeds=null", "replicate.variance_seeds=0") == ["in all 5 trials"]
+    few = ("replicate.max_seeds=null", "replicate.variance_seeds=0")
+    assert in_all(*few, "replicate.race_alpha=null") == ["in all 5 trials"]
+    raced = "in all 5 trials, fewer where the race gives finalists up"
+    assert in_all(*few) == [raced]
     more = in_all("replicate.max_seeds=4", "replicate.variance_seeds=3")
-    assert more == ["in all 11 to 15 trials, of which 6 split the winner's variance by source"]
+    split = "; 6 of them split the winner's variance by source"
+    assert more == [raced.replace("5", "11 to 15") + split]

@@ -47,7 +47,6 @@ def test_a_finished_sweep_ends_with_its_verdict(experiment, monkeypatch, capsys)
     (question,) = verdict.questions
     told = [
         verdict.headline,
-        f"Which family is best? {question.answer}",
         f"): {question.comparisons[0].command}",
     ]
     places = [printed.index(text) for text in ("* floor:", *told, "verdict.json")]
