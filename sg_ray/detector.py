@@ -38,6 +38,8 @@ from sg_ray.training.inference import predict
 from sg_ray.training.seeding import torch_stream
 
 MODEL_FILE = "model.json"
+TRAINING_DIR = "detector"
+"""Within the folder of a training by itself: its model, exported."""
 BEST_DIR = "best"
 """The folder of a sweep that holds one exported folder per family."""
 WINNER_FILE = "winner.json"
@@ -135,12 +137,13 @@ class Detector:
 
 
 def model_folder(folder: Path) -> Path:
-    """Return ``folder`` if it is an exported model, or the winner's if it is a sweep's folder.
+    """Return ``folder`` if it is an exported model, or that of a sweep's winner or of a training.
 
     Raises InputError that says what to name instead.
     """
-    if (folder / MODEL_FILE).is_file():
-        return folder
+    for candidate in (folder, folder / TRAINING_DIR):
+        if (candidate / MODEL_FILE).is_file():
+            return candidate
     best = folder if (folder / WINNER_FILE).is_file() else folder / BEST_DIR
     winner = read_winner(best)
     if winner is None:

@@ -20,7 +20,6 @@ from sg_ray.detector import (
 )
 from sg_ray.errors import InputError
 from sg_ray.features.build import store_dir
-from sg_ray.features.spec import FeatureSpec
 from sg_ray.files import write_json
 from sg_ray.sweep.planner import Planner
 from sg_ray.sweep.records import RunRecord, trial_dir
@@ -31,21 +30,17 @@ from sg_ray.trial import BranchSource
 _LOGGER = logging.getLogger(__name__)
 
 
-def export_winners(
-    experiment: Experiment, data_fingerprint: str, planner: Planner, specs: Sequence[FeatureSpec]
-) -> None:
+def export_winners(experiment: Experiment, planner: Planner) -> None:
     """Write ``best/<family>/`` for each family's winner and the floor, from their best seed.
 
-    Last comes ``best/winner.json``, which names the winner of the whole sweep. ``specs`` are the
-    feature kinds that the sweep has made.
+    Last comes ``best/winner.json``, which names the winner of the whole sweep.
     """
     best_dir = experiment.sweep_dir / BEST_DIR
-    made = {spec.key: store_dir(experiment.cache_dir, data_fingerprint, spec) for spec in specs}
     exported = _best_records(planner)
     for family, record in exported.items():
         branches = planner.plans[family].spec(record.config, record.seed).branches
         trained = trial_dir(experiment.sweep_dir, record.trial_key)
-        export_model(record, branches, trained, made, best_dir / family)
+        export_model(record, branches, trained, experiment.cache_dir, best_dir / family)
     winner = planner.winner()
     if winner is None:
         (best_dir / WINNER_FILE).unlink(missing_ok=True)
@@ -80,44 +75,39 @@ def export_model(
     record: RunRecord,
     branches: Mapping[str, BranchSource],
     trained: Path,
-    made: Mapping[str, Path],
+    cache_dir: Path,
     folder: Path,
 ) -> None:
     """Write one finished trial as ``folder``, which a reader sees whole or not at all.
 
-    ``trained`` holds the trial's files, the rest is as of ``complete_model``. Raises InputError if
-    the weights are gone.
+    ``trained`` holds the trial's files, ``branches`` say where those of what it builds on lie, and
+    below ``cache_dir`` are its features. Raises InputError if the weights are gone.
     """
-    temporary = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    _copy_trained(trained, temporary)
-    complete_model(record, branches, made, temporary)
+    temporary = _emptied_scratch(folder)
+    card = _card(record, branches)
+    _copy_trained(trained, record.config, temporary)
+    for name, source in branches.items():
+        _copy_trained(source.folder, source.config, temporary / BRANCHES_DIR / name)
+    for spec in features_read(card):
+        made = store_dir(cache_dir, record.data_fingerprint, spec)
+        _copy_featuriser(made, temporary / FEATURES_DIR / spec.key)
+    write_json(temporary / MODEL_FILE, card)
     shutil.rmtree(folder, ignore_errors=True)
     temporary.rename(folder)
 
 
-def complete_model(
-    record: RunRecord,
-    branches: Mapping[str, BranchSource],
-    made: Mapping[str, Path],
-    folder: Path,
-) -> None:
-    """Add all that a detector needs besides the trial's own files, which lie in ``folder``.
+def withdraw_model(folder: Path) -> None:
+    """Remove an exported model, if there is one, in one step for a reader."""
+    if folder.exists():
+        scratch = _emptied_scratch(folder)
+        folder.rename(scratch)
+        shutil.rmtree(scratch)
 
-    ``branches`` say where those of what it builds on lie, and ``made`` where each feature kind is
-    stored, by key. ``model.json`` comes last: without it the folder is no model.
-    """
-    card = _card(record, branches)
-    (folder / MODEL_FILE).unlink(missing_ok=True)
-    for part in (BRANCHES_DIR, FEATURES_DIR):
-        shutil.rmtree(folder / part, ignore_errors=True)
-    _save_architecture(record.config, folder)
-    for name, source in branches.items():
-        _copy_trained(source.folder, folder / BRANCHES_DIR / name)
-        _save_architecture(source.config, folder / BRANCHES_DIR / name)
-    for spec in features_read(card):
-        _copy_featuriser(made[spec.key], folder / FEATURES_DIR / spec.key)
-    write_json(folder / MODEL_FILE, card)
+
+def _emptied_scratch(folder: Path) -> Path:
+    scratch = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(scratch, ignore_errors=True)
+    return scratch
 
 
 def _card(record: RunRecord, branches: Mapping[str, BranchSource]) -> ModelCard:
@@ -136,8 +126,8 @@ def _card(record: RunRecord, branches: Mapping[str, BranchSource]) -> ModelCard:
     )
 
 
-def _copy_trained(trained: Path, folder: Path) -> None:
-    """Copy a trial's weights and metrics."""
+def _copy_trained(trained: Path, config: Mapping[str, Any], folder: Path) -> None:
+    """Copy a trial's weights and metrics, and what its architecture follows from."""
     folder.mkdir(parents=True)
     if not (trained / BEST).exists():
         raise InputError(
@@ -147,17 +137,16 @@ def _copy_trained(trained: Path, folder: Path) -> None:
     for name in (BEST, METADATA, METRICS):
         if (trained / name).exists():
             shutil.copy2(trained / name, folder / name)
+    if isinstance(pretrained := config.get("pretrained"), str):
+        _save_architecture(pretrained, folder / PRETRAINED_DIR)
 
 
-def _save_architecture(config: Mapping[str, Any], model_folder: Path) -> None:
+def _save_architecture(name: str, folder: Path) -> None:
     """Write a pretrained encoder's ``config.json``, and a weights file that holds nothing.
 
     ``from_pretrained`` builds the encoder from them; its weights are in ``best_model.pt``, so a
     copy of the original ones would only be twice as large.
     """
-    name = config.get("pretrained")
-    if not isinstance(name, str):
-        return
     from safetensors.torch import save_file
     from transformers import AutoConfig
 
@@ -166,8 +155,8 @@ def _save_architecture(config: Mapping[str, Any], model_folder: Path) -> None:
     except (OSError, ValueError) as error:
         _LOGGER.warning("the exported model needs %s wherever it is loaded (%s)", name, error)
         return
-    settings.save_pretrained(model_folder / PRETRAINED_DIR)
-    save_file({}, model_folder / PRETRAINED_DIR / "model.safetensors", metadata={"format": "pt"})
+    settings.save_pretrained(folder)
+    save_file({}, folder / "model.safetensors", metadata={"format": "pt"})
 
 
 def _copy_featuriser(store: Path, folder: Path) -> None:

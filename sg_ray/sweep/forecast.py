@@ -25,7 +25,7 @@ def describe_plan(experiment: Experiment, *, extends: bool = False) -> str:
         "family        lr range  search  replicate    per trial",
         *(_family_line(experiment, family) for family in experiment.all_families),
         "",
-        _in_all(experiment),
+        _in_all(experiment, extends),
         *attainable_p(len(experiment.replicate.all_seeds), len(experiment.all_families)),
         "",
         resolved_yaml(experiment),
@@ -71,13 +71,15 @@ def _num_trials(experiment: Experiment, family: str) -> tuple[int, int, int]:
     return num_points, num_finalists * (num_seeds - 1), num_finalists * num_extra
 
 
-def _in_all(experiment: Experiment) -> str:
+def _in_all(experiment: Experiment, extends: bool) -> str:
     trials = [_num_trials(experiment, family) for family in experiment.all_families]
     num_variance = 2 * experiment.replicate.variance_seeds
     num_planned = sum(searched + planned for searched, planned, _ in trials) + num_variance
     text = f"in all {_up_to(num_planned, sum(extra for *_, extra in trials))} trials"
     if experiment.replicate.race_alpha is not None:
         text += ", fewer where the race gives finalists up"
+    if extends:
+        text += ", more where a longer search finds other finalists"
     if num_variance:
         text += f"; {num_variance} of them split the winner's variance by source"
     return text

@@ -19,7 +19,7 @@ from sg_ray.sweep.export import export_winners
 from sg_ray.sweep.leaderboard import Row, rank, write_leaderboard
 from sg_ray.sweep.lock import locked
 from sg_ray.sweep.planner import Planner
-from sg_ray.sweep.prepare import Progress, feature_specs, make_planner, prepare
+from sg_ray.sweep.prepare import Progress, make_planner, prepare
 from sg_ray.sweep.ray_session import ray_session
 from sg_ray.sweep.records import RunRecord, set_aside
 from sg_ray.sweep.signals import StopRequest, stopping
@@ -146,8 +146,7 @@ def _run(
         journal.append("sweep_finished", status="interrupted")
         return Outcome(sweep_dir, rows, [], notes, exit_code)
     problems = _problems(planner, worklist)
-    specs = feature_specs(experiment)
-    export_winners(experiment, data.fingerprint, planner, specs)
+    export_winners(experiment, planner)
     if planner.finished:
         drop_attempts(sweep_dir)
     status = "failed" if problems else "completed"

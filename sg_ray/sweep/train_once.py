@@ -1,7 +1,7 @@
 """One trial without a sweep: ``sg-ray train``. Same numbers as the same trial in a sweep.
 
 Its folder is told like a sweep's: a record in ``records/``, a journal that MLflow mirrors. The
-trial's own files lie at its top, with all that makes it a model that ``sg_ray.detector`` loads.
+trial's own files lie at its top, the model that ``sg_ray.detector`` loads in ``detector/``.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,8 +14,8 @@ import ray
 import torch
 
 from sg_ray.config import Experiment, ModelSettings, resolved_yaml
+from sg_ray.detector import MODEL_FILE, TRAINING_DIR
 from sg_ray.errors import InputError
-from sg_ray.features.build import store_dir
 from sg_ray.features.packed import Features
 from sg_ray.files import write_text
 from sg_ray.models.families import FAMILIES, get_family
@@ -23,14 +23,21 @@ from sg_ray.models.family import NeuralFamily
 from sg_ray.sweep import learning_rates
 from sg_ray.sweep.disk import explaining_disk_trouble
 from sg_ray.sweep.events import Event, Journal
-from sg_ray.sweep.export import complete_model
+from sg_ray.sweep.export import export_model, withdraw_model
 from sg_ray.sweep.family_plans import FamilyPlan
 from sg_ray.sweep.group import WorkerGroup, describe
 from sg_ray.sweep.jobs import LrRangeJob, job_name
 from sg_ray.sweep.lock import locked
-from sg_ray.sweep.prepare import Progress, feature_specs, make_planner, prepare
+from sg_ray.sweep.prepare import Progress, make_planner, prepare
 from sg_ray.sweep.ray_session import ray_session
-from sg_ray.sweep.records import Failure, RunRecord, read_history, record_of, write_record
+from sg_ray.sweep.records import (
+    Failure,
+    RunRecord,
+    read_history,
+    record_of,
+    record_path,
+    write_record,
+)
 from sg_ray.sweep.signals import StopRequest, stop_path, stopping
 from sg_ray.training.checkpoint import LAST
 from sg_ray.training.loop import EpochResult, Interrupted
@@ -88,6 +95,7 @@ def prepare_training(
     spec = plan.spec(config, seed)
     folder = (folder or experiment.output_dir / "train" / job_name(spec)).absolute()
     check_folder(spec, folder)
+    _check_place_of_model(folder)
     return Training(_as_trained(experiment, spec), spec, features, context, folder, lr_range)
 
 
@@ -110,9 +118,11 @@ def train_once(
         with closing(journal):
             _announce(training, journal)
             status = "failed"
+            withdraw_model(folder / TRAINING_DIR)  # an earlier training's
             try:
                 record = _train(training, journal, stop or StopRequest(), on_epoch)
                 status = record.status
+                _export(training, record)
             except (Interrupted, KeyboardInterrupt):
                 status = "interrupted"
                 raise
@@ -151,8 +161,6 @@ def _train(
         environment=environment(training.context.device, training.context.num_threads),
         failure=Failure(**describe(failure)) if failure else None,
     )
-    if failure is None:
-        complete_model(record, spec.branches, _feature_stores(training), folder)
     write_record(folder, record)
     journal.append(
         "trial_finished",
@@ -166,12 +174,27 @@ def _train(
     return record
 
 
-def _feature_stores(training: Training) -> dict[str, Path]:
-    experiment, fingerprint = training.experiment, training.spec.data_fingerprint
-    return {
-        spec.key: store_dir(experiment.cache_dir, fingerprint, spec)
-        for spec in feature_specs(experiment)
-    }
+def _export(training: Training, record: RunRecord) -> None:
+    """Write the model beside the record that is there already. Raises InputError if it cannot."""
+    spec, folder = training.spec, training.folder
+    cache_dir = training.experiment.cache_dir
+    try:
+        export_model(record, spec.branches, folder, cache_dir, folder / TRAINING_DIR)
+    except (InputError, FileNotFoundError) as error:
+        raise InputError(
+            f"{folder}: trained and on record, but sg-ray predict cannot have its model ({error}). "
+            f"When that is mended: sg-ray train {spec.family} --resume {folder}"
+        ) from error
+
+
+def _check_place_of_model(folder: Path) -> None:
+    """Raise InputError if the model's place is taken by something that is not ours."""
+    place = folder / TRAINING_DIR
+    if place.exists() and not (place / MODEL_FILE).is_file():
+        raise InputError(
+            f"{place} is in the way: the trained model would be written there. Move it, or choose "
+            "another --output-dir."
+        )
 
 
 def _announce(training: Training, journal: Journal) -> None:
@@ -189,7 +212,8 @@ def _announce(training: Training, journal: Journal) -> None:
     if training.lr_range is not None:
         job, found, source = training.lr_range
         learning_rates.note(folder, journal, job, found, source=source, trial_key=spec.trial_key)
-    if (folder / LAST).exists():
+    is_on_record = record_path(folder, spec.trial_key).exists()  # its end is told, and once only
+    if (folder / LAST).exists() and not is_on_record:
         journal.append("trial_resumed", spec.trial_key, epoch=len(read_history(folder)))
 
 

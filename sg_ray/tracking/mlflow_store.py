@@ -13,6 +13,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
@@ -93,6 +94,7 @@ class MlflowStore:
             self._client = mlflow_client(tracking_uri=uri, registry_uri=uri)
             self._uri = uri
             self.experiment_id = self._find_or_create_experiment(uri, experiment)
+        self._artifacts_at = lru_cache(maxsize=1)(self._open_artifacts)
         self._sweep_id = sweep_id
         self.models = MlflowModels(self._client, self.experiment_id)
 
@@ -168,13 +170,18 @@ class MlflowStore:
     def log_file(self, run: StoredRun, path: Path, folder: str | None = None) -> None:
         """Copy a file to the run's artifacts (in ``folder``), over an older copy.
 
-        A missing file is left out. Not by the client: it would keep 6 KB for each run.
+        A missing file is left out.
         """
-        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-
         if path.is_file():
-            artifacts = get_artifact_repository(run.artifact_uri, tracking_uri=self._uri)
-            artifacts.log_artifact(str(path), folder)
+            self._artifacts_at(run.artifact_uri).log_artifact(str(path), folder)
+
+    def _open_artifacts(self, uri: str) -> Any:
+        """Open a run's artifacts as the client does, which would keep 6 KB for each run."""
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+        from mlflow.utils.uri import add_databricks_profile_info_to_artifact_uri
+
+        place = add_databricks_profile_info_to_artifact_uri(uri, self._uri)
+        return get_artifact_repository(place, tracking_uri=self._uri)
 
     def log_json(self, run: StoredRun, artifact: str, value: Mapping[str, Any]) -> None:
         """Write ``value`` as a JSON artifact."""

@@ -76,9 +76,8 @@ class Workshop:
             spec, "search", [epoch], status="completed", started_at_ms=0, environment={},
             failure=None,
         )  # fmt: skip
-        made = {s.key: self._store(s) for s in self._specs(spec)}
         folder.parent.mkdir(parents=True, exist_ok=True)
-        export_model(record, spec.branches, self._trained(spec), made, folder)
+        export_model(record, spec.branches, self._trained(spec), self.folder / "cache", folder)
         return folder
 
     def test_scores(self, spec: TrialSpec) -> dict[str, float]:

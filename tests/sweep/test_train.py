@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -21,6 +22,7 @@ from sg_ray.data.sources import load_data, write_jsonl
 from sg_ray.data.synthetic import generate
 from sg_ray.sweep import train_once as training_module
 from sg_ray.sweep.events import read_events
+from sg_ray.sweep.records import write_record
 from sg_ray.training.predictions import VALID_PREDICTIONS, read_predictions
 
 ROOT = Path(__file__).parents[2]
@@ -197,6 +199,71 @@ def check_that_it_predicts_as_trained(
     assert found == pytest.approx(expected.probabilities.tolist(), abs=1e-6)
     threshold = only_record(trained)["metrics"]["val_threshold"]
     assert f"vulnerable from {threshold:.4f} on" in what_decides
+
+
+def test_the_families_that_a_fusion_builds_on_may_be_those_of_a_sweep(folder: Path) -> None:
+    """Its branches lie in the records of the sweep of this name, not in branches_from."""
+    write_experiment(
+        folder,
+        families=["transformer", "gnn", "fusion"],
+        search={"num_trials": 1},
+        replicate={"top_k": 1, "seeds": [42], "variance_seeds": 0},
+        tracking={"enabled": False},
+    )
+    assert main(["sweep", "experiment.yaml"]) == 0
+    together = "families=[transformer,gnn,fusion]"
+    assert train("fusion", "--epochs", "1", "--output-dir", "fused", together) == 0
+    assert main(["predict", "fused", str(a_function(folder))]) == 0
+
+
+def a_function(folder: Path) -> Path:
+    path = folder / "f.c"
+    path.write_text("int f(int a) { return a; }\n")
+    return path
+
+
+def test_what_lies_where_the_model_would_be_is_not_touched(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = folder / "run/detector/notes.txt"
+    own.parent.mkdir(parents=True)
+    own.write_text("mine")
+    assert train("lexical", "--output-dir", "run") == 2
+    assert "detector is in the way" in capsys.readouterr().err
+    assert [path for path in (folder / "run").rglob("*") if path.is_file()] == [own]
+
+
+def test_a_model_does_not_outlive_its_training(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ("--epochs", "1", "--output-dir", "run", "tracking.enabled=false")
+    assert train("transformer", *flags) == 0
+    (folder / "run/last.pt").unlink()
+    diverges = ("--lr", "10", "models.transformer.config.gradient_clip_norm=1e30")
+    assert train("transformer", *diverges, *flags, "--epochs", "30") == 1
+    capsys.readouterr()
+    assert main(["predict", "run", str(a_function(folder))]) == 2
+    assert "holds no model.json" in capsys.readouterr().err
+
+
+def test_a_model_that_cannot_be_made_costs_no_record(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def clean_cache(folder: Path, record: Any) -> None:
+        write_record(folder, record)
+        shutil.rmtree("cache")
+
+    monkeypatch.setattr(training_module, "write_record", clean_cache)
+    flags = ("--epochs", "1", "--output-dir", "run")
+    assert train("gnn", *flags) == 2
+    assert "trained and on record" in capsys.readouterr().err
+    assert only_record(folder / "run")["status"] == "completed"
+    assert mlflow_state(folder / "mlflow.db")[0] == Counter(FINISHED=1)
+    monkeypatch.undo()
+    monkeypatch.chdir(folder)
+    assert main(["train", "gnn", "--resume", "run"]) == 0
+    assert main(["predict", "run", str(a_function(folder))]) == 0
+    assert mlflow_state(folder / "mlflow.db")[0] == Counter(FINISHED=1)
 
 
 def test_a_folder_of_another_configuration_is_refused_with_the_difference(

@@ -17,7 +17,7 @@ from scripted_sweep import tell_end, tell_sweep, write_winner
 
 from sg_ray.data.sources import DataConfig, load_data
 from sg_ray.detector import Detector
-from sg_ray.features.build import prepare_features, store_dir
+from sg_ray.features.build import prepare_features
 from sg_ray.features.spec import TextSpec
 from sg_ray.models.families import FAMILIES
 from sg_ray.sweep.export import export_model
@@ -48,8 +48,7 @@ def exported_floor(tmp_path_factory: pytest.TempPathFactory) -> Path:
         spec, "floor", [{"epoch": 1, **epoch.metrics}], status="completed", started_at_ms=0,
         environment={}, failure=None,
     )  # fmt: skip
-    made = {TextSpec().key: store_dir(folder / "cache", data.fingerprint, TextSpec())}
-    export_model(record, {}, folder / "trial", made, folder / "lexical")
+    export_model(record, {}, folder / "trial", folder / "cache", folder / "lexical")
     return folder / "lexical"
 
 
