@@ -118,8 +118,8 @@ def train_once(
         with closing(journal):
             _announce(training, journal)
             status = "failed"
-            withdraw_model(folder / TRAINING_DIR)  # an earlier training's
             try:
+                withdraw_model(folder / TRAINING_DIR)  # an earlier training's
                 record = _train(training, journal, stop or StopRequest(), on_epoch)
                 status = record.status
                 _export(training, record)
