@@ -160,6 +160,11 @@ class ReplicateSettings(Settings):
         """Every seed that a configuration may get, in the order of the rounds."""
         return (*self.seeds, *self.extra_seeds)
 
+    @property
+    def num_variance_trials(self) -> int:
+        """How many trials split the winner's variance: as many for each of the two."""
+        return 2 * self.variance_seeds
+
 
 class TrackingSettings(Settings):
     """Where MLflow keeps the mirror of the records."""
@@ -215,6 +220,14 @@ class Experiment(Settings):
     def space(self, family: str) -> Mapping[str, Dimension]:
         """Return the search space of a family; empty if it is not searched."""
         return self.models.get(family, ModelSettings()).space
+
+    def num_points(self, family: str) -> int:
+        """Return how many configurations a family's search tries: one if it is not searched."""
+        return self.search.num_trials if self.space(family) else 1
+
+    def num_finalists(self, family: str) -> int:
+        """Return how many of them get more seeds, unless the race drops them."""
+        return min(self.replicate.top_k, self.num_points(family))
 
     def resources_of(self, family: str) -> Resources:
         """Return what one trial of a family takes; one that fits in one go takes no GPU."""

@@ -129,8 +129,7 @@ def _num_trials(experiment: Experiment, family: str) -> int:
     num_seeds = len(experiment.replicate.all_seeds)
     if family == FLOOR:
         return num_seeds
-    num_points = experiment.search.num_trials if experiment.space(family) else 1
-    return num_points + min(experiment.replicate.top_k, num_points) * (num_seeds - 1)
+    return experiment.num_points(family) + experiment.num_finalists(family) * (num_seeds - 1)
 
 
 def _feature_bytes(context: Context) -> int:

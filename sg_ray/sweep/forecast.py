@@ -66,14 +66,14 @@ def _num_trials(experiment: Experiment, family: str) -> tuple[int, int, int]:
     num_seeds, num_extra = len(replicate.seeds), len(replicate.extra_seeds)
     if family == experiment.all_families[0]:  # the floor has nothing to search
         return 0, num_seeds, num_extra
-    num_points = experiment.search.num_trials if experiment.space(family) else 1
-    num_finalists = min(replicate.top_k, num_points)
-    return num_points, num_finalists * (num_seeds - 1), num_finalists * num_extra
+    num_finalists = experiment.num_finalists(family)
+    planned, extra = num_finalists * (num_seeds - 1), num_finalists * num_extra
+    return experiment.num_points(family), planned, extra
 
 
 def _in_all(experiment: Experiment, extends: bool) -> str:
     trials = [_num_trials(experiment, family) for family in experiment.all_families]
-    num_variance = 2 * experiment.replicate.variance_seeds
+    num_variance = experiment.replicate.num_variance_trials
     num_planned = sum(searched + planned for searched, planned, _ in trials) + num_variance
     text = f"in all {_up_to(num_planned, sum(extra for *_, extra in trials))} trials"
     if experiment.replicate.race_alpha is not None:

@@ -98,7 +98,7 @@ class Planner:
     def num_trials(self, family: str, stage: Stage | Literal["lr_range"]) -> int:
         """Return how many trials a stage of a family has by plan."""
         if stage == "variance":
-            return self._variance_trials.num_trials
+            return self._experiment.replicate.num_variance_trials
         return self.plans[family].stages.get(stage, 1)
 
     def on_epoch(self, job: TrainJob, epoch: int, objective: float | None) -> bool:

@@ -52,11 +52,10 @@ class SearchPlan(FamilyPlan):
     @property
     def stages(self) -> Mapping[str, int]:
         """Planned trials; those that replicate takes over from search are not counted twice."""
-        space = self._experiment.space(self.family)
-        num_points = self._experiment.search.num_trials if space else 1
-        num_finalists = min(self._experiment.replicate.top_k, num_points)
-        num_more_seeds = len(self._experiment.replicate.seeds) - 1
-        return {"search": num_points, "replicate": num_finalists * num_more_seeds}
+        num_more = self._experiment.num_finalists(self.family) * (
+            len(self._experiment.replicate.seeds) - 1
+        )
+        return {"search": self._experiment.num_points(self.family), "replicate": num_more}
 
     def branch_sources(self, seed: int) -> Mapping[str, BranchSource]:
         """Return the branches' winners with this seed."""

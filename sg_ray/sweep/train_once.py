@@ -183,7 +183,7 @@ def _export(training: Training, record: RunRecord) -> None:
     except (InputError, FileNotFoundError) as error:
         raise InputError(
             f"{folder}: trained and on record, but sg-ray predict cannot have its model ({error}). "
-            f"When that is mended: sg-ray train {spec.family} --resume {folder}"
+            "When that is mended, the same command makes it."
         ) from error
 
 

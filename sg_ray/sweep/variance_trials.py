@@ -32,11 +32,6 @@ class VarianceTrials:
         self._num_seeds = experiment.replicate.variance_seeds
 
     @property
-    def num_trials(self) -> int:
-        """How many there are: for each stream as many."""
-        return 2 * self._num_seeds
-
-    @property
     def settled(self) -> bool:
         """True once all of them are on record."""
         return all(plan.is_known(spec) for plan, spec in self._trials)
