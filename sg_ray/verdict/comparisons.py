@@ -82,7 +82,7 @@ def _question(
         name=name,
         text="Which family is best?" if name == FAMILIES else f"Which {name} is best?",
         comparisons=compared,
-        answer=answer(name, [team.side for team in teams], compared),
+        answer=answer(name, teams, compared),
     )
 
 

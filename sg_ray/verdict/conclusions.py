@@ -8,7 +8,10 @@ from sg_ray.statistics.sequential import seeds_for_anytime_p
 from sg_ray.sweep.race import CLAIM_ALPHA
 from sg_ray.verdict.model import FAMILIES, Comparison, Question, Side
 from sg_ray.verdict.sentences import count_of, listed, p_value, starting
-from sg_ray.verdict.trials import Results
+from sg_ray.verdict.teams import Team
+from sg_ray.verdict.trials import Contender, Results
+
+NOTHING_COMPLETED = "No trial has completed: nothing can be said yet."
 
 
 @dataclass(frozen=True)
@@ -31,39 +34,97 @@ class _Tally:
         return listed([name_of(side, by_family=by_family) for side in others])
 
 
-def answer(question: str, sides: Sequence[Side], compared: Sequence[Comparison]) -> str:
-    """Return a question's answer: about the first of ``sides`` (best first) that nobody beats."""
-    tallies = [_tally(side, compared) for side in sides]
+def answer(question: str, teams: Sequence[Team], compared: Sequence[Comparison]) -> str:
+    """Return a question's answer: about the first of ``teams`` (best first) that nobody beats.
+
+    One without a score is never the answer.
+    """
+    tallies = [_tally(team.side, compared) for team in teams if team.best.judged]
+    if not tallies:
+        return NOTHING_COMPLETED
     first = next((tally for tally in tallies if not tally.lost), tallies[0])
     by_family = question == FAMILIES
-    place = "is ranked first" if first is tallies[0] else "is not beaten"
+    is_first = first is tallies[0]
+    place = "is ranked first" if is_first else "is not beaten"
     name = name_of(first.side, by_family=by_family)
-    return starting(_position(name, place, first, len(compared), by_family=by_family) + ".")
+    leads = is_first and not first.ahead
+    return starting(
+        _position(name, place, first, len(compared), by_family=by_family, leads=leads) + "."
+    )
 
 
 def headline(results: Results, asked: Sequence[Question]) -> str:
-    """Return one sentence: what won and how sure that is."""
+    """Return one sentence: what won and how sure that is. It never contradicts the leaderboard."""
     winner = results.winner
     if winner is None:
-        return "No model has completed a trial: nothing can be said yet."
+        return _without_model(results)
     by_name = {question.name: question for question in asked}
     families, within = by_name.get(FAMILIES), by_name.get(winner.family)
-    config_hash = winner.row.config_hash
+    name = f"{winner.family} {winner.row.config_hash}"
     if families is None:
         if within is None:
-            return f"{winner.family} {config_hash} has nobody to be compared with."
+            return f"{name} has nobody to be compared with."
         return f"{winner.family}: {within.answer}"
     tally = _tally(_side_of(winner.family, families), families.comparisons)
+    above = _floor_above(results, tally)
+    if above is not None:
+        return _below_the_floor(results, name, winner, above, len(families.comparisons))
     if tally.undecided or tally.lost:
-        name, place = f"{winner.family} {config_hash}", "is the best-ranked model"
-        return _position(name, place, tally, len(families.comparisons), by_family=True) + "."
+        return (
+            _position(
+                name,
+                "is the best-ranked model",
+                tally,
+                len(families.comparisons),
+                by_family=True,
+                leads=not tally.ahead,
+            )
+            + "."
+        )
     victory = f"wins: it beats {tally.rivals(tally.won, by_family=True)} ({_evidence(tally.won)})"
-    if within is None or _beats_all(config_hash, within):
-        return f"{winner.family} {config_hash} {victory}."
+    if within is None or _beats_all(winner.row.config_hash, within):
+        return f"{name} {victory}."
     return (
         f"{winner.family} {victory}; which of its configurations is best is undecided, "
-        f"{config_hash} is ranked first."
+        f"{winner.row.config_hash} is ranked first."
     )
+
+
+def _without_model(results: Results) -> str:
+    """Return the headline where no model has a score: the floor may have one."""
+    floor = next((one for one in results.contenders if one.row.is_floor and one.judged), None)
+    if floor is None:
+        return NOTHING_COMPLETED
+    score = _score(results, floor)
+    tried = list(dict.fromkeys(r.family for r in results.records if r.family != floor.family))
+    if tried:
+        return f"Only the floor has a score ({score}): no trial of {listed(tried)} has completed."
+    return f"Only the floor was trained ({score}): there is no model to compare with it."
+
+
+def _floor_above(results: Results, tally: _Tally) -> Comparison | None:
+    """Return the undecided comparison with the floor if the floor stands first in the table."""
+    if not results.contenders[0].row.is_floor:
+        return None
+    sides = ((one, (one.a, one.b)) for one in tally.undecided)
+    return next((one for one, pair in sides if any(s.family == FLOOR for s in pair)), None)
+
+
+def _below_the_floor(
+    results: Results, name: str, winner: Contender, compared: Comparison, num_in_question: int
+) -> str:
+    floor_score, score = _score(results, results.contenders[0]), _score(results, winner)
+    start = f"The floor is ranked first ({floor_score}), above {name} ({score}); "
+    if not compared.seeds:
+        return f"{start}there is no fresh seed to tell."
+    is_ahead = compared.difference and compared.a.family != FLOOR
+    end = f"; {name} is ahead of it on these" if is_ahead else ""
+    return f"{start}{_why_undecided([compared], num_in_question)}{end}."
+
+
+def _score(results: Results, contender: Contender) -> str:
+    """Return the mean by which a configuration is ranked, as the leaderboard shows it."""
+    return f"{contender.row.means[results.objective]:.4f}"
 
 
 def name_of(side: Side, *, by_family: bool) -> str:
@@ -85,9 +146,12 @@ def _tally(side: Side, compared: Sequence[Comparison]) -> _Tally:
 
 
 def _position(
-    name: str, place: str, tally: _Tally, num_in_question: int, *, by_family: bool
+    name: str, place: str, tally: _Tally, num_in_question: int, *, by_family: bool, leads: bool
 ) -> str:
-    """Return where a side stands, as a sentence without its full stop."""
+    """Return where a side stands, as a sentence without its full stop.
+
+    ``leads`` says that nobody stands above it, neither in the table nor on fresh seeds.
+    """
     if tally.lost:
         beaten_by = tally.rivals(tally.lost, by_family=by_family)
         verb = "beats" if len(tally.lost) == 1 else "beat"
@@ -95,10 +159,9 @@ def _position(
     won = tally.rivals(tally.won, by_family=by_family) if tally.won else ""
     if not tally.undecided:
         return f"{name} beats {won} ({_evidence(tally.won)})"
-    start, end = f"{name} leads", ""
+    start, end = f"{name} leads" if leads else f"{name} {place}", ""
     if tally.ahead:
         verb = "is" if len(tally.ahead) == 1 else "are"
-        start = f"{name} {place}"
         end = f"; {tally.rivals(tally.ahead, by_family=by_family)} {verb} ahead of it"
     if won:
         against = tally.rivals(tally.undecided, by_family=by_family)

@@ -13,6 +13,7 @@ from sg_ray.statistics.expected_best import expected_best
 from sg_ray.statistics.sequential import Drop
 from sg_ray.verdict import build
 from sg_ray.verdict.build import build_verdict, write_verdict
+from sg_ray.verdict.in_brief import in_brief
 from sg_ray.verdict.model import Verdict
 from sg_ray.verdict.trials import read_results
 
@@ -81,7 +82,7 @@ def test_the_report_command_makes_it_anew(folder, capsys):
 def test_a_sweep_without_any_trial_says_so(tmp_path):
     MadeSweep(tmp_path)
     verdict = build_verdict(tmp_path)
-    assert verdict.headline == "No model has completed a trial: nothing can be said yet."
+    assert verdict.headline == "No trial has completed: nothing can be said yet."
     lists = (verdict.questions, verdict.standings, verdict.notes, verdict.variance)
     assert list(map(len, lists)) == [0, 0, 0, 0]
     assert verdict.test is None
@@ -96,9 +97,28 @@ def test_a_sweep_in_which_nothing_completed_says_so(tmp_path, status):
     made.write("gnn", "a", SEARCH_SEED, score, status=status)
     made.add("lexical", "floor", dict.fromkeys((SEARCH_SEED, 1, 2, 3), 0.5))
     verdict = build_verdict(tmp_path)
-    assert verdict.headline.startswith("No model has completed a trial")
+    assert verdict.headline == (
+        "Only the floor has a score (0.5000): no trial of gnn has completed."
+    )
+    assert "gnn leads" not in in_brief(verdict)
     write_verdict(tmp_path)
     assert verdict.headline in build_report(tmp_path).read_text(encoding="utf-8")
+
+
+def test_case_40_the_floor_alone_is_told_with_its_score(tmp_path):
+    MadeSweep(tmp_path).add("lexical", "floor", dict.fromkeys((SEARCH_SEED, 1), 0.5))
+    assert build_verdict(tmp_path).headline == (
+        "Only the floor was trained (0.5000): there is no model to compare with it."
+    )
+
+
+def test_case_40_after_failures_only_nobody_leads(tmp_path):
+    made = MadeSweep(tmp_path)
+    for family in ("gnn", "lexical"):
+        made.add(family, "a", dict.fromkeys((SEARCH_SEED, 1, 2), None))
+    told = in_brief(build_verdict(tmp_path))
+    assert told.startswith("No trial has completed: nothing can be said yet.")
+    assert not {"leads", "first", "beaten"} & set(told.split())
 
 
 def test_a_search_that_is_under_way_has_a_verdict(tmp_path):

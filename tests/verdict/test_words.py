@@ -134,6 +134,41 @@ def test_a_leader_says_whom_it_does_not_beat_yet(made):
     )
 
 
+def test_case_40_a_floor_that_is_ranked_first_is_told_first(tmp_path):
+    made = MadeSweep(tmp_path, seeds=(SEARCH_SEED,))
+    made.add("gnn", "a", {SEARCH_SEED: 0.4722})
+    made.add("lexical", "floor", {SEARCH_SEED: 0.4861})
+    verdict = build_verdict(tmp_path)
+    assert [one.family for one in verdict.standings] == ["lexical", "gnn"]
+    assert verdict.headline == (
+        f"The floor is ranked first (0.4861), above gnn {hash_of('gnn', 'a')} (0.4722); there is "
+        "no fresh seed to tell."
+    )
+    assert verdict.questions[0].answer.startswith("The floor leads, but there is no fresh seed")
+
+
+def test_case_40_a_floor_ranked_first_may_be_behind_on_fresh_seeds(tmp_path):
+    made = MadeSweep(tmp_path, seeds=(SEARCH_SEED, *SEEDS[:7]))
+    made.add("gnn", "a", {SEARCH_SEED: 0.1, **level(0.61, 7, spread=0.02), SEARCH_SEED: 0.1})
+    made.add("lexical", "floor", dict.fromkeys((SEARCH_SEED, *SEEDS[:7]), 0.6))
+    headline = build_verdict(tmp_path).headline
+    assert headline.startswith("The floor is ranked first (0.6000), above gnn ")
+    assert headline.endswith(f"; gnn {hash_of('gnn', 'a')} is ahead of it on these.")
+    assert "leads" not in headline
+
+
+def test_case_40_nobody_leads_from_behind(tmp_path):
+    """What is first in the table is beaten, and the next is only undecided against the third."""
+    made = MadeSweep(tmp_path, seeds=(SEARCH_SEED, *SEEDS))
+    lucky = {SEARCH_SEED: 6.0, **{seed: score - 0.5 for seed, score in growing(0.5).items()}}
+    made.add("fusion", "a", {**lucky, SEARCH_SEED: 6.0})
+    made.add("gnn", "a", growing(0.5))
+    made.add("transformer", "a", {**growing(0.5), 1: 0.5, 2: 0.53, 3: 0.53})
+    verdict = build_verdict(tmp_path)
+    assert verdict.standings[0].family == "fusion"
+    assert verdict.questions[0].answer.startswith("transformer is not beaten")
+
+
 def test_in_brief_the_headline_is_not_repeated(tmp_path):
     made = MadeSweep(tmp_path, seeds=(SEARCH_SEED, 1, 2))
     made.add("gnn", "a", level(0.9, 2))
