@@ -3,7 +3,7 @@
 import json
 import statistics
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,8 @@ class TrialResult:
     settings: Mapping[str, Any]
     objective: str | None = None
     origin: Origin = Origin()
+    finished_at_ms: int = 0
+    """0 where only the metadata is left."""
 
 
 @dataclass(frozen=True)
@@ -87,11 +89,11 @@ def read_configurations(*folders: Path) -> list[Configuration]:
     """Return every configuration with trials at or below ``folders``, by origin and family.
 
     A folder may hold sweeps, trainings, or files called training_metadata.json, at any depth. A
-    trial that is there several times counts once. Raises InputError if one holds none, or if a
-    file cannot be read as what it should be.
+    trial that is there several times counts once: as the newest that did not fail, if there is
+    one. Raises InputError if a folder holds none, or if a file cannot be read as what it should be.
     """
     found = [result for folder in folders for result in read_results(folder)]
-    known = {result.trial_key: result for result in found if result.trial_key != UNKNOWN}
+    known = _one_of_each(result for result in found if result.trial_key != UNKNOWN)
     nameless = [result for result in found if result.trial_key == UNKNOWN]
     groups: dict[tuple[Origin, str, str], list[TrialResult]] = defaultdict(list)
     for result in (*known.values(), *nameless):
@@ -103,31 +105,35 @@ def read_configurations(*folders: Path) -> list[Configuration]:
 
 
 def read_results(folder: Path) -> list[TrialResult]:
-    """Return the trials at or below ``folder``, each once: from its newest record, or metadata.
+    """Return the trials at or below ``folder``, each once: from its record, or metadata.
 
-    A folder with records speaks for all that lies below it. What a sweep set aside is left out, and
-    trials that are no seeds of their configuration.
+    Of several records of one trial the newest that did not fail counts, if there is one. A folder
+    with records speaks for all that lies below it. What a sweep set aside is left out, and trials
+    that are no seeds of their configuration.
     """
     recorded = sorted(path.parent for path in folder.rglob("records") if path.is_dir())
     recorded = [path for path in recorded if "set_aside" not in path.relative_to(folder).parts]
     records = [record for path in recorded for record in read_records(path).values()]
-    newest = {r.trial_key: r for r in sorted(records, key=lambda r: r.finished_at_ms)}
+    of_key = {record.trial_key: record for record in records}
     metadata = [
         path for path in sorted(folder.rglob(METADATA)) if not set(recorded) & set(path.parents)
     ]
-    results = [_from_record(r, newest) for r in newest.values() if r.counts_as_seed]
-    known = set(newest)
-    # MLflow keeps copies among its artifacts
-    for result in filter(None, map(_from_metadata, metadata)):
-        if result.trial_key not in known:
-            results.append(result)
-            known |= {result.trial_key} - {UNKNOWN}
+    told = [_from_record(record, of_key) for record in records if record.counts_as_seed]
+    told += filter(None, map(_from_metadata, metadata))  # MLflow keeps copies among its artifacts
+    known = _one_of_each(result for result in told if result.trial_key != UNKNOWN)
+    results = [*known.values(), *(result for result in told if result.trial_key == UNKNOWN)]
     if not results:
         raise InputError(
             f"{folder}: holds neither run records (records/*.json) nor {METADATA} files. "
             "Name the folder of a sweep, e.g. outputs/quick, or of trials."
         )
     return results
+
+
+def _one_of_each(results: Iterable[TrialResult]) -> dict[str, TrialResult]:
+    """Return the result that counts by trial key: a failure may have been mended elsewhere."""
+    in_order = sorted(results, key=lambda one: (one.status != "failed", one.finished_at_ms))
+    return {result.trial_key: result for result in in_order}
 
 
 def _from_record(record: RunRecord, known: Mapping[str, RunRecord]) -> TrialResult:
@@ -144,6 +150,7 @@ def _from_record(record: RunRecord, known: Mapping[str, RunRecord]) -> TrialResu
         settings=flat({**record.config, "branches": branches}),
         objective=record.objective,
         origin=Origin(record.data_fingerprint, record.code_version),
+        finished_at_ms=record.finished_at_ms,
     )
 
 

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from sg_ray.errors import InputError
 from sg_ray.files import write_json
 from sg_ray.sweep.redaction import redact
-from sg_ray.training.checkpoint import METRICS
+from sg_ray.training.checkpoint import METADATA, METRICS
 from sg_ray.training.metrics import is_better
 from sg_ray.training.seeding import Stream
 from sg_ray.trial import TrialSpec, now_ms
@@ -120,6 +120,18 @@ def read_history(folder: Path) -> list[dict[str, float | None]]:
     if not path.exists():
         return []
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def read_surroundings(folder: Path) -> dict[str, Any]:
+    """Return the hardware, software, workers and number format that a finished training noted.
+
+    Empty for one that has not come to its end.
+    """
+    path = folder / METADATA
+    if not path.exists():
+        return {}
+    noted: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")).get("environment", {})
+    return noted
 
 
 def best_epoch(history: Epochs, objective: str) -> Mapping[str, float | None] | None:

@@ -20,7 +20,7 @@ from sg_ray.sweep.group import GroupFailure, WorkerGroup, describe
 from sg_ray.sweep.prepare import Progress
 from sg_ray.sweep.ray_session import ray_session
 from sg_ray.sweep.recorded import RecordedTrial, find_branches
-from sg_ray.sweep.records import Failure, RunRecord, read_history, record_of
+from sg_ray.sweep.records import Failure, RunRecord, read_history, read_surroundings, record_of
 from sg_ray.sweep.signals import stop_path
 from sg_ray.training.loop import EpochResult
 from sg_ray.trial import (
@@ -63,7 +63,10 @@ def reproduce(
         read_history(folder),
         status="failed" if failure else "pruned" if _is_pruned(trial.record) else "completed",
         started_at_ms=started_at_ms,
-        environment=environment(context.device, context.num_threads),
+        environment={
+            **environment(context.device, context.num_threads),
+            **read_surroundings(folder),
+        },
         failure=failure,
     )
 

@@ -34,6 +34,7 @@ from sg_ray.sweep.records import (
     Failure,
     RunRecord,
     read_history,
+    read_surroundings,
     record_of,
     record_path,
     write_record,
@@ -158,7 +159,10 @@ def _train(
         history,
         status="failed" if failure else "completed",
         started_at_ms=started_at_ms,
-        environment=environment(training.context.device, training.context.num_threads),
+        environment={
+            **environment(training.context.device, training.context.num_threads),
+            **read_surroundings(folder),
+        },
         failure=Failure(**describe(failure)) if failure else None,
     )
     write_record(folder, record)

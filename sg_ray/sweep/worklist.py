@@ -21,6 +21,7 @@ from sg_ray.sweep.records import (
     RunRecord,
     Stage,
     read_history,
+    read_surroundings,
     record_of,
     write_record,
 )
@@ -154,11 +155,13 @@ class Worklist:
         spec = job.spec
         failure = result.get("failure")
         history: list[dict[str, float | None]] = []
+        environment = dict(result.get("environment", {}))
         if checkpoint is not None:
             folder = keep_results(
                 self._sweep_dir, spec.trial_key, checkpoint, model=failure is None
             )
             history = read_history(folder)
+            environment |= read_surroundings(folder)
         for epoch in history:  # one that a kill kept from being told is told now
             metrics = {name: value for name, value in epoch.items() if name != "epoch"}
             self.journal_epoch(job, int(epoch["epoch"] or 0), metrics)
@@ -168,7 +171,7 @@ class Worklist:
             history,
             status="failed" if failure else "pruned" if pruned else "completed",
             started_at_ms=self._started_at_ms.get(spec.trial_key, now_ms()),
-            environment=result.get("environment", {}),
+            environment=environment,
             failure=Failure(**failure) if failure else None,
         )
         write_record(self._sweep_dir, record)

@@ -7,9 +7,10 @@ from sg_ray.config import FLOOR
 from sg_ray.models.families import get_family
 from sg_ray.statistics.sequential import seeds_for_anytime_p
 from sg_ray.sweep.race import CLAIM_ALPHA
+from sg_ray.verdict.arithmetic import Arithmetic, mixtures
 from sg_ray.verdict.model import FAMILIES, Question, Standing
 from sg_ray.verdict.sentences import amount, count_of, listed
-from sg_ray.verdict.trials import Results
+from sg_ray.verdict.trials import Contender, Results, Trial
 
 _NUM_LISTED = 5
 
@@ -30,6 +31,7 @@ def notes(
     yield from _intervals_with_zero(asked)
     yield from _luck_of_the_search(results, standings)
     yield from _failures(results)
+    yield from _mixed_arithmetic(results)
     yield from _missing_predictions(results)
 
 
@@ -125,6 +127,28 @@ def _failures(results: Results) -> Iterator[str]:
             f"Failed: {', '.join(failed[:_NUM_LISTED])}{more}. In comparisons a failed seed counts "
             "as the worst score that any configuration of the question reached; means leave it out."
         )
+
+
+def _mixed_arithmetic(results: Results) -> Iterator[str]:
+    """Say where seeds of one family were not trained alike: rounding then differs with them."""
+    of_key = {record.trial_key: Arithmetic.of(record) for record in results.records}
+    for family, members in results.families.items():
+        trained = [
+            (_seed_of(trial, one, len(members)), of_key[trial.key])
+            for one in members
+            for trial in one.trials
+            if trial.score is not None
+        ]
+        for mixture in mixtures(trained):
+            yield (
+                f"{family} was not always trained alike: {mixture}. That is not the same "
+                "arithmetic, so a difference between these seeds may be the machine's."
+            )
+
+
+def _seed_of(trial: Trial, contender: Contender, num_members: int) -> str:
+    seed = str(trial.seed)
+    return seed if num_members == 1 else f"{seed} of {contender.row.config_hash}"
 
 
 def _missing_predictions(results: Results) -> Iterator[str]:

@@ -9,7 +9,7 @@ from sg_ray.cli import main
 from sg_ray.errors import InputError
 from sg_ray.report.results import read_configurations, read_results
 from sg_ray.report.tables import summary
-from sg_ray.sweep.records import RunRecord, write_record
+from sg_ray.sweep.records import Failure, RunRecord, write_record
 
 
 def write_metadata(folder: Path, **content: object) -> None:
@@ -44,6 +44,28 @@ def test_every_seed_then_mean_and_sample_sd(tmp_path):
         ["sd", "0.0361"],
     ]
     assert table(tmp_path, 1) == [["gnn", config_hash, "3", "0", "0", "-"]]
+
+
+@pytest.mark.parametrize("failed_in", ["a", "z"])
+@pytest.mark.parametrize("apart", [False, True])
+def test_case_56_a_failure_that_another_folder_mended_is_not_shown(tmp_path, failed_in, apart):
+    (record, *_) = write_seeds(tmp_path / "m")
+    failure = Failure(kind="OutOfMemory", message="killed", traceback="")
+    failed = record.model_copy(
+        update={"status": "failed", "failure": failure, "metrics": {}, "finished_at_ms": 2**60}
+    )
+    write_record(tmp_path / failed_in, failed)
+    folders = [tmp_path / "m", tmp_path / failed_in]
+    for asked in [folders, folders[::-1]] if apart else [[tmp_path]]:
+        (configuration,) = read_configurations(*asked)
+        assert [configuration.count(status) for status in ("completed", "failed")] == [3, 0]
+
+
+def test_case_56_what_only_failed_is_shown_as_failed(tmp_path):
+    failure = Failure(kind="OutOfMemory", message="killed", traceback="")
+    write_seeds(tmp_path, status="failed", failure=failure)
+    (configuration,) = read_configurations(tmp_path)
+    assert configuration.count("failed") == len(SEEDS)
 
 
 def test_failed_and_pruned_seeds_are_shown_and_counted_but_not_averaged(tmp_path):

@@ -149,7 +149,7 @@ def test_case_40_a_floor_that_is_ranked_first_is_told_first(tmp_path):
 
 def test_case_40_a_floor_ranked_first_may_be_behind_on_fresh_seeds(tmp_path):
     made = MadeSweep(tmp_path, seeds=(SEARCH_SEED, *SEEDS[:7]))
-    made.add("gnn", "a", {SEARCH_SEED: 0.1, **level(0.61, 7, spread=0.02), SEARCH_SEED: 0.1})
+    made.add("gnn", "a", {**level(0.61, 7, spread=0.02), SEARCH_SEED: 0.1})
     made.add("lexical", "floor", dict.fromkeys((SEARCH_SEED, *SEEDS[:7]), 0.6))
     headline = build_verdict(tmp_path).headline
     assert headline.startswith("The floor is ranked first (0.6000), above gnn ")
@@ -232,6 +232,48 @@ def test_luck_of_the_search_failures_and_missing_predictions_are_noted(made):
     assert "flattered the finalists: +2.7 points accuracy" in notes
     assert f"Failed: gnn {hash_of('gnn', 'a')} seed 4." in notes
     assert "21 of 21 trials left no predictions" in notes
+
+
+def notes_of(made: MadeSweep) -> list[str]:
+    return [note for note in build_verdict(made.folder).notes if "trained alike" in note]
+
+
+def test_case_57_seeds_that_were_not_trained_alike_are_told(tmp_path):
+    made = MadeSweep(tmp_path)
+    one, two = ({"device": "cpu", "num_workers": n} for n in (1, 2))
+    made.add("gnn", "a", {SEARCH_SEED: 0.7, 1: 0.7}, environment=one)
+    assert notes_of(made) == []
+    made.add("gnn", "a", {2: 0.6, 3: 0.6}, environment=two)
+    (note,) = notes_of(made)
+    assert note.startswith(
+        "gnn was not always trained alike: seeds 42 and 1 by 1 worker, seeds 2 and 3 by 2 workers."
+    )
+    assert "not the same arithmetic" in note
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"device": "cuda", "device_name": "NVIDIA H100"}, "seed 1 on NVIDIA H100"),
+        ({"precision": "bf16"}, "seed 42 in fp32, seed 1 in bf16"),
+        ({"torch": "2.14.0"}, "seed 42 with torch 2.13.0, seed 1 with torch 2.14.0"),
+    ],
+)
+def test_case_57_every_kind_of_arithmetic_is_compared(tmp_path, change, told):
+    made = MadeSweep(tmp_path)
+    usual = {"device": "cpu", "num_workers": 1, "precision": "fp32", "torch": "2.13.0"}
+    made.add("gnn", "a", {SEARCH_SEED: 0.7}, environment=usual)
+    made.add("gnn", "a", {1: 0.7}, environment={**usual, **change})
+    (note,) = notes_of(made)
+    assert told in note
+
+
+def test_case_57_families_may_differ_and_the_unknown_is_not_held_against_a_seed(tmp_path):
+    made = MadeSweep(tmp_path)
+    made.add("gnn", "a", {SEARCH_SEED: 0.7}, environment={"num_workers": 2, "precision": "fp32"})
+    made.add("gnn", "a", {1: 0.7}, environment={"num_workers": 2})
+    made.add("fusion", "a", {SEARCH_SEED: 0.7, 1: 0.7}, environment={"num_workers": 1})
+    assert notes_of(made) == []
 
 
 def test_a_search_that_was_not_lucky_is_not_blamed(made):
