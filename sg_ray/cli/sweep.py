@@ -2,15 +2,17 @@
 
 import argparse
 import sys
-from pathlib import Path
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from sg_ray.cli.settings import named_experiment
+from sg_ray.commands import from_here, sg_ray_command
 from sg_ray.config import Experiment
 from sg_ray.sweep.events import Event, read_events
 from sg_ray.sweep.records import stamp_run_ids
 
 if TYPE_CHECKING:
+    from sg_ray.live.stream import SafeStream
     from sg_ray.sweep.run import Outcome
 
 
@@ -45,8 +47,8 @@ def run_and_show(experiment: Experiment, address: str, *, extends: bool = False)
     Return its exit code.
     """
     from sg_ray.config.hardware import describe, this_machine
+    from sg_ray.live.view import LiveView
     from sg_ray.report.html import build_report
-    from sg_ray.sweep.console import LiveView
     from sg_ray.sweep.run import run_sweep
     from sg_ray.tracking.mlflow_mirror import mirror_of
     from sg_ray.verdict.build import write_verdict
@@ -68,34 +70,45 @@ def run_and_show(experiment: Experiment, address: str, *, extends: bool = False)
             extends=extends,
         )
     stamp_run_ids(outcome.sweep_dir, mirror.run_ids())
-    _show(outcome, experiment)
+    _show(outcome, experiment, view.stream)
     return outcome.exit_code
 
 
-def _show(outcome: "Outcome", experiment: Experiment) -> None:
+def _show(outcome: "Outcome", experiment: Experiment, stream: "SafeStream") -> None:
+    """Write the end of a sweep to ``stream``; a failure of that is told, and changes no result."""
+    stream.write("\n".join(_told(outcome, experiment)) + "\n")
+    stream.flush()
+    for traceback in outcome.tracebacks:
+        print(f"\n{traceback.rstrip()}", file=sys.stderr)
+    folder = from_here(outcome.sweep_dir)
+    if isinstance(stream.failure, OSError) and not isinstance(stream.failure, BrokenPipeError):
+        reason = stream.failure.strerror
+        state = "interrupted" if outcome.interrupted else "complete"
+        print(
+            f"standard output cannot be written ({reason}); the sweep is {state}: {folder}/",
+            file=sys.stderr,
+        )
+    if outcome.interrupted:
+        command = sg_ray_command("sweep", "--resume", folder)
+        print(f"interrupted; go on with: {command}", file=sys.stderr)
+
+
+def _told(outcome: "Outcome", experiment: Experiment) -> Iterator[str]:
+    """Yield the table, the verdict, remarks, and where all of it lies."""
     from sg_ray.report.content import read_verdict
     from sg_ray.sweep.leaderboard import format_table
     from sg_ray.verdict.in_brief import in_brief
 
-    told = [format_table(outcome.rows, experiment.objective)]
+    yield format_table(outcome.rows, experiment.objective)
     verdict = None if outcome.interrupted else read_verdict(outcome.sweep_dir)
     if verdict is not None:
-        told.append(in_brief(verdict))
+        yield "\n" + in_brief(verdict)
     remarks = [*outcome.notes, *outcome.problems]
     if remarks:
-        told.append("\n".join(remarks))
-    print("\n\n".join(told))
-    for traceback in outcome.tracebacks:
-        print(f"\n{traceback.rstrip()}", file=sys.stderr)
-    folder = _short(outcome.sweep_dir)
-    print(f"\n{folder}/: leaderboard.csv, verdict.json, report.html, best/FAMILY/, records/")
+        yield "\n" + "\n".join(remarks)
+    names = ["leaderboard.csv", "verdict.json", "report.html", "best/FAMILY/", "records/"]
+    made = [name for name in names if (outcome.sweep_dir / name.partition("/")[0]).exists()]
+    if made:
+        yield f"\n{from_here(outcome.sweep_dir)}/: {', '.join(made)}"
     if experiment.tracking.enabled:
-        print(f"mlflow ui --backend-store-uri {experiment.tracking.uri}")
-    if outcome.interrupted:
-        print(f"interrupted; go on with: sweep.py --resume {folder}", file=sys.stderr)
-
-
-def _short(folder: Path) -> Path:
-    """Return a folder as seen from here, if it lies below."""
-    here = Path.cwd()
-    return folder.relative_to(here) if folder.is_relative_to(here) else folder
+        yield f"mlflow ui --backend-store-uri {experiment.tracking.uri}"

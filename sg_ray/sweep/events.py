@@ -34,7 +34,7 @@ class Event(BaseModel):
     - ``sweep_started``: name, plan (the resolved configuration as a dict), once per sweep
     - ``sweep_resumed``: nothing; a driver goes on with a sweep begun before
     - ``data_checked``: fingerprint, notes (sentences about the data)
-    - ``plan``: stages, a list of family, stage, num_trials (it may shrink)
+    - ``plan``: stages, a list of ``sg_ray.sweep.planned.PlannedStage`` (it may shrink)
     - ``stage``: family, stage, num_trials planned (it may grow)
     - ``lr_range``: family, learning_rate, source ("range test", "cache", "default"), curve
     - ``trial_started``: family, stage, config, config_hash, seed, streams (once per trial);

@@ -35,11 +35,6 @@ class FamilyPlan:
         """True once every trial of the family is on record."""
         raise NotImplementedError
 
-    @property
-    def stages(self) -> Mapping[str, int]:
-        """Stages of the family with the number of trials planned in each."""
-        raise NotImplementedError
-
     def on_epoch(self, trial_key: str, epoch: int, objective: float | None) -> bool:
         """Take note of an epoch; return True if the trial should be given up."""
         del trial_key, epoch, objective
@@ -178,8 +173,3 @@ class FloorPlan(FamilyPlan):
     def finished(self) -> bool:
         """True once every planned seed is on record."""
         return self._has_planned_seeds
-
-    @property
-    def stages(self) -> Mapping[str, int]:
-        """One stage."""
-        return {"floor": len(self._experiment.replicate.seeds)}

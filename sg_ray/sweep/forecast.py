@@ -6,6 +6,7 @@ from sg_ray.config import Experiment, resolved_yaml
 from sg_ray.config.hardware import describe, this_machine
 from sg_ray.errors import InputError
 from sg_ray.sweep.begin import check_same_sweep
+from sg_ray.sweep.planned import planned_stages, up_to
 from sg_ray.sweep.race import attainable_p
 from sg_ray.sweep.records import read_records
 from sg_ray.trial import code_version
@@ -52,39 +53,25 @@ def _on_record(experiment: Experiment, extends: bool) -> list[str]:
 def _family_line(experiment: Experiment, family: str) -> str:
     takes = experiment.resources_of(family)
     per_trial = f"{takes.num_workers} x ({takes.cpus:g} CPU, {takes.gpus:g} GPU)"
-    num_points, num_planned, num_extra = _num_trials(experiment, family)
-    trials = _up_to(num_planned, num_extra)
-    if not num_points:
+    stages = {one.stage: one for one in planned_stages(experiment) if one.family == family}
+    seeds = stages.get("floor") or stages["replicate"]
+    trials = up_to(seeds.num_trials, seeds.num_trials + seeds.num_extra)
+    if "search" not in stages:
         return f"{family:<14}{'-':<10}{'-':<8}{trials:<13}{per_trial}"
-    lr_range = "yes" if experiment.lr_range.enabled else "no"
+    lr_range = "yes" if "lr_range" in stages else "no"
+    num_points = stages["search"].num_trials
     return f"{family:<14}{lr_range:<10}{num_points:<8}{trials:<13}{per_trial}"
 
 
-def _num_trials(experiment: Experiment, family: str) -> tuple[int, int, int]:
-    """Return a family's trials in the search, over the planned seeds, and at most beyond them."""
-    replicate = experiment.replicate
-    num_seeds, num_extra = len(replicate.seeds), len(replicate.extra_seeds)
-    if family == experiment.all_families[0]:  # the floor has nothing to search
-        return 0, num_seeds, num_extra
-    num_finalists = experiment.num_finalists(family)
-    planned, extra = num_finalists * (num_seeds - 1), num_finalists * num_extra
-    return experiment.num_points(family), planned, extra
-
-
 def _in_all(experiment: Experiment, extends: bool) -> str:
-    trials = [_num_trials(experiment, family) for family in experiment.all_families]
-    num_variance = experiment.replicate.num_variance_trials
-    num_planned = sum(searched + planned for searched, planned, _ in trials) + num_variance
-    text = f"in all {_up_to(num_planned, sum(extra for *_, extra in trials))} trials"
+    stages = [one for one in planned_stages(experiment) if one.stage != "lr_range"]
+    num_trials = sum(one.num_trials for one in stages)
+    text = f"in all {up_to(num_trials, num_trials + sum(one.num_extra for one in stages))} trials"
     if experiment.replicate.race_alpha is not None:
         text += ", fewer where the race gives finalists up"
     if extends:
         text += ", more where a longer search finds other finalists"
+    num_variance = experiment.replicate.num_variance_trials
     if num_variance:
         text += f"; {num_variance} of them split the winner's variance by source"
     return text
-
-
-def _up_to(num_trials: int, num_extra: int) -> str:
-    """Return the planned trials, and how many there may be of what they leave undecided."""
-    return f"{num_trials} to {num_trials + num_extra}" if num_extra else str(num_trials)

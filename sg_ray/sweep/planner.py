@@ -7,7 +7,6 @@ the end, see ``extra_seeds``; last come the trials that split the winner's varia
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
 
 from sg_ray.config import FLOOR, Experiment
 from sg_ray.models.families import get_family
@@ -16,7 +15,7 @@ from sg_ray.sweep.family_plans import FamilyPlan, FloorPlan
 from sg_ray.sweep.jobs import AnyJob, TrainJob
 from sg_ray.sweep.leaderboard import Row, rank
 from sg_ray.sweep.ledger import Identity, Ledger
-from sg_ray.sweep.records import RunRecord, Stage
+from sg_ray.sweep.records import RunRecord
 from sg_ray.sweep.search_plan import SearchPlan
 from sg_ray.sweep.variance_trials import VarianceTrials
 from sg_ray.trial import BranchSource
@@ -52,15 +51,6 @@ class Planner:
         self._variance_trials = VarianceTrials(experiment, self.plans, self.winner)
 
     @property
-    def stages(self) -> list[dict[str, Any]]:
-        """Every stage of every family with its number of trials."""
-        return [
-            {"family": family, "stage": stage, "num_trials": num_trials}
-            for family, plan in self.plans.items()
-            for stage, num_trials in plan.stages.items()
-        ]
-
-    @property
     def finished(self) -> bool:
         """True once no family has anything left to do."""
         return self._has_all_seeds and self._variance_trials.settled
@@ -94,12 +84,6 @@ class Planner:
         if not self._extra_seeds.settled:
             return self._extra_seeds.next_job()
         return self._variance_trials.next_job()
-
-    def num_trials(self, family: str, stage: Stage | Literal["lr_range"]) -> int:
-        """Return how many trials a stage of a family has by plan."""
-        if stage == "variance":
-            return self._experiment.replicate.num_variance_trials
-        return self.plans[family].stages.get(stage, 1)
 
     def on_epoch(self, job: TrainJob, epoch: int, objective: float | None) -> bool:
         """Take note of an epoch; return True if the trial should be given up."""

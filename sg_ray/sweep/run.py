@@ -18,6 +18,7 @@ from sg_ray.sweep.executor import any_group, execute
 from sg_ray.sweep.export import export_winners
 from sg_ray.sweep.leaderboard import Row, rank, write_leaderboard
 from sg_ray.sweep.lock import locked
+from sg_ray.sweep.planned import planned_stages
 from sg_ray.sweep.planner import Planner
 from sg_ray.sweep.prepare import Progress, make_planner, prepare
 from sg_ray.sweep.ray_session import ray_session
@@ -119,7 +120,7 @@ def _run(
     notes = [*data.notes, *_set_aside(sweep_dir, data)]
     journal.append("data_checked", fingerprint=data.fingerprint, notes=notes)
     planner = make_planner(experiment, data, branch_seeds=experiment.replicate.seeds)
-    journal.append("plan", stages=planner.stages)
+    journal.append("plan", stages=planned_stages(experiment))
     worklist = Worklist(experiment, planner, journal, sweep_dir)
     exit_code = 0
     if not (planner.finished and worklist.test_scored):

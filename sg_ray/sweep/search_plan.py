@@ -49,14 +49,6 @@ class SearchPlan(FamilyPlan):
     def _baseline(self) -> Mapping[str, Any]:
         return self._experiment.baseline(self.family).model_dump(mode="json")
 
-    @property
-    def stages(self) -> Mapping[str, int]:
-        """Planned trials; those that replicate takes over from search are not counted twice."""
-        num_more = self._experiment.num_finalists(self.family) * (
-            len(self._experiment.replicate.seeds) - 1
-        )
-        return {"search": self._experiment.num_points(self.family), "replicate": num_more}
-
     def branch_sources(self, seed: int) -> Mapping[str, BranchSource]:
         """Return the branches' winners with this seed."""
         sources = {name: find(seed) for name, find in self._branches.items()}

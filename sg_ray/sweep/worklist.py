@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from sg_ray.config import Experiment
 from sg_ray.sweep import learning_rates
@@ -15,11 +15,11 @@ from sg_ray.sweep.checkpoints import (
 )
 from sg_ray.sweep.events import Journal
 from sg_ray.sweep.jobs import AnyJob, LrRangeJob, TestJob, TrainJob, job_name
+from sg_ray.sweep.planned import PlannedName, num_planned
 from sg_ray.sweep.planner import Planner
 from sg_ray.sweep.records import (
     Failure,
     RunRecord,
-    Stage,
     read_history,
     read_surroundings,
     record_of,
@@ -138,10 +138,10 @@ class Worklist:
                 return True
         return False
 
-    def _announce(self, family: str, stage: Stage | Literal["lr_range"]) -> None:
+    def _announce(self, family: str, stage: PlannedName) -> None:
         if (family, stage) not in self._announced:
             self._announced.add((family, stage))
-            num_trials = self._planner.num_trials(family, stage)
+            num_trials = num_planned(self._experiment, family, stage)
             self._journal.append("stage", family=family, stage=stage, num_trials=num_trials)
 
     def _record(

@@ -1,5 +1,6 @@
 """The verdict in a few lines, for a console."""
 
+from sg_ray.commands import runnable
 from sg_ray.verdict.model import Comparison, Verdict
 
 
@@ -14,9 +15,10 @@ def in_brief(verdict: Verdict) -> str:
         del asked[0]
     answers = [f"  {question.text} {question.answer}" for question in asked]
     compared = (one for question in verdict.questions for one in question.comparisons)
-    first = next((one for one in compared if one.command), None)
-    to_know_more = [] if first is None else [f"{_purpose(first)}: {first.command}"]
-    return "\n".join([verdict.headline, *answers, *to_know_more])
+    to_know_more = [
+        f"{_purpose(one)}: {runnable(one.command)}" for one in compared if one.command is not None
+    ]
+    return "\n".join([verdict.headline, *answers, *to_know_more[:1]])
 
 
 def _repeats(headline: str, answer: str) -> bool:

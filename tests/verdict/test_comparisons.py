@@ -127,6 +127,14 @@ def test_the_least_number_of_seeds_is_told_where_there_is_no_spread_to_go_by(tmp
     assert one.command == "sg-ray extend made replicate.max_seeds=7"
 
 
+def test_a_sweep_in_another_folder_is_named_by_its_folder(tmp_path):
+    made = MadeSweep(tmp_path, seeds=(SEARCH_SEED, 1), output_dir="my sweeps")
+    for name, score in (("a", 0.9), ("b", 0.5)):
+        made.add("gnn", name, {SEARCH_SEED: score, 1: score})
+    ((one,),) = (question.comparisons for question in asked(read_results(tmp_path)).values())
+    assert one.command == "sg-ray extend 'my sweeps/made' replicate.max_seeds=7"
+
+
 def test_seeds_that_are_planned_already_take_a_resume(made):
     for name, score in (("a", 0.9), ("b", 0.5)):
         made.add("gnn", name, {SEARCH_SEED: score, 1: score})

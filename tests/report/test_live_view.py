@@ -8,14 +8,15 @@ from pathlib import Path
 import pytest
 from sample_sweep import OBJECTIVE, write_sample_sweep
 
-from sg_ray.sweep.console import LiveView, Progress
+from sg_ray.live.progress import Progress
+from sg_ray.live.view import LiveView
 from sg_ray.sweep.events import Event, read_events
 
 ROOT = Path(__file__).parents[2]
 REPLAY = """
 import sys
 from pathlib import Path
-from sg_ray.sweep.console import LiveView
+from sg_ray.live.view import LiveView
 from sg_ray.sweep.events import Event, read_events
 
 with LiveView("val_roc_auc") as view:
@@ -73,18 +74,9 @@ def told(*events: Event) -> Progress:
 
 def test_progress_counts_each_trial_once():
     progress = told(stage(3), started("a"), started("b"), finished("a", 5), finished("a", 6))
-    assert (progress.num_finished, progress.num_planned) == (1, 3)
+    assert (progress.num_finished, progress.num_planned) == (1, (3, 3))
     assert dict(progress.outcomes("gnn")) == {"completed": 1}
     assert [trial.status for trial in progress.running("gnn")] == ["running"]
-
-
-def test_the_time_left_is_shared_by_those_that_run():
-    progress = told(stage(5), started("a"), started("b"), started("c"), finished("a", 8000))
-    assert progress.eta_s() == pytest.approx(4 * 8 / 2)
-
-
-def test_the_time_left_is_not_known_before_the_first_trial_ends():
-    assert told(stage(5), started("a")).eta_s() is None
 
 
 def test_the_best_value_is_a_number_of_a_completed_trial():
@@ -158,11 +150,12 @@ def test_a_reader_that_goes_away_does_not_stop_the_sweep(journal_path):
         assert child.wait() == 0
 
 
-def test_a_terminal_gets_a_table(journal_path):
+def shown_on_a_terminal(journal_path: Path, **settings: str) -> bytes:
     leader, follower = os.openpty()
     command = [sys.executable, "-c", REPLAY, str(journal_path)]
-    settings = environment(PYTHONIOENCODING="cp1252", TERM="xterm", COLUMNS="100")
-    child = subprocess.Popen(command, env=settings, stdout=follower, stderr=subprocess.DEVNULL)
+    child = subprocess.Popen(
+        command, env=environment(**settings), stdout=follower, stderr=subprocess.DEVNULL
+    )
     os.close(follower)
     shown = b""
     try:
@@ -173,9 +166,30 @@ def test_a_terminal_gets_a_table(journal_path):
     finally:
         os.close(leader)
     assert child.wait() == 0
+    return shown
+
+
+def test_a_terminal_gets_a_table(journal_path):
+    shown = shown_on_a_terminal(
+        journal_path, PYTHONIOENCODING="cp1252", TERM="xterm", COLUMNS="100"
+    )
     assert shown.isascii()
     assert b"| transformer |" in shown
     assert b"best val_roc_auc" in shown
+
+
+@pytest.mark.parametrize(("columns", "term"), [("20", "xterm"), ("100", "dumb")])
+def test_e08_a_terminal_without_room_for_a_table_gets_lines(journal_path, columns, term):
+    lines = shown_on_a_terminal(journal_path, TERM=term, COLUMNS=columns).splitlines()
+    assert b"  learning rate of fusion: 1.00e-03 (default)" in lines
+
+
+def test_e05_a_full_disk_below_the_log_is_noted_and_stops_nothing(journal_path):
+    with Path("/dev/full").open("w") as full, LiveView(OBJECTIVE, stream=full) as view:
+        for event in read_events(journal_path):
+            view(event)
+        assert isinstance(view.stream.failure, OSError)
+        os.write(full.fileno(), b"what Python flushes at its end goes nowhere")
 
 
 def test_a_trial_that_varies_one_stream_is_named_and_is_not_the_best():

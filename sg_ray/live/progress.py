@@ -1,0 +1,224 @@
+"""What the events so far say about a sweep: trials done, to come and running, best scores."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, get_args
+
+from sg_ray.sweep.events import Event
+from sg_ray.sweep.leaderboard import is_number
+from sg_ray.sweep.planned import PlannedStage
+from sg_ray.sweep.records import Stage
+from sg_ray.training.metrics import is_better
+from sg_ray.training.seeding import seed_name
+
+TRIAL_STAGES = get_args(Stage)
+UNFINISHED = ("running", "interrupted")
+
+StageKey = tuple[str, str]
+"""Family and stage; the family of "variance" is "", for the winner may be any."""
+
+
+@dataclass
+class Trial:
+    """What the view knows of one trial; ``status`` is "running" or how it ended."""
+
+    family: str
+    stage: str
+    config_hash: str
+    seeds: str
+    started_at_ms: int
+    num_epochs: int | None = None
+    """How many epochs it has at most, if its configuration says so."""
+    status: str = "running"
+    epoch: int = 0
+    epoch_at_ms: int = 0
+
+    @property
+    def name(self) -> str:
+        """E.g. "1f0c9a2b-seed42"."""
+        return f"{self.config_hash[:8]}-{self.seeds}"
+
+
+@dataclass
+class Progress:
+    """What the events so far say about a sweep. Events met twice change nothing."""
+
+    objective: str
+    stage: str = "prepare"
+    family: str = ""
+    status: str = ""
+    planned: dict[StageKey, PlannedStage] = field(default_factory=dict)
+    trials: dict[str, Trial] = field(default_factory=dict)
+    preparing: str = ""
+    """What is being made of how many samples, while features are made."""
+    best: dict[str, float] = field(default_factory=dict)
+    learning_rates: dict[str, str] = field(default_factory=dict)
+    durations_s: dict[str, list[float]] = field(default_factory=dict)
+    """Seconds that finished trials took, by family."""
+    range_tests_s: list[float] = field(default_factory=list)
+    """Seconds that finished range tests took."""
+    now_ms: int = 0
+    """When the newest event was."""
+    num_at_once: int = 1
+    """How many trials ran side by side, at most."""
+    _dropped: set[StageKey] = field(default_factory=set)
+    """Family and hash of what the race gave up."""
+    _range_test_began_ms: dict[str, int] = field(default_factory=dict)
+
+    def apply(self, event: Event) -> None:
+        """Take one event into account; a type not known here is passed over."""
+        self.now_ms = max(self.now_ms, event.at_ms)
+        handler = getattr(self, f"_on_{event.type}", None)
+        if handler is not None:
+            handler(event)
+
+    def interrupt(self) -> None:
+        """Take note that the process that ran the trials so far has ended."""
+        self.status, self.num_at_once = "", 1
+        self._range_test_began_ms.clear()
+        for trial in self.with_status("running"):
+            trial.status = "interrupted"
+
+    @property
+    def families(self) -> list[str]:
+        """Families met so far, in order."""
+        planned = [family for family, _ in self.planned if family]
+        started = [trial.family for trial in self.trials.values()]
+        return list(dict.fromkeys([*self.learning_rates, *planned, *started]))
+
+    @property
+    def num_finished(self) -> int:
+        """Trials that ended, in whichever way."""
+        return sum(trial.status not in UNFINISHED for trial in self.trials.values())
+
+    @property
+    def num_planned(self) -> tuple[int, int]:
+        """Trials of the whole sweep, at least and at most."""
+        least = most = self.num_finished
+        for _, to_come in self.to_come():
+            least, most = least + to_come[0], most + to_come[1]
+        return least, most
+
+    def to_come(self) -> Iterator[tuple[StageKey, tuple[int, int]]]:
+        """Yield, stage by stage, how many trials have yet to end, at least and at most."""
+        if self.status == "completed":  # pruning may have left fewer finalists than planned
+            return
+        seen: dict[StageKey, list[Trial]] = {key: [] for key in self.planned}
+        for trial in self.trials.values():
+            seen.setdefault(_key(trial.family, trial.stage), []).append(trial)
+        for key, trials in seen.items():
+            if key[1] in TRIAL_STAGES:
+                least, most = self._planned_trials(key, trials)
+                ended = sum(trial.status not in UNFINISHED for trial in trials)
+                yield key, (max(least, len(trials)) - ended, max(most, len(trials)) - ended)
+
+    @property
+    def range_tests_to_come(self) -> list[str]:
+        """Families whose range test has not ended."""
+        stages = [] if self.status == "completed" else list(self.planned)
+        tests = [family for family, stage in stages if stage == "lr_range"]
+        return [family for family in tests if family not in self.learning_rates]
+
+    def running(self, family: str) -> list[Trial]:
+        """Trials of ``family`` that run now."""
+        return [trial for trial in self.with_status("running") if trial.family == family]
+
+    def with_status(self, status: str) -> list[Trial]:
+        """Trials of all families with this status."""
+        return [trial for trial in self.trials.values() if trial.status == status]
+
+    def outcomes(self, family: str) -> Counter[str]:
+        """Finished trials of ``family``, by status."""
+        statuses = (trial.status for trial in self.trials.values() if trial.family == family)
+        return Counter(status for status in statuses if status not in UNFINISHED)
+
+    def _planned_trials(self, key: StageKey, trials: Iterable[Trial]) -> tuple[int, int]:
+        """Return a stage's trials, at least and at most, without those that the race spares."""
+        plan = self.planned.get(key)
+        if plan is None:
+            return 0, 0
+        least, most = plan.num_trials, plan.num_trials + plan.num_extra
+        if key[1] != "replicate":
+            return least, most
+        done = Counter(trial.config_hash for trial in trials)
+        shares = least // plan.num_finalists, most // plan.num_finalists
+        for family, config_hash in self._dropped:
+            if family == key[0]:
+                least -= max(0, shares[0] - done[config_hash])
+                most -= max(0, shares[1] - done[config_hash])
+        return least, most
+
+    def _on_plan(self, event: Event) -> None:
+        stages = [PlannedStage.model_validate(stage) for stage in event.data["stages"]]
+        self.planned = {(one.family, one.stage): one for one in stages}
+
+    def _on_stage(self, event: Event) -> None:
+        self.preparing = ""
+        self.stage, self.family = str(event.data["stage"]), str(event.data.get("family") or "")
+        if self.stage == "lr_range":
+            self._range_test_began_ms[self.family] = event.at_ms
+        if self.stage in TRIAL_STAGES:
+            self._plan(_key(self.family, self.stage), int(event.data["num_trials"]))
+
+    def _plan(self, key: StageKey, num_trials: int) -> None:
+        """Take note of how many trials a stage begins with."""
+        known = self.planned.get(key)
+        fields = {"family": key[0], "stage": key[1]} if known is None else known.model_dump()
+        self.planned[key] = PlannedStage.model_validate({**fields, "num_trials": num_trials})
+
+    def _on_lr_range(self, event: Event) -> None:
+        rate, family = event.data.get("learning_rate"), str(event.data["family"])
+        value = f"{rate:.2e}" if isinstance(rate, int | float) else "none"
+        self.learning_rates[family] = f"{value} ({event.data.get('source')})"
+        began_ms = self._range_test_began_ms.pop(family, None)
+        if began_ms is not None:
+            self.range_tests_s.append((event.at_ms - began_ms) / 1000)
+
+    def _on_dropped(self, event: Event) -> None:
+        self._dropped.add((str(event.data["family"]), str(event.data["config_hash"])))
+
+    def _on_trial_started(self, event: Event) -> None:
+        data, key = event.data, event.trial_key or ""
+        if key in self.trials and self.trials[key].status != "interrupted":
+            return
+        self.trials[key] = Trial(
+            family=str(data["family"]),
+            stage=str(data["stage"]),
+            config_hash=str(data["config_hash"]),
+            seeds=seed_name(data["seed"], data.get("streams") or {}),
+            started_at_ms=event.at_ms,
+            num_epochs=_num_epochs(data.get("config")),
+        )
+        self.num_at_once = max(self.num_at_once, len(self.with_status("running")))
+
+    def _on_epoch(self, event: Event) -> None:
+        trial = self.trials.get(event.trial_key or "")
+        if trial is not None and int(event.data["epoch"]) > trial.epoch:
+            trial.epoch, trial.epoch_at_ms = int(event.data["epoch"]), event.at_ms
+
+    def _on_trial_finished(self, event: Event) -> None:
+        trial = self.trials.get(event.trial_key or "")
+        if trial is None or trial.status not in UNFINISHED:
+            return
+        was_running, trial.status = trial.status == "running", str(event.data["status"])
+        if was_running and trial.status != "failed":
+            seconds = (event.at_ms - trial.started_at_ms) / 1000
+            self.durations_s.setdefault(trial.family, []).append(seconds)
+        value = (event.data.get("metrics") or {}).get(self.objective)
+        if trial.status != "completed" or trial.stage == "variance" or not is_number(value):
+            return
+        if is_better(self.objective, value, self.best.get(trial.family)):
+            self.best[trial.family] = value
+
+    def _on_sweep_finished(self, event: Event) -> None:
+        self.status = str(event.data.get("status", "completed"))
+
+
+def _key(family: str, stage: str) -> StageKey:
+    return ("" if stage == "variance" else family, stage)
+
+
+def _num_epochs(config: Any) -> int | None:
+    epochs = config.get("epochs") if isinstance(config, dict) else None
+    return epochs if isinstance(epochs, int) else None

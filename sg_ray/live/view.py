@@ -1,0 +1,219 @@
+"""A live view of a sweep: a table that redraws itself on a terminal, plain lines anywhere else.
+
+ASCII only, and it never stops a sweep: a reader that goes away ends the view, nothing more.
+"""
+
+import math
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TextIO
+
+from sg_ray.live.progress import TRIAL_STAGES, Progress
+from sg_ray.live.stream import SafeStream, as_ascii
+from sg_ray.live.time_left import time_left_s
+from sg_ray.sweep.events import Event
+from sg_ray.sweep.leaderboard import is_number
+from sg_ray.sweep.planned import up_to
+
+if TYPE_CHECKING:
+    from rich.live import Live
+    from rich.table import Table
+
+MIN_SECONDS_BETWEEN_LINES = 1.0
+REDRAWS_PER_SECOND = 2
+LEAST_COLUMNS = 60
+"""A narrower terminal gets plain lines: a table would break every word."""
+
+
+class LiveView:
+    """Shows a sweep's events as they come; a listener for ``sg_ray.sweep.events.Journal``.
+
+    ``past`` are the events of a sweep that is resumed. On a stream that is not a terminal one line
+    is written per stage, learning rate and finished trial, at most one a second for the latter.
+    """
+
+    def __init__(
+        self,
+        objective: str,
+        *,
+        past: Iterable[Event] = (),
+        stream: TextIO | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._progress = Progress(objective)
+        self.stream = SafeStream(stream or sys.stdout)
+        self._clock = clock
+        self._started_s = clock()
+        self._last_line_s = float("-inf")
+        self._lock = threading.Lock()
+        self._live: Live | None = None
+        self._told_drops: set[str] = set()
+        for event in past:
+            self._progress.apply(event)
+        self._progress.interrupt()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Begin to show; on a terminal the view redraws itself from a thread."""
+        self._started_s = self._clock()
+        if self.stream.isatty() and (live := _live(self.stream, self._table)) is not None:
+            self._live = live
+            self._live.start()
+
+    def stop(self) -> None:
+        """Show the last state and end."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+        elif self._progress.num_finished and self._progress.status:
+            self._write(self._summary())
+        self.stream.flush()
+
+    def __call__(self, event: Event) -> None:
+        """Take one event in and show it."""
+        with self._lock:
+            before = (self._progress.family, self._progress.stage)
+            self._progress.apply(event)
+            line = None if self._live is not None else self._line(event, before)
+        if line is not None:
+            self._write(line)
+
+    def show_preparing(self, kind: str, done: int, total: int) -> None:
+        """Show how far the features of one kind are."""
+        with self._lock:
+            self._progress.preparing = f"{kind} {done}/{total}"
+        if self._live is None and done >= total:
+            self._write(f"  {kind}: {total} functions")
+
+    def _write(self, line: str) -> None:
+        self.stream.write(line + "\n")
+        self.stream.flush()
+
+    def _line(self, event: Event, before: tuple[str, str]) -> str | None:
+        progress, data = self._progress, event.data
+        if event.type == "stage" and before != (progress.family, progress.stage):
+            planned = f", {data['num_trials']} trials" if progress.stage in TRIAL_STAGES else ""
+            return f"[{_clock_text(self._elapsed_s())}] stage {_title(progress)}{planned}"
+        if event.type == "lr_range":
+            family = str(data["family"])
+            return f"  learning rate of {family}: {progress.learning_rates[family]}"
+        if event.type == "trial_finished" and self._may_write(str(data["status"])):
+            return self._trial_line(event)
+        if event.type == "dropped" and event.data["config_hash"] not in self._told_drops:
+            self._told_drops.add(event.data["config_hash"])
+            return (
+                f"  {data['family']}-{data['config_hash'][:8]} dropped after "
+                f"{data['after_seeds']} fresh seeds: {data['against'][:8]} is better"
+            )
+        if event.type == "test_scored":
+            metrics = ", ".join(f"{k} {_number(v)}" for k, v in data["metrics"].items())
+            return f"  test split, {data['family']}: {metrics}"
+        if event.type == "sweep_finished":
+            return f"[{_clock_text(self._elapsed_s())}] sweep {progress.status}"
+        return None
+
+    def _may_write(self, status: str) -> bool:
+        now_s = self._clock()
+        is_due = now_s - self._last_line_s >= MIN_SECONDS_BETWEEN_LINES
+        if is_due:
+            self._last_line_s = now_s
+        return is_due or status == "failed"
+
+    def _trial_line(self, event: Event) -> str:
+        key, objective = event.trial_key or "", self._progress.objective
+        trial = self._progress.trials.get(key)
+        name = f"{trial.family}-{trial.name}" if trial is not None else key
+        value = (event.data.get("metrics") or {}).get(objective)
+        score = f" {objective} {_number(value)}" if is_number(value) else ""
+        return f"  {name} {event.data['status']}{score} | {self._summary()}"
+
+    def _summary(self) -> str:
+        progress = self._progress
+        best = ", ".join(f"{family} {value:.4f}" for family, value in progress.best.items())
+        times = _times(self._elapsed_s(), time_left_s(progress))
+        return f"{_trials(progress)}{f', best {best}' if best else ''}, {times}"
+
+    def _elapsed_s(self) -> float:
+        return self._clock() - self._started_s
+
+    def _table(self) -> "Table":
+        with self._lock:
+            return _table(self._progress, self._elapsed_s())
+
+
+def _live(stream: SafeStream, table: "Callable[[], Table]") -> "Live | None":
+    """Return what redraws the table; None on a terminal that is too narrow or cannot redraw."""
+    from rich.console import Console
+    from rich.live import Live
+
+    console = Console(file=stream, highlight=False, emoji=False, markup=False)  # type: ignore[arg-type]
+    if console.is_dumb_terminal or console.width < LEAST_COLUMNS:
+        return None
+    return Live(
+        get_renderable=table,
+        console=console,
+        refresh_per_second=REDRAWS_PER_SECOND,
+        vertical_overflow="crop",
+    )
+
+
+def _table(progress: Progress, elapsed_s: float) -> "Table":
+    from rich import box
+    from rich.table import Table
+
+    title = f"{_title(progress)}: {progress.preparing or _trials(progress)}"
+    caption = _times(elapsed_s, time_left_s(progress))
+    table = Table(title=title, caption=caption, box=box.ASCII, title_justify="left")
+    for column in ("family", "trials", "running", "learning rate", f"best {progress.objective}"):
+        table.add_column(column, overflow="fold")
+    for family in progress.families:
+        outcomes = sorted(progress.outcomes(family).items())
+        running = (f"{trial.name} epoch {trial.epoch}" for trial in progress.running(family))
+        table.add_row(
+            as_ascii(family),
+            as_ascii(", ".join(f"{number} {status}" for status, number in outcomes)),
+            as_ascii("\n".join(running)),
+            progress.learning_rates.get(family, ""),
+            _number(progress.best.get(family)),
+        )
+    return table
+
+
+def _title(progress: Progress) -> str:
+    return f"{progress.stage} {progress.family}".strip()
+
+
+def _trials(progress: Progress) -> str:
+    return f"{progress.num_finished}/{up_to(*progress.num_planned)} trials"
+
+
+def _times(elapsed_s: float, left_s: tuple[float, float] | None) -> str:
+    elapsed = f"{_clock_text(elapsed_s)} elapsed"
+    if left_s is None:
+        return elapsed
+    least, most = (_clock_text(math.ceil(seconds)) for seconds in left_s)
+    return f"{elapsed}, about {least if least == most else f'{least} to {most}'} left"
+
+
+def _clock_text(seconds: float) -> str:
+    minutes, rest = divmod(int(max(0.0, seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}"
+
+
+def _number(value: Any) -> str:
+    return f"{value:.4f}" if is_number(value) else "-"
