@@ -21,6 +21,10 @@ from sg_ray.verdict.model import VERDICT, Standing, Verdict
 DEFAULT_OBJECTIVE = "val_roc_auc"
 
 
+FAMILY_STYLES = {"transformer": "family-1", "gnn": "family-2", "fusion": "family-3"}
+"""The classes of the page's style sheet that are taken; those of other families share the rest."""
+
+
 @dataclass(frozen=True)
 class Sweep:
     """A sweep as its folder tells it, finished or not; ``verdict`` is None before there is one."""
@@ -186,11 +190,19 @@ def read_verdict(folder: Path) -> Verdict | None:
 
 
 def family_styles(records: Sequence[RunRecord]) -> dict[str, str]:
-    """Return each family's class; the floor has one of its own."""
+    """Return each family's class: the same on every page; the floor has one of its own.
+
+    A family that the page does not know takes one of those that are left, by name.
+    """
     floors = {record.family for record in records if record.stage == "floor"}
-    models = dict.fromkeys(record.family for record in records if record.family not in floors)
-    numbered = {family: f"family-{number % 5 + 1}" for number, family in enumerate(models)}
-    return numbered | dict.fromkeys(floors, "family-floor")
+    models = {record.family for record in records} - floors
+    others = [f"family-{n}" for n in range(1, 6) if f"family-{n}" not in FAMILY_STYLES.values()]
+    unknown = sorted(models - FAMILY_STYLES.keys())
+    return {
+        **{family: FAMILY_STYLES[family] for family in models & FAMILY_STYLES.keys()},
+        **{family: others[number % len(others)] for number, family in enumerate(unknown)},
+        **dict.fromkeys(floors, "family-floor"),
+    }
 
 
 def varied_settings(rows: Sequence[Row], row: Row) -> list[tuple[str, str]]:

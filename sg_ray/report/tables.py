@@ -129,6 +129,7 @@ def _csv_line(configuration: Configuration) -> dict[str, str]:
         "config": json.dumps(
             to_plain(configuration.settings), sort_keys=True, separators=(",", ":")
         ),
+        "learning_rate": str(configuration.settings.get("learning_rate", "")),
         **{name: f"{v:.6g}" if is_number(v) else "" for name, v in statistics.items()},
     }
 

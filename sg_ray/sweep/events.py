@@ -95,6 +95,8 @@ class Journal:
         past = list(read_events(path))
         self._seen = {_identity(event) for event in past}
         self._last_ms = max((event.at_ms for event in past), default=0)
+        now_ms = time.time_ns() // 1_000_000
+        self._clock_began_ms = max(now_ms, self._last_ms + 1) - _uptime_ms()
         self._file = path.open("a", encoding="utf-8")
 
     def append(self, type: str, trial_key: str | None = None, **data: Any) -> None:
@@ -114,8 +116,12 @@ class Journal:
             listener(event)
 
     def _next_ms(self) -> int:
-        """Return the time, but later than any before: clocks are set back."""
-        self._last_ms = max(time.time_ns() // 1_000_000, self._last_ms + 1)
+        """Return the time, but later than any before: clocks are set back.
+
+        From the journal's opening on it is counted by a clock that nobody sets, so that durations
+        are true even where the dates are not.
+        """
+        self._last_ms = max(self._clock_began_ms + _uptime_ms(), self._last_ms + 1)
         return self._last_ms
 
     def close(self) -> None:
@@ -123,6 +129,10 @@ class Journal:
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
+
+
+def _uptime_ms() -> int:
+    return time.monotonic_ns() // 1_000_000
 
 
 def read_events(path: Path) -> Iterator[Event]:

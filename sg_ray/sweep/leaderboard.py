@@ -98,7 +98,10 @@ def ranked_value(row: Row, objective: str) -> float | None:
 
 
 def write_leaderboard(path: Path, rows: Sequence[Row]) -> None:
-    """Write ``rows`` as CSV, atomically; numbers have six significant digits."""
+    """Write ``rows`` as CSV, atomically; metrics have six significant digits.
+
+    ``learning_rate`` is the setting.
+    """
     lines = [_csv_line(row) for row in rows]
     middle = sorted({column for line in lines for column in line} - {*LEADING_COLUMNS, "config"})
     with (
@@ -245,5 +248,6 @@ def _csv_line(row: Row) -> dict[str, str]:
         "num_seeds": str(len(row.seeds)),
         "num_failed": str(len(row.failed_seeds)),
         **{name: f"{value:.6g}" if is_number(value) else "" for name, value in numbers.items()},
+        "learning_rate": str(row.config.get("learning_rate", "")),
         "config": json.dumps(to_plain(row.config), sort_keys=True, separators=(",", ":")),
     }

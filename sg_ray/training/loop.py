@@ -187,7 +187,7 @@ class _Training:
         num_samples = len(self._train_split.labels)
         metrics = {
             "train_loss": self._total_loss() / num_samples,
-            "learning_rate": partial["learning_rate"],
+            "scheduled_learning_rate": partial["learning_rate"],
             "samples_per_s": num_samples / partial["train_time_s"],
             "epoch_time_s": partial["train_time_s"] + time.perf_counter() - started,
             **validation_metrics(labels, logits),

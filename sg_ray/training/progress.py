@@ -11,8 +11,9 @@ from sg_ray.training.metrics import is_better
 class EpochResult:
     """What one epoch gave.
 
-    ``metrics``: train_loss, learning_rate (of the last step), samples_per_s (training alone),
-    epoch_time_s (training and validation), and those of ``metrics.validation_metrics``.
+    ``metrics``: train_loss, scheduled_learning_rate (of the last step, where the setting is the
+    schedule's peak), samples_per_s (training alone), epoch_time_s (training and validation), and
+    those of ``metrics.validation_metrics``.
     ``stop_reason`` is None while another epoch follows, else "epochs" or "early_stopping".
     """
 

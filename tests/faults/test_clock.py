@@ -4,6 +4,7 @@ import json
 import os
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -60,17 +61,40 @@ def test_a_sweep_goes_on_before_it_began(swept: Path, begin: Callable[[Path], No
     assert shown == [(float(row[header.index("val_roc_auc_mean")]),)]
 
 
+def set_clock(monkeypatch: pytest.MonkeyPatch, hour: int) -> None:
+    monkeypatch.setattr(time, "time_ns", lambda: hour * 3_600_000_000_000)
+
+
 def test_events_of_one_journal_never_go_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for hour in (3, 1, 2):
-        monkeypatch.setattr(time, "time_ns", lambda hour=hour: hour * 3_600_000_000_000)
+        set_clock(monkeypatch, hour)
         journal = Journal(tmp_path / "events.jsonl")
         journal.append("sweep_resumed")
         journal.append("sweep_resumed")
         journal.close()
     times = [event.at_ms for event in read_events(tmp_path / "events.jsonl")]
-    assert times == [10_800_000 + number for number in range(6)]
+    assert times == sorted(set(times))
+    assert 10_800_000 <= times[0] <= times[-1] < 10_800_000 + 600_000
+
+
+def test_e09_durations_are_true_after_the_clock_was_set_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_clock(monkeypatch, 30)
+    with closing(Journal(tmp_path / "events.jsonl")) as journal:
+        journal.append("sweep_started")
+    set_clock(monkeypatch, 6)
+    journal = Journal(tmp_path / "events.jsonl")
+    journal.append("sweep_resumed")
+    set_clock(monkeypatch, 2)  # and again in the middle
+    time.sleep(0.2)
+    journal.append("sweep_finished", status="completed")
+    journal.close()
+    *_, resumed, finished = (event.at_ms for event in read_events(tmp_path / "events.jsonl"))
+    assert resumed >= 30 * 3_600_000
+    assert finished - resumed >= 200
 
 
 @pytest.mark.parametrize(("age_s", "is_used"), [(60, True), (-3600, False), (8 * 86_400, False)])

@@ -7,6 +7,8 @@ from sample_sweep import OBJECTIVE, make_record, sample_records, write_sample_sw
 from sample_verdict import HEADLINE, write_sample_verdict
 
 from sg_ray.errors import InputError
+from sg_ray.models.families import FAMILIES
+from sg_ray.report.content import FAMILY_STYLES, family_styles
 from sg_ray.report.html import build_report
 from sg_ray.sweep.events import Journal
 from sg_ray.sweep.records import write_record
@@ -190,6 +192,17 @@ def test_a_verdict_that_knows_fewer_seeds_is_called_outdated(tmp_path):
     config = next(record.config for record in sample_records() if record.family == "gnn")
     write_record(tmp_path, make_record("gnn", config, 1, stage="replicate"))
     assert "have finished since" in check(built(tmp_path)).text
+
+
+def test_families_keep_their_colours_whatever_else_is_on_the_page(tmp_path):
+    def styles(*families: str) -> dict[str, str]:
+        return family_styles([make_record(family, {}, 1) for family in families])
+
+    everything = styles("fusion", "mine", "gnn", "transformer")
+    assert len(set(everything.values())) == 4
+    for family, style in everything.items():
+        assert styles(family) == {family: style}
+    assert set(FAMILY_STYLES) <= set(FAMILIES)
 
 
 def test_every_template_is_part_of_the_package():

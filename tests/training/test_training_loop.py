@@ -60,7 +60,13 @@ def test_training_learns_and_reports_every_metric(tmp_path):
     )
     assert [result.epoch for result in results] == [1, 2, 3, 4, 5, 6]
     assert [result.stop_reason for result in results] == [None] * 5 + ["epochs"]
-    expected = {"train_loss", "learning_rate", "samples_per_s", "epoch_time_s", "val_threshold"}
+    expected = {
+        "train_loss",
+        "scheduled_learning_rate",
+        "samples_per_s",
+        "epoch_time_s",
+        "val_threshold",
+    }
     assert set(results[0].metrics) == expected | set(OBJECTIVES)
     assert results[-1].metrics["val_roc_auc"] > 0.8
     assert results[-1].metrics["train_loss"] < results[0].metrics["train_loss"]
