@@ -30,6 +30,30 @@ document.getElementById("page").onload = event => {{
 """
 
 
+_PRINT_PROBE = """\
+<!doctype html><iframe id="page" src="{address}" width="800" height="2000"></iframe>
+<pre id="found">nothing</pre>
+<script>
+document.getElementById("page").onload = event => {{
+  const page = event.target.contentDocument, style = page.createElement("style");
+  const rules = [...page.styleSheets].flatMap(sheet => [...sheet.cssRules]);
+  const printed = rules.filter(rule => rule.media && rule.media.mediaText === "print");
+  style.textContent = printed.flatMap(r => [...r.cssRules]).map(r => r.cssText).join(" ");
+  page.head.append(style);
+  const closed = [...page.querySelectorAll("details:not([open])")];
+  const hidden = closed.filter(one => one.lastElementChild.getBoundingClientRect().height === 0);
+  const parted = [...page.querySelectorAll("h2, h3")].filter(
+    one => page.defaultView.getComputedStyle(one).breakAfter !== "avoid");
+  const whole = [...page.querySelectorAll("section, .block")].filter(
+    one => page.defaultView.getComputedStyle(one).breakInside === "avoid");
+  document.getElementById("found").textContent =
+    `${{closed.length}} closed ${{hidden.length}} hidden ${{parted.length}} parted ` +
+    `${{whole.length}} whole`;
+}};
+</script>
+"""
+
+
 def find_browser() -> str | None:
     """Return the path of a Chromium; None if there is none."""
     return next((path for name in NAMES if (path := shutil.which(name))), None)
@@ -49,6 +73,16 @@ class Browser:
         found = re.search(r"(\d+) wide", dom)
         assert found, dom[-500:]
         return int(found[1])
+
+    def printed(self, page: Path) -> dict[str, int]:
+        """Return how many details are closed, hidden in print; headings and blocks that part."""
+        probe = self._folder / "print.html"
+        probe.write_text(_PRINT_PROBE.format(address=page.as_uri()), encoding="utf-8")
+        dom = self._run("--virtual-time-budget=5000", "--dump-dom", probe.as_uri())
+        found = re.search(r"\d+ closed \d+ hidden \d+ parted \d+ whole", dom)
+        assert found, dom[-500:]
+        numbers, names = found[0].split()[::2], found[0].split()[1::2]
+        return dict(zip(names, map(int, numbers), strict=True))
 
     def picture(self, address: str, path: Path, width: int, height: int) -> None:
         """Write a PNG of the page at ``address``."""

@@ -40,6 +40,16 @@ def test_pages_fit_the_window(browser: Browser, pages: list[Path], width: int) -
 
 
 @pytest.mark.slow
+def test_e10_in_print_details_are_open_and_headings_stay_with_their_charts(
+    browser: Browser, pages: list[Path]
+) -> None:
+    for page in pages[:2]:
+        found = browser.printed(page)
+        assert found.pop("closed") > 1
+        assert found == {"hidden": 0, "parted": 0, "whole": 0}, page
+
+
+@pytest.mark.slow
 def test_what_is_too_wide_is_noticed(browser: Browser, tmp_path: Path) -> None:
     page = tmp_path / "wide.html"
     page.write_text('<!doctype html><div style="width:600px">x</div>')
