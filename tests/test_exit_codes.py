@@ -8,6 +8,10 @@ from pathlib import Path
 import pytest
 
 from sg_ray.cli import main
+from sg_ray.cli.sweep import show_end
+from sg_ray.config import Experiment
+from sg_ray.live.stream import SafeStream
+from sg_ray.sweep.run import Outcome
 
 ROOT = Path(__file__).parents[1]
 PLAN = ["sweep", str(ROOT / "experiments" / "quick.yaml"), "--dry-run"]
@@ -26,6 +30,19 @@ def test_a_reader_that_goes_away_ends_the_command_without_a_word() -> None:
     )
     os.close(writer)
     assert (finished.returncode, finished.stderr) == (141, b"")
+
+
+def test_e05_a_full_disk_below_the_log_is_told_and_the_sweep_stays_complete(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    outcome = Outcome(tmp_path / "outputs" / "e", [], [], [], exit_code=0)
+    with Path("/dev/full").open("w") as full:
+        show_end(outcome, Experiment(name="e"), SafeStream(full))
+    assert capsys.readouterr().err == (
+        "standard output cannot be written (No space left on device); the sweep is complete: "
+        "outputs/e/\n"
+    )
 
 
 @pytest.mark.parametrize(

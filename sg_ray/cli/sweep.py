@@ -70,11 +70,11 @@ def run_and_show(experiment: Experiment, address: str, *, extends: bool = False)
             extends=extends,
         )
     stamp_run_ids(outcome.sweep_dir, mirror.run_ids())
-    _show(outcome, experiment, view.stream)
+    show_end(outcome, experiment, view.stream)
     return outcome.exit_code
 
 
-def _show(outcome: "Outcome", experiment: Experiment, stream: "SafeStream") -> None:
+def show_end(outcome: "Outcome", experiment: Experiment, stream: "SafeStream") -> None:
     """Write the end of a sweep to ``stream``; a failure of that is told, and changes no result."""
     stream.write("\n".join(_told(outcome, experiment)) + "\n")
     stream.flush()

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from sg_ray.commands import sg_ray_command
 from sg_ray.config import Experiment, load_experiment
 from sg_ray.errors import InputError
 from sg_ray.features.spec import FeatureSpec
@@ -85,7 +86,7 @@ class GivenBranches:
         if winner is None:
             raise InputError(
                 f"branches_from={self._folder}: holds no finished {family} trial. Finish it first: "
-                f"python experiments/sweep.py --resume {self._folder}"
+                + sg_ray_command("sweep", "--resume", self._folder)
             )
         return [
             _Found(record, trial_dir(self._folder, record.trial_key))

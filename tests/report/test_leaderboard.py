@@ -38,6 +38,16 @@ def test_mean_and_sample_standard_deviation_over_seeds():
     assert row.means["val_mcc"] is None
 
 
+def test_learning_rate_in_the_csv_is_the_setting(tmp_path):
+    metrics = {"val_f1": 0.7, "scheduled_learning_rate": 1e-9}
+    config = {"learning_rate": 5e-4}
+    write_leaderboard(tmp_path / "a.csv", f1_rank([scored(0.7, config, metrics=metrics)]))
+    with (tmp_path / "a.csv").open() as file:
+        (row,) = csv.DictReader(file)
+    assert row["learning_rate"] == "0.0005"
+    assert not any(name.startswith("learning_rate_") for name in row)
+
+
 def test_the_order_of_records_does_not_matter():
     records = [scored(0.7, seed=42), scored(0.8, seed=7), scored(0.75, LARGE, 42), failed(LARGE, 7)]
     expected = f1_rank(records)

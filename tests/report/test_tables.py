@@ -219,6 +219,7 @@ def test_the_csv_holds_every_metric_in_full(tmp_path):
         assert row["val_mcc_mean"] == ("" if mean is None else f"{mean:.6g}")
         assert row["val_mcc_sd"] == ("" if sd is None else f"{sd:.6g}")
         assert json.loads(row["config"]) == configuration.settings
+        assert row["learning_rate"] == str(configuration.settings.get("learning_rate", ""))
     assert not [column for column in rows[0] if "time" in column]
 
 
