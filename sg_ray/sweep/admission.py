@@ -9,10 +9,14 @@ from sg_ray.host.cpus import count_cpus
 
 
 def check_before_start(experiment: Experiment, address: str) -> None:
-    """Raise InputError if the data folder is missing or, on this machine, a trial cannot fit."""
+    """Raise InputError if data are missing, no cluster answers, or here no trial fits."""
     check_paths(experiment.data)
     if address == "local":
         num_fitting_here(experiment)
+    else:
+        from sg_ray.sweep.ray_address import check_address
+
+        check_address(address)
 
 
 def processors() -> dict[str, int]:
