@@ -20,7 +20,7 @@ from sg_ray.cli import (
     track,
     train,
 )
-from sg_ray.errors import InputError, SgRayError
+from sg_ray.errors import SgRayError
 from sg_ray.sweep.signals import StopRequest, stopping
 
 DEFAULT_EXPERIMENT = Path("experiments/quick.yaml")
@@ -44,11 +44,12 @@ def main(
     arguments: Sequence[str] | None = None, *, default_experiment: Path = DEFAULT_EXPERIMENT
 ) -> int:
     """Run one command and return its exit code."""
-    _print_any_text()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a notebook's own take any text
+            stream.reconfigure(errors="backslashreplace")
     parsed = _parse(arguments, argparse.Namespace(default=default_experiment))
     stop = StopRequest()
     try:
-        _check_interpreter()
         with stopping(stop):
             code: int = parsed.command(parsed)
     except SgRayError as error:
@@ -59,9 +60,6 @@ def main(
         return BROKEN_PIPE
     except OSError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1
-    except ImportError as error:
-        print(f"error: {_why_not_imported(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -79,50 +77,6 @@ def _parse(arguments: Sequence[str] | None, known: argparse.Namespace) -> argpar
     if rest:
         parsed.settings = [*parsed.settings, *rest]
     return parsed
-
-
-def run() -> None:
-    """Entry point of the ``sg-ray`` command."""
-    _open_closed_streams()
-    sys.exit(main())
-
-
-def _print_any_text() -> None:
-    """Escape what the console lacks; the streams of a notebook or a test take anything."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
-
-
-def _open_closed_streams() -> None:
-    """Stand in for streams that the caller closed (``>&-``), which Python leaves as None.
-
-    Else the next file that is opened would get a stream's number, and what others print.
-    """
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115
-
-
-def _check_interpreter() -> None:
-    """Raise InputError for what no command could work in."""
-    if sys.flags.optimize > 1:
-        raise InputError(
-            "Python runs without docstrings (PYTHONOPTIMIZE=2 or python -OO), which Ray builds on. "
-            "Unset PYTHONOPTIMIZE, or set it to 1."
-        )
-    try:
-        Path.cwd()
-    except FileNotFoundError as error:
-        raise InputError("the current folder has been deleted: change to another one") from error
-
-
-def _why_not_imported(error: ImportError) -> str:
-    place = f" from {error.path}" if error.path else ""
-    return (
-        f"{error}{place}. A package is missing or broken (make, or pip install, brings it), or a "
-        "file of the same name in the current folder or on PYTHONPATH is taken for it."
-    )
 
 
 def _parser() -> argparse.ArgumentParser:
