@@ -29,10 +29,12 @@ _USUAL = {
     "RAY_AUTH_MODE",
     "RAY_AUTH_TOKEN",
     "RAY_TMPDIR",
+    "RAY_CLIENT_MODE",
 }
-"""Variables that are set here, or told about in words of their own."""
+"""Variables that Ray or this program sets, or that have words of their own."""
 _COLOUR = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
-_ERROR_LINE = re.compile(r"[\w.]*(Error|Exception|Warning|warning)\b")
+_RAISED = re.compile(r"[A-Za-z_][\w.]*(:|$)")
+"""How the last line of a traceback begins: the exception's name, not set in."""
 
 
 class TooLateError(InputError):
@@ -64,13 +66,12 @@ def first_words(error: BaseException) -> str:
 
     Ray may quote a log: then that is its last line about an error.
     """
-    lines = [line.strip() for line in without_colours(str(error)).splitlines() if line.strip()]
+    lines = [line.rstrip() for line in without_colours(str(error)).splitlines() if line.strip()]
     if not lines:
         return type(error).__name__
-    if not lines[0].startswith("The last "):
-        return lines[0]
-    about_errors = [line for line in lines[1:] if _ERROR_LINE.match(line)]
-    return about_errors[-1] if about_errors else lines[0]
+    raised = [line for line in lines[1:] if _RAISED.match(line)]
+    said = raised[-1] if raised and lines[0].startswith("The last ") else lines[0]
+    return said.strip()
 
 
 def without_colours(text: str) -> str:
