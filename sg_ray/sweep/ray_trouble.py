@@ -17,8 +17,8 @@ _NUM_NEEDED_PROCESSES = 200
 _NUM_NEEDED_FILES = 128
 _LONGEST_SOCKET_PATH = 107
 """Bytes; a limit of the kernel."""
-_SOCKET = "ray/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"
-"""The longest that Ray puts below its temporary folder."""
+_SOCKET = "ray/session_2026-01-01_00-00-00_000000_{pid}/sockets/plasma_store"
+"""The longest that Ray puts below its temporary folder; all dates are as long."""
 _MIB = 2**20
 _LITTLE_MIB = 200
 _LATE = ("timed out", "failed to start gcs", "timeout", "persisted port")
@@ -46,7 +46,7 @@ def refuse_what_cannot_hold_ray() -> None:
     _refuse_few_processes()
     _refuse_few_files()
     folder = temporary_folder()
-    length = len(os.fsencode(str(folder / _SOCKET)))
+    length = len(os.fsencode(folder / _SOCKET.format(pid=os.getpid())))
     if length > _LONGEST_SOCKET_PATH:
         raise InputError(
             f"Ray's temporary folder {folder} ({_setter()}) has too long a name: paths of sockets "

@@ -6,7 +6,9 @@ import os
 import resource
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -209,15 +211,22 @@ print(json.dumps([report.resources["CPU"], report.state_service_error, report.de
 """
 
 
-def test_case_42_case_47_e01_e03_ray_starts_in_a_poor_place(tmp_path: Path) -> None:
+@pytest.fixture
+def short_folder() -> Iterator[Path]:
+    """Ray's sockets need short paths."""
+    with TemporaryDirectory(prefix="p", dir="/tmp") as name:
+        yield Path(name)
+
+
+def test_case_42_case_47_e01_e03_ray_starts_in_a_poor_place(short_folder: Path) -> None:
     """One CPU of several, no home, warnings that are errors, a dead cluster noted as ours."""
-    (tmp_path / "ray").mkdir()
-    (tmp_path / "ray" / "ray_current_cluster").write_text("127.0.0.1:9")
+    (short_folder / "ray").mkdir()
+    (short_folder / "ray" / "ray_current_cluster").write_text("127.0.0.1:9")
     environ = {name: value for name, value in os.environ.items() if name != "RAY_AUTH_MODE"}
     environ |= {"HOME": "/proc/nowhere", "PYTHONWARNINGS": "error", "PYTHONPATH": str(ROOT)}
     ended = subprocess.run(
-        [sys.executable, "-c", POOR_PLACE, str(tmp_path / "ray.log")],
-        env={**environ, "RAY_TMPDIR": str(tmp_path)},
+        [sys.executable, "-c", POOR_PLACE, str(short_folder / "ray.log")],
+        env={**environ, "RAY_TMPDIR": str(short_folder)},
         capture_output=True, text=True, timeout=280,
     )  # fmt: skip
     assert ended.returncode == 0, ended.stderr
