@@ -6,9 +6,7 @@ The same as ``sg-ray sweep``; without a file it runs ``quick.yaml`` beside this 
 import sys
 from pathlib import Path
 
-from sg_ray.cli import main
+from sg_ray.__main__ import run
 
 if __name__ == "__main__":
-    sys.exit(
-        main(["sweep", *sys.argv[1:]], default_experiment=Path(__file__).parent / "quick.yaml")
-    )
+    run(["sweep", *sys.argv[1:]], default_experiment=Path(__file__).parent / "quick.yaml")

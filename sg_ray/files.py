@@ -1,10 +1,12 @@
 """Durable files: atomic writes, strict JSON of any metric or setting, content hashes."""
 
+import errno
 import hashlib
 import json
 import math
 import os
 import re
+import secrets
 import shutil
 import socket
 import tempfile
@@ -34,15 +36,11 @@ def atomic_path(path: Path, *, durable: bool = True) -> Iterator[Path]:
     unless ``durable`` is turned off, for many small files that are synced or checked afterwards.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    prefix = f".{path.name}.{_host_tag()}-{os.getpid()}."
-    handle, name = tempfile.mkstemp(prefix=prefix, suffix=".tmp", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = _new_beside(path)
     try:
         yield temporary
         if durable:
             _sync(temporary)
-        temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
         if durable:
             _sync(path.parent)
@@ -212,15 +210,27 @@ def _is_running(pid: int) -> bool:
     return True
 
 
+def _new_beside(path: Path) -> Path:
+    """Create an empty file beside ``path``, which others may read as the umask says.
+
+    The system itself applies the umask: to ask for it is to set it, for every thread.
+    """
+    chance = secrets.token_hex(4)
+    temporary = path.with_name(f".{path.name}.{_host_tag()}-{os.getpid()}.{chance}.tmp")
+    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o666))
+    return temporary
+
+
 def _sync(path: Path) -> None:
+    """Have the disk hold a file, or a folder's list of names, as far as its file system can.
+
+    Some cannot for folders (FUSE), and say so; that is no failed write.
+    """
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS):
+            raise
     finally:
         os.close(descriptor)
-
-
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current

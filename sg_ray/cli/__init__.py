@@ -1,6 +1,7 @@
 """Commands: arguments in, one call into the package, an exit code out."""
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -44,7 +45,8 @@ def main(
 ) -> int:
     """Run one command and return its exit code."""
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+        if isinstance(stream, io.TextIOWrapper):  # a notebook's own take any text
+            stream.reconfigure(errors="backslashreplace")
     parsed = _parse(arguments, argparse.Namespace(default=default_experiment))
     stop = StopRequest()
     try:
@@ -75,11 +77,6 @@ def _parse(arguments: Sequence[str] | None, known: argparse.Namespace) -> argpar
     if rest:
         parsed.settings = [*parsed.settings, *rest]
     return parsed
-
-
-def run() -> None:
-    """Entry point of the ``sg-ray`` command."""
-    sys.exit(main())
 
 
 def _parser() -> argparse.ArgumentParser:

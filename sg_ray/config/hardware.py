@@ -12,13 +12,13 @@ bf16 or fp16, on sequences of 400 to 512 tokens:
 A graph network 256 wide with 8 gated layers keeps 0.11 MB a node, hence NODES_PER_TOKEN.
 """
 
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
 
+from sg_ray.host.cpus import num_cpus
 from sg_ray.training.precision import FormatName, resolve_precision
 
 USABLE = 0.8
@@ -107,7 +107,7 @@ def this_machine(gpus_per_trial: float = 1) -> Profile:
     return replace(
         profile,
         precision=resolve_precision("auto", torch.device("cuda")).name,
-        cpus=cpus_beside(profile.cpus, num_cpus=_num_cpus(), num_trials=num_gpus / share),
+        cpus=cpus_beside(profile.cpus, num_cpus=num_cpus(), num_trials=num_gpus / share),
     )
 
 
@@ -148,8 +148,3 @@ def _budgets(batch_size: int, tokens: int) -> Mapping[str, Budget]:
         "gnn": Budget(batch_size, NODES_PER_TOKEN * tokens),
         "fusion": Budget(128, tokens),
     }
-
-
-def _num_cpus() -> int:
-    """Return the CPUs this process may use (a batch system may give it fewer than there are)."""
-    return len(os.sched_getaffinity(0))

@@ -27,7 +27,7 @@ CHUNK_SIZE = 256
 def worker_pool(num_workers: int, kind: str) -> Iterator[ProcessPoolExecutor]:
     """Yield processes that make features of ``kind``; on the way out they are ended.
 
-    Raises InputError if one of them is killed.
+    There are as many as ``num_workers``. Raises InputError if one of them is killed.
     """
     pool = ProcessPoolExecutor(
         num_workers, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker
@@ -36,8 +36,9 @@ def worker_pool(num_workers: int, kind: str) -> Iterator[ProcessPoolExecutor]:
         yield pool
     except BrokenProcessPool as error:
         raise InputError(
-            f"a worker that built {kind} was killed, most likely for want of memory. Use fewer "
-            f"workers than {num_workers}."
+            f"one of {num_workers} workers that built {kind} was killed, most likely for want of "
+            "memory. There is one for each CPU that this process may use: free memory, or put "
+            "`taskset -c 0` before the command, which leaves it a single one."
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)

@@ -1,9 +1,10 @@
 """What the checks of one experiment share; each part is made when it is first asked for."""
 
+import importlib
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -152,6 +153,8 @@ def _temporary_files_in(folder: str) -> Iterator[None]:
 
     They are there in a sweep too, and their sockets need short paths.
     """
+    with suppress(Exception):  # a check of its own tells of that
+        importlib.import_module("matplotlib")  # without a home its folder is temporary, until exit
     environment = dict(os.environ)
     default, tempfile.tempdir = tempfile.tempdir, folder
     os.environ["TMPDIR"] = folder

@@ -1,6 +1,5 @@
 """Checks of the machine: processors, number formats, disk space."""
 
-import os
 import shutil
 from collections import defaultdict
 from dataclasses import dataclass
@@ -11,10 +10,11 @@ import torch
 from sg_ray.config import FLOOR, Experiment
 from sg_ray.features.build import store_dir
 from sg_ray.features.packed import FeatureKind
+from sg_ray.host.cpus import count_cpus
 from sg_ray.models.family import NeuralConfig
 from sg_ray.preflight.context import Context, device_of
 from sg_ray.preflight.finding import Finding
-from sg_ray.sweep.admission import num_fitting_trials
+from sg_ray.sweep.admission import num_fitting_here
 from sg_ray.sweep.folders import nearest_existing
 from sg_ray.training.precision import resolve_precision
 
@@ -29,20 +29,15 @@ _AMPLE = 2
 def check_devices(context: Context) -> Finding:
     """Every family's trials fit this machine, in a number format that it has."""
     experiment = context.experiment
-    have = _processors()
-    num_fitting_trials(experiment, have)
+    num_fitting_here(experiment)
     families = "; ".join(_describe_family(experiment, name) for name in experiment.all_families)
-    found = f"{have['CPU']} CPUs, {_describe_gpus()}; {families}"
+    found = f"{count_cpus()}, {_describe_gpus()}; {families}"
     if not torch.cuda.is_available() and shutil.which("nvidia-smi"):
         return Finding.warn(
             f"{found}; there is an NVIDIA driver, but torch {torch.__version__} sees no GPU: see "
             '"PyTorch for CPU or GPU" in the README'
         )
     return Finding.ok(found)
-
-
-def _processors() -> dict[str, int]:
-    return {"CPU": os.cpu_count() or 1, "GPU": torch.cuda.device_count()}
 
 
 def _describe_family(experiment: Experiment, family: str) -> str:
@@ -121,7 +116,7 @@ def _check_one_disk(needs: list[Need]) -> Finding:
 
 
 def _num_concurrent(experiment: Experiment) -> int:
-    fits = num_fitting_trials(experiment, _processors())
+    fits = num_fitting_here(experiment)
     return min(fits, experiment.max_concurrent_trials or fits)
 
 

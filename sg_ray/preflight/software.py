@@ -81,7 +81,7 @@ def check_ray_session(context: Context) -> Finding:
     cpus, gpus = (report.resources.get(name, 0) for name in ("CPU", "GPU"))
     found = (
         f"starts in {report.start_s:.1f} s, a task takes {report.task_s:.1f} s; it sees "
-        f"{cpus:g} CPUs, {gpus:g} GPUs: {num_trials} trials at once"
+        f"{_counted(cpus, 'CPU')}, {_counted(gpus, 'GPU')}: {_counted(num_trials, 'trial')} at once"
     )
     return _judge_state_service(report, found, needed=several_workers)
 
@@ -96,12 +96,22 @@ def _judge_state_service(report: RayReport, found: str, *, needed: bool) -> Find
             f"{silent}: the workers of a trial that dies would never be freed. Install "
             "ray[default], let 127.0.0.1 past any proxy (no_proxy), or set num_workers=1"
         )
-    if needed and not report.is_only_ray:
+    if needed and not report.is_only_ray and report.dead_cluster is None:
         return Finding.warn(
             f"{found}; another Ray runs on this machine, and Train cannot tell the two apart: the "
             "workers of a trial that dies may never be freed. End the other one before the sweep"
         )
+    if report.dead_cluster is not None:
+        return Finding.warn(
+            f"{found}; a cluster is noted as this machine's that does not answer any more "
+            f"({report.dead_cluster}). Trials with num_workers > 1 may look for it: delete the "
+            "file ray_current_cluster in Ray's temporary folder"
+        )
     return Finding.ok(f"{found}; the state service answers")
+
+
+def _counted(number: float, noun: str) -> str:
+    return f"{number:g} {noun}" if number == 1 else f"{number:g} {noun}s"
 
 
 def check_tracking(context: Context) -> Finding:

@@ -1,21 +1,43 @@
 """What can be known to be wrong before a sweep begins: nothing is written, no Ray is started."""
 
-import os
 from collections.abc import Mapping
 
 from sg_ray.config import Experiment, Resources
 from sg_ray.data.sources import check_paths
 from sg_ray.errors import InputError
+from sg_ray.host.cpus import count_cpus
 
 
 def check_before_start(experiment: Experiment, address: str) -> None:
-    """Raise InputError if the data folder is missing or, on this machine, a trial cannot fit."""
+    """Raise InputError if data are missing, no cluster answers, or here no trial fits."""
     check_paths(experiment.data)
     if address == "local":
-        import torch
+        num_fitting_here(experiment)
+    else:
+        from sg_ray.sweep.ray_address import check_address
 
-        here = {"CPU": os.cpu_count() or 1, "GPU": torch.cuda.device_count()}
-        num_fitting_trials(experiment, here)
+        check_address(address)
+
+
+def processors() -> dict[str, int]:
+    """Return the CPUs and GPUs that this process may use, by Ray's names."""
+    import torch
+
+    return {"CPU": count_cpus().num_usable, "GPU": torch.cuda.device_count()}
+
+
+def num_fitting_here(experiment: Experiment) -> int:
+    """Return how many trials fit at once into what this process may use.
+
+    Raises InputError if not even one does.
+    """
+    try:
+        return num_fitting_trials(experiment, processors())
+    except InputError as error:
+        cpus = count_cpus()
+        if cpus.num_usable == cpus.num_present:
+            raise
+        raise InputError(f"{error} This process has {cpus}.") from error
 
 
 def num_fitting_trials(experiment: Experiment, have: Mapping[str, float]) -> int:

@@ -1,6 +1,5 @@
 """The prepare stage: data checked, features made, and the plan that follows from the records."""
 
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
@@ -12,6 +11,7 @@ from sg_ray.features.build import prepare_features
 from sg_ray.features.graph_files import export_graphs
 from sg_ray.features.packed import Features
 from sg_ray.features.spec import FeatureSpec, GraphSpec
+from sg_ray.host.cpus import num_cpus
 from sg_ray.models.families import get_family
 from sg_ray.sweep.branches import GivenBranches
 from sg_ray.sweep.learning_rates import read_learning_rates
@@ -33,7 +33,7 @@ def prepare(experiment: Experiment, progress: Progress | None) -> tuple[DataSet,
         data,
         feature_specs(experiment),
         experiment.cache_dir,
-        num_workers=os.cpu_count() or 1,
+        num_workers=num_cpus(),
         progress=progress,
     )
     return data, features
@@ -81,7 +81,7 @@ def make_graphs(
     """
     limit = SplitLimits(train=max_samples, valid=max_samples, test=max_samples)
     data = load_data(DataConfig(path=data_dir, limit=limit))
-    spec, num_workers = GraphSpec(), os.cpu_count() or 1
+    spec, num_workers = GraphSpec(), num_cpus()
     if file_format == "packed":
         prepare_features(data, [spec], out, num_workers=num_workers, progress=progress)
     else:

@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import ray
-from ray.exceptions import RayError
-from ray.util.state.exception import RayStateApiException
+from ray._private import services
+from ray.exceptions import RayError, RayTaskError
 
 from sg_ray.errors import InputError
 from sg_ray.sweep.processes import Process, descendants, end
+from sg_ray.sweep.ray_address import is_answered
 from sg_ray.sweep.ray_session import ray_session
+from sg_ray.sweep.ray_trouble import TooLateError, first_words
 
 _TASK_TIMEOUT_S = 60.0
 _STATE_TIMEOUT_S = 10
@@ -30,6 +32,7 @@ class RayReport:
     ``state_service_error`` is None if the service answered, and ``is_only_ray`` tells whether it
     can be found without its address, as Train looks for it. ``session_dir`` is where Ray kept its
     logs and sockets, and ``processes`` are those it started: both are gone by now, or should be.
+    ``dead_cluster`` is the address of a cluster that is noted as this machine's, and is no more.
     """
 
     resources: Mapping[str, float]
@@ -39,6 +42,7 @@ class RayReport:
     is_only_ray: bool
     session_dir: Path | None
     processes: frozenset[Process]
+    dead_cluster: str | None = None
 
 
 @dataclass
@@ -57,6 +61,8 @@ def check_ray(log: Path, *, several_workers: bool) -> RayReport:
     """
     try:
         return _try_session(log, with_state_service=True)
+    except TooLateError:  # it has been tried more than once
+        raise
     except InputError:
         if several_workers:
             raise
@@ -67,18 +73,22 @@ def _try_session(log: Path, *, with_state_service: bool) -> RayReport:
     started = time.perf_counter()
     with _private_session(log, with_state_service=with_state_service) as traces:
         start_s = time.perf_counter() - started
-        unaddressed_error = _run_task()
+        here = ray.get_runtime_context().gcs_address
+        dead_cluster = _dead_cluster(here)
+        # Who asks for the noted cluster where none is waits for minutes.
+        error_in_task = _run_task(None if dead_cluster is None else here)
         task_s = time.perf_counter() - started - start_s
         resources = ray.cluster_resources()
-        error = _state_service_error(ray.get_runtime_context().gcs_address)
+        error = _state_service_error(here)
     return RayReport(
         resources=resources,
         start_s=start_s,
         task_s=task_s,
         state_service_error=error,
-        is_only_ray=unaddressed_error is None,
+        is_only_ray=error_in_task is None and dead_cluster is None,
         session_dir=traces.session_dir,
         processes=traces.processes,
+        dead_cluster=dead_cluster,
     )
 
 
@@ -109,18 +119,19 @@ def _private_session(log: Path, *, with_state_service: bool) -> Iterator[_Traces
             signal.signal(signal.SIGTERM, on_sigterm)  # Ray leaves its own, or none
 
 
-def _run_task() -> str | None:
+def _run_task(address: str | None) -> str | None:
     """Run a task that asks the state service from a worker, as Train does; return its answer."""
     try:
         answer: str | None = ray.get(
-            ray.remote(_state_service_error).remote(), timeout=_TASK_TIMEOUT_S
+            ray.remote(_state_service_error).remote(address), timeout=_TASK_TIMEOUT_S
         )
+    except RayTaskError as error:  # it ran
+        return first_words(error.cause or error)
     except RayError as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise InputError(
-            f"Ray started, but ran no task within {_TASK_TIMEOUT_S:g} s ({reason}). Too little "
-            "memory and a firewall between local ports are the usual causes; `ray start --head` "
-            "leaves logs that tell more."
+            f"Ray started, but ran no task within {_TASK_TIMEOUT_S:g} s ({first_words(error)}). "
+            "Too little memory and a firewall between local ports are the usual causes; `ray start "
+            "--head` leaves logs that tell more."
         ) from error
     return answer
 
@@ -131,9 +142,17 @@ def _state_service_error(address: str | None = None) -> str | None:
 
     try:
         list_actors(address, limit=1, timeout=_STATE_TIMEOUT_S)
-    except (RayStateApiException, OSError, ValueError, RuntimeError) as error:
-        return str(error).strip().partition(". ")[0] or type(error).__name__
+    except Exception as error:  # of many kinds: from Ray, from gRPC, from the dashboard's server
+        return first_words(error).partition(". ")[0]
     return None
+
+
+def _dead_cluster(here: str) -> str | None:
+    """Return the address that `ray start` left in Ray's temporary folder, if nobody is there."""
+    noted: str | None = services.find_bootstrap_address(None)
+    if noted is None or noted == here or is_answered(noted):
+        return None
+    return noted
 
 
 def _session_dir() -> Path:

@@ -3,52 +3,204 @@
 import contextlib
 import logging
 import os
-from collections.abc import Iterator
+import secrets
+import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import ray
+from ray._private import services
 
 from sg_ray.errors import InputError
+from sg_ray.host.cpus import num_cpus
+from sg_ray.host.memory import count_memory
+from sg_ray.sweep import ray_trouble
+from sg_ray.sweep.processes import descendants, end
+from sg_ray.sweep.ray_address import check_address
+
+_EXTRA_TIME_S = (0.0, 120.0)
+"""By start: how much longer than Ray does to wait for its parts. The second finds files cached."""
+
+_SETTINGS = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_prestart_worker_first_driver": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # a relative pretrained=DIR stays right
+}
+_OBJECT_STORE_SHARE = 0.3
+"""Of the memory that this process may use; as Ray has it of the machine's."""
+_LEAST_OBJECT_STORE_BYTES = 80 * 2**20
 
 
 @contextlib.contextmanager
 def ray_session(address: str, *, log: Path, several_workers: bool) -> Iterator[None]:
     """Start Ray on this machine (``local``) or join a cluster; stop what was started here.
 
-    Inside a process that runs Ray already, that one is used and left running.
+    A Ray of this machine's own gets the CPUs and the memory that this process may use, and a token
+    of its own. Inside a process that runs Ray already, that one is used and left running. Raises
+    InputError, with the cause, if Ray does not start or no cluster answers.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
-    os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")  # a relative pretrained=DIR stays right
+    for name, value in _SETTINGS.items():
+        os.environ.setdefault(name, value)
     with _logged_to(log):
         if ray.is_initialized():
             yield
             return
+        with _private(several_workers) if address == "local" else _joined(address):
+            yield
+
+
+@contextlib.contextmanager
+def _joined(address: str) -> Iterator[None]:
+    check_address(address)
+    try:
+        ray.init(address=address, **_QUIET)
+    except Exception as error:  # a bare one if the cluster's metadata do not fit
+        raise InputError(
+            f"--address {address}: the cluster answers, but cannot be joined from this machine "
+            f"({ray_trouble.first_words(error.__cause__ or error)}). Run the sweep on one of its "
+            "nodes: on this machine after `ray start --address=HOST:PORT`, or on the head."
+        ) from error
+    with _shut_down():
+        yield
+
+
+@contextlib.contextmanager
+def _private(several_workers: bool) -> Iterator[None]:
+    ray_trouble.refuse_what_cannot_hold_ray()
+    with _environment_of_its_own():
+        _start(_private_settings(several_workers))
+        with _shut_down():
+            yield
+
+
+@contextlib.contextmanager
+def _shut_down() -> Iterator[None]:
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _start(settings: Mapping[str, Any]) -> None:
+    """Start a Ray of this machine's own; on a busy machine once more, with more time."""
+    began = time.monotonic()
+    for number, extra_s in enumerate(_EXTRA_TIME_S, start=1):
+        before = descendants()
         try:
-            ray.init(address=address, **_settings(address, several_workers))
+            with _waiting_longer(extra_s):
+                ray.init(address="local", **settings)
+            return
         except Exception as error:  # a bare one if a node does not start in time
-            raise InputError(
-                f"--address {address}: no Ray cluster answers there ({_first_line(error)}). "
-                "Start one with ray up cluster.yaml, or leave --address out to use this machine."
-            ) from error
+            end(descendants() - before, patience_s=0)  # what has started; it would live on
+            if not ray_trouble.is_late(error):
+                raise InputError(ray_trouble.why_not_started(error)) from error
+            if number == len(_EXTRA_TIME_S):
+                why = ray_trouble.why_too_late(error, time.monotonic() - began, number)
+                raise ray_trouble.TooLateError(why) from error
+            logging.getLogger("ray").warning("started once more, with more time: %s", error)
+
+
+@contextlib.contextmanager
+def _waiting_longer(extra_s: float) -> Iterator[None]:
+    """Have Ray wait ``extra_s`` longer for its server of state and for its node.
+
+    The first wait has a variable, the second (30 s) none; it ends when this function says that
+    the node is not there.
+    """
+    if extra_s <= 0:
+        yield
+        return
+    get_node = services.get_node
+
+    def patient(*args: Any, **kwargs: Any) -> Any:
+        return _retried(lambda: get_node(*args, **kwargs), extra_s)
+
+    services.get_node = patient
+    try:
+        with _variables({"RAY_gcs_server_port_wait_time_s": f"{30 + extra_s:.0f}"}):
+            yield
+    finally:
+        services.get_node = get_node
+
+
+def _retried(ask: Callable[[], Any], for_s: float) -> Any:
+    deadline = time.monotonic() + for_s
+    while True:
+        try:
+            return ask()
+        except RuntimeError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.5)
+
+
+_QUIET = {"log_to_driver": False, "logging_level": logging.ERROR}
+
+
+def _private_settings(several_workers: bool) -> dict[str, Any]:
+    """Return what ``ray.init`` takes: this process's CPUs, and its memory if that is limited."""
+    # Train frees the workers' placement groups with the help of the state service, which
+    # comes with the dashboard.
+    dashboard = {"include_dashboard": several_workers, "dashboard_host": "127.0.0.1"}
+    return {**_QUIET, **dashboard, "num_cpus": num_cpus(), **_memory_settings()}
+
+
+def _memory_settings() -> dict[str, int]:
+    """Ray sees the whole machine from inside a job of SLURM, or from a nested control group."""
+    memory = count_memory()
+    if not memory.is_limited:
+        return {}
+    shared = os.statvfs("/dev/shm")
+    free_bytes = int(0.95 * shared.f_bavail * shared.f_frsize)
+    wanted_bytes = int(_OBJECT_STORE_SHARE * memory.usable_bytes)
+    store_bytes = max(_LEAST_OBJECT_STORE_BYTES, min(wanted_bytes, free_bytes))
+    left_bytes = max(_LEAST_OBJECT_STORE_BYTES, memory.usable_bytes - store_bytes)
+    return {"object_store_memory": store_bytes, "_memory": left_bytes}
+
+
+@contextlib.contextmanager
+def _environment_of_its_own() -> Iterator[None]:
+    """Keep from Ray's processes what would end them, and give the session its own token.
+
+    Ray writes a token into the home folder, which not everybody has, and which would have later
+    clusters ask for it. Its processes also warn, and must not end of it (PYTHONWARNINGS=error).
+    """
+    given = {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys()
+    token = {} if given else {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    with _variables({**token, "PYTHONWARNINGS": None}):
+        _read_token_anew()
         try:
             yield
         finally:
-            ray.shutdown()
+            for name in token:
+                os.environ.pop(name, None)
+            _read_token_anew()
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+def _read_token_anew() -> None:
+    """Ray keeps the mode and the token that it has read."""
+    ray._raylet.Config.initialize("")
+    ray._raylet.AuthenticationTokenLoader.instance().reset_cache()
 
 
-def _settings(address: str, several_workers: bool) -> dict[str, Any]:
-    settings: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if address == "local":
-        # Train frees the workers' placement groups with the help of the state service, which
-        # comes with the dashboard.
-        settings |= {"include_dashboard": several_workers, "dashboard_host": "127.0.0.1"}
-    return settings
+@contextlib.contextmanager
+def _variables(values: Mapping[str, str | None]) -> Iterator[None]:
+    """Set variables of the environment (None: take away); afterwards they are as before."""
+    before = {name: os.environ.get(name) for name in values}
+    _set_variables(values)
+    try:
+        yield
+    finally:
+        _set_variables(before)
+
+
+def _set_variables(values: Mapping[str, str | None]) -> None:
+    for name, value in values.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
 
 
 @contextlib.contextmanager

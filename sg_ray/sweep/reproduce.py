@@ -1,6 +1,5 @@
 """A recorded trial, trained again: do the same settings give the same numbers?"""
 
-import os
 from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
 from pathlib import Path
@@ -15,7 +14,9 @@ from sg_ray.errors import InputError
 from sg_ray.features.build import prepare_features
 from sg_ray.features.packed import Features
 from sg_ray.features.spec import FeatureSpec
+from sg_ray.host.cpus import num_cpus
 from sg_ray.models.families import FAMILIES, get_family
+from sg_ray.sweep.admission import processors
 from sg_ray.sweep.group import GroupFailure, WorkerGroup, describe
 from sg_ray.sweep.prepare import Progress
 from sg_ray.sweep.ray_session import ray_session
@@ -82,10 +83,10 @@ def cautions(trial: RecordedTrial) -> list[str]:
     device = _device(trial).type
     if record.environment.get("device", device) != device:
         found.append(f"trained on {record.environment['device']}, now on {device}")
-    num_threads, num_cpus = _resources(trial).cpus, os.cpu_count() or 1
-    if num_threads > num_cpus:
+    num_threads, num_here = _resources(trial).cpus, num_cpus()
+    if num_threads > num_here:
         found.append(
-            f"trained with {num_threads:g} CPU threads; the {num_cpus} CPUs here share them, which "
+            f"trained with {num_threads:g} CPU threads; the {num_here} CPUs here share them, which "
             "is slower, and a library that uses fewer takes its sums in another order"
         )
     if record.failure is not None and record.failure.kind == "InfrastructureError":
@@ -117,7 +118,7 @@ def _prepare(
     pairs += [(source.family, source.config) for source in branches.values()]
     specs = [spec for family, config in pairs for spec in _feature_specs(family, config)]
     return prepare_features(
-        data, specs, experiment.cache_dir, num_workers=os.cpu_count() or 1, progress=progress
+        data, specs, experiment.cache_dir, num_workers=num_cpus(), progress=progress
     )
 
 
@@ -202,7 +203,7 @@ def _group_epochs(
 
 def _check_fits(takes: Resources) -> None:
     """Raise InputError for a group that Ray would let wait for ever."""
-    have = {"CPU": os.cpu_count() or 1, "GPU": torch.cuda.device_count()}
+    have = processors()
     wanted = {"CPU": takes.cpus * takes.num_workers, "GPU": takes.gpus * takes.num_workers}
     for name, amount in wanted.items():
         if amount > have[name]:

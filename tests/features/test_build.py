@@ -192,13 +192,14 @@ def test_workers_die_with_a_killed_build(tmp_path):
     wait_for(lambda: not any(is_running(worker) for worker in workers))
 
 
-def test_killed_worker_is_explained(tmp_path):
+def test_b12_killed_worker_is_explained(tmp_path):
     process = start_build(tmp_path, num_train=NUM_SLOW, num_workers=2)
     while process.stdout.readline() != "started graphs\n":
         pass
     os.kill(wait_for(lambda: workers_of(process.pid))[0], signal.SIGKILL)
     _, errors = process.communicate(timeout=30)
-    assert "Use fewer workers than 2" in errors
+    assert "one of 2 workers that built graphs was killed" in errors
+    assert "put `taskset -c 0` before the command" in errors
     assert names_below(tmp_path) == [SPECS[0].key]
 
 

@@ -1,8 +1,10 @@
 """Files survive a kill at any moment, and JSON takes any metric or setting."""
 
+import errno
 import json
 import os
 import random
+import stat
 import subprocess
 import sys
 import time
@@ -251,3 +253,39 @@ def test_files_can_be_read_by_others_as_the_umask_says(tmp_path: Path) -> None:
     (tmp_path / "b").touch()
     modes = {path.stat().st_mode for path in tmp_path.iterdir()}
     assert len(modes) == 1
+
+
+def test_b25_a_folder_that_cannot_be_synced_fails_no_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on some FUSE mounts; a file that cannot be synced for want of a disk still fails."""
+    real, code = os.fsync, errno.EINVAL
+
+    def fsync(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(code, os.strerror(code))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    for code in (errno.EINVAL, errno.ENOTSUP):
+        write_text(tmp_path / "a", str(code))
+        assert (tmp_path / "a").read_text() == str(code)
+    code = errno.EIO
+    with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+        write_text(tmp_path / "b", "")
+
+
+def test_b25_writing_leaves_the_umask_of_other_threads_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def umask(mask: int) -> int:
+        raise AssertionError("the umask is the whole process's")
+
+    before = os.umask(0o027)
+    try:
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "umask", umask)
+            write_text(tmp_path / "a", "")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o640

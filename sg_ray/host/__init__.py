@@ -1,0 +1,1 @@
+"""The machine as this process may use it: CPUs, memory."""

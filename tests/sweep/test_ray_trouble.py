@@ -1,0 +1,233 @@
+"""Why Ray does not start here, by what Ray really raised; and a start in a poor place."""
+
+import errno
+import json
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+import ray
+from ray._private import services
+from ray.exceptions import RpcError
+
+from sg_ray.errors import InputError
+from sg_ray.host.memory import Memory
+from sg_ray.host.process_limits import Room
+from sg_ray.sweep import ray_check, ray_session, ray_trouble
+
+ROOT = Path(__file__).parents[2]
+GIB = 2**30
+
+LATE = Exception(
+    "The current node timed out during startup. This could happen because some of the raylet "
+    "failed to startup or the GCS has become overloaded."
+)
+DASHBOARD = Exception(
+    """
+The last 20 lines of /tmp/ray/session_x/logs/dashboard.log (it contains the error message):
+  File "job_head.py", line 72, in <module>
+    class RayActivityResponse(BaseModel, extra=Extra.allow):
+                                               ^^^^^^^^^^^
+    warnings.warn(
+pydantic.warnings.PydanticDeprecatedSince20: pydantic.config.Extra is deprecated
+"""
+)
+COLOURED = RpcError(
+    "\x1b[36mray::_state_service_error()\x1b[39m (pid=17, ip=127.0.0.1)\n  File x, line 1\n"
+)
+
+
+@pytest.fixture
+def no_ray_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+
+
+def session(tmp_path: Path) -> Any:
+    return ray_session.ray_session("local", log=tmp_path / "ray.log", several_workers=False)
+
+
+@pytest.mark.usefixtures("no_ray_yet")
+def test_a_late_start_is_tried_again_with_more_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries: list[str | None] = []
+
+    def init(**settings: Any) -> None:
+        tries.append(os.environ.get("RAY_gcs_server_port_wait_time_s"))  # noqa: SIM112 - Ray's name
+        if len(tries) == 1:
+            raise LATE
+
+    monkeypatch.setattr(ray, "init", init)
+    with session(tmp_path):
+        pass
+    assert tries == [None, "150"]
+
+
+@pytest.mark.usefixtures("no_ray_yet")
+def test_the_machine_is_blamed_after_the_second_try_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def init(**settings: Any) -> None:
+        raise LATE
+
+    monkeypatch.setattr(ray, "init", init)
+    with pytest.raises(InputError, match="tried 2 times") as raised, session(tmp_path):
+        pass
+    assert "--address" not in str(raised.value)
+    assert "If the machine is busy, try again" in str(raised.value)
+    assert services.get_node.__module__ == services.__name__
+
+
+@pytest.mark.usefixtures("no_ray_yet")
+def test_other_failures_are_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    num_tries = 0
+
+    def init(**settings: Any) -> None:
+        nonlocal num_tries
+        num_tries += 1
+        raise DASHBOARD
+
+    monkeypatch.setattr(ray, "init", init)
+    with pytest.raises(InputError) as raised, session(tmp_path):
+        pass
+    assert num_tries == 1
+    assert "Ray did not start on this machine: pydantic.warnings" in str(raised.value)
+    assert "--address" not in str(raised.value)
+
+
+@pytest.mark.usefixtures("no_ray_yet")
+def test_c13_ray_gets_what_this_process_may_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[str, Any] = {}
+    monkeypatch.setattr(ray, "init", lambda **settings: given.update(settings))
+    monkeypatch.setattr(ray_session, "num_cpus", lambda: 3)
+    monkeypatch.setattr(ray_session, "count_memory", lambda: Memory(GIB, 64 * GIB))
+    with session(tmp_path):
+        pass
+    assert given["num_cpus"] == 3
+    assert 80 * 2**20 <= given["object_store_memory"] <= 0.3 * GIB
+    assert given["object_store_memory"] + given["_memory"] <= GIB
+    monkeypatch.setattr(ray_session, "count_memory", lambda: Memory(64 * GIB, 64 * GIB))
+    given.clear()
+    with session(tmp_path):
+        pass
+    assert not given.keys() & {"object_store_memory", "_memory"}
+
+
+@pytest.mark.usefixtures("no_ray_yet")
+def test_e01_a_session_has_a_token_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is written into the home folder, and the variables are gone afterwards."""
+    seen: list[dict[str, str]] = []
+    monkeypatch.setattr(ray, "init", lambda **_: seen.append(dict(os.environ)))
+    monkeypatch.setattr(ray_session, "_read_token_anew", lambda: None)
+    monkeypatch.delenv("RAY_AUTH_MODE")
+    monkeypatch.setenv("PYTHONWARNINGS", "error")
+    with session(tmp_path):
+        pass
+    assert seen[0]["RAY_AUTH_MODE"] == "token"
+    assert len(seen[0]["RAY_AUTH_TOKEN"]) == 64
+    assert "PYTHONWARNINGS" not in seen[0]
+    assert "RAY_AUTH_TOKEN" not in os.environ
+    assert os.environ["PYTHONWARNINGS"] == "error"
+
+
+@pytest.mark.usefixtures("no_ray_yet")
+def test_e02_few_processes_are_refused_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray_trouble, "room_for_processes", lambda: Room(91, "ulimit -u 120"))
+    with pytest.raises(InputError, match=r"ulimit -u 120 leaves 91 more"), session(tmp_path):
+        pass
+    monkeypatch.undo()
+    few_files = (resource.RLIMIT_NOFILE, (64, 64))
+    monkeypatch.setattr(resource, "getrlimit", dict([few_files]).__getitem__)
+    with pytest.raises(InputError, match=r"ulimit -Hn is 64"):
+        ray_trouble._refuse_few_files()
+
+
+@pytest.mark.parametrize("name", ["RAY_TMPDIR", "TMPDIR"])
+def test_e03_a_temporary_folder_with_a_long_name_is_refused(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in ("RAY_TMPDIR", "TMPDIR"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv(name, str(tmp_path / ("d" * 130)))
+    with pytest.raises(InputError) as raised:
+        ray_trouble.refuse_what_cannot_hold_ray()
+    assert f"({name}) has too long a name" in str(raised.value)
+    assert "107 bytes" in str(raised.value)
+
+
+def test_e03_a_temporary_folder_that_cannot_be_made_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_TMPDIR", "/proc/nowhere")
+    with pytest.raises(InputError, match="RAY_TMPDIR to a folder that can be written"):
+        ray_trouble.refuse_what_cannot_hold_ray()
+
+
+def test_what_the_system_refuses_is_named_with_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/nobody")
+    home = OSError(errno.EROFS, "Read-only file system", "/nobody/.ray")
+    full = OSError(errno.ENOSPC, "No space left on device", "/tmp/ray/session_x")
+    files = OSError(errno.EMFILE, "Too many open files")
+    assert "Ray needs a writable HOME" in ray_trouble.why_not_started(home)
+    assert "/tmp/ray/session_x: No space left" in ray_trouble.why_not_started(full)
+    assert "too few open files are allowed" in ray_trouble.why_not_started(files)
+
+
+def test_case_47_what_ray_says_is_shown_without_colours() -> None:
+    said = ray_trouble.first_words(COLOURED)
+    assert said == "ray::_state_service_error() (pid=17, ip=127.0.0.1)"
+
+
+def test_case_47_whatever_the_state_service_raises_is_its_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def list_actors(*arguments: Any, **settings: Any) -> None:
+        raise COLOURED
+
+    monkeypatch.setattr("ray.util.state.list_actors", list_actors)
+    assert ray_check._state_service_error("127.0.0.1:1") == ray_trouble.first_words(COLOURED)
+
+
+POOR_PLACE = """
+import json, os, sys, warnings
+from pathlib import Path
+os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
+from sg_ray.sweep.ray_check import check_ray
+report = check_ray(Path(sys.argv[1]), several_workers=False)
+print(json.dumps([report.resources["CPU"], report.state_service_error, report.dead_cluster]))
+"""
+
+
+@pytest.fixture
+def short_folder() -> Iterator[Path]:
+    """Ray's sockets need short paths."""
+    with TemporaryDirectory(prefix="p", dir="/tmp") as name:
+        yield Path(name)
+
+
+def test_case_42_case_47_e01_e03_ray_starts_in_a_poor_place(short_folder: Path) -> None:
+    """One CPU of several, no home, warnings that are errors, a dead cluster noted as ours."""
+    (short_folder / "ray").mkdir()
+    (short_folder / "ray" / "ray_current_cluster").write_text("127.0.0.1:9")
+    environ = {name: value for name, value in os.environ.items() if name != "RAY_AUTH_MODE"}
+    environ |= {"HOME": "/proc/nowhere", "PYTHONWARNINGS": "error", "PYTHONPATH": str(ROOT)}
+    ended = subprocess.run(
+        [sys.executable, "-c", POOR_PLACE, str(short_folder / "ray.log")],
+        env={**environ, "RAY_TMPDIR": str(short_folder)},
+        capture_output=True, text=True, timeout=280,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    assert json.loads(ended.stdout) == [1.0, None, "127.0.0.1:9"]
