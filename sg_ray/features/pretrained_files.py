@@ -20,7 +20,7 @@ CONFIG_FILE = "config.json"
 TOKENIZER_CONFIG_FILE = "tokenizer_config.json"
 SPECIAL_TOKENS_FILE = "special_tokens_map.json"
 BPE_FILES = ("vocab.json", "merges.txt")
-_VOCABULARIES: Sequence[tuple[str, ...]] = (
+VOCABULARIES: Sequence[tuple[str, ...]] = (
     ("tokenizer.json",),
     BPE_FILES,
     ("vocab.txt",),
@@ -30,7 +30,7 @@ _VOCABULARIES: Sequence[tuple[str, ...]] = (
 )
 """Any of these sets of files makes a tokenizer."""
 _TOKENIZER_FILES = (
-    *(file for files in _VOCABULARIES for file in files),
+    *(file for files in VOCABULARIES for file in files),
     TOKENIZER_CONFIG_FILE,
     SPECIAL_TOKENS_FILE,
     "added_tokens.json",
@@ -60,6 +60,15 @@ def encoder_folder(name: str) -> Path:
             "model.safetensors.index.json names. Put them there, or leave pretrained out to "
             "train from scratch."
         )
+    return folder
+
+
+def architecture_folder(name: str) -> Path:
+    """Return the local folder of an encoder's config.json; weights need not be there."""
+    folder = Path(name).expanduser()
+    if not folder.is_dir():
+        return encoder_folder(name)
+    check_no_code(name, read_settings(folder / CONFIG_FILE))
     return folder
 
 
@@ -208,7 +217,7 @@ def _downloaded(name: str, kind: _Kind) -> Path:
 
 
 def _has_vocabulary(folder: Path) -> bool:
-    return any(all((folder / file).is_file() for file in files) for files in _VOCABULARIES)
+    return any(all((folder / file).is_file() for file in files) for files in VOCABULARIES)
 
 
 _ENCODER = _Kind(

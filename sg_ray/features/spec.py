@@ -24,6 +24,15 @@ def by_content(settings: Any) -> Any:
     return {n: by_content(v) for n, v in settings.items() if n not in unknown | places}
 
 
+def contents(settings: Any) -> dict[str, str]:
+    """Return the hashes ``X_content`` in settings, by name, at whatever depth."""
+    if not isinstance(settings, Mapping):
+        return {}
+    own = {n: v for n, v in settings.items() if n.endswith(_CONTENT) and v is not None}
+    deeper = (contents(value) for value in settings.values())
+    return {**own, **{n: v for found in deeper for n, v in found.items()}}
+
+
 class FeatureSpec(BaseModel):
     """Settings of one feature kind. Equal settings on equal data give one stored feature."""
 

@@ -94,13 +94,14 @@ class Classifier(nn.Module, ABC):
 class Branch:
     """A trained member of another family, as input of a family that builds on it.
 
-    ``weights`` tells its weights from all others, however they came about; None if nobody knows.
+    ``identity`` tells its settings and weights from all others, however they came about; None if
+    nobody knows.
     ``load`` returns the model in eval mode with its best weights, and draws no random numbers;
     ``splits`` is its view of the data.
     """
 
     family: str
-    weights: str | None
+    identity: str | None
     load: Callable[[], Classifier]
     splits: Mapping[str, SplitData]
 

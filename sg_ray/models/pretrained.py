@@ -14,7 +14,11 @@ import torch
 from torch import Tensor
 
 from sg_ray.errors import InputError
-from sg_ray.features.pretrained_files import encoder_folder, quiet_hugging_face
+from sg_ray.features.pretrained_files import (
+    architecture_folder,
+    encoder_folder,
+    quiet_hugging_face,
+)
 
 _TABLES = re.compile(
     r"(position_ids|token_type_ids|inv_freq|masked_bias|causal_mask|(attn|attention)\.bias)$"
@@ -52,7 +56,7 @@ def load_encoder(name: str) -> Any:
 
 def encoder_without_weights(name: str) -> Any:
     """Return the encoder that ``name``/config.json describes, with random weights."""
-    settings = _settings(name, Path(name))
+    settings = _settings(name, architecture_folder(name))
     try:
         with quiet_hugging_face():
             model = _class_of(settings).from_config(settings, trust_remote_code=False)
@@ -63,7 +67,7 @@ def encoder_without_weights(name: str) -> Any:
 
 def save_architecture(name: str, folder: Path) -> None:
     """Write the config.json from which ``encoder_without_weights`` builds ``name`` again."""
-    _settings(name, encoder_folder(name)).save_pretrained(folder)
+    _settings(name, architecture_folder(name)).save_pretrained(folder)
 
 
 def is_causal(encoder: Any) -> bool:

@@ -20,9 +20,13 @@ from torch import Tensor, nn
 
 from sg_ray.errors import InputError
 from sg_ray.features.packed import FeatureKind, Features, Ragged
-from sg_ray.features.pretrained_files import check_content, encoder_content, tokenizer_content
+from sg_ray.features.pretrained_files import (
+    check_content,
+    encoder_content,
+    quiet_hugging_face,
+    tokenizer_content,
+)
 from sg_ray.features.spec import FeatureSpec, TokenSpec
-from sg_ray.features.tokens import TokenFeaturiser
 from sg_ray.models.encoder_check import check_encoder, probes
 from sg_ray.models.family import (
     Batch,
@@ -254,13 +258,16 @@ class Transformer(NeuralFamily[TransformerConfig]):
         """Raise InputError if the pretrained encoder does not read whole functions."""
         if config.pretrained is None:
             return
+        from sg_ray.features.tokens import TokenFeaturiser
+
         kind = FeatureKind(TokenFeaturiser.fit(config.tokens, ()).meta, {})
         inputs = Inputs(Features("probes", {}, {config.tokens.key: kind}))
-        check_encoder(
-            f"pretrained: {config.pretrained!r} with pooling={config.pooling}",
-            partial(self.build, config, inputs),
-            _probe_split(config, kind),
-        )
+        with quiet_hugging_face(), torch.random.fork_rng(devices=[]):
+            check_encoder(
+                f"pretrained: {config.pretrained!r} with pooling={config.pooling}",
+                partial(self.build, config, inputs),
+                _probe_split(config, kind),
+            )
 
 
 def _token_split(
@@ -378,7 +385,8 @@ def _width(name: str, encoder: Any) -> int:
     was_training = encoder.training
     encoder.eval()
     try:
-        hidden = encoder(input_ids=torch.zeros((1, 2), dtype=torch.int64)).last_hidden_state
+        with quiet_hugging_face():
+            hidden = encoder(input_ids=torch.zeros((1, 2), dtype=torch.int64)).last_hidden_state
     except (AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise InputError(
