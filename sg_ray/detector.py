@@ -215,7 +215,7 @@ class _Network:
     def as_branch(self, inputs: Inputs) -> Branch:
         """Return the network as what another builds on; its split is there if ``inputs`` has it."""
         splits = {_SPLIT: self._split(inputs)} if inputs.features.labels else {}
-        return Branch(self.family.name, "", self.model, splits)
+        return Branch(self.family.name, None, lambda: self.model, splits)
 
 
 def _load(folder: Path, card: ModelCard, inputs: Inputs) -> _Scorer:
@@ -244,7 +244,7 @@ def _load_network(
     config = _loadable(family.Config.model_validate(settings), folder, inputs.device)
     given = {branch: network.as_branch(inputs) for branch, network in branches.items()}
     with torch_stream(0, "init"):  # the caller's random numbers are not ours to draw
-        model = family.build(config, replace(inputs, branches=given))
+        model = family.build(config, replace(inputs, branches=given, is_restoring=True))
     load_best(model, folder)
     return _Network(family, config, model.to(inputs.device).eval(), branches)
 

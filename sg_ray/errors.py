@@ -13,6 +13,13 @@ class InputError(SgRayError):
     exit_code = 2
 
 
+class InfrastructureError(SgRayError):
+    """A process, a machine or what is installed there is at fault, not what was to be done.
+
+    A trial that meets it is tried again; what is on record of it is taken back by a later start.
+    """
+
+
 class TrainingError(SgRayError):
     """Training could not go on. Trying again would end the same way."""
 

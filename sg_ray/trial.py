@@ -16,15 +16,17 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from sg_ray.errors import InputError
 from sg_ray.features.packed import Features
+from sg_ray.features.spec import by_content
 from sg_ray.files import content_hash
 from sg_ray.models.family import (
     Branch,
+    Classifier,
     EstimatorFamily,
     Family,
     Inputs,
     NeuralFamily,
 )
-from sg_ray.training.checkpoint import load_best, read_best, read_last
+from sg_ray.training.checkpoint import BEST, load_best, read_best, read_last, weights_id
 from sg_ray.training.compute import environment as environment
 from sg_ray.training.estimator import fit_estimator
 from sg_ray.training.loop import EpochResult, never, predict, train
@@ -47,6 +49,13 @@ class BranchSource(BaseModel):
     config_hash: str
     folder: Path
     """Holds the branch's best_model.pt."""
+    weights: str | None = None
+    """Its ``weights_id``, as recorded; None of a branch that failed, or of an earlier version."""
+
+    @property
+    def identity(self) -> list[str]:
+        """The trial and its weights: trained again on other hardware, they may be others."""
+        return [self.trial_key] if self.weights is None else [self.trial_key, self.weights]
 
 
 class TrialSpec(BaseModel):
@@ -67,15 +76,18 @@ class TrialSpec(BaseModel):
     def config_hash(self) -> str:
         """Hash of the configuration (with its branches' configurations), without the seed."""
         branches = {name: source.config_hash for name, source in self.branches.items()}
-        return content_hash([self.family, self.config, branches], 8)
+        return content_hash([self.family, by_content(self.config), branches], 8)
 
     @cached_property
     def trial_key(self) -> str:
-        """Hash of family, configuration, seeds, data, objective, code version and branches."""
-        branches = {name: source.trial_key for name, source in self.branches.items()}
+        """Hash of family, configuration, seeds, data, objective, code version and branches.
+
+        Of pretrained files and branches it is their content that counts, not where they lie.
+        """
+        branches = {name: source.identity for name, source in self.branches.items()}
         deciding = (self.seed, self.objective, self.data_fingerprint, self.code_version, branches)
         own_seeds = [self.streams] if self.streams else []  # trials without any keep their keys
-        return content_hash([self.family, self.config, *deciding, *own_seeds], 16)
+        return content_hash([self.family, by_content(self.config), *deciding, *own_seeds], 16)
 
     @property
     def name(self) -> str:
@@ -189,7 +201,7 @@ def score_test(spec: TrialSpec, context: TrialContext, folder: Path) -> dict[str
         probabilities = estimator.predict_proba(inputs, "test")
     else:
         assert isinstance(family, NeuralFamily)
-        model = family.build(config, inputs)
+        model = family.build(config, replace(inputs, is_restoring=True))
         load_best(model, folder)
         split = family.split_data(config, inputs, "test")
         probabilities = predict(model, split, config, device=context.device)
@@ -234,19 +246,35 @@ def _inputs(spec: TrialSpec, context: TrialContext) -> Inputs:
             f"of data {context.features.data_fingerprint}. Plan the sweep again."
         )
     plain = Inputs(context.features, cache_dir=context.cache_dir, device=context.device)
-    branches = {name: _load_branch(s, context, plain) for name, s in spec.branches.items()}
+    branches = {name: _branch(s, context, plain) for name, s in spec.branches.items()}
     return replace(plain, branches=branches)
 
 
-def _load_branch(source: BranchSource, context: TrialContext, inputs: Inputs) -> Branch:
+def _branch(source: BranchSource, context: TrialContext, inputs: Inputs) -> Branch:
     family = context.families[source.family]
     assert isinstance(family, NeuralFamily)
     config = family.Config.model_validate(source.config)
-    model = family.build(config, inputs)
-    load_best(model, source.folder)
-    model.to(context.device).eval()
     splits = {split: family.split_data(config, inputs, split) for split in inputs.features.labels}
-    return Branch(source.family, source.trial_key, model, splits)
+    identity = None if source.weights is None else "-".join(source.identity)
+    _check_weights(source)
+
+    def load() -> Classifier:
+        with torch_stream(0, "init"):  # whether outputs are cached must not shift random numbers
+            model = family.build(config, replace(inputs, is_restoring=True))
+        load_best(model, source.folder)
+        return model.to(context.device).eval()
+
+    return Branch(source.family, identity, load, splits)
+
+
+def _check_weights(source: BranchSource) -> None:
+    found = weights_id(source.folder)
+    if None not in (found, source.weights) and found != source.weights:
+        raise InputError(
+            f"{source.folder / BEST} holds other weights than those of {source.family} "
+            f"{source.trial_key} on record. Restore the file, or delete the record "
+            f"{source.trial_key}.json to train that trial, and what builds on it, again."
+        )
 
 
 @lru_cache(maxsize=1)

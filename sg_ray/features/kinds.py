@@ -10,7 +10,7 @@ from typing import Any
 from sg_ray.errors import InputError
 from sg_ray.features.featuriser import Featuriser
 from sg_ray.features.graphs import GraphFeaturiser
-from sg_ray.features.spec import FeatureSpec, GraphSpec, TextSpec, TokenSpec
+from sg_ray.features.spec import FeatureSpec, GraphSpec, TextSpec, TokenSpec, by_content
 from sg_ray.features.text import TextFeaturiser
 from sg_ray.features.tokens import TokenFeaturiser
 from sg_ray.files import write_json
@@ -47,7 +47,7 @@ def describe(spec: FeatureSpec) -> dict[str, Any]:
     return {
         "kind": spec.kind,
         "version": spec.version,
-        "spec": spec.model_dump(mode="json"),
+        "spec": by_content(spec.model_dump(mode="json")),
         "inputs": dict(inputs),
     }
 
@@ -56,7 +56,8 @@ def save_featuriser(featuriser: Featuriser[Any], folder: Path) -> None:
     """Write a fitted featuriser into ``folder``, for ``load_featuriser``."""
     folder.mkdir(parents=True, exist_ok=True)
     featuriser.save(folder)
-    write_json(folder / DESCRIPTION_FILE, describe(featuriser.spec))
+    description = {**describe(featuriser.spec), "spec": featuriser.spec.model_dump(mode="json")}
+    write_json(folder / DESCRIPTION_FILE, description)
 
 
 def load_featuriser(folder: Path) -> Featuriser[Any]:

@@ -1,10 +1,36 @@
 """What to extract from source: the settings of each feature kind, hashed into its key."""
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from sg_ray.files import content_hash
+
+_CONTENT = "_content"
+
+
+def by_content(settings: Any) -> Any:
+    """Return settings as they count: what lies at a place, if that is known, and not the place.
+
+    A setting ``X`` may name a folder or a hub repository, and ``X_content`` be the hash of what is
+    there. A copy elsewhere is then the same, and other files under the same name are not.
+    """
+    if not isinstance(settings, Mapping):
+        return settings
+    unknown = {name for name, v in settings.items() if name.endswith(_CONTENT) and v is None}
+    places = {name.removesuffix(_CONTENT) for name in settings if name.endswith(_CONTENT)}
+    places -= {name.removesuffix(_CONTENT) for name in unknown}
+    return {n: by_content(v) for n, v in settings.items() if n not in unknown | places}
+
+
+def contents(settings: Any) -> dict[str, str]:
+    """Return the hashes ``X_content`` in settings, by name, at whatever depth."""
+    if not isinstance(settings, Mapping):
+        return {}
+    own = {n: v for n, v in settings.items() if n.endswith(_CONTENT) and v is not None}
+    deeper = (contents(value) for value in settings.values())
+    return {**own, **{n: v for found in deeper for n, v in found.items()}}
 
 
 class FeatureSpec(BaseModel):
@@ -18,7 +44,7 @@ class FeatureSpec(BaseModel):
     @property
     def key(self) -> str:
         """Name of this kind with these settings, e.g. ``tokens-1f0c9a``."""
-        settings: dict[str, Any] = {"version": self.version, **self.model_dump()}
+        settings: dict[str, Any] = {"version": self.version, **by_content(self.model_dump())}
         return f"{self.kind}-{content_hash(settings, 8)}"
 
 
@@ -34,6 +60,8 @@ class TokenSpec(FeatureSpec):
     kind: ClassVar[str] = "tokens"
     version: ClassVar[int] = 1
     tokenizer: str = "train"
+    tokenizer_content: str | None = None
+    """Hash of a pretrained tokenizer's files. None: whatever is there; a sweep fills it in."""
     vocab_size: int = Field(default=8192, ge=300, le=100_000)
     collapse_whitespace: bool = True
 

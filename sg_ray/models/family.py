@@ -4,8 +4,9 @@ Shape legend: B samples in a batch, n samples in a split, D embedding width.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
@@ -93,23 +94,36 @@ class Classifier(nn.Module, ABC):
 class Branch:
     """A trained member of another family, as input of a family that builds on it.
 
-    ``model`` is in eval mode with its best weights loaded; ``splits`` is its view of the data.
+    ``identity`` tells its settings and weights from all others, however they came about; None if
+    nobody knows.
+    ``load`` returns the model in eval mode with its best weights, and draws no random numbers;
+    ``splits`` is its view of the data.
     """
 
     family: str
-    trial_key: str
-    model: Classifier
+    identity: str | None
+    load: Callable[[], Classifier]
     splits: Mapping[str, SplitData]
+
+    @cached_property
+    def model(self) -> Classifier:
+        """The model, loaded when it is first needed."""
+        return self.load()
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a family reads: the sweep's features, its trained branches, a folder for caches."""
+    """What a family reads: the sweep's features, its trained branches, a folder for caches.
+
+    ``is_restoring``: the caller puts saved weights into what is built, so that those of a
+    pretrained encoder need not be there.
+    """
 
     features: Features
     branches: Mapping[str, Branch] = field(default_factory=dict)
     cache_dir: Path | None = None
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    is_restoring: bool = False
 
 
 ConfigT = TypeVar("ConfigT", bound=FamilyConfig)
@@ -129,6 +143,20 @@ class Family(ABC, Generic[ConfigT]):
     @abstractmethod
     def feature_specs(self, config: ConfigT) -> Sequence[FeatureSpec]:
         """Return the feature kinds to prepare before a trial of ``config`` can run."""
+
+    def pinned(self, config: ConfigT) -> ConfigT:
+        """Return ``config`` with the hash of each file from outside that it names.
+
+        Trials of equal names and other files are then other trials. Raises InputError if a file
+        is not there, or is not the one that ``config`` already means.
+        """
+        return config
+
+    def check(self, config: ConfigT) -> None:
+        """Raise InputError if what ``config`` names from outside cannot be built on.
+
+        Takes seconds at most, once before trials begin.
+        """
 
 
 class NeuralFamily(Family[NeuralConfigT], ABC):

@@ -9,6 +9,7 @@ the calibrated logits and learns a correction whose last layer starts at zero.
 Shape legend: B samples in a batch, n samples in a split, D_f embedding width of branch f.
 """
 
+import logging
 import zipfile
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -36,6 +37,8 @@ from sg_ray.models.family import (
     NeuralFamily,
     SplitData,
 )
+
+_LOGGER = logging.getLogger(__name__)
 
 Mode = Literal["frozen", "fine_tune"]
 
@@ -232,7 +235,7 @@ class Fusion(NeuralFamily[FusionConfig]):
         branches = _branches(inputs)
         names = [branch.family for branch in branches]
         temperatures = [_inverse_temperature(branch, inputs) for branch in branches]
-        head = FusionHead([b.model.embedding_dim for b in branches], temperatures, config)
+        head = FusionHead([_embedding_dim(b, inputs) for b in branches], temperatures, config)
         if config.mode == "frozen":
             return FrozenFusion(names, head)
         members = {b.family: deepcopy(b.model).requires_grad_(True) for b in branches}
@@ -258,6 +261,13 @@ def _inverse_temperature(branch: Branch, inputs: Inputs) -> float:
     return fit_inverse_temperature(outputs.logits, inputs.features.labels["valid"])
 
 
+def _embedding_dim(branch: Branch, inputs: Inputs) -> int:
+    """Return the width of a branch's embeddings, without its model if outputs are there."""
+    if "valid" not in inputs.features.labels:
+        return branch.model.embedding_dim
+    return int(_cached_outputs(branch, inputs, "valid").embeddings.shape[1])
+
+
 def fit_inverse_temperature(logits: NDArray[np.float32], labels: NDArray[np.int8]) -> float:
     """Return the factor on ``logits`` [n], from 0.01 to 10, that minimises their log loss.
 
@@ -272,17 +282,21 @@ def fit_inverse_temperature(logits: NDArray[np.float32], labels: NDArray[np.int8
 def _cached_outputs(branch: Branch, inputs: Inputs, split: str) -> BranchOutputs:
     """Return a branch's outputs, from the cache if they are there.
 
-    Two trials that miss at once both compute; each renames a whole file into place.
+    A file is named by the weights and data that it follows from. Two trials that miss at once both
+    compute; each renames a whole file into place. A folder that cannot be written caches nothing.
     """
-    if inputs.cache_dir is None:
+    if inputs.cache_dir is None or branch.identity is None:
         return _compute_outputs(branch, inputs.device, split)
-    name = f"{branch.family}-{branch.trial_key}-{inputs.features.data_fingerprint}-{split}.npz"
+    name = f"{branch.family}-{branch.identity}-{inputs.features.data_fingerprint}-{split}.npz"
     path = inputs.cache_dir / "branch_outputs" / name
     outputs = _read_outputs(path)
     if outputs is None:
         outputs = _compute_outputs(branch, inputs.device, split)
-        with atomic_path(path) as temporary, temporary.open("wb") as file:
-            np.savez(file, embeddings=outputs.embeddings, logits=outputs.logits)
+        try:
+            with atomic_path(path) as temporary, temporary.open("wb") as file:
+                np.savez(file, embeddings=outputs.embeddings, logits=outputs.logits)
+        except OSError as error:
+            _LOGGER.warning("%s: nothing is cached there, so it takes longer (%s)", path, error)
     return outputs
 
 

@@ -6,12 +6,10 @@ RoBERTa: Liu et al. 2019, https://arxiv.org/abs/1907.11692. The readout is its c
 Shape legend: B samples, T tokens with padding, D hidden width.
 """
 
-import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import inspect
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
+from functools import cached_property, partial
 from typing import Any, ClassVar, Literal, Self, cast
 
 import numpy as np
@@ -21,8 +19,15 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from sg_ray.errors import InputError
-from sg_ray.features.packed import FeatureKind, Ragged
+from sg_ray.features.packed import FeatureKind, Features, Ragged
+from sg_ray.features.pretrained_files import (
+    check_content,
+    encoder_content,
+    quiet_hugging_face,
+    tokenizer_content,
+)
 from sg_ray.features.spec import FeatureSpec, TokenSpec
+from sg_ray.models.encoder_check import check_encoder, probes
 from sg_ray.models.family import (
     Batch,
     Classifier,
@@ -31,11 +36,16 @@ from sg_ray.models.family import (
     NeuralFamily,
     SplitData,
 )
-
-NUM_SPECIAL_TOKENS = 2
-"""One token before the function (bos, or cls) and one after it (eos, or sep)."""
+from sg_ray.models.pretrained import (
+    encoder_without_weights,
+    is_causal,
+    load_encoder,
+    max_positions,
+    num_embeddings,
+)
 
 Pooling = Literal["cls", "mean", "max"]
+"""cls: the token that stands for the whole, the first one, or the last one of a causal decoder."""
 
 
 class TransformerConfig(NeuralConfig):
@@ -44,7 +54,11 @@ class TransformerConfig(NeuralConfig):
     learning_rate: float = Field(default=2e-5, gt=0, le=10)
     tokens: TokenSpec = TokenSpec()
     pretrained: str | None = None
-    """Hub name or folder of a Hugging Face encoder; None trains a small RoBERTa from scratch."""
+    """Hub name or folder of a Hugging Face encoder; None trains a small RoBERTa from scratch.
+
+    Of an encoder-decoder the encoder; a causal decoder serves as one too."""
+    pretrained_content: str | None = None
+    """Hash of its config.json and weights. None: whatever is there; a sweep fills it in."""
     num_layers: int = Field(default=2, ge=1, le=48)
     hidden_dim: int = Field(default=128, ge=8, le=4096)
     num_heads: int = Field(default=4, ge=1, le=64)
@@ -99,48 +113,76 @@ class TransformerConfig(NeuralConfig):
 
 @dataclass(frozen=True)
 class TokenSplit:
-    """Truncated token sequences of one split, with special tokens added when collated."""
+    """Truncated token sequences of one split, with special tokens added when collated.
+
+    One before the function (bos, or cls) and one after it (eos, or sep); None: there is none, but
+    not of both. Padding comes last.
+    """
 
     labels: NDArray[np.int8]
     ids: Ragged
     max_tokens: int
-    bos_id: int
-    eos_id: int
+    bos_id: int | None
+    eos_id: int | None
     pad_id: int
     padded: bool = True
+
+    @property
+    def num_special(self) -> int:
+        """Special tokens in a sequence, 1 or 2."""
+        return (self.bos_id is not None) + (self.eos_id is not None)
 
     @cached_property
     def units(self) -> NDArray[np.int64]:
         """Tokens of each sample after truncation, special tokens included, shape [n]."""
-        return np.minimum(self.ids.lengths + NUM_SPECIAL_TOKENS, self.max_tokens)
+        return np.minimum(self.ids.lengths + self.num_special, self.max_tokens)
 
     def collate(self, indices: NDArray[np.int64]) -> Batch:
         """Return ``ids`` int64 [B, T], and ``mask`` bool [B, T] only where there is padding."""
         starts = self.ids.offsets[indices]
         lengths = np.minimum(
-            self.ids.offsets[indices + 1] - starts, self.max_tokens - NUM_SPECIAL_TOKENS
+            self.ids.offsets[indices + 1] - starts, self.max_tokens - self.num_special
         )
         columns = np.arange(lengths.max())
         is_token = columns < lengths[:, None]
-        padded = np.full((len(indices), len(columns) + NUM_SPECIAL_TOKENS), self.pad_id, np.int64)
-        padded[:, 1:-1][is_token] = self.ids.values[(starts[:, None] + columns)[is_token]]
-        padded[:, 0] = self.bos_id
-        padded[np.arange(len(indices)), lengths + 1] = self.eos_id
+        padded = np.full((len(indices), len(columns) + self.num_special), self.pad_id, np.int64)
+        first = int(self.bos_id is not None)
+        own = padded[:, first : first + len(columns)]
+        own[is_token] = self.ids.values[(starts[:, None] + columns)[is_token]]
+        if self.bos_id is not None:
+            padded[:, 0] = self.bos_id
+        if self.eos_id is not None:
+            padded[np.arange(len(indices)), lengths + first] = self.eos_id
         batch = {"ids": torch.from_numpy(padded)}
         if not is_token.all():
-            sizes = torch.from_numpy(lengths + NUM_SPECIAL_TOKENS)
+            sizes = torch.from_numpy(lengths + self.num_special)
             batch["mask"] = torch.arange(padded.shape[1]) < sizes[:, None]
         return batch
 
 
 class TransformerClassifier(Classifier):
-    """A Hugging Face encoder, pooled to one vector, with RoBERTa's classification head."""
+    """A Hugging Face encoder, pooled to one vector, with RoBERTa's classification head.
 
-    def __init__(self, encoder: nn.Module, hidden_dim: int, dropout: float, pooling: Pooling):
+    ``pools_last``: the token that stands for the whole is the last one. ``widens_attention``: where
+    tokens attend to a window only, the token that stands for the whole attends to all.
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        hidden_dim: int,
+        dropout: float,
+        pooling: Pooling,
+        *,
+        pools_last: bool = False,
+        widens_attention: bool = False,
+    ):
         super().__init__()
         self.encoder = encoder
         self.embedding_dim = hidden_dim
         self.pooling = pooling
+        self.pools_last = pools_last
+        self.widens_attention = widens_attention and pooling == "cls"
         self.head = nn.Sequential(
             nn.Dropout(dropout),
             nn.Linear(hidden_dim, hidden_dim),
@@ -151,9 +193,11 @@ class TransformerClassifier(Classifier):
 
     def embed(self, batch: Batch) -> Tensor:
         """Return the pooled last hidden states, shape [B, D]."""
-        mask = batch.get("mask")
-        encoded = self.encoder(input_ids=batch["ids"], attention_mask=mask)
-        return _pool(encoded.last_hidden_state, mask, self.pooling)
+        ids, mask = batch["ids"], batch.get("mask")
+        more = {"global_attention_mask": _first_token(ids)} if self.widens_attention else {}
+        attention = None if mask is None else mask.to(ids.dtype)
+        encoded = self.encoder(input_ids=ids, attention_mask=attention, **more)
+        return _pool(encoded.last_hidden_state, mask, self.pooling, last=self.pools_last)
 
     def classify(self, embedding: Tensor) -> Tensor:
         """Return one logit per sample, shape [B]."""
@@ -174,31 +218,86 @@ class Transformer(NeuralFamily[TransformerConfig]):
     def split_data(self, config: TransformerConfig, inputs: Inputs, split: str) -> SplitData:
         """Return a split's sequences, cut to ``max_tokens``."""
         kind = inputs.features.kinds[config.tokens.key]
-        return TokenSplit(
-            labels=inputs.features.labels[split],
-            ids=kind.splits[split]["ids"],
-            max_tokens=config.max_tokens,
-            bos_id=kind.meta["bos_id"],
-            eos_id=kind.meta["eos_id"],
-            pad_id=kind.meta["pad_id"],
-        )
+        labels, ids = inputs.features.labels[split], kind.splits[split]["ids"]
+        return _token_split(config, kind, labels, ids)
 
     def build(self, config: TransformerConfig, inputs: Inputs) -> Classifier:
         """Return a new model. Raises InputError if ``pretrained`` cannot be used."""
         kind = inputs.features.kinds[config.tokens.key]
         if config.pretrained is None:
-            encoder = _small_roberta(config, kind)
-        else:
-            encoder = _load_pretrained(config.pretrained)
-            _check_pretrained(encoder, config, kind)
-        hidden_dim = encoder.config.hidden_size
-        return TransformerClassifier(encoder, hidden_dim, config.dropout, config.pooling)
+            hidden_dim, roberta = config.hidden_dim, _small_roberta(config, kind)
+            return TransformerClassifier(roberta, hidden_dim, config.dropout, config.pooling)
+        encoder = _pretrained(config.pretrained, config, is_restoring=inputs.is_restoring)
+        _check_pretrained(encoder, config, kind)
+        return TransformerClassifier(
+            encoder,
+            _width(config.pretrained, encoder),
+            config.dropout,
+            config.pooling,
+            pools_last=is_causal(encoder),
+            widens_attention="global_attention_mask"
+            in inspect.signature(encoder.forward).parameters,
+        )
+
+    def pinned(self, config: TransformerConfig) -> TransformerConfig:
+        """Return ``config`` with the content of its encoder and tokenizer.
+
+        Raises InputError if one is not there, or is not the one that ``config`` already means.
+        """
+        tokens, name = config.tokens, config.pretrained
+        changes: dict[str, Any] = {}
+        if tokens.tokenizer != "train":
+            content = tokenizer_content(tokens.tokenizer)
+            check_content("tokenizer", tokens.tokenizer, content, tokens.tokenizer_content)
+            changes["tokens"] = tokens.model_copy(update={"tokenizer_content": content})
+        if name is not None:
+            changes["pretrained_content"] = _content_meant(name, config)
+        return config.model_copy(update=changes)
+
+    def check(self, config: TransformerConfig) -> None:
+        """Raise InputError if the pretrained encoder does not read whole functions."""
+        if config.pretrained is None:
+            return
+        from sg_ray.features.tokens import TokenFeaturiser
+
+        kind = FeatureKind(TokenFeaturiser.fit(config.tokens, ()).meta, {})
+        inputs = Inputs(Features("probes", {}, {config.tokens.key: kind}))
+        with quiet_hugging_face(), torch.random.fork_rng(devices=[]):
+            check_encoder(
+                f"pretrained: {config.pretrained!r} with pooling={config.pooling}",
+                partial(self.build, config, inputs),
+                _probe_split(config, kind),
+            )
 
 
-def _pool(hidden: Tensor, mask: Tensor | None, pooling: Pooling) -> Tensor:
+def _token_split(
+    config: TransformerConfig, kind: FeatureKind, labels: NDArray[np.int8], ids: Ragged
+) -> TokenSplit:
+    bos_id, eos_id, pad_id = (kind.meta[name] for name in ("bos_id", "eos_id", "pad_id"))
+    if pad_id is None:  # what pads is masked, so that any token will do
+        pad_id = bos_id if eos_id is None else eos_id
+    return TokenSplit(labels, ids, config.max_tokens, bos_id, eos_id, pad_id)
+
+
+def _probe_split(config: TransformerConfig, kind: FeatureKind) -> TokenSplit:
+    special = {kind.meta[name] for name in ("bos_id", "eos_id", "pad_id", "unk_id")}
+    ordinary = [number for number in range(kind.meta["vocab_size"]) if number not in special]
+    num_special = sum(kind.meta[name] is not None for name in ("bos_id", "eos_id"))
+    ids = Ragged.pack(probes(config.max_tokens - num_special, ordinary))
+    return _token_split(config, kind, np.zeros(len(ids), dtype=np.int8), ids)
+
+
+def _first_token(ids: Tensor) -> Tensor:
+    """Return 1 at the first token of each sequence and 0 elsewhere, shape [B, T]."""
+    chosen = torch.zeros_like(ids)
+    chosen[:, 0] = 1
+    return chosen
+
+
+def _pool(hidden: Tensor, mask: Tensor | None, pooling: Pooling, *, last: bool) -> Tensor:
     """Reduce [B, T, D] to [B, D], without the padding."""
     if pooling == "cls":
-        return hidden[:, 0]
+        return _last_token(hidden, mask) if last else hidden[:, 0]
     if mask is None:
         return hidden.mean(1) if pooling == "mean" else hidden.amax(1)
     is_padding = ~mask.unsqueeze(-1)
@@ -207,11 +306,24 @@ def _pool(hidden: Tensor, mask: Tensor | None, pooling: Pooling) -> Tensor:
     return hidden.masked_fill(is_padding, -torch.inf).amax(1)
 
 
+def _last_token(hidden: Tensor, mask: Tensor | None) -> Tensor:
+    """Return the last of each sequence that is no padding."""
+    if mask is None:
+        return hidden[:, -1]
+    rows = torch.arange(len(hidden), device=hidden.device)
+    return hidden[rows, mask.sum(1) - 1]
+
+
 def _small_roberta(config: TransformerConfig, kind: FeatureKind) -> Any:
     from transformers.models.roberta.configuration_roberta import RobertaConfig
     from transformers.models.roberta.modeling_roberta import RobertaModel
 
     pad_id = kind.meta["pad_id"]
+    if pad_id is None:
+        raise InputError(
+            f"tokenizer {config.tokens.tokenizer!r} has no token for padding, which a transformer "
+            "from scratch needs. Use another, or `tokenizer: train`."
+        )
     settings = RobertaConfig(
         vocab_size=kind.meta["vocab_size"],
         hidden_size=config.hidden_dim,
@@ -231,86 +343,55 @@ def _small_roberta(config: TransformerConfig, kind: FeatureKind) -> Any:
     return RobertaModel(settings, add_pooling_layer=False)
 
 
-def _load_pretrained(name: str) -> Any:
-    from safetensors import SafetensorError
-
-    try:
-        with _quiet_hugging_face():
-            encoder = _local_or_downloaded(name)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(
-            f"pretrained: {name!r} could not be loaded ({reason}). Give a folder with config.json "
-            "and weights, or a hub name that is in the local cache or can be downloaded, "
-            "or leave pretrained out to train from scratch."
-        ) from error
-    if encoder.config.is_encoder_decoder:
-        raise InputError(
-            f"pretrained: {name!r} is an encoder-decoder. Give an encoder such as a RoBERTa."
-        )
-    if getattr(encoder, "pooler", None) is not None:
-        # Not used by the readout; parameters without a gradient stop distributed training.
-        encoder.pooler = None
-    return encoder
+def _pretrained(name: str, config: TransformerConfig, *, is_restoring: bool) -> Any:
+    if is_restoring:
+        return encoder_without_weights(name)
+    _content_meant(name, config)
+    return load_encoder(name)
 
 
-def _local_or_downloaded(name: str) -> Any:
-    """Ask the network last: a trial must not depend on it, nor wait for its retries."""
-    from transformers import AutoModel
-
-    try:
-        return AutoModel.from_pretrained(name, dtype=torch.float32, local_files_only=True)
-    except OSError:
-        if Path(name).is_dir():
-            raise
-        return AutoModel.from_pretrained(name, dtype=torch.float32)
-
-
-@contextmanager
-def _quiet_hugging_face() -> Iterator[None]:
-    """Keep download bars, retries and loading reports off the console."""
-    from transformers.utils import logging as hf_logging
-
-    loggers = [logging.getLogger(name) for name in ("transformers", "huggingface_hub")]
-    levels = [logger.level for logger in loggers]
-    had_bars = hf_logging.is_progress_bar_enabled()
-    hf_logging.disable_progress_bar()
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
-        if had_bars:
-            hf_logging.enable_progress_bar()
+def _content_meant(name: str, config: TransformerConfig) -> str:
+    """Return the content of the encoder. Raises InputError if it is not the one meant."""
+    content = encoder_content(name)
+    check_content("pretrained", name, content, config.pretrained_content)
+    return content
 
 
 def _check_pretrained(encoder: Any, config: TransformerConfig, kind: FeatureKind) -> None:
     name, tokenizer = config.pretrained, config.tokens.tokenizer
-    vocab_size, pad_id = kind.meta["vocab_size"], kind.meta["pad_id"]
-    if vocab_size > encoder.config.vocab_size:
+    num_ids, pad_id = kind.meta["vocab_size"], kind.meta["pad_id"]
+    if num_ids > num_embeddings(encoder):
         raise InputError(
-            f"tokens.tokenizer {tokenizer!r} has {vocab_size} tokens, pretrained {name!r} knows "
-            f"{encoder.config.vocab_size}. Set tokens.tokenizer to the encoder's own tokenizer."
+            f"tokens.tokenizer {tokenizer!r} has {num_ids} tokens, pretrained {name!r} knows "
+            f"{num_embeddings(encoder)}. Set tokens.tokenizer to the encoder's own tokenizer."
         )
-    if encoder.config.pad_token_id not in (None, pad_id):
+    own_pad_id = getattr(encoder.config, "pad_token_id", None)
+    if None not in (own_pad_id, pad_id) and own_pad_id != pad_id:
         raise InputError(
             f"tokens.tokenizer {tokenizer!r} pads with id {pad_id}, pretrained {name!r} with "
-            f"{encoder.config.pad_token_id}. Set tokens.tokenizer to the encoder's own tokenizer."
+            f"{own_pad_id}. Set tokens.tokenizer to the encoder's own tokenizer."
         )
-    max_positions = _max_positions(encoder)
-    if max_positions is not None and config.max_tokens > max_positions:
+    limit = max_positions(encoder)
+    if limit is not None and config.max_tokens > limit:
         raise InputError(
-            f"max_tokens {config.max_tokens} is above the {max_positions} positions of pretrained "
-            f"{name!r}. Set max_tokens to at most {max_positions}."
+            f"max_tokens {config.max_tokens} is above the {limit} positions of pretrained "
+            f"{name!r}. Set max_tokens to at most {limit}."
         )
 
 
-def _max_positions(encoder: Any) -> int | None:
-    """Return how many tokens ``encoder`` can place; None if its configuration has no limit."""
-    limit: int | None = getattr(encoder.config, "max_position_embeddings", None)
-    positions = getattr(getattr(encoder, "embeddings", None), "position_embeddings", None)
-    # RoBERTa's tables count positions from padding_idx + 1.
-    first = getattr(positions, "padding_idx", None)
-    return limit if limit is None or first is None else limit - first - 1
+@torch.no_grad()
+def _width(name: str, encoder: Any) -> int:
+    """Return how many numbers ``encoder`` gives for each token: not all configurations say."""
+    was_training = encoder.training
+    encoder.eval()
+    try:
+        with quiet_hugging_face():
+            hidden = encoder(input_ids=torch.zeros((1, 2), dtype=torch.int64)).last_hidden_state
+    except (AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise InputError(
+            f"pretrained: {name!r} is a {type(encoder).__name__}, which does not read token ids "
+            f"alone ({reason}). Use an encoder of text."
+        ) from error
+    encoder.train(was_training)
+    return int(hidden.shape[-1])

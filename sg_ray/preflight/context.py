@@ -24,6 +24,7 @@ from sg_ray.models.family import FamilyConfig, NeuralConfig
 from sg_ray.preflight.training import FirstStep, take_step
 from sg_ray.sweep.branches import GivenBranches
 from sg_ray.sweep.ray_check import RayReport
+from sg_ray.training.compute import device_for
 from sg_ray.trial import BranchSource
 
 _NUM_TRAIN_ROWS = 8
@@ -133,8 +134,7 @@ class Context:
 
 def device_of(resources: Resources) -> torch.device:
     """Return where a trial with these resources computes."""
-    uses_gpu = resources.gpus > 0 and torch.cuda.is_available()
-    return torch.device("cuda" if uses_gpu else "cpu")
+    return device_for(resources.gpus)
 
 
 @contextmanager

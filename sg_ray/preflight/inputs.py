@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from sg_ray.config import Experiment
 from sg_ray.data.codexglue import HUB_NAME
 from sg_ray.data.samples import SPLITS, Sample
+from sg_ray.features.pretrained_files import VOCABULARIES
 from sg_ray.features.spec import TokenSpec
 from sg_ray.models.families import get_family
 from sg_ray.preflight.context import Context
@@ -18,7 +19,6 @@ from sg_ray.training.checkpoint import read_best
 from sg_ray.training.metrics import check_objective
 
 _HUB_TIMEOUT_S = 10
-_TOKENIZER_FILES = (("tokenizer.json",), ("vocab.json", "merges.txt"), ("vocab.txt",))
 _WEIGHT_FILES = (
     ("config.json", "model.safetensors"),
     ("config.json", "pytorch_model.bin"),
@@ -60,7 +60,7 @@ def _is_downloaded(cache_dir: Path) -> bool:
 
 
 def check_pretrained(context: Context) -> Finding:
-    """The files of pretrained encoders and tokenizers are here. Loading them is a later check."""
+    """The files of pretrained encoders and tokenizers are here, and read whole functions."""
     experiment = context.experiment
     named = [one for family in experiment.all_families for one in pretrained_of(experiment, family)]
     for one in named:
@@ -69,7 +69,10 @@ def check_pretrained(context: Context) -> Finding:
             return finding
     if not named:
         return Finding.ok("none is asked for")
-    return Finding.ok(f"files are here: {', '.join(dict.fromkeys(one.name for one in named))}")
+    for family in experiment.all_families:
+        get_family(family).check(experiment.baseline(family))
+    names = ", ".join(dict.fromkeys(one.name for one in named))
+    return Finding.ok(f"files are here: {names}; encoders load, and read whole functions")
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,7 @@ class Pretrained:
 
     setting: str
     name: str
-    alternatives: tuple[tuple[str, ...], ...]
+    alternatives: Sequence[tuple[str, ...]]
 
 
 def pretrained_of(experiment: Experiment, family: str) -> list[Pretrained]:
@@ -88,7 +91,7 @@ def pretrained_of(experiment: Experiment, family: str) -> list[Pretrained]:
     encoder = getattr(config, "pretrained", None)
     encoders = [Pretrained(f"{prefix}.pretrained", encoder, _WEIGHT_FILES)] if encoder else []
     tokenizers = [
-        Pretrained(f"{prefix}.tokens.tokenizer", spec.tokenizer, _TOKENIZER_FILES)
+        Pretrained(f"{prefix}.tokens.tokenizer", spec.tokenizer, VOCABULARIES)
         for spec in get_family(family).feature_specs(config)
         if isinstance(spec, TokenSpec) and spec.tokenizer != "train"
     ]

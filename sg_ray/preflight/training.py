@@ -13,7 +13,7 @@ from sg_ray.config import Experiment
 from sg_ray.features.packed import Features
 from sg_ray.models.families import FAMILIES
 from sg_ray.models.family import FamilyConfig, NeuralConfig
-from sg_ray.training.checkpoint import BEST, METADATA, read_best
+from sg_ray.training.checkpoint import BEST, METADATA, read_best, weights_id
 from sg_ray.trial import BranchSource, TrialContext, TrialSpec, code_version, run_trial
 
 _KIB_PER_MB = 1024
@@ -94,6 +94,7 @@ def _as_branch(spec: TrialSpec, folder: Path) -> BranchSource:
         config=spec.config,
         config_hash=spec.config_hash,
         folder=folder,
+        weights=weights_id(folder),
     )
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import ray
-import torch
 from ray import tune
 
 from sg_ray.features.packed import Features
@@ -22,6 +21,7 @@ from sg_ray.sweep.disk import disk_trouble
 from sg_ray.sweep.group import GroupFailure, WorkerGroup, describe
 from sg_ray.sweep.jobs import LrRangeJob, TestJob, TrainJob, parse_job
 from sg_ray.sweep.signals import stop_path
+from sg_ray.training.compute import device_for
 from sg_ray.training.loop import EpochResult, Interrupted
 from sg_ray.trial import (
     Families,
@@ -178,12 +178,11 @@ class TrialActor(tune.Trainable):
         return {"lr_range": found.as_dict()}
 
     def _context(self) -> TrialContext:
-        uses_gpu = self._job.resources.gpus > 0 and torch.cuda.is_available()
         return TrialContext(
             families=self._shared.families,
             features=self._features,
             cache_dir=self._shared.cache_dir,
-            device=torch.device("cuda" if uses_gpu else "cpu"),
+            device=device_for(self._job.resources.gpus),
             num_threads=max(1, int(self._job.resources.cpus)),
         )
 

@@ -151,4 +151,5 @@ def _source(found: _Found) -> BranchSource:
         config=record.config,
         config_hash=record.config_hash,
         folder=found.folder.absolute(),
+        weights=record.weights,
     )

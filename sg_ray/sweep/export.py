@@ -21,6 +21,7 @@ from sg_ray.detector import (
 from sg_ray.errors import InputError
 from sg_ray.features.build import store_dir
 from sg_ray.files import write_json
+from sg_ray.models.pretrained import save_architecture
 from sg_ray.sweep.planner import Planner
 from sg_ray.sweep.records import RunRecord, trial_dir
 from sg_ray.training.checkpoint import BEST, METADATA, METRICS
@@ -142,21 +143,11 @@ def _copy_trained(trained: Path, config: Mapping[str, Any], folder: Path) -> Non
 
 
 def _save_architecture(name: str, folder: Path) -> None:
-    """Write a pretrained encoder's ``config.json``, and a weights file that holds nothing.
-
-    ``from_pretrained`` builds the encoder from them; its weights are in ``best_model.pt``, so a
-    copy of the original ones would only be twice as large.
-    """
-    from safetensors.torch import save_file
-    from transformers import AutoConfig
-
+    """Write a pretrained encoder's ``config.json``; its weights are in ``best_model.pt``."""
     try:
-        settings = AutoConfig.from_pretrained(name, local_files_only=True)
-    except (OSError, ValueError) as error:
+        save_architecture(name, folder)
+    except InputError as error:
         _LOGGER.warning("the exported model needs %s wherever it is loaded (%s)", name, error)
-        return
-    settings.save_pretrained(folder)
-    save_file({}, folder / "model.safetensors", metadata={"format": "pt"})
 
 
 def _copy_featuriser(store: Path, folder: Path) -> None:

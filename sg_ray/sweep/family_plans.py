@@ -49,7 +49,7 @@ class FamilyPlan:
         branches = self.branch_sources(seed)
         # Kept by identity: plans are asked many times a second, and hashing a configuration takes
         # longer than all the rest. The configuration is kept too, so that its id stays its own.
-        key = (id(config), seed, *(source.trial_key for source in branches.values()))
+        key = (id(config), seed, *(tuple(source.identity) for source in branches.values()))
         if key not in self._specs:
             spec = TrialSpec(
                 family=self.family,

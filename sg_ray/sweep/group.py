@@ -28,6 +28,7 @@ from sg_ray.config import Resources
 from sg_ray.errors import SgRayError
 from sg_ray.files import scratch_folder
 from sg_ray.training.checkpoint import METRICS
+from sg_ray.training.compute import device_for
 from sg_ray.training.loop import EpochResult, Interrupted
 from sg_ray.training.workers import TorchGroup
 from sg_ray.trial import Families, TrialContext, TrialSpec, run_trial
@@ -92,6 +93,7 @@ class WorkerGroup(Iterator[EpochResult]):
                 "folder": folder,
                 "stop": stop,
                 "num_threads": max(1, int(resources.cpus)),
+                "gpus": resources.gpus,
                 "results": self._results,
                 "gate": self._gate,
             },
@@ -196,6 +198,7 @@ def _on_this_node() -> dict[str, Any]:
 def _train_worker(config: dict[str, Any]) -> None:
     """Run on each worker: the trial's epochs, handed over by rank 0."""
     spec = TrialSpec.model_validate_json(config["spec"])
+    device_for(config["gpus"])  # Train would fall back to the CPU without a word
     context = TrialContext(
         families=config["families"],
         features=ray.get(config["features_ref"][0]),

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
-from sg_ray.config import Experiment
+from sg_ray.config import Experiment, ModelSettings
 from sg_ray.data.samples import DataSet
 from sg_ray.data.sources import DataConfig, SplitLimits, load_data
 from sg_ray.features.build import prepare_features
@@ -26,8 +26,25 @@ Progress = Callable[[str, int, int], None]
 """Called with what is being made, how many samples are done, and of how many."""
 
 
+def pinned(experiment: Experiment) -> Experiment:
+    """Return the experiment with the hash of each pretrained file that it names.
+
+    Raises InputError if such a file is not there, or not the one that a setting already means.
+    """
+    models = dict(experiment.models)
+    for name in experiment.all_families:
+        config = experiment.baseline(name)
+        exact = get_family(name).pinned(config)
+        if exact != config:
+            own = models.get(name, ModelSettings())
+            models[name] = own.model_copy(update={"config": exact.model_dump(mode="json")})
+    return experiment.model_copy(update={"models": models})
+
+
 def prepare(experiment: Experiment, progress: Progress | None) -> tuple[DataSet, Features]:
-    """Load and check the data, and make (or find) the features that the experiment reads."""
+    """Load and check data and encoders, and make (or find) the features that are read."""
+    for family in experiment.all_families:
+        get_family(family).check(experiment.baseline(family))
     data = load_data(experiment.data, experiment.cache_dir)
     features = prepare_features(
         data,

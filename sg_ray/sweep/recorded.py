@@ -62,6 +62,12 @@ def _find_branch(trial: RecordedTrial, family: str, key: str) -> BranchSource:
             f"record is not in {looked}. Name the folder that holds it: branches_from=DIR"
         )
     record = read_record(path)
+    if record.weights != trial.record.branch_weights.get(family, record.weights):
+        raise InputError(
+            f"{path}: {family} {key} has been trained again, to other weights, since the trial "
+            "was built on it, which cannot be repeated. Bring back the branch as it was, or train "
+            "the trial anew."
+        )
     folder = _weights_dir(path.absolute().parent.parent, key)
     # A branch that failed has no weights: what was built on it failed too, and fails again.
     if record.status == "completed" and not (folder / BEST).exists():
@@ -75,6 +81,7 @@ def _find_branch(trial: RecordedTrial, family: str, key: str) -> BranchSource:
         config=record.config,
         config_hash=record.config_hash,
         folder=folder,
+        weights=record.weights,
     )
 
 

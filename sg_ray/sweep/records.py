@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from sg_ray.errors import InputError
+from sg_ray.features.spec import contents
 from sg_ray.files import write_json
 from sg_ray.sweep.redaction import redact
 from sg_ray.training.checkpoint import METADATA, METRICS
@@ -64,6 +65,10 @@ class RunRecord(BaseModel):
     mlflow_run_id: str | None = None
     streams: Mapping[Stream, int] = Field(default_factory=dict)
     """Seeds of single streams of random numbers, each in place of ``seed``."""
+    weights: str | None = None
+    """``weights_id`` of its best model; None if it has none, or of an earlier version."""
+    branch_weights: Mapping[str, str] = Field(default_factory=dict)
+    """The same of each of the ``branches``."""
 
     @property
     def counts_as_seed(self) -> bool:
@@ -86,6 +91,7 @@ def record_of(
     started_at_ms: int,
     environment: Mapping[str, Any],
     failure: Failure | None,
+    weights: str | None = None,
 ) -> RunRecord:
     """Return the record of a trial that has just ended."""
     best = best_epoch(history, spec.objective)
@@ -111,6 +117,8 @@ def record_of(
         environment=environment,
         failure=failure,
         streams=spec.streams,
+        weights=weights,
+        branch_weights={name: s.weights for name, s in spec.branches.items() if s.weights},
     )
 
 
@@ -186,15 +194,26 @@ def read_records(sweep_dir: Path) -> dict[str, RunRecord]:
     return {r.trial_key: r for r in sorted(records, key=lambda r: (r.finished_at_ms, r.trial_key))}
 
 
-def set_aside(sweep_dir: Path, data_fingerprint: str, code_version: str) -> int:
-    """Move everything that other data or code led to into ``set_aside/``, if there is any.
+def set_aside(
+    sweep_dir: Path,
+    data_fingerprint: str,
+    code_version: str,
+    configs: Mapping[str, Mapping[str, Any]],
+) -> int:
+    """Move all that other data, pretrained files or code led to into ``set_aside/``, if any.
 
     That is all records if one of them is foreign, and what was decided on their strength: range
-    tests, searches, test scores, exported winners. Return how many records it were.
+    tests, searches, test scores, exported winners. ``configs`` of families name the files of now.
+    Return how many records it were.
     """
     records = read_records(sweep_dir).values()
     made_of = {(record.data_fingerprint, record.code_version) for record in records}
-    if made_of <= {(data_fingerprint, code_version)}:
+    same_files = all(
+        contents(record.config) == contents(configs[record.family])
+        for record in records
+        if record.family in configs
+    )
+    if same_files and made_of <= {(data_fingerprint, code_version)}:
         return 0
     number = len(list((sweep_dir / "set_aside").glob("*"))) + 1
     target = sweep_dir / "set_aside" / f"{number:03d}"

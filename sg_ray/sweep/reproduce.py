@@ -23,6 +23,8 @@ from sg_ray.sweep.ray_session import ray_session
 from sg_ray.sweep.recorded import RecordedTrial, find_branches
 from sg_ray.sweep.records import Failure, RunRecord, read_history, read_surroundings, record_of
 from sg_ray.sweep.signals import stop_path
+from sg_ray.training.checkpoint import weights_id
+from sg_ray.training.compute import device_for
 from sg_ray.training.loop import EpochResult
 from sg_ray.trial import (
     BranchSource,
@@ -69,6 +71,7 @@ def reproduce(
             **read_surroundings(folder),
         },
         failure=failure,
+        weights=weights_id(folder),
     )
 
 
@@ -156,8 +159,7 @@ def _resources(trial: RecordedTrial) -> Resources:
 
 
 def _device(trial: RecordedTrial) -> torch.device:
-    uses_gpu = _resources(trial).gpus > 0 and torch.cuda.is_available()
-    return torch.device("cuda" if uses_gpu else "cpu")
+    return device_for(_resources(trial).gpus)
 
 
 def _context(trial: RecordedTrial, features: Features) -> TrialContext:

@@ -20,7 +20,7 @@ from sg_ray.sweep.leaderboard import Row, rank, write_leaderboard
 from sg_ray.sweep.lock import locked
 from sg_ray.sweep.planned import planned_stages
 from sg_ray.sweep.planner import Planner
-from sg_ray.sweep.prepare import Progress, make_planner, prepare
+from sg_ray.sweep.prepare import Progress, make_planner, pinned, prepare
 from sg_ray.sweep.ray_session import ray_session
 from sg_ray.sweep.records import RunRecord, set_aside
 from sg_ray.sweep.signals import StopRequest, stopping
@@ -116,8 +116,9 @@ def _run(
 ) -> Outcome:
     sweep_dir = experiment.sweep_dir
     journal.append("stage", family="", stage="prepare", num_trials=0)
+    experiment = pinned(experiment)
     data, features = prepare(experiment, progress)
-    notes = [*data.notes, *_set_aside(sweep_dir, data)]
+    notes = [*data.notes, *_set_aside(experiment, data)]
     journal.append("data_checked", fingerprint=data.fingerprint, notes=notes)
     planner = make_planner(experiment, data, branch_seeds=experiment.replicate.seeds)
     journal.append("plan", stages=planned_stages(experiment))
@@ -174,14 +175,15 @@ def leaderboard(experiment: Experiment, records: Mapping[str, RunRecord]) -> lis
     )
 
 
-def _set_aside(sweep_dir: Path, data: DataSet) -> list[str]:
-    """Take records of other data or code out of the count; say so."""
-    num_records = set_aside(sweep_dir, data.fingerprint, code_version())
+def _set_aside(experiment: Experiment, data: DataSet) -> list[str]:
+    """Take records of other data, pretrained files or code out of the count; say so."""
+    configs = {name: experiment.baseline(name).model_dump() for name in experiment.all_families}
+    num_records = set_aside(experiment.sweep_dir, data.fingerprint, code_version(), configs)
     if not num_records:
         return []
     return [
-        f"{num_records} earlier records were made with other data or another version of the "
-        "code: the sweep starts anew, and what was there lies in set_aside/"
+        f"{num_records} earlier records were made with other data, other pretrained files or "
+        "another version of the code: the sweep starts anew, and what was there lies in set_aside/"
     ]
 
 

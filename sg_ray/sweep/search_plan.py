@@ -137,6 +137,7 @@ class SearchPlan(FamilyPlan):
             config=record.config,
             config_hash=record.config_hash,
             folder=trial_dir(self._ledger.sweep_dir, record.trial_key),
+            weights=record.weights,
         )
 
     def _best_over(self, seeds: Sequence[int]) -> Row | None:

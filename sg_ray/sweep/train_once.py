@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Literal
 
 import ray
-import torch
 
 from sg_ray.config import Experiment, ModelSettings, resolved_yaml
 from sg_ray.detector import MODEL_FILE, TRAINING_DIR
@@ -28,7 +27,7 @@ from sg_ray.sweep.family_plans import FamilyPlan
 from sg_ray.sweep.group import WorkerGroup, describe
 from sg_ray.sweep.jobs import LrRangeJob, job_name
 from sg_ray.sweep.lock import locked
-from sg_ray.sweep.prepare import Progress, make_planner, prepare
+from sg_ray.sweep.prepare import Progress, make_planner, pinned, prepare
 from sg_ray.sweep.ray_session import ray_session
 from sg_ray.sweep.records import (
     Failure,
@@ -40,7 +39,8 @@ from sg_ray.sweep.records import (
     write_record,
 )
 from sg_ray.sweep.signals import StopRequest, stop_path, stopping
-from sg_ray.training.checkpoint import LAST
+from sg_ray.training.checkpoint import LAST, weights_id
+from sg_ray.training.compute import device_for
 from sg_ray.training.loop import EpochResult, Interrupted
 from sg_ray.trial import (
     TrialContext,
@@ -83,6 +83,7 @@ def prepare_training(
     ``folder`` None is ``output_dir/train/NAME``, NAME telling configuration, seed and key. Raises
     InputError if a branch is missing or the folder holds another trial.
     """
+    experiment = pinned(experiment)
     data, features = prepare(experiment, progress)
     plan = make_planner(experiment, data).plans[family]
     context = _context(experiment, family, features)
@@ -164,6 +165,7 @@ def _train(
             **read_surroundings(folder),
         },
         failure=Failure(**describe(failure)) if failure else None,
+        weights=weights_id(folder),
     )
     write_record(folder, record)
     journal.append(
@@ -257,12 +259,11 @@ def _group_epochs(training: Training, request: StopRequest) -> Iterator[EpochRes
 
 def _context(experiment: Experiment, family: str, features: Features) -> TrialContext:
     takes = experiment.resources_of(family)
-    uses_gpu = takes.gpus > 0 and torch.cuda.is_available()
     return TrialContext(
         families=FAMILIES,
         features=features,
         cache_dir=experiment.cache_dir.absolute(),
-        device=torch.device("cuda" if uses_gpu else "cpu"),
+        device=device_for(takes.gpus),
         num_threads=max(1, int(takes.cpus)),
     )
 

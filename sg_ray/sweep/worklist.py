@@ -23,9 +23,11 @@ from sg_ray.sweep.records import (
     read_history,
     read_surroundings,
     record_of,
+    trial_dir,
     write_record,
 )
 from sg_ray.sweep.winner_test import WinnerTest
+from sg_ray.training.checkpoint import weights_id
 from sg_ray.trial import now_ms
 
 
@@ -173,6 +175,7 @@ class Worklist:
             started_at_ms=self._started_at_ms.get(spec.trial_key, now_ms()),
             environment=environment,
             failure=Failure(**failure) if failure else None,
+            weights=weights_id(trial_dir(self._sweep_dir, spec.trial_key)),
         )
         write_record(self._sweep_dir, record)
         self._planner.on_finished(record)

@@ -5,16 +5,18 @@ written beside it first, and take their places after it; ``metrics.jsonl`` is a 
 """
 
 import json
+import re
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from sg_ray.errors import InputError, TrainingError
-from sg_ray.files import atomic_path, to_plain, write_json, write_text
+from sg_ray.files import atomic_path, content_hash, to_plain, write_json, write_text
 from sg_ray.models.family import Classifier
 from sg_ray.training.predictions import (
     UNREADABLE,
@@ -57,6 +59,10 @@ KEYS = frozenset(
     }
     - {"streams"}  # earlier versions had none
 )
+
+
+_TENSOR = re.compile(r"/data/(\d+)$")
+"""The part of a file of ``torch.save`` that holds one tensor's numbers."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +115,29 @@ def check_resumable(folder: Path) -> None:
 def read_best(folder: Path) -> dict[str, Any]:
     """Return the content of ``best_model.pt``. Raises TrainingError if it is missing or broken."""
     return _read(folder / BEST, BEST_KEYS)
+
+
+def weights_id(folder: Path) -> str | None:
+    """Return what tells the tensors in ``best_model.pt`` from all others; None if it has none.
+
+    They are told by the checksums that the file's table of contents holds, in no time. Not by the
+    whole file: that says how long each epoch took, too.
+    """
+    path = folder / BEST
+    try:
+        status = path.stat()
+        return _weights_id(path, status.st_size, status.st_mtime_ns)
+    except (OSError, zipfile.BadZipFile):
+        return None
+
+
+@lru_cache(maxsize=1024)
+def _weights_id(path: Path, size: int, modified_ns: int) -> str | None:
+    del size, modified_ns  # part of what is remembered
+    with zipfile.ZipFile(path) as archive:
+        entries = [(_TENSOR.search(e.filename), e) for e in archive.infolist()]
+    found = sorted((int(m[1]), e.CRC, e.file_size) for m, e in entries if m is not None)
+    return content_hash(found) if found else None
 
 
 def load_best(model: Classifier, folder: Path) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from sg_ray import __version__
+from sg_ray.errors import InfrastructureError
 from sg_ray.models.family import NeuralConfig, SplitData
 from sg_ray.training.batches import Indices
 from sg_ray.training.fallbacks import Fallbacks
@@ -42,6 +43,23 @@ class Compute:
         if self.device.type == "cuda":
             return tensor.pin_memory().to(self.device, non_blocking=True)
         return tensor.to(self.device)
+
+
+def device_for(gpus: float) -> torch.device:
+    """Return where a trial that is given ``gpus`` (a share, or several) computes.
+
+    Raises InfrastructureError if torch cannot use them: in silence on the CPU, a trial would take
+    days, and other numbers.
+    """
+    if gpus == 0:
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise InfrastructureError(
+            f"{platform.node()}: Ray granted a GPU (resources.gpus={gpus:g}) that torch "
+            f"{torch.__version__} cannot use: is a CUDA build of torch installed there, and an "
+            "NVIDIA driver? To train on the CPU, set resources.gpus=0."
+        )
+    return torch.device("cuda")
 
 
 def make_compute(config: NeuralConfig, device: torch.device, workers: Workers = ALONE) -> Compute:

@@ -1,13 +1,17 @@
+import json
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
 from sg_ray.errors import InputError
+from sg_ray.features import tokens
+from sg_ray.features.pretrained_files import tokenizer_content
 from sg_ray.features.spec import TokenSpec
-from sg_ray.features.tokens import TokenFeaturiser
+from sg_ray.features.tokens import MAX_WORD_BYTES, TokenFeaturiser
 
 SOURCES = [f"int f{i}(char *p) {{ return p[{i}] + g(p, {i * i}); }}\n" for i in range(50)]
 SPEC = TokenSpec(vocab_size=320, collapse_whitespace=False)
@@ -124,12 +128,114 @@ def test_damaged_tokenizer_is_named(tmp_path, names):
         TokenFeaturiser.fit(TokenSpec(tokenizer=str(tmp_path)), SOURCES)
 
 
-def test_tokenizer_without_padding_is_refused(tmp_path):
+def save_bpe(folder, *special, **names):
     from tokenizers.models import BPE
 
-    Tokenizer(BPE({"<s>": 0, "</s>": 1}, [])).save(str(tmp_path / "tokenizer.json"))
-    with pytest.raises(InputError, match="no token for pad_id"):
-        TokenFeaturiser.fit(TokenSpec(tokenizer=str(tmp_path)), SOURCES)
+    Tokenizer(BPE({token: at for at, token in enumerate(special)}, [])).save(
+        str(folder / "tokenizer.json")
+    )
+    (folder / "tokenizer_config.json").write_text(json.dumps(names), encoding="utf-8")
+    return TokenSpec(tokenizer=str(folder))
+
+
+def test_a_tokenizer_says_itself_which_tokens_are_special(tmp_path):
+    spec = save_bpe(
+        tmp_path, "x", "<bos>", "<eos>", "<fill>", "</s>",
+        bos_token={"content": "<bos>", "special": True}, eos_token="<eos>", pad_token="<fill>",
+    )  # fmt: skip
+    featuriser = TokenFeaturiser.fit(spec, SOURCES)
+    assert featuriser.meta == {
+        "vocab_size": 5, "bos_id": 1, "eos_id": 2, "pad_id": 3, "unk_id": None
+    }  # fmt: skip
+    featuriser.save(tmp_path)
+    assert TokenFeaturiser.load(spec, tmp_path).meta == featuriser.meta
+
+
+def test_a_tokenizer_may_lack_a_first_token_or_padding(tmp_path):
+    spec = save_bpe(tmp_path, "x", "<s>", "</s>", bos_token=None)
+    meta = TokenFeaturiser.fit(spec, SOURCES).meta
+    assert (meta["bos_id"], meta["eos_id"], meta["pad_id"]) == (None, 2, None)
+
+
+def test_ids_are_counted_to_the_highest(tmp_path):
+    spec = save_bpe(tmp_path, "x", "</s>")
+    tokenizer = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    content = json.loads(tokenizer.to_str())
+    content["model"]["vocab"]["</s>"] = 9
+    (tmp_path / "tokenizer.json").write_text(json.dumps(content), encoding="utf-8")
+    assert TokenFeaturiser.fit(spec, SOURCES).meta["vocab_size"] == 10
+
+
+def test_tokenizer_without_first_and_last_token_is_refused(tmp_path):
+    with pytest.raises(InputError, match="no token to start or to end a function"):
+        TokenFeaturiser.fit(save_bpe(tmp_path, "x", "<pad>"), SOURCES)
+
+
+def test_case_33_a_run_of_one_letter_is_cut_and_costs_no_more_than_words():
+    run = 'char *s = "' + "x" * 80_000 + '";'
+    words = 'char *s = "' + " ".join(f"w{i * 7919 % 100_003}" for i in range(13_000)) + '";'
+    seconds = {}
+    for name, text in (("words", words), ("run", run)):
+        started = time.perf_counter()
+        featuriser = TokenFeaturiser.fit(TokenSpec(), [*SOURCES, text])
+        ids = featuriser.encode([text])["ids"]
+        seconds[name] = time.perf_counter() - started
+        assert decode(featuriser, ids[0]) == text
+    longest = max(len(token) for token in featuriser._tokenizer.get_vocab())
+    assert longest <= MAX_WORD_BYTES
+    assert seconds["run"] < 20 * seconds["words"]  # 0.1 on an idle machine; 60 without the cut
+
+
+def test_case_33_ordinary_words_are_tokenised_as_without_the_cut(trained):
+    from tokenizers import models, trainers
+
+    tokenizer = tokens._byte_level(models.BPE())
+    trainer = trainers.BpeTrainer(
+        vocab_size=320,
+        special_tokens=list(tokens.SPECIAL_TOKENS),
+        initial_alphabet=sorted(tokens.pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(SOURCES, trainer)
+    assert tokenizer.get_vocab() == trained._tokenizer.get_vocab()
+
+
+def test_b13_another_content_of_a_tokenizer_is_another_feature(tmp_path, trained):
+    trained.save(tmp_path)
+    content = tokenizer_content(str(tmp_path))
+    spec = TokenSpec(tokenizer=str(tmp_path), tokenizer_content=content)
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    trained.save(copy)
+    assert TokenSpec(tokenizer=str(copy), tokenizer_content=content).key == spec.key
+    TokenFeaturiser.fit(TokenSpec(vocab_size=300), SOURCES).save(tmp_path)
+    assert tokenizer_content(str(copy)) == content != tokenizer_content(str(tmp_path))
+    with pytest.raises(InputError, match=f"holds other files now.*meant were those of {content}"):
+        TokenFeaturiser.fit(spec, SOURCES)
+
+
+def test_the_key_of_a_trained_tokenizer_is_what_it_was():
+    assert TokenSpec().key == "tokens-931efdda"
+
+
+def test_the_local_cache_is_asked_before_the_hub(tmp_path, monkeypatch, trained):
+    """A name on the hub, as it lies in the cache after a download; no route to the hub."""
+    import socket
+
+    import huggingface_hub.constants as constants
+
+    repository = tmp_path / "models--some--tokenizer"
+    snapshot = repository / "snapshots" / ("ab" * 20)
+    snapshot.mkdir(parents=True)
+    trained.save(snapshot)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("ab" * 20, encoding="utf-8")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    asked = []
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **_: asked.append(args[0]))
+    spec = TokenSpec(tokenizer="some/tokenizer", collapse_whitespace=False)
+    assert TokenFeaturiser.fit(spec, SOURCES).meta == trained.meta
+    assert asked == []
 
 
 def test_unreachable_hub_says_what_to_do(monkeypatch):

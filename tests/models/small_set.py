@@ -65,4 +65,4 @@ def small_branch(name: str) -> Branch:
     torch.manual_seed(1)
     model = family.build(config, inputs).eval()
     splits = {split: family.split_data(config, inputs, split) for split in SPLITS}
-    return Branch(name, f"{name}-untrained", model, splits)
+    return Branch(name, f"{name}-untrained", lambda: model, splits)

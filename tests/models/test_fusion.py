@@ -1,7 +1,7 @@
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +81,8 @@ def overfitted_inputs(transformer_signal: float, gnn_signal: float, seed: int) -
         for split, y in labels.items():
             noise = rng.normal(size=(len(y), NUM_FEATURES))
             splits[split] = VectorSplit((noise + np.outer(y - 0.5, direction)).astype("f4"), y)
-        branches[name] = Branch(name, f"{name}-{seed}", overfitted(splits["train"]), splits)
+        model = overfitted(splits["train"])
+        branches[name] = Branch(name, f"{name}-{seed}", partial(lambda one: one, model), splits)
     return Inputs(Features(f"data-{seed}", labels, {}), branches)
 
 
@@ -136,7 +137,7 @@ class TestCache:
 
     def without_models(self, inputs: Inputs) -> Inputs:
         """The same branches, whose models fail when they are run."""
-        branches = {n: replace(b, model=Unusable()) for n, b in inputs.branches.items()}
+        branches = {n: replace(b, load=Unusable) for n, b in inputs.branches.items()}
         return replace(inputs, branches=branches)
 
     def test_holds_what_the_branches_say(self, tmp_path: Path) -> None:
@@ -148,11 +149,36 @@ class TestCache:
             torch.testing.assert_close(batch[f"{name}/embedding"], branch.model.embed(own))
             torch.testing.assert_close(batch[f"{name}/logit"], branch.model(own))
 
+    def test_b19_no_branch_is_loaded_where_its_outputs_are_cached(self, tmp_path: Path) -> None:
+        inputs = self.inputs(tmp_path)
+        config = FusionConfig()
+        built = Fusion().build(config, inputs).eval()
+        expected = built(self.batches(inputs))
+        loaded: list[str] = []
+
+        def count(name: str) -> Perceptron:
+            loaded.append(name)
+            return Perceptron()
+
+        branches = {n: replace(b, load=partial(count, n)) for n, b in inputs.branches.items()}
+        lazy = replace(inputs, branches=branches)
+        model = Fusion().build(config, lazy).eval()
+        assert model.embedding_dim == built.embedding_dim
+        assert torch.equal(model(self.batches(lazy)), expected)
+        assert loaded == []
+
+    def test_b16_a_folder_that_cannot_be_written_caches_nothing(self, tmp_path: Path) -> None:
+        expected = self.batches(self.inputs(tmp_path / "good"))
+        (tmp_path / "file").write_text("where a folder should be")
+        inputs = self.inputs(tmp_path / "file")
+        batch = self.batches(inputs)
+        assert all(torch.equal(batch[key], expected[key]) for key in expected)
+
     def test_is_not_shared_by_other_trials_data_or_splits(self, tmp_path: Path) -> None:
         inputs = self.inputs(tmp_path)
         self.batches(inputs)
         unusable = self.without_models(inputs)
-        retrained = {n: replace(b, trial_key="other") for n, b in unusable.branches.items()}
+        retrained = {n: replace(b, identity="other") for n, b in unusable.branches.items()}
         new_data = replace(unusable.features, data_fingerprint="other")
         with pytest.raises(NotImplementedError):
             self.batches(replace(unusable, branches=retrained))

@@ -170,10 +170,6 @@ class TestPretrained:
         with pytest.raises(InputError, match=rf"pretrained: '{name}' could not be loaded"):
             self.build(name)
 
-    def test_encoder_decoders_are_refused(self, tmp_path: Path) -> None:
-        with pytest.raises(InputError, match="encoder-decoder"):
-            self.build(save_encoder(tmp_path, "t5"))
-
     def test_larger_vocabulary_is_refused(self, tmp_path: Path) -> None:
         with pytest.raises(InputError, match=r"has 51 tokens.* knows 50"):
             self.build(save_encoder(tmp_path), vocab_size=51)
