@@ -33,7 +33,6 @@ SWEEP_ARTIFACTS = ("sweep.yaml", "leaderboard.csv", "verdict.json", "report.html
 OUTCOMES = ("val_", "train_")
 """Metrics with a best value begin so. The others tell of an epoch: its speed, its learning rate."""
 DEFAULT_OBJECTIVE = "val_roc_auc"
-_FAILURE_TAG = "failure"
 _SOURCE = {"mlflow.source.name": "sg-ray", "mlflow.source.type": "LOCAL"}
 ENDINGS = ("sweep_finished", "training_finished")
 """The last event of whoever wrote to a journal, unless something kept it from being written."""
@@ -190,7 +189,7 @@ class Replay:
     def _on_trial_taken_back(self, event: Event) -> None:
         if (run := self._runs.get(str(event.trial_key))) is not None:
             self._store.reopen(run)
-            self._store.untag(run, _FAILURE_TAG)
+            self._store.untag(run, "failure")
 
     def _on_epoch(self, event: Event) -> None:
         step = int(event.data["epoch"])
@@ -214,7 +213,7 @@ class Replay:
         if data["status"] == "failed":
             failure = record.failure if record is not None else None
             text = "unknown" if failure is None else f"{failure.kind}: {failure.message}"
-            self._store.tag(run, {_FAILURE_TAG: text})
+            self._store.tag(run, {"failure": text})
         self._store.end(run, TRIAL_STATUS[data["status"]], event.at_ms)
 
     def _on_test_scored(self, event: Event) -> None:
