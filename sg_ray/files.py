@@ -60,15 +60,19 @@ def remove_leftovers(folder: Path) -> int:
     return len(dead)
 
 
-def scratch_folder(name: str) -> Path:
+_SCRATCH = "sg-ray-"
+
+
+def scratch_folder(purpose: str) -> Path:
     """Create a folder in the system's temporary folder, which its process deletes at its end."""
-    return Path(tempfile.mkdtemp(prefix=f"{name}.{_host_tag()}-{os.getpid()}."))
+    prefix = f"{_SCRATCH}{purpose}.{_host_tag()}-{os.getpid()}."
+    return Path(tempfile.mkdtemp(prefix=prefix))
 
 
-def remove_scratch(name: str) -> None:
-    """Delete the scratch folders of that name whose process on this host is dead."""
-    pattern = re.compile(rf"{re.escape(name)}\.{_host_tag()}-(?P<pid>\d+)\.\w+")
-    for folder in Path(tempfile.gettempdir()).glob(f"{name}.*"):
+def remove_scratch() -> None:
+    """Delete the scratch folders, for whatever purpose, whose process on this host is dead."""
+    pattern = re.compile(rf"{_SCRATCH}\w+\.{_host_tag()}-(?P<pid>\d+)\.\w+")
+    for folder in Path(tempfile.gettempdir()).glob(f"{_SCRATCH}*"):
         found = pattern.fullmatch(folder.name)
         if found is not None and not _is_running(int(found["pid"])):
             shutil.rmtree(folder, ignore_errors=True)

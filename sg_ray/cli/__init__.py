@@ -20,6 +20,7 @@ from sg_ray.cli import (
     track,
     train,
 )
+from sg_ray.commands import sg_ray_command
 from sg_ray.errors import SgRayError
 from sg_ray.sweep.signals import StopRequest, stopping
 
@@ -47,7 +48,9 @@ def main(
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a notebook's own take any text
             stream.reconfigure(errors="backslashreplace")
-    parsed = _parse(arguments, argparse.Namespace(default=default_experiment))
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    known = argparse.Namespace(default=default_experiment, again=_again(given))
+    parsed = _parse(given, known)
     stop = StopRequest()
     try:
         with stopping(stop):
@@ -62,12 +65,19 @@ def main(
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        print(f"interrupted; again with: {parsed.again}", file=sys.stderr)
         return stop.exit_code
     return code
 
 
-def _parse(arguments: Sequence[str] | None, known: argparse.Namespace) -> argparse.Namespace:
+def _again(arguments: Sequence[str]) -> str:
+    """Return the command as it can be typed again; in words if it holds what none should read."""
+    if any("://" in text and "@" in text for text in arguments):
+        return "the same command"
+    return sg_ray_command(*arguments)
+
+
+def _parse(arguments: Sequence[str], known: argparse.Namespace) -> argparse.Namespace:
     """Parse, with ``key=value`` settings allowed on both sides of options."""
     parser = _parser()
     parsed, rest = parser.parse_known_args(arguments, known)

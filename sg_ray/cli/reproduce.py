@@ -1,8 +1,8 @@
 """``sg-ray reproduce``: a recorded trial again, compared bit for bit."""
 
 import argparse
+import shutil
 import sys
-import tempfile
 from pathlib import Path
 
 
@@ -18,6 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Train again and compare; return 0 if every number came out the same, else 1."""
+    from sg_ray.files import remove_scratch, scratch_folder
     from sg_ray.report.reproduction import Reproduction, as_text
     from sg_ray.sweep.progress import show_epoch, show_progress
     from sg_ray.sweep.recorded import find_trial
@@ -29,9 +30,13 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"{name}: {record.status} on record")
     for caution in cautions(trial):
         print(f"warning: {caution}")
-    with tempfile.TemporaryDirectory(prefix="sg-ray-reproduce-") as temporary:
-        folder = arguments.output_dir or Path(temporary)
+    remove_scratch()
+    temporary = scratch_folder("reproduce")
+    try:
+        folder = arguments.output_dir or temporary
         now = reproduce(trial, folder, progress=show_progress, on_epoch=show_epoch)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
     reproduction = Reproduction(record, now)
     print(as_text(reproduction))
     if now.failure is not None and not reproduction.is_reproduced:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sg_ray.cli.settings import named_experiment
+from sg_ray.commands import from_here, sg_ray_command
 from sg_ray.config import Experiment
 from sg_ray.config.hardware import describe, this_machine
 from sg_ray.errors import InputError
@@ -63,8 +64,13 @@ def run(arguments: argparse.Namespace) -> int:
             _introduce(training)
             with mirror_of(experiment, training.folder) as mirror:
                 record = train_once(training, listeners=(mirror,), stop=stop, on_epoch=show_epoch)
-        except (Interrupted, KeyboardInterrupt) as interrupted:
-            print(f"interrupted. {interrupted}".rstrip(), file=sys.stderr)
+        except Interrupted:
+            folder = from_here(training.folder)
+            command = sg_ray_command("train", arguments.family, "--resume", folder)
+            print(f"interrupted, positions saved; go on with: {command}", file=sys.stderr)
+            return stop.exit_code
+        except KeyboardInterrupt:
+            print(f"interrupted; go on with: {arguments.again}", file=sys.stderr)
             return stop.exit_code
     best = {name: record.metrics.get(name) for name in ("val_f1", "val_roc_auc", "val_accuracy")}
     shown = "  ".join(f"{name} {value:.4f}" for name, value in best.items() if value is not None)

@@ -1,7 +1,7 @@
 """Byte-level BPE tokens: trained on the train split, or those of a pretrained model."""
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Self
@@ -24,6 +24,7 @@ from sg_ray.features.pretrained_files import (
 )
 from sg_ray.features.spec import TokenSpec
 from sg_ray.files import write_json, write_text
+from sg_ray.helper_thread import hearing_signals
 
 SPECIAL_TOKENS = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
 """Ids 0 to 4 of a trained tokenizer, as in RoBERTa."""
@@ -173,7 +174,7 @@ def _train(texts: Sequence[str], vocab_size: int) -> Tokenizer:
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(texts, trainer, length=len(texts))
+    hearing_signals(partial(tokenizer.train_from_iterator, texts, trainer, length=len(texts)))
     return tokenizer
 
 

@@ -1,4 +1,4 @@
-"""Worker processes for features: they die with their parent and leave Ctrl-C to it."""
+"""Worker processes for features: they die with their parent and leave signals to it."""
 
 import multiprocessing
 import os
@@ -29,11 +29,16 @@ def worker_pool(num_workers: int, kind: str) -> Iterator[ProcessPoolExecutor]:
 
     There are as many as ``num_workers``. Raises InputError if one of them is killed.
     """
+    before = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(
         num_workers, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker
     )
     try:
         yield pool
+    except KeyboardInterrupt:  # a worker may be minutes from the end of what it has begun
+        for process in set(multiprocessing.active_children()) - before:
+            process.kill()
+        raise
     except BrokenProcessPool as error:
         raise InputError(
             f"one of {num_workers} workers that built {kind} was killed, most likely for want of "
@@ -51,7 +56,8 @@ def worker_featuriser(folder: Path) -> Featuriser[Any]:
 
 
 def _start_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     threading.Thread(target=_exit_with_parent, daemon=True).start()
 

@@ -197,6 +197,11 @@ class Progress:
         if trial is not None and int(event.data["epoch"]) > trial.epoch:
             trial.epoch, trial.epoch_at_ms = int(event.data["epoch"]), event.at_ms
 
+    def _on_trial_taken_back(self, event: Event) -> None:
+        trial = self.trials.get(event.trial_key or "")
+        if trial is not None:
+            trial.status = "interrupted"
+
     def _on_trial_finished(self, event: Event) -> None:
         trial = self.trials.get(event.trial_key or "")
         if trial is None or trial.status not in UNFINISHED:

@@ -14,9 +14,10 @@ from typing import Any
 import ray
 from ray import tune
 
+from sg_ray.errors import InfrastructureError
 from sg_ray.features.packed import Features
 from sg_ray.files import remove_scratch, scratch_folder
-from sg_ray.sweep.checkpoints import SCRATCH, group_dir, write_environment
+from sg_ray.sweep.checkpoints import group_dir, write_environment
 from sg_ray.sweep.disk import disk_trouble
 from sg_ray.sweep.group import GroupFailure, WorkerGroup, describe
 from sg_ray.sweep.jobs import LrRangeJob, TestJob, TrainJob, parse_job
@@ -57,7 +58,7 @@ class TrialActor(tune.Trainable):
     ) -> None:
         """Take what all trials share and the first job."""
         assert shared is not None
-        remove_scratch(SCRATCH)
+        remove_scratch()
         self._shared = shared
         self._features: Features = ray.get(shared.features_ref)  # read in place, not copied
         self._start(config)
@@ -87,7 +88,7 @@ class TrialActor(tune.Trainable):
             return {"done": True, "failure": failure.described}
         except Exception as error:
             # A group's own errors come as GroupFailure: this is Ray's. A full disk is nobody's.
-            if self._is_group or disk_trouble(error):
+            if self._is_group or isinstance(error, InfrastructureError) or disk_trouble(error):
                 raise
             return {"done": True, "failure": describe(error)}
 
@@ -99,7 +100,7 @@ class TrialActor(tune.Trainable):
         """
         if checkpoint_dir is not None:
             return super().save(checkpoint_dir)
-        folder = scratch_folder(SCRATCH)
+        folder = scratch_folder("trial")
         try:
             return super().save(str(folder))
         finally:
@@ -134,7 +135,7 @@ class TrialActor(tune.Trainable):
             self._folder = group_dir(self._shared.sweep_dir, self._job.spec.trial_key)
             self._folder.mkdir(parents=True, exist_ok=True)
         else:
-            self._folder = scratch_folder(SCRATCH)
+            self._folder = scratch_folder("trial")
         if isinstance(self._job, TrainJob) and self._job.resume_from is not None:
             self._restore(self._job.resume_from)
         self._epochs = self._open()

@@ -10,12 +10,9 @@ from typing import Any
 from sg_ray.errors import SgRayError
 from sg_ray.files import write_json
 from sg_ray.sweep.jobs import TrainJob
-from sg_ray.sweep.records import trial_dir
+from sg_ray.sweep.records import read_history, trial_dir
 from sg_ray.training.checkpoint import BEST, METADATA, METRICS, check_resumable
 from sg_ray.training.predictions import VALID_PREDICTIONS
-
-SCRATCH = "sg-ray-trial"
-"""Name of the scratch folders that trials train in, on the disk of their machine."""
 
 _ENVIRONMENT = "environment.json"
 _KEPT = (METADATA, METRICS)
@@ -75,10 +72,28 @@ def keep_results(sweep_dir: Path, trial_key: str, checkpoint: Path, *, model: bo
     return folder
 
 
-def drop_checkpoints(sweep_dir: Path, trial_key: str, job_name: str) -> None:
-    """Delete the Tune checkpoints of a trial that is on record, and its workers' folder."""
+def lacks_results(checkpoint: Path | None, *, num_epochs: int, is_whole: bool) -> str | None:
+    """Return what a trial of ``num_epochs`` should have left and is not seen here; None if nothing.
+
+    ``is_whole`` says that it came to its own end.
+    """
+    if checkpoint is None:
+        return "its checkpoint cannot be seen from here. Is output_dir on a disk that all share?"
+    seen = len(read_history(checkpoint))
+    if seen < max(1, num_epochs):
+        return f"{checkpoint} holds {seen} of {num_epochs} epochs. Is it on a disk that all share?"
+    if is_whole and not is_finished(checkpoint):
+        return f"{checkpoint / METADATA} is missing. Is it on a disk that all share?"
+    return None
+
+
+def drop_checkpoints(sweep_dir: Path, trial_key: str, base_name: str) -> None:
+    """Delete the Tune checkpoints of a trial that is on record, and its workers' folder.
+
+    ``base_name`` is the job's: those of attempts that were lost go too.
+    """
     for attempt in _attempts(sweep_dir):
-        for folder in attempt.glob(f"{job_name}*"):
+        for folder in attempt.glob(f"{base_name}*"):
             shutil.rmtree(folder, ignore_errors=True)
     shutil.rmtree(group_dir(sweep_dir, trial_key), ignore_errors=True)
 

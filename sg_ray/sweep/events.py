@@ -42,13 +42,15 @@ class Event(BaseModel):
     - ``trial_resumed``: epoch, the number of epochs in the checkpoint that it goes on from
     - ``epoch``: epoch (from 1), metrics (name -> number or null)
     - ``trial_finished``: status, epochs, metrics; the record file holds the rest
+    - ``trial_taken_back``: reason; the trial's end does not count, for a process or machine was at
+      fault. It is tried again, and finishes once more
     - ``dropped``: family, config_hash, against, after_seeds: the race gave a finalist up
     - ``test_scored``: family, metrics of the winner on the test split
     - ``ranked``: status, as the end will have it; leaderboard.csv and best/ are written
     - ``sweep_finished``: status ("completed", "failed" or "interrupted")
 
-    ``trial_key`` is set on trial_started, trial_resumed, epoch, trial_finished. A line of the
-    journal also says ``level``, which follows from the rest.
+    ``trial_key`` is set on trial_started, trial_resumed, epoch, trial_finished,
+    trial_taken_back. A line of the journal also says ``level``, which follows from the rest.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -93,7 +95,9 @@ class Journal:
         path.parent.mkdir(parents=True, exist_ok=True)
         drop_torn_line(path)
         past = list(read_events(path))
-        self._seen = {_identity(event) for event in past}
+        self._seen: set[tuple[Any, ...] | None] = set()
+        for event in past:
+            self._note(event)
         self._last_ms = max((event.at_ms for event in past), default=0)
         now_ms = time.time_ns() // 1_000_000
         self._clock_began_ms = max(now_ms, self._last_ms + 1) - _uptime_ms()
@@ -109,11 +113,17 @@ class Journal:
         )
         identity = _identity(event)
         if identity is None or identity not in self._seen:
-            self._seen.add(identity)
+            self._note(event)
             self._file.write(event.as_line())
             self._file.flush()
         for listener in self._listeners:
             listener(event)
+
+    def _note(self, event: Event) -> None:
+        """Take note of what has been said, and of what may be said again."""
+        self._seen.add(_identity(event))
+        if event.type == "trial_taken_back":
+            self._seen.discard(("trial_finished", event.trial_key))
 
     def _next_ms(self) -> int:
         """Return the time, but later than any before: clocks are set back.

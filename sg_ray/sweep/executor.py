@@ -4,10 +4,12 @@ Tune's own restore is not used: each start is a new Tune experiment whose jobs c
 planner, and an interrupted trial's job names the newest Tune checkpoint that it left.
 """
 
+import logging
 import os
+import signal
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache, wraps
 from pathlib import Path
@@ -15,17 +17,28 @@ from typing import Any
 
 import ray
 from ray import tune
+from ray.air.execution._internal.actor_manager import RayActorManager
+from ray.air.execution._internal.tracked_actor_task import TrackedActorTask
+from ray.exceptions import (
+    LocalRayletDiedError,
+    RayActorError,
+    RayError,
+    RaySystemError,
+    RayTaskError,
+)
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from sg_ray.config import Experiment
-from sg_ray.errors import InputError
+from sg_ray.errors import InfrastructureError, InputError, SgRayError
 from sg_ray.features.packed import Features
 from sg_ray.sweep.actor import JOB, Shared, TrialActor
 from sg_ray.sweep.admission import num_fitting_trials
 from sg_ray.sweep.disk import disk_trouble
 from sg_ray.sweep.jobs import AnyJob, TrainJob, parse_job
+from sg_ray.sweep.losses import infrastructure_failure
+from sg_ray.sweep.records import Failure
 from sg_ray.sweep.signals import StopRequest, stop_path
 from sg_ray.sweep.worklist import Worklist
 from sg_ray.trial import Families
@@ -54,12 +67,34 @@ class _InFlight:
     stop: StopRequest
     max_failures: int
     jobs: dict[str, AnyJob] = field(default_factory=dict)
+    started: set[str] = field(default_factory=set)
+    """Of the jobs, those whose process has begun."""
     pruned: set[str] = field(default_factory=set)
     lost: list[AnyJob] = field(default_factory=list)
     """Jobs whose process or machine died, to be handed out again."""
     error: Exception | None = None
     """What went wrong in our own bookkeeping (a full disk, say). Nothing more is started."""
     done: bool = False
+    num_saved: int = 0
+    """Trainings that a stop has met, and that have saved their position."""
+
+    @property
+    def may_save(self) -> bool:
+        """True while something runs that may save a position yet."""
+        return any(isinstance(self.jobs[trial_id], TrainJob) for trial_id in self.started)
+
+    def end(self, trial_id: str) -> AnyJob:
+        """Return the job that was Tune's trial; it is in flight no longer."""
+        self.started.discard(trial_id)
+        return self.jobs.pop(trial_id)
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How far an executor came: to the end, or to a signal that ``positions`` tells of."""
+
+    is_finished: bool
+    positions: str = ""
 
 
 def _guarded(method: Callable[..., None]) -> Callable[..., None]:
@@ -73,6 +108,25 @@ def _guarded(method: Callable[..., None]) -> Callable[..., None]:
             self.flight.error = self.flight.error or error
 
     return call
+
+
+class _ActorManager(RayActorManager):
+    """Tune's keeper of actors, for whom every death of an actor is one.
+
+    Ray's own knows ``RayActorError`` alone. Of an actor that the memory monitor ended it hears
+    ``OutOfMemoryError``, and gives up the whole run. The class is private: Ray's release is pinned.
+    """
+
+    def _actor_task_failed(
+        self, tracked_actor_task: TrackedActorTask, exception: Exception
+    ) -> None:
+        if isinstance(exception, RayError) and not isinstance(exception, _NO_ACTORS_DEATH):
+            exception = RayActorError(error_msg=str(exception))
+        super()._actor_task_failed(tracked_actor_task, exception)
+
+
+_NO_ACTORS_DEATH = (RayActorError, RayTaskError, LocalRayletDiedError, RaySystemError)
+"""What Ray's keeper knows, and what ends Ray itself."""
 
 
 class _Inert:
@@ -132,6 +186,14 @@ class _PruningScheduler(_Inert, FIFOScheduler):
         super().__init__()
         self._worklist, self._flight = worklist, flight
 
+    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
+        """Put our keeper of actors in place, while there are none to keep."""
+        controller = tune_controller._tune_controller  # what comes is a wrapper around it
+        manager = controller._actor_manager
+        if not isinstance(manager, _ActorManager):
+            controller._actor_manager = _ActorManager(manager._resource_manager)
+        super().on_trial_add(tune_controller, trial)
+
     def on_trial_result(self, _controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         job = self._flight.jobs[trial.trial_id]
         stop = self._flight.error is not None
@@ -152,17 +214,22 @@ class _RecordingCallback(_Inert, tune.Callback):
         self._worklist, self.flight = worklist, flight
         self._deadline_s: float | None = None
 
+    def setup(self, **_: Any) -> None:
+        """Take SIGUSR1 back: Tune has just put a handler of its own in place."""
+        self.flight.stop.hear()
+
     def on_step_begin(self, **_: Any) -> None:
-        """Give up the trials that do not heed a stop in time."""
+        """Give up, after a signal, what has no position to save or does not do so in time."""
         if not self.flight.stop():
             return
         if self._deadline_s is None:
             self._deadline_s = time.monotonic() + GRACE_S
-        elif time.monotonic() > self._deadline_s:
+        if not self.flight.may_save or time.monotonic() > self._deadline_s:
             raise KeyboardInterrupt
 
     @_guarded
     def on_trial_start(self, *, trial: Trial, **_: Any) -> None:
+        self.flight.started.add(trial.trial_id)
         self._worklist.on_started(self.flight.jobs[trial.trial_id])
 
     @_guarded
@@ -178,24 +245,35 @@ class _RecordingCallback(_Inert, tune.Callback):
 
     @_guarded
     def on_trial_error(self, *, trial: Trial, **_: Any) -> None:
-        job = self.flight.jobs[trial.trial_id]
-        failure = _infrastructure_failure(trial)
-        if disk_trouble(failure["traceback"]):  # not the trial's fault: it stays unfinished
-            del self.flight.jobs[trial.trial_id]
-            raise OSError(failure["message"])
-        if job.num_losses < self.flight.max_failures:
-            del self.flight.jobs[trial.trial_id]
-            self._worklist.on_lost(job, failure["message"])
-            self.flight.lost.append(job.model_copy(update={"num_losses": job.num_losses + 1}))
-        else:
-            self._finish(trial, {"failure": failure}, pruned=False)
+        failure = infrastructure_failure(_error_of(trial))
+        if disk_trouble(failure.traceback):  # not the trial's fault: it stays unfinished
+            self.flight.end(trial.trial_id)
+            raise OSError(failure.message)
+        self._lose(trial, failure)
 
     def _finish(self, trial: Trial, result: Mapping[str, Any], *, pruned: bool) -> None:
-        checkpoint = Path(trial.checkpoint.path) if trial.checkpoint else None
-        job = self.flight.jobs.pop(trial.trial_id)
-        was_cut_short = self.flight.error is not None or result.get("interrupted", False)
-        if not was_cut_short:
+        job, checkpoint = self.flight.jobs[trial.trial_id], _checkpoint(trial)
+        if result.get("interrupted", False):
+            self.flight.end(trial.trial_id)
+            self.flight.num_saved += checkpoint is not None
+        elif self.flight.error is not None:  # it was cut short
+            self.flight.end(trial.trial_id)
+        elif lack := self._worklist.failure_of_results(job, result, checkpoint, pruned=pruned):
+            self._lose(trial, lack)
+        else:
+            self.flight.end(trial.trial_id)
             self._worklist.on_finished(job, result, checkpoint, pruned=pruned)
+        _forget_results(trial)
+
+    def _lose(self, trial: Trial, failure: Failure) -> None:
+        """Hand a lost job out again, or count it as failed if that was its last chance."""
+        job = self.flight.end(trial.trial_id)
+        if job.num_losses < self.flight.max_failures:
+            self._worklist.on_lost(job, failure.message)
+            self.flight.lost.append(job.model_copy(update={"num_losses": job.num_losses + 1}))
+            return
+        result = {"failure": failure.model_dump()}
+        self._worklist.on_finished(job, result, _checkpoint(trial), pruned=False)
         _forget_results(trial)
 
 
@@ -208,11 +286,11 @@ def execute(
     attempt_dir: Path,
     grows: bool,
     stop: StopRequest,
-) -> bool:
+) -> Execution:
     """Run jobs until the worklist has no more. Ray must be initialised.
 
-    Return False if ``stop`` was asked for first: then running trials have saved their positions
-    in the middle of an epoch, as far as they could. Raises what our own bookkeeping met.
+    If ``stop`` is asked for first, running trials save their positions in the middle of an epoch,
+    as far as they can. Raises what our own bookkeeping met, and SgRayError if Ray itself ended.
 
     ``attempt_dir`` is a folder of this start alone: it becomes the Tune experiment. ``grows`` says
     that Ray may add nodes, so that what it has now is not the limit.
@@ -221,25 +299,60 @@ def execute(
     flight = _InFlight(stop, experiment.max_failures)
     stop.file = stop_path(experiment.sweep_dir)
     stop.file.unlink(missing_ok=True)
-    trainable = tune.with_parameters(
-        TrialActor,
-        shared=Shared(
-            features_ref=ray.put(features),
-            families=dict(families),
-            cache_dir=experiment.cache_dir.absolute(),
-            sweep_dir=experiment.sweep_dir,
-            max_failures=experiment.max_failures,
-        ),
-    )
-    tuner = _tuner(experiment, worklist, flight, trainable, attempt_dir=attempt_dir, grows=grows)
-    stop.raises = False  # from here on there are positions to save
-    with suppress(KeyboardInterrupt):  # the end of the grace period
-        tuner.fit()
+    with _explaining_rays_end():
+        trainable = tune.with_parameters(
+            TrialActor,
+            shared=Shared(
+                features_ref=ray.put(features),
+                families=dict(families),
+                cache_dir=experiment.cache_dir.absolute(),
+                sweep_dir=experiment.sweep_dir,
+                max_failures=experiment.max_failures,
+            ),
+        )
+        tuner = _tuner(
+            experiment, worklist, flight, trainable, attempt_dir=attempt_dir, grows=grows
+        )
+        stop.raises = False  # from here on there are positions to save
+        with suppress(KeyboardInterrupt):  # see on_step_begin
+            tuner.fit()
     stop.raises = True
     stop.file.unlink(missing_ok=True)
     if flight.error is not None:
         raise flight.error
-    return flight.done and not stop()
+    if flight.done and not stop():
+        return Execution(is_finished=True)
+    if not stop():  # Tune's own handler heard it, before any trial began: see setup
+        stop.number = signal.SIGUSR1
+    return Execution(is_finished=False, positions=_positions(flight))
+
+
+@contextmanager
+def _explaining_rays_end() -> Iterator[None]:
+    """Turn what Ray raises, and no trial's death explains, into an error that helps."""
+    try:
+        yield
+    except SgRayError:
+        raise
+    except Exception as error:
+        logging.getLogger("ray").exception("Ray ended the sweep")
+        reason = infrastructure_failure(f"{type(error).__name__}: {error}").message
+        raise InfrastructureError(
+            f"Ray could not go on: {reason} (ray.log tells more). All that was recorded is kept: "
+            "the same command again, or --resume, goes on from there."
+        ) from error
+
+
+def _positions(flight: _InFlight) -> str:
+    """Say what a stop has saved of the trainings it met."""
+    left = [job for trial_id, job in flight.jobs.items() if trial_id in flight.started]
+    num_left = sum(isinstance(job, TrainJob) for job in left)
+    if num_left:
+        return (
+            f"{flight.num_saved} of {flight.num_saved + num_left} trials saved their positions in "
+            "time; the others go on from their last whole epoch"
+        )
+    return "positions saved" if flight.num_saved else "no trial was running"
 
 
 def _tuner(
@@ -315,12 +428,14 @@ def _job_name(trial: Trial) -> str:
     return parse_job(trial.config[JOB]).name
 
 
-def _infrastructure_failure(trial: Trial) -> dict[str, str]:
-    """Return why Tune gave a trial up: its process or machine died too often."""
+def _error_of(trial: Trial) -> str:
+    """Return what Tune wrote down of the death of a trial's process or machine."""
     path = trial.error_file  # Tune's copy in storage comes later
-    text = Path(path).read_text(encoding="utf-8", errors="replace") if path else ""
-    lines = text.strip().splitlines() or ["its process or machine died"]
-    return {"kind": "InfrastructureError", "message": lines[-1].strip(), "traceback": text}
+    return Path(path).read_text(encoding="utf-8", errors="replace") if path else ""
+
+
+def _checkpoint(trial: Trial) -> Path | None:
+    return Path(trial.checkpoint.path) if trial.checkpoint else None
 
 
 def _forget_results(trial: Trial) -> None:

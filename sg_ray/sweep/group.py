@@ -25,7 +25,7 @@ from ray.train.v2._internal.execution.controller import TrainController
 from ray.util.queue import Empty, Queue
 
 from sg_ray.config import Resources
-from sg_ray.errors import SgRayError
+from sg_ray.errors import InfrastructureError, SgRayError
 from sg_ray.files import scratch_folder
 from sg_ray.training.checkpoint import METRICS
 from sg_ray.training.compute import device_for
@@ -82,7 +82,7 @@ class WorkerGroup(Iterator[EpochResult]):
         self._results = Queue(actor_options=_on_this_node())
         self._gate = ray.remote(**_on_this_node())(_Gate).remote()
         self._epoch = 0
-        self._train_storage = str(scratch_folder("sg-ray-train"))
+        self._train_storage = str(scratch_folder("train"))
         self._trainer = _AbortableTrainer(
             _train_worker,
             train_loop_config={
@@ -228,6 +228,8 @@ def _train_worker(config: dict[str, Any]) -> None:
         if hand_over and stop.exists():
             config["results"].put(interrupted)
         raise  # else a machine is to be taken away: Train starts the group again without it
+    except InfrastructureError:
+        raise  # another machine may do: Train starts again
     except (SgRayError, ValidationError) as error:
         config["results"].put(describe(error))
         raise

@@ -71,6 +71,13 @@ def read_learning_rates(sweep_dir: Path) -> dict[str, float | None]:
     return {entry["family"]: entry["suggestion"] for entry in found}
 
 
+def read_failed_range_tests(sweep_dir: Path) -> dict[str, str]:
+    """Return why, by family, those on record found nothing."""
+    paths = sorted((sweep_dir / "lr_range").glob("*.json"))
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+    return {entry["family"]: entry["reason"] for entry in found if entry["suggestion"] is None}
+
+
 def draw(path: Path, family: str, found: Found) -> None:
     """Draw loss against learning rate, one line a seed, as a PNG. Nothing if there is no curve."""
     from matplotlib.figure import Figure  # takes a second; no pyplot, so no global state

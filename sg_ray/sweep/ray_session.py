@@ -6,6 +6,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import ray
 from ray._private import services
 
 from sg_ray.errors import InputError
+from sg_ray.helper_thread import HelperThread, helper_thread
 from sg_ray.host.cpus import num_cpus
 from sg_ray.host.memory import count_memory
 from sg_ray.sweep import ray_trouble
@@ -42,55 +44,59 @@ def ray_session(address: str, *, log: Path, several_workers: bool) -> Iterator[N
     """
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
-    with _logged_to(log):
+    # Its thread lives as long as Ray does: see HelperThread.
+    with _logged_to(log), helper_thread() as helper:
         if ray.is_initialized():
             yield
             return
-        with _private(several_workers) if address == "local" else _joined(address):
+        with _private(helper, several_workers) if address == "local" else _joined(helper, address):
             yield
 
 
 @contextlib.contextmanager
-def _joined(address: str) -> Iterator[None]:
-    check_address(address)
+def _joined(helper: HelperThread, address: str) -> Iterator[None]:
+    helper.call(partial(check_address, address))
     try:
-        ray.init(address=address, **_QUIET)
+        helper.call(partial(ray.init, address=address, **_QUIET))
     except Exception as error:  # a bare one if the cluster's metadata do not fit
         raise InputError(
             f"--address {address}: the cluster answers, but cannot be joined from this machine "
             f"({ray_trouble.first_words(error.__cause__ or error)}). Run the sweep on one of its "
             "nodes: on this machine after `ray start --address=HOST:PORT`, or on the head."
         ) from error
-    with _shut_down():
+    with _shut_down(helper):
         yield
 
 
 @contextlib.contextmanager
-def _private(several_workers: bool) -> Iterator[None]:
+def _private(helper: HelperThread, several_workers: bool) -> Iterator[None]:
     ray_trouble.refuse_what_cannot_hold_ray()
     with _environment_of_its_own():
-        _start(_private_settings(several_workers))
-        with _shut_down():
+        _start(helper, _private_settings(several_workers))
+        with _shut_down(helper):
             yield
 
 
 @contextlib.contextmanager
-def _shut_down() -> Iterator[None]:
+def _shut_down(helper: HelperThread) -> Iterator[None]:
     try:
         yield
     finally:
-        ray.shutdown()
+        helper.finish(ray.shutdown)
 
 
-def _start(settings: Mapping[str, Any]) -> None:
+def _start(helper: HelperThread, settings: Mapping[str, Any]) -> None:
     """Start a Ray of this machine's own; on a busy machine once more, with more time."""
     began = time.monotonic()
     for number, extra_s in enumerate(_EXTRA_TIME_S, start=1):
         before = descendants()
         try:
             with _waiting_longer(extra_s):
-                ray.init(address="local", **settings)
+                helper.call(partial(ray.init, address="local", **settings))
             return
+        except KeyboardInterrupt:
+            end(descendants() - before, patience_s=0)
+            raise
         except Exception as error:  # a bare one if a node does not start in time
             end(descendants() - before, patience_s=0)  # what has started; it would live on
             if not ray_trouble.is_late(error):

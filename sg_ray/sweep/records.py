@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from sg_ray.errors import InputError
+from sg_ray.errors import InfrastructureError, InputError
 from sg_ray.features.spec import contents
 from sg_ray.files import write_json
 from sg_ray.sweep.redaction import redact
@@ -32,6 +32,11 @@ class Failure(BaseModel):
     kind: str
     message: Annotated[str, AfterValidator(redact)]
     traceback: Annotated[str, AfterValidator(redact)]
+
+    @property
+    def is_infrastructure(self) -> bool:
+        """True if a process or a machine failed, not the trial."""
+        return self.kind == InfrastructureError.__name__
 
 
 class RunRecord(BaseModel):

@@ -1,5 +1,6 @@
 """A recorded trial, trained again: do the same settings give the same numbers?"""
 
+import shutil
 from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
 from pathlib import Path
@@ -49,9 +50,23 @@ def reproduce(
     Same family, configuration, seeds, objective, data, branches and number of CPU threads; the code
     is this version's. A pruned trial is trained for the epochs it had. A failure is part of the
     record that comes back. Raises InputError if the data are others now, if something that a
-    trial which did not fail needs is gone, or if ``folder`` is not empty.
+    trial which did not fail needs is gone, or if ``folder`` is not empty. Interrupted, it leaves
+    no ``folder``.
     """
     _check_empty(folder)
+    try:
+        return _reproduce(trial, folder, progress, on_epoch)
+    except KeyboardInterrupt:  # else the same command would be refused
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _reproduce(
+    trial: RecordedTrial,
+    folder: Path,
+    progress: Progress | None,
+    on_epoch: Callable[[EpochResult], None],
+) -> RunRecord:
     branches = find_branches(trial)
     features = _prepare(trial, branches, progress)
     spec = _spec(trial.record, branches)
@@ -92,7 +107,7 @@ def cautions(trial: RecordedTrial) -> list[str]:
             f"trained with {num_threads:g} CPU threads; the {num_here} CPUs here share them, which "
             "is slower, and a library that uses fewer takes its sums in another order"
         )
-    if record.failure is not None and record.failure.kind == "InfrastructureError":
+    if record.failure is not None and record.failure.is_infrastructure:
         found.append("the recorded failure is of a process or a machine, not of the training")
     return found
 

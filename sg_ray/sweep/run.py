@@ -1,7 +1,6 @@
 """A sweep from experiment to leaderboard: prepare, execute, rank, export."""
 
 import contextlib
-import signal
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,13 +10,14 @@ from sg_ray.data.samples import DataSet
 from sg_ray.files import remove_leftovers, remove_scratch
 from sg_ray.models.families import FAMILIES
 from sg_ray.sweep.begin import begin
-from sg_ray.sweep.checkpoints import SCRATCH, drop_attempts, new_attempt_dir
+from sg_ray.sweep.checkpoints import drop_attempts, new_attempt_dir
 from sg_ray.sweep.disk import explaining_disk_trouble
 from sg_ray.sweep.events import Event, Journal
 from sg_ray.sweep.executor import any_group, execute
 from sg_ray.sweep.export import export_winners
 from sg_ray.sweep.leaderboard import Row, rank, write_leaderboard
 from sg_ray.sweep.lock import locked
+from sg_ray.sweep.losses import take_back
 from sg_ray.sweep.planned import planned_stages
 from sg_ray.sweep.planner import Planner
 from sg_ray.sweep.prepare import Progress, make_planner, pinned, prepare
@@ -36,8 +36,8 @@ class Outcome:
     """What a sweep came to.
 
     ``problems`` and ``notes`` are sentences for the user, ``tracebacks`` the first of each kind of
-    failure. ``exit_code`` is 0, 1 if something failed, or 130 / 143 if a signal ended it before it
-    was done.
+    failure. ``exit_code`` is 0, 1 if something failed, or 128 and the number of the signal that
+    ended it before it was done.
     """
 
     sweep_dir: Path
@@ -71,7 +71,7 @@ def run_sweep(
     sweep_dir = experiment.sweep_dir
     with locked(sweep_dir), explaining_disk_trouble(sweep_dir):
         remove_leftovers(sweep_dir)
-        remove_scratch(SCRATCH)
+        remove_scratch()
         resumed = begin(experiment, extends=extends)
         stop = StopRequest()
         with (
@@ -84,9 +84,6 @@ def run_sweep(
             try:
                 return _run(experiment, journal, address, progress, families, stop)
             except BaseException as error:
-                if isinstance(error, SystemExit) and error.code == signal.SIGTERM:
-                    stop.number = signal.SIGTERM  # Ray's own handler, while Ray starts
-                    error = KeyboardInterrupt()
                 interrupted = _is_interruption(error)
                 with contextlib.suppress(OSError):  # the error itself matters more
                     status = "interrupted" if interrupted else "failed"
@@ -120,6 +117,7 @@ def _run(
     data, features = prepare(experiment, progress)
     notes = [*data.notes, *_set_aside(experiment, data)]
     journal.append("data_checked", fingerprint=data.fingerprint, notes=notes)
+    notes += take_back(sweep_dir, journal)
     planner = make_planner(experiment, data, branch_seeds=experiment.replicate.seeds)
     journal.append("plan", stages=planned_stages(experiment))
     worklist = Worklist(experiment, planner, journal, sweep_dir)
@@ -131,7 +129,7 @@ def _run(
             stopping(stop),
         ):
             attempt_dir = new_attempt_dir(sweep_dir)
-            finished = execute(
+            execution = execute(
                 experiment,
                 worklist,
                 features,
@@ -140,8 +138,9 @@ def _run(
                 grows=address != "local",
                 stop=stop,
             )
-            if not finished:
+            if not execution.is_finished:
                 exit_code = stop.exit_code
+                notes.append(execution.positions)
     rows = leaderboard(experiment, planner.ledger.records)
     write_leaderboard(sweep_dir / "leaderboard.csv", rows)
     if exit_code:
@@ -149,7 +148,7 @@ def _run(
         return Outcome(sweep_dir, rows, [], notes, exit_code)
     problems = _problems(planner, worklist)
     export_winners(experiment, planner)
-    if planner.finished:
+    if planner.finished and not any(_is_lost(r) for r in planner.ledger.records.values()):
         drop_attempts(sweep_dir)
     status = "failed" if problems else "completed"
     journal.append("ranked", status=status)
@@ -203,10 +202,14 @@ def _problems(planner: Planner, worklist: Worklist) -> list[str]:
     return [*problems, *worklist.problems]
 
 
+def _is_lost(record: RunRecord) -> bool:
+    return record.failure is not None and record.failure.is_infrastructure
+
+
 def _tracebacks(records: Iterable[RunRecord]) -> list[str]:
-    """Return the first traceback of each kind of failure."""
+    """Return the first traceback of each kind of failure of trials themselves."""
     first: dict[str, str] = {}
     for record in records:
-        if record.failure is not None:
+        if record.failure is not None and not _is_lost(record):
             first.setdefault(record.failure.kind, record.failure.traceback)
     return list(first.values())

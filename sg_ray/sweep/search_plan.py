@@ -14,7 +14,7 @@ from sg_ray.sweep.jobs import AnyJob, LrRangeJob, TrainJob
 from sg_ray.sweep.leaderboard import Row, rank
 from sg_ray.sweep.ledger import Identity, Ledger
 from sg_ray.sweep.records import RunRecord, trial_dir
-from sg_ray.sweep.search import FamilySearch, Point
+from sg_ray.sweep.search import FamilySearch, Point, journal_path
 from sg_ray.trial import BranchSource, TrialSpec
 
 
@@ -87,8 +87,10 @@ class SearchPlan(FamilyPlan):
         """Tell the search."""
         super().on_finished(record)
         point = self._points.pop(record.trial_key, None)
-        if point is not None and self._search is not None:
-            self._tell(point, record)
+        if point is None or self._search is None:
+            return
+        if record.failure is None or not record.failure.is_infrastructure:
+            self._tell(point, record)  # else it stays open, for the start that tries it again
 
     def winner(self) -> Row | None:
         """Return the best finalist over all its seeds, once the planned ones are on record."""
@@ -168,7 +170,7 @@ class SearchPlan(FamilyPlan):
     def _open_search(self) -> FamilySearch:
         if self._search is None:
             self._search = FamilySearch(
-                self._ledger.sweep_dir / "search" / f"{self.family}.journal",
+                journal_path(self._ledger.sweep_dir, self.family),
                 self.family,
                 self._experiment.space(self.family),
                 self._baseline,

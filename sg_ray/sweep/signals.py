@@ -1,14 +1,20 @@
-"""SIGTERM and SIGINT: work ends in order, and says by its exit code which signal ended it."""
+"""Signals that end work in order: Ctrl-C, a batch system's end and its warnings before it.
+
+The exit code says which signal it was.
+"""
 
 import os
 import signal
-import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+
+_STDERR = 2
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+"""USR1 and USR2 are what SLURM and other batch systems warn with, some time before the end."""
 
 
 def stop_path(sweep_dir: Path) -> Path:
@@ -32,46 +38,49 @@ class StopRequest:
 
     @property
     def exit_code(self) -> int:
-        """Exit code by the shells' convention: 130 for SIGINT, 143 for SIGTERM."""
+        """Exit code by the shells' convention: 130 for SIGINT, 138 for SIGUSR1, 143 for SIGTERM."""
         return 128 + self.number
 
     def __call__(self) -> bool:
         """Return True once a signal has come."""
         return self.is_asked
 
+    def hear(self) -> None:
+        """Take the signals (again): libraries install handlers of their own.
+
+        Off the main thread it does nothing: Python allows no handlers there.
+        """
+        if _is_main_thread():
+            for number in SIGNALS:
+                signal.signal(number, self._handle)
+
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
+        if self.is_asked:
+            os._exit(128 + number)
+        self.number, self.is_asked = number, True
+        if self.file is not None and not self.raises:
+            self.file.touch()
+        what = "" if self.raises else ": what runs saves its position"
+        with suppress(OSError):  # written past Python's stream, which may be in use right now
+            os.write(_STDERR, f"stopping{what}; once more to stop at once\n".encode())
+        if self.raises:
+            raise KeyboardInterrupt
+
 
 @contextmanager
 def stopping(request: StopRequest) -> Iterator[None]:
-    """Let SIGINT and SIGTERM ask for a stop.
-
-    Use it (again) after ``ray.init``, which installs a handler of its own. Off the main thread it
-    does nothing: Python allows no handlers there.
-    """
-
-    def handle(number: int, _frame: FrameType | None) -> None:
-        if request.is_asked:
-            os._exit(128 + number)
-        request.number, request.is_asked = number, True
-        if request.raises:
-            raise KeyboardInterrupt
-        if request.file is not None:
-            request.file.touch()
-        print(
-            "stopping, positions are saved; once more to stop at once", file=sys.stderr, flush=True
-        )
-
-    with _handled(handle, signal.SIGINT, signal.SIGTERM):
-        yield
-
-
-@contextmanager
-def _handled(handler: "signal._HANDLER", *numbers: int) -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():
+    """Let SIGINT, SIGTERM, SIGUSR1 and SIGUSR2 ask for a stop until the block's end."""
+    if not _is_main_thread():
         yield
         return
-    before = {number: signal.signal(number, handler) for number in numbers}
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    request.hear()
     try:
         yield
     finally:
         for number, previous in before.items():
             signal.signal(number, previous)
+
+
+def _is_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()

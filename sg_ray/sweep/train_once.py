@@ -5,7 +5,7 @@ trial's own files lie at its top, the model that ``sg_ray.detector`` loads in ``
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -14,19 +14,20 @@ import ray
 
 from sg_ray.config import Experiment, ModelSettings, resolved_yaml
 from sg_ray.detector import MODEL_FILE, TRAINING_DIR
-from sg_ray.errors import InputError
+from sg_ray.errors import InfrastructureError, InputError, SgRayError
 from sg_ray.features.packed import Features
-from sg_ray.files import write_text
+from sg_ray.files import remove_scratch, write_text
 from sg_ray.models.families import FAMILIES, get_family
-from sg_ray.models.family import NeuralFamily
+from sg_ray.models.family import EstimatorFamily, NeuralFamily
 from sg_ray.sweep import learning_rates
 from sg_ray.sweep.disk import explaining_disk_trouble
 from sg_ray.sweep.events import Event, Journal
 from sg_ray.sweep.export import export_model, withdraw_model
 from sg_ray.sweep.family_plans import FamilyPlan
-from sg_ray.sweep.group import WorkerGroup, describe
+from sg_ray.sweep.group import GroupFailure, WorkerGroup, describe
 from sg_ray.sweep.jobs import LrRangeJob, job_name
 from sg_ray.sweep.lock import locked
+from sg_ray.sweep.losses import infrastructure_failure
 from sg_ray.sweep.prepare import Progress, make_planner, pinned, prepare
 from sg_ray.sweep.ray_session import ray_session
 from sg_ray.sweep.records import (
@@ -114,6 +115,7 @@ def train_once(
     Interrupted, with ``last.pt`` written, if ``stop`` was asked for.
     """
     spec, folder = training.spec, training.folder
+    remove_scratch()  # of a killed training's workers
     with locked(folder), explaining_disk_trouble(folder):
         write_text(folder / EXPERIMENT, resolved_yaml(training.experiment))
         journal = Journal(folder / "events.jsonl", listeners)
@@ -149,7 +151,7 @@ def _train(
             on_epoch(result)
             if result.stop_reason is not None:
                 break
-    except (Interrupted, InputError, OSError):
+    except (Interrupted, InputError, InfrastructureError, OSError):
         raise
     except Exception as error:
         failure = error
@@ -224,7 +226,8 @@ def _announce(training: Training, journal: Journal) -> None:
 
 
 def _epochs(training: Training, request: StopRequest) -> Iterator[EpochResult]:
-    request.raises = False  # from here on there is a position to save
+    # What learns by steps has a position to save; an estimator's fit is one step.
+    request.raises = isinstance(get_family(training.spec.family), EstimatorFamily)
     try:
         if training.experiment.resources_of(training.spec.family).num_workers > 1:
             yield from _group_epochs(training, request)
@@ -253,8 +256,23 @@ def _group_epochs(training: Training, request: StopRequest) -> Iterator[EpochRes
             stop=request.file,
             max_failures=experiment.max_failures,
         )
-        with closing(group):
+        with closing(group), _explaining_lost_workers(folder):
             yield from group
+
+
+@contextmanager
+def _explaining_lost_workers(folder: Path) -> Iterator[None]:
+    """Turn what Ray raises once it has given the workers up into an error that helps."""
+    try:
+        yield
+    except (SgRayError, GroupFailure, OSError):
+        raise
+    except Exception as error:
+        reason = infrastructure_failure(f"{type(error).__name__}: {error}").message
+        raise InfrastructureError(
+            f"{folder}: the workers were lost too often: {reason} (ray.log tells more). The same "
+            "command goes on from the last epoch."
+        ) from error
 
 
 def _context(experiment: Experiment, family: str, features: Features) -> TrialContext:

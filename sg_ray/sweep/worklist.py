@@ -10,11 +10,13 @@ from sg_ray.sweep.checkpoints import (
     drop_checkpoints,
     is_finished,
     keep_results,
+    lacks_results,
     newest_checkpoint,
     read_environment,
 )
 from sg_ray.sweep.events import Journal
 from sg_ray.sweep.jobs import AnyJob, LrRangeJob, TestJob, TrainJob, job_name
+from sg_ray.sweep.losses import infrastructure_failure
 from sg_ray.sweep.planned import PlannedName, num_planned
 from sg_ray.sweep.planner import Planner
 from sg_ray.sweep.records import (
@@ -117,6 +119,16 @@ class Worklist:
             case TestJob():
                 self._winner_test.on_finished(job, result)
 
+    def failure_of_results(
+        self, job: AnyJob, result: Mapping[str, Any], checkpoint: Path | None, *, pruned: bool
+    ) -> Failure | None:
+        """Return a failure if a training that says it went well left nothing to show for it."""
+        if not isinstance(job, TrainJob) or result.get("failure"):
+            return None
+        num_epochs = 1 if pruned else int(result.get("epoch") or 0)
+        lack = lacks_results(checkpoint, num_epochs=num_epochs, is_whole=not pruned)
+        return None if lack is None else infrastructure_failure(lack)
+
     def _from_checkpoint(self, job: TrainJob) -> TrainJob:
         """Return the job with the newest checkpoint that an interruption left of it, if any."""
         checkpoint = newest_checkpoint(self._sweep_dir, job)
@@ -179,10 +191,10 @@ class Worklist:
         )
         write_record(self._sweep_dir, record)
         self._planner.on_finished(record)
-        self._settle(record, job.name)
+        self._settle(record, job.base_name)
         self._tell_drops(record.family)
 
-    def _settle(self, record: RunRecord, name: str) -> None:
+    def _settle(self, record: RunRecord, base_name: str) -> None:
         """Do what follows from a record; doing it again changes nothing."""
         self._journal.append(
             "trial_finished",
@@ -191,7 +203,8 @@ class Worklist:
             epochs=record.epochs,
             metrics=record.metrics,
         )
-        drop_checkpoints(self._sweep_dir, record.trial_key, name)
+        if record.failure is None or not record.failure.is_infrastructure:
+            drop_checkpoints(self._sweep_dir, record.trial_key, base_name)
 
     def _tell_drops(self, family: str) -> None:
         """Journal which finalists the race has given up; the journal says each once."""

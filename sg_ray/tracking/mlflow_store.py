@@ -154,6 +154,11 @@ class MlflowStore:
 
         self._client.log_batch(run.run_id, tags=[RunTag(*item) for item in _cut(tags).items()])
 
+    def untag(self, run: StoredRun, name: str) -> None:
+        """Remove a tag, if the run has it."""
+        if name in self._client.get_run(run.run_id).data.tags:
+            self._client.delete_tag(run.run_id, name)
+
     def log_data(self, run: StoredRun, inputs: Sequence[DataInput]) -> None:
         """Name the data that a run reads; data named before stay named once."""
         self._client.log_inputs(run.run_id, [to_mlflow(data) for data in inputs])

@@ -186,6 +186,11 @@ class Replay:
         if (run := self._runs.get(str(event.trial_key))) is not None:
             self._store.reopen(run)
 
+    def _on_trial_taken_back(self, event: Event) -> None:
+        if (run := self._runs.get(str(event.trial_key))) is not None:
+            self._store.reopen(run)
+            self._store.untag(run, "failure")
+
     def _on_epoch(self, event: Event) -> None:
         step = int(event.data["epoch"])
         self._add_metrics(str(event.trial_key), event.data["metrics"], event.at_ms, step)

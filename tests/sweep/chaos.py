@@ -4,8 +4,10 @@
 
 One round is one sweep. A plan of shots (who is hit, by which signal, at which stage, how long
 after the stage's first sign of life) is drawn from the seed; after each shot that ends the driver,
-``--resume`` goes on. In the end the folder, the records, the journal and MLflow are compared with
-those of one uninterrupted run. Prints every shot, what went wrong, and what the kills cost.
+``--resume`` goes on. One kind of shot takes memory until Ray's monitor ends the worker; and once a
+round the journal gets an event that MLflow refuses. In the end the folder, the records, the journal
+and MLflow are compared with those of one uninterrupted run. Prints every shot, what went wrong, and
+what the kills cost.
 """
 
 import argparse
@@ -19,7 +21,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from itertools import cycle
 from pathlib import Path
@@ -29,9 +31,10 @@ import numpy as np
 import psutil
 from chaos_checks import repeated_epochs, violations
 from chaos_processes import MARKER, Start, Victim
+from memory_pressure import fill_memory, strict_memory_monitor
 from tiny_sweep import MODELS, write_experiment
 
-from sg_ray.sweep.events import Event, read_events
+from sg_ray.sweep.events import Event, Journal, read_events
 
 ROOT = Path(__file__).parents[2]
 _POLL_S = 0.03
@@ -58,7 +61,8 @@ MAX_DELAY_S: dict[Stage, float] = {
 """The longest wait from a stage's first sign to the shot; stages in the order of a sweep."""
 
 WITH_RAY: tuple[Stage, ...] = ("lr_range", "search", "replicate", "test")
-KINDS: tuple[tuple[Victim, signal.Signals], ...] = (
+Kind = tuple[Victim, signal.Signals]
+KINDS: tuple[Kind, ...] = (
     ("driver", signal.SIGKILL),
     ("worker", signal.SIGKILL),
     ("raylet", signal.SIGKILL),
@@ -69,10 +73,14 @@ KINDS: tuple[tuple[Victim, signal.Signals], ...] = (
     ("raylet", signal.SIGTERM),
     ("driver", signal.SIGINT),
     ("group", signal.SIGTERM),
+    ("memory", signal.SIGKILL),
+    ("driver", signal.SIGUSR1),
+    ("group", signal.SIGUSR2),
 )
 LONG_ROUND: tuple[Stage, ...] = (
     *("start", "prepare", "ray", "lr_range", "lr_range"),
-    *("search", "search", "search", "replicate", "replicate", "test", "export", "mirror"),
+    *("search", "search", "search", "search", "replicate", "replicate", "replicate"),
+    *("test", "export", "mirror"),
 )
 
 
@@ -99,6 +107,7 @@ class Tally:
     problems: list[str] = field(default_factory=list)
     num_starts: int = 0
     num_epochs_repeated: int = 0
+    num_poisoned: int = 0
     overhead_s: list[float] = field(default_factory=list)
 
     def __str__(self) -> str:
@@ -110,7 +119,8 @@ class Tally:
                 f"{self.num_starts} starts of {len(self.overhead_s)} sweeps",
                 "by kind:  " + ", ".join(f"{k} {n}" for k, n in sorted(by_kind.items())),
                 "by stage: " + ", ".join(f"{s} {by_stage[s]}" for s in MAX_DELAY_S),
-                f"epochs trained more than once: {self.num_epochs_repeated}",
+                f"epochs trained more than once: {self.num_epochs_repeated}; "
+                f"events that MLflow cannot take: {self.num_poisoned}",
                 "overhead: " + ", ".join(f"{s:.0f} s" for s in self.overhead_s)
                 + f"; {sum(self.overhead_s) / max(1, len(self.hits)):.1f} s a kill",
                 *(f"WRONG: {problem}" for problem in self.problems),
@@ -118,11 +128,11 @@ class Tally:
         )  # fmt: skip
 
 
-def plan(stages: Sequence[Stage], rng: np.random.Generator, kinds: Iterator[int]) -> list[Shot]:
+def plan(stages: Sequence[Stage], rng: np.random.Generator, kinds: Iterator[Kind]) -> list[Shot]:
     """Draw one round's shots, in the order of the stages; ``kinds`` goes on from round to round."""
     shots = []
     for stage in stages:
-        victim, number = next(KINDS[k] for k in kinds if _is_there(KINDS[k][0], stage))
+        victim, number = next(kind for kind in kinds if _is_there(kind[0], stage))
         shots.append(Shot(victim, number, stage, float(rng.uniform(0, MAX_DELAY_S[stage]))))
     order = list(MAX_DELAY_S)
     return sorted(shots, key=lambda shot: order.index(shot.stage))
@@ -143,6 +153,7 @@ class Sweep:
         self._num_trials = num_trials
         self._journal = folder / "outputs" / "tiny" / "events.jsonl"
         self._new_from = 0
+        self._is_poisoned = False
 
     def run(self) -> float:
         """Start and kill until all shots are fired, then let it end; return the seconds it ran."""
@@ -159,6 +170,10 @@ class Sweep:
         """Start it once; return True if it was not shot at and ended."""
         self._tally.num_starts += 1
         self._new_from = len(self._events())
+        if self._new_from and not self._is_poisoned:
+            self._poison_journal()
+        if any(shot.victim == "memory" for shot in self._shots):
+            environment = {**environment, **strict_memory_monitor()}
         start = start_driver(self._folder, environment)
         self._hits_before = len(self._tally.hits)
         try:
@@ -178,15 +193,36 @@ class Sweep:
                 self._drop_those_too_late(start)
                 return None
             self._shots.pop(0)
-            if not start.hit(shot.victim, shot.signal):
+            if not self._hit(start, shot):
                 self._tally.missed.append(shot)
                 continue
             self._tally.hits.append(shot)
             print(f"  {shot}", flush=True)
             self._new_from = len(self._events())
-            if shot.victim != "worker":
+            if shot.victim not in ("worker", "memory"):
                 return shot
         return None
+
+    def _hit(self, start: Start, shot: Shot) -> bool:
+        """Fire; False if there is nobody (any more) to be hit."""
+        if shot.victim == "memory":
+            num_before = len(self._events())
+            return fill_memory(
+                lambda: self._has_lost_for_memory(num_before) or start.driver.poll() is not None
+            )
+        return start.hit(shot.victim, shot.signal)
+
+    def _has_lost_for_memory(self, since: int) -> bool:
+        new = self._events()[since:]
+        return any("out of memory" in e.data["reason"] for e in new if e.type == "job_lost")
+
+    def _poison_journal(self) -> None:
+        """Append an event whose name MLflow refuses: what follows must reach it all the same."""
+        self._is_poisoned = True
+        self._tally.num_poisoned += 1
+        with closing(Journal(self._journal)) as journal:
+            facts = {"learning_rate": 1e-3, "source": "default", "curve": []}
+            journal.append("lr_range", family="no name\t for MLflow?", **facts)
 
     def _wait_for(self, shot: Shot, start: Start, begun_s: float) -> bool:
         """Wait for the shot's moment; False if the driver ended before."""
@@ -201,7 +237,7 @@ class Sweep:
             time.sleep(_POLL_S)
         time.sleep(shot.delay_s)
         deadline = time.monotonic() + _VICTIM_PATIENCE_S
-        while shot.victim in ("worker", "raylet") and not start.victims(shot.victim):
+        while shot.victim in ("worker", "raylet", "memory") and not start.victims(shot.victim):
             if start.driver.poll() is not None or time.monotonic() > deadline:
                 break
             time.sleep(_POLL_S)
@@ -335,6 +371,7 @@ def write_sweep(folder: Path) -> None:
         families=["transformer", "gnn", "fusion"],
         models={family: _longer(settings) for family, settings in MODELS.items()},
         lr_range={"num_steps": 30, "num_seeds": 1, "cache_dir": str(folder / "lr_cache")},
+        max_failures=20,  # a worker may be hit again before it comes to an end
         search={"num_trials": 4, "pruning": {"min_epochs": 2}},
         replicate={"top_k": 2, "seeds": [42, 7], "max_seeds": 3, "variance_seeds": 1},
     )
@@ -345,20 +382,29 @@ def _longer(settings: dict[str, Any]) -> dict[str, Any]:
     return {**settings, "config": {**settings["config"], "epochs": 12}}
 
 
-def run_rounds(folder: Path, rounds: Sequence[Sequence[Stage]], seed: int) -> Tally:
-    """Run one sweep uninterrupted, and one a round under fire; compare and count."""
+def run_rounds(
+    folder: Path,
+    rounds: Sequence[Sequence[Stage]],
+    seed: int,
+    kinds: Sequence[Kind] | None = None,
+) -> Tally:
+    """Run one sweep uninterrupted, and one a round under fire; compare and count.
+
+    ``kinds`` are the kinds of shots in turn; by default all there are, in a drawn order.
+    """
     tally, rng = Tally(), np.random.default_rng(seed)
     whole = folder / "whole"
     write_sweep(whole)
     whole_s = Sweep(whole, [], Tally()).run()
     num_trials = len(list((whole / "outputs" / "tiny" / "records").glob("*.json")))
     print(f"uninterrupted: {whole_s:.0f} s, {num_trials} trials", flush=True)
-    kinds = cycle(rng.permutation(len(KINDS)).tolist())
+    drawn = [KINDS[number] for number in rng.permutation(len(KINDS))]
+    in_turn = cycle(kinds or drawn)
     for number, stages in enumerate(rounds, start=1):
         killed = folder / f"round-{number}"
         write_sweep(killed)
         print(f"round {number}", flush=True)
-        seconds = Sweep(killed, plan(stages, rng, kinds), tally, num_trials).run()
+        seconds = Sweep(killed, plan(stages, rng, in_turn), tally, num_trials).run()
         tally.overhead_s.append(seconds - whole_s)
         tally.problems += [f"{killed.name}: {text}" for text in violations(killed, whole)]
         events = list(read_events(killed / "outputs" / "tiny" / "events.jsonl"))

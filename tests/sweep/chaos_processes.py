@@ -13,7 +13,8 @@ import psutil
 MARKER = "SG_RAY_CHAOS"
 """Environment variable that every process of a start inherits; its value names the start."""
 
-Victim = Literal["driver", "worker", "raylet", "group"]
+Victim = Literal["driver", "worker", "raylet", "group", "memory"]
+"""``memory`` is the worker, by way of Ray's memory monitor."""
 _POLL_S = 0.05
 
 

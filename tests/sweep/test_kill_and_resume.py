@@ -158,7 +158,10 @@ def test_a_signal_ends_it_in_order(
     assert position_in_epoch(tmp_path / "outputs/tiny/tune") > 0
     statuses, _ = mlflow_state(tmp_path / "mlflow.db")
     assert statuses["RUNNING"] == 0
-    assert b"--resume" in (tmp_path / "console.log").read_bytes()
+    said = (tmp_path / "console.log").read_text()
+    assert "positions saved" in said
+    assert "go on with: " in said
+    assert "--resume" in said
     finish(tmp_path)
     records = read_json_records(tmp_path / "outputs" / "tiny")
     statuses, repeated = mlflow_state(tmp_path / "mlflow.db")

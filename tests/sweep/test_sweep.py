@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 from collections import Counter
 from pathlib import Path
@@ -14,7 +15,7 @@ from tiny_sweep import own_processes, read_json_records, tiny_experiment
 from sg_ray.data.sources import write_jsonl
 from sg_ray.data.synthetic import generate
 from sg_ray.errors import InputError
-from sg_ray.sweep import worklist
+from sg_ray.sweep import checkpoints, worklist
 from sg_ray.sweep.events import read_events
 from sg_ray.sweep.records import RunRecord, trial_dir, write_record
 from sg_ray.sweep.run import run_sweep
@@ -258,6 +259,52 @@ def test_a_trial_that_keeps_dying_fails_and_the_sweep_goes_on(
     assert {record["trial_key"] for record in failed} == set(killed)
     assert {record["failure"]["kind"] for record in failed} == {"InfrastructureError"}
     assert outcome.exit_code == 1
+    assert outcome.tracebacks == []
+
+
+def hide_checkpoints_once(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Take the first checkpoint of a model's trial out of the driver's sight, its history too."""
+    hidden: list[Path] = []
+
+    def lacks_results(checkpoint: Path | None, **facts: Any) -> str | None:
+        if checkpoint is not None and "gnn" in checkpoint.parent.name and not hidden:
+            hidden.append(checkpoint)
+            shutil.rmtree(checkpoint.parent)
+            checkpoint.mkdir(parents=True)
+        return checkpoints.lacks_results(checkpoint, **facts)
+
+    monkeypatch.setattr(worklist, "lacks_results", lacks_results)
+    return hidden
+
+
+def test_c04_b15_what_machines_lost_is_no_result_and_is_tried_again_by_the_next_start(
+    ray_session: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hidden = hide_checkpoints_once(monkeypatch)
+    experiment = tiny_experiment(tmp_path, max_concurrent_trials=1, max_failures=0)
+    outcome = run_sweep(experiment)
+    (lost,) = [r for r in read_json_records(experiment.sweep_dir) if r["status"] == "failed"]
+    assert lost["failure"]["kind"] == "InfrastructureError"
+    assert f"{hidden[0]} holds 0 of 3 epochs" in lost["failure"]["message"]
+    assert outcome.exit_code == 1
+
+    outcome = run_sweep(experiment)
+    assert outcome.problems == []
+    assert outcome.exit_code == 0
+    assert any("1 trial had failed for want of a working machine" in n for n in outcome.notes)
+    records = read_json_records(experiment.sweep_dir)
+    assert {record["status"] for record in records} == {"completed"}
+    assert len(records) in (5, 6)  # one more if the one that was lost wins the search
+    assert all(record["metrics"] and record["best_epoch"] for record in records)
+    events = list(read_events(experiment.sweep_dir / "events.jsonl"))
+    of_lost = [event for event in events if event.trial_key == lost["trial_key"]]
+    ends = [e.data["status"] for e in of_lost if e.type == "trial_finished"]
+    assert ends == ["failed", "completed"]
+    assert [e.trial_key for e in events if e.type == "trial_taken_back"] == [lost["trial_key"]]
+    epochs = Counter((e.trial_key, e.data["epoch"]) for e in events if e.type == "epoch")
+    assert set(epochs.values()) == {1}
+    assert len(list((experiment.sweep_dir / "set_aside/lost").glob("*.json"))) == 1
+    assert not (experiment.sweep_dir / "tune").exists()
 
 
 def test_other_data_under_the_same_path_starts_anew(ray_session: None, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import sqlite3
@@ -290,8 +291,12 @@ def wait_for_epoch(journal: Path, process: "subprocess.Popen[bytes]") -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=str)
-def test_a_signal_saves_the_position_and_resume_ends_in_the_same_bits(
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, 138)],
+    ids=str,
+)
+def test_case_43_a_signal_saves_the_position_and_resume_ends_in_the_same_bits(
     folder: Path, number: signal.Signals, code: int
 ) -> None:
     epochs = ("--epochs", "25")
@@ -311,7 +316,10 @@ def test_a_signal_saves_the_position_and_resume_ends_in_the_same_bits(
     assert mlflow_state(folder / "mlflow.db")[0] == Counter(KILLED=1)
     assert not list((folder / "cut/records").glob("*"))
 
-    assert main(["train", "gnn", "--resume", "cut/last.pt"]) == 0
+    told = (folder / "log").read_text()
+    assert "positions saved" in told
+    command = shlex.split(told.partition("go on with: ")[2].splitlines()[0])
+    assert main(command[command.index("train") :]) == 0
     statuses, repeated = mlflow_state(folder / "mlflow.db")
     assert statuses == Counter(FINISHED=1)
     assert repeated == []

@@ -57,6 +57,23 @@ def test_a_sweep_becomes_one_run_with_a_run_per_trial_below(client, journal, swe
     assert runs["t-best"].info.run_name == "gnn-ab12cd34-seed0"
 
 
+def test_c04_a_trial_taken_back_is_one_run_that_ends_anew(client, journal, sweep_dir, uri):
+    tell_sweep(journal, sweep_dir)
+    MlflowMirror(sweep_dir, uri, "tiny").sync()
+    journal.append("sweep_resumed")
+    journal.append("trial_taken_back", "t-broken", reason="out of memory")
+    tell_trial(journal, sweep_dir, "t-broken", "completed")
+    tell_end(journal, sweep_dir)
+    result = MlflowMirror(sweep_dir, uri, "tiny").sync()
+
+    assert (result.num_pending, result.error) == (0, None)
+    runs = runs_by_key(client)
+    assert len(runs) == 4
+    assert runs["t-broken"].info.status == "FINISHED"
+    assert "failure" not in runs["t-broken"].data.tags
+    assert len(client.get_metric_history(runs["t-broken"].info.run_id, "val_f1")) == NUM_EPOCHS
+
+
 def test_times_parameters_and_metrics_are_those_of_the_journal(client, journal, sweep_dir, uri):
     tell_sweep(journal, sweep_dir)
     MlflowMirror(sweep_dir, uri, "tiny").sync()

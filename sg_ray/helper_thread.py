@@ -1,0 +1,91 @@
+"""Calls that may spend minutes inside a library, made so that a signal is heard meanwhile.
+
+Python runs signal handlers on the main thread, between two of its steps. While that thread is
+inside a library, Ctrl-C waits for it.
+"""
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
+from contextlib import contextmanager
+from queue import SimpleQueue
+from typing import TypeVar
+
+_TURN_S = 0.05
+_LEFT_TO_THE_MAIN_THREAD = {signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2}
+
+T = TypeVar("T")
+
+
+class HelperThread:
+    """A thread that makes calls for another one, which waits and hears signals.
+
+    Ctrl-C and a batch system's warnings go to a whole group of processes: what a call starts does
+    not hear them and is left to us. It may live no longer than this thread: Ray's processes ask
+    Linux to end them with the thread that started them.
+    """
+
+    def __init__(self) -> None:
+        self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        threading.Thread(target=self._work, daemon=True).start()
+
+    def call(self, function: Callable[[], T]) -> T:
+        """Return what the function returns, or raise what it raises.
+
+        If the waiting thread is interrupted, the call goes on alone: the process is about to end.
+        """
+        return _wait_for(self._begin(function))
+
+    def finish(self, function: Callable[[], T]) -> T:
+        """As ``call``, but an interruption waits until the call is over."""
+        outcome = self._begin(function)
+        try:
+            return _wait_for(outcome)
+        except KeyboardInterrupt:
+            outcome.exception()
+            raise
+
+    def _begin(self, function: Callable[[], T]) -> "Future[T]":
+        outcome: Future[T] = Future()
+        self._calls.put(lambda: _settle(outcome, function))
+        return outcome
+
+    def close(self) -> None:
+        """Let the thread end once it has made the calls asked for."""
+        self._calls.put(None)
+
+    def _work(self) -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, _LEFT_TO_THE_MAIN_THREAD)
+        while (call := self._calls.get()) is not None:
+            call()
+
+
+@contextmanager
+def helper_thread() -> Iterator[HelperThread]:
+    """Yield a thread that makes calls, and let it end afterwards."""
+    helper = HelperThread()
+    try:
+        yield helper
+    finally:
+        helper.close()
+
+
+def hearing_signals(function: Callable[[], T]) -> T:
+    """Return what a function returns that may spend minutes inside a library."""
+    with helper_thread() as helper:
+        return helper.call(function)
+
+
+def _wait_for(outcome: "Future[T]") -> T:
+    """Wait in short turns: a signal that another thread was given is handled between two."""
+    while not wait([outcome], timeout=_TURN_S).done:
+        pass
+    return outcome.result()
+
+
+def _settle(outcome: Future[T], function: Callable[[], T]) -> None:
+    try:
+        outcome.set_result(function())
+    except BaseException as error:
+        outcome.set_exception(error)

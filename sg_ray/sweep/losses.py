@@ -1,0 +1,107 @@
+"""Jobs lost with their process or machine: why, in a line; a later start takes them back."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from sg_ray.errors import InfrastructureError
+from sg_ray.sweep.events import Journal
+from sg_ray.sweep.learning_rates import learning_rate_path, read_failed_range_tests
+from sg_ray.sweep.records import Failure, RunRecord, read_records, record_path
+from sg_ray.sweep.search import journal_path
+from sg_ray.sweep.winner_test import set_test_aside
+
+UNEXPLAINED = "its process or machine died"
+
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+_TUNES_OWN = re.compile(r"Failure # \d+ \(occurred at .*\)")
+_MEMORY = re.compile(r"was (?P<used>\S+) used / (?P<limit>\S+) limit \((?P<share>[\d.]+)\)")
+_EXCEPTION = re.compile(r"(?:\w+\.)*(?P<named>\w*(?:Error|Exception|Exit|Interrupt)\b.*)")
+_FRAME = re.compile(r'File ".*", line \d+')
+_NODE_DEATH = re.compile(r"node (?:has died|was terminated|.*dead)", re.IGNORECASE)
+_PROCESS_DEATH = re.compile(r"Worker exit detail: (?P<detail>.*?)\.?(?: There are| Some|$)")
+
+
+def infrastructure_failure(text: str) -> Failure:
+    """Return the failure that Ray's ``text`` on a lost job tells of, its message a single line."""
+    plain = _COLOURS.sub("", text)
+    kind = InfrastructureError.__name__
+    return Failure(kind=kind, message=_reason(plain), traceback=plain)
+
+
+def _reason(text: str) -> str:
+    """Return the line that says why; Ray's advice and statistics around it run to pages."""
+    if found := _MEMORY.search(text):
+        full = round(100 * float(found["share"]))
+        return (
+            f"out of memory: the machine was {full} % full ({found['used']} of {found['limit']}), "
+            "and Ray ended the trial's process"
+        )
+    lines = [line.strip() for line in text.splitlines()]
+    lines = [line for line in lines if line and not _TUNES_OWN.fullmatch(line)]
+    if any(_FRAME.match(line) for line in lines):
+        raised = (_EXCEPTION.fullmatch(line) for line in reversed(lines))
+        named = (found["named"] for found in raised if found is not None)
+        if last := next(named, None):
+            return last.removeprefix(f"{InfrastructureError.__name__}: ")
+    if node := next((line for line in lines if _NODE_DEATH.search(line)), None):
+        return f"its machine was lost: {node}"
+    if found := _PROCESS_DEATH.search(text.replace("\n", " ")):
+        return f"its process died: {found['detail']}"
+    return lines[0] if lines else UNEXPLAINED
+
+
+def take_back(sweep_dir: Path, journal: Journal) -> list[str]:
+    """Take back what is on record only because processes or machines were lost.
+
+    Such trials, those that failed because they build on one, and range tests are tried again, once
+    a start. Their records go to ``set_aside/lost/``, after the journal has said so. Return notes
+    for the user.
+    """
+    records = read_records(sweep_dir)
+    lost = _lost(records)
+    for key in lost:
+        failure = records[key].failure
+        journal.append("trial_taken_back", key, reason=failure and failure.message)
+        _set_record_aside(sweep_dir, key)
+    kept = {record.family for key, record in records.items() if key not in lost}
+    _forget_range_tests(sweep_dir, families_begun=kept)
+    if not lost:
+        return []
+    set_test_aside(sweep_dir)
+    first = next(failure for key in lost if (failure := records[key].failure) is not None)
+    num = f"{len(lost)} trial{'s' if len(lost) > 1 else ''}"
+    return [f"{num} had failed for want of a working machine ({first.message}): tried again"]
+
+
+def _lost(records: dict[str, RunRecord]) -> dict[str, None]:
+    """Return the keys of the trials to take back, in the order of their records."""
+    lost: dict[str, None] = {}
+    for key, record in records.items():  # oldest first: a branch before what builds on it
+        failure = record.failure
+        if failure is None:
+            continue
+        if failure.is_infrastructure or any(branch in lost for branch in record.branches.values()):
+            lost[key] = None
+    return lost
+
+
+def _set_record_aside(sweep_dir: Path, trial_key: str) -> None:
+    aside = sweep_dir / "set_aside" / "lost"
+    aside.mkdir(parents=True, exist_ok=True)
+    number = len(list(aside.glob(f"{trial_key}-*.json"))) + 1
+    record_path(sweep_dir, trial_key).rename(aside / f"{trial_key}-{number:03d}.json")
+
+
+def _forget_range_tests(sweep_dir: Path, *, families_begun: set[str]) -> None:
+    """Have range tests that were lost run again, where no trial was trained by their default."""
+    for family in _lost_range_tests(sweep_dir):
+        if family not in families_begun:
+            learning_rate_path(sweep_dir, family).unlink()
+            journal_path(sweep_dir, family).unlink(missing_ok=True)
+
+
+def _lost_range_tests(sweep_dir: Path) -> Iterator[str]:
+    for family, reason in read_failed_range_tests(sweep_dir).items():
+        if reason.startswith(f"{InfrastructureError.__name__}: "):
+            yield family
