@@ -1,25 +1,36 @@
 """Search spaces: one distribution per hyperparameter, from YAML to Optuna's distributions."""
 
 import math
-from collections.abc import Callable, Mapping
-from typing import Any, Self
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, Self
 
 from optuna.trial import Trial
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, PlainValidator, Strict, ValidationError, model_validator
 
 from sg_ray.errors import InputError
 from sg_ray.models.family import FamilyConfig
+from sg_ray.setting_types import StrictModel
 from sg_ray.training.lr_range import narrow
 
 
-class Dimension(BaseModel):
+def _plain(value: Any) -> Any:
+    is_finite = not isinstance(value, float) or math.isfinite(value)
+    if value is None or (isinstance(value, bool | int | float | str) and is_finite):
+        return value
+    raise ValueError("a choice is a number, a text, true, false or null")
+
+
+Interval = Annotated[tuple[float, float], Strict(False)]
+Plain = Annotated[bool | int | float | str | None, PlainValidator(_plain)]
+
+
+class Dimension(StrictModel):
     """The values one hyperparameter may take: exactly one of these four."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    uniform: tuple[float, float] | None = None
-    log_uniform: tuple[float, float] | None = None
-    int_uniform: tuple[int, int] | None = None
-    choice: tuple[bool | int | float | str | None, ...] | None = None
+    uniform: Interval | None = None
+    log_uniform: Interval | None = None
+    int_uniform: Annotated[tuple[int, int], Strict(False)] | None = None
+    choice: Annotated[tuple[Plain, ...], Strict(False)] | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -30,8 +41,6 @@ class Dimension(BaseModel):
         if kind == "choice":
             if not values or len(set(map(repr, values))) != len(values):
                 raise ValueError("choice needs at least one value, none of them twice")
-        elif not all(map(math.isfinite, values)):
-            raise ValueError(f"{kind} needs finite bounds, got {list(values)}")
         elif values[0] >= values[1]:
             raise ValueError(f"{kind} needs low < high, got {list(values)}")
         if kind == "log_uniform" and values[0] <= 0:
@@ -82,34 +91,53 @@ def narrowed(space: Space, baseline: Mapping[str, Any], learning_rate: float | N
     return {**space, "learning_rate": Dimension(log_uniform=(min(low, own), max(high, own)))}
 
 
-def check_space(space: Space, baseline: FamilyConfig, where: Callable[[str], str]) -> None:
-    """Check that every dimension is a hyperparameter of the family and only takes legal values.
+def checked_space(
+    space: Space, baseline: FamilyConfig, where: Callable[[str], str]
+) -> dict[str, Dimension]:
+    """Return the space, its choices as the family's configuration makes them of what was given.
 
-    ``where`` tells where a dimension was given. Raises InputError that begins with that, and lists
-    what the family has.
+    ``where`` tells where a dimension was given. Raises InputError that begins with that, for a
+    dimension that is no hyperparameter of the family, or takes a value that is not legal.
     """
     searchable = searchable_fields(type(baseline))
+    checked = {}
     for name, dimension in space.items():
         if name not in searchable:
             raise InputError(
                 f"{where(name)}: the family has no hyperparameter {name!r} to search over. "
                 f"It has: {', '.join(sorted(searchable))}."
             )
+        values = [_as_configured(name, v, baseline, where) for v in dimension.examples()]
+        checked[name] = _with_choices(dimension, values, where(name))
         own = getattr(baseline, name)
-        if not dimension.contains(own):
+        if not checked[name].contains(own):
             raise InputError(
                 f"{where(name)}: the experiment's own value {own!r} lies outside "
                 f"{dimension.model_dump(exclude_none=True)}; it is always tried first, so widen "
                 f"the space or change config.{name}."
             )
-        for value in dimension.examples():
-            try:
-                type(baseline).model_validate({**baseline.model_dump(), name: value})
-            except ValidationError as error:
-                reason = error.errors()[0]["msg"]
-                raise InputError(
-                    f"{where(name)}: {value!r} is not a legal value ({reason})."
-                ) from error
+    return checked
+
+
+def _as_configured(
+    name: str, value: Any, baseline: FamilyConfig, where: Callable[[str], str]
+) -> Any:
+    """Return what the family's configuration makes of one value of a hyperparameter."""
+    try:
+        config = type(baseline).model_validate({**baseline.model_dump(), name: value})
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise InputError(f"{where(name)}: {value!r} is not a legal value ({reason}).") from error
+    return getattr(config, name)
+
+
+def _with_choices(dimension: Dimension, values: Sequence[Any], place: str) -> Dimension:
+    if dimension.choice is None:
+        return dimension
+    try:
+        return Dimension(choice=tuple(values))
+    except ValidationError as error:
+        raise InputError(f"{place}: choice has the same value twice: {values}.") from error
 
 
 def searchable_fields(config: type[FamilyConfig]) -> set[str]:

@@ -9,21 +9,21 @@ from sg_ray.config.experiment import (
     ReplicateSettings,
     Resources,
     SearchSettings,
-    Settings,
     TrackingSettings,
 )
 from sg_ray.config.load import load_experiment, resolved_yaml
+from sg_ray.config.values import Given
 
 __all__ = [
     "FLOOR",
     "Experiment",
+    "Given",
     "LrRangeSettings",
     "ModelSettings",
     "PruningSettings",
     "ReplicateSettings",
     "Resources",
     "SearchSettings",
-    "Settings",
     "TrackingSettings",
     "load_experiment",
     "resolved_yaml",

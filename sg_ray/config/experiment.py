@@ -6,37 +6,40 @@ from pathlib import Path
 from typing import Annotated, Any, Self
 
 import torch
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, Strict, ValidationInfo, field_validator, model_validator
 
 from sg_ray.config.hardware import this_machine
 from sg_ray.data.sources import DataConfig
 from sg_ray.files import content_hash
 from sg_ray.models.families import get_family
 from sg_ray.models.family import EstimatorFamily, FamilyConfig
+from sg_ray.setting_types import (
+    Count,
+    MaybeOwnFolder,
+    Name,
+    NumSeeds,
+    OwnFolder,
+    Seed,
+    Seeds,
+    StrictModel,
+    Text,
+)
 from sg_ray.space import Dimension
 
 FLOOR = "lexical"
 """The family that every leaderboard shows as the floor."""
 
+MAX_MACHINES = 100_000
+"""More workers, or CPUs or GPUs of one, than any cluster has: a typo."""
+
+MAX_TRIALS = 100_000
+"""More points of a search than anybody trains: a typo, which would fill the memory."""
+
 AUTO = "auto"
 """The value that stands for what the hardware suggests."""
 
 
-class Settings(BaseModel):
-    """Base of every section: frozen, and an unknown key is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Resources(Settings):
+class Resources(StrictModel):
     """What one trial takes. ``cpus`` and ``gpus`` are per worker; ``gpus`` may be a fraction.
 
     ``auto`` asks the machine that reads the experiment: ``gpus`` is 1 if it has a GPU, else 0, and
@@ -44,10 +47,10 @@ class Resources(Settings):
     as the CPU head of a cluster, say the numbers.
     """
 
-    gpus: float = Field(default=0, ge=0)
-    cpus: float = Field(default=1, gt=0)
-    num_workers: int = Field(default=1, ge=1)
-    min_workers: int | None = Field(default=None, ge=1)
+    gpus: float = Field(default=0.0, ge=0, le=MAX_MACHINES)
+    cpus: float = Field(default=1.0, gt=0, le=MAX_MACHINES)
+    num_workers: int = Field(default=1, ge=1, le=MAX_MACHINES)
+    min_workers: int | None = Field(default=None, ge=1, le=MAX_MACHINES)
     """With as few workers a trial may start, or go on when machines are taken away."""
 
     @field_validator("gpus", mode="before")
@@ -74,7 +77,7 @@ class Resources(Settings):
         return self
 
 
-class ModelSettings(Settings):
+class ModelSettings(StrictModel):
     """One family in an experiment: its baseline values, its search space, its resources."""
 
     config: Mapping[str, Any] = Field(default_factory=dict)
@@ -82,64 +85,50 @@ class ModelSettings(Settings):
     resources: Resources | None = None
 
 
-class LrRangeSettings(Settings):
+class LrRangeSettings(StrictModel):
     """The learning-rate range test before a family's search."""
 
     enabled: bool = True
-    num_steps: int = Field(default=60, ge=10)
-    num_seeds: int = Field(default=1, ge=1)
-    max_samples: int = Field(default=2000, ge=1)
-    cache_dir: Path = Path(".lr_cache")
-    max_age_days: float = Field(default=7, ge=0)
+    num_steps: int = Field(default=60, ge=10, le=100_000)
+    num_seeds: Annotated[NumSeeds, Field(ge=1)] = 1
+    max_samples: Count = 2000
+    cache_dir: OwnFolder = Path(".lr_cache")
+    max_age_days: float = Field(default=7.0, ge=0)
 
 
-class PruningSettings(Settings):
+class PruningSettings(StrictModel):
     """Asynchronous successive halving on epochs: after ``min_epochs`` the best 1/factor go on."""
 
     enabled: bool = True
-    min_epochs: int = Field(default=1, ge=1)
-    reduction_factor: int = Field(default=3, ge=2)
+    min_epochs: Count = 1
+    reduction_factor: int = Field(default=3, ge=2, le=1_000_000)
 
 
-class SearchSettings(Settings):
+class SearchSettings(StrictModel):
     """Optuna's TPE over each family's space; trial 1 is always the experiment's own values."""
 
-    num_trials: int = Field(default=16, ge=1)
-    seed: int = Field(default=0, ge=0)
+    num_trials: int = Field(default=16, ge=1, le=MAX_TRIALS)
+    seed: Seed = 0
     pruning: PruningSettings = PruningSettings()
 
 
-def _no_repeats(seeds: tuple[int, ...]) -> tuple[int, ...]:
-    repeated = sorted({seed for seed in seeds if seeds.count(seed) > 1})
-    if repeated:
-        raise ValueError(f"seeds must differ, repeated: {repeated}")
-    return seeds
-
-
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
-
-
-class ReplicateSettings(Settings):
+class ReplicateSettings(StrictModel):
     """The best ``top_k`` configurations of a family race over seeds.
 
     All of them get each seed in turn; the first is the one that the search used.
     """
 
-    top_k: int = Field(default=2, ge=1)
-    seeds: Annotated[tuple[Seed, ...], Field(min_length=1), AfterValidator(_no_repeats)] = (
-        42,
-        2025,
-        7,
-    )
+    top_k: int = Field(default=2, ge=1, le=MAX_TRIALS)
+    seeds: Seeds = (42, 2025, 7)
     race_alpha: Annotated[float, Field(gt=0, lt=1)] | None = 0.1
     """A configuration that cannot win any more gets no further seed; one of the best is dropped
     with at most this probability. None: nobody is dropped."""
-    max_seeds: int | None = Field(default=None, ge=1)
+    max_seeds: Annotated[NumSeeds, Field(ge=1)] | None = None
     """What ``seeds`` leave undecided gets more of them, up to so many in all."""
-    budget_epochs: int | None = Field(default=None, ge=1)
+    budget_epochs: Count | None = None
     """Epochs of training of a family, its search included, within which it gets more seeds: what
     successive halving and the race save goes to the undecided. None: ``max_seeds`` is the limit."""
-    variance_seeds: int = Field(default=0, ge=0)
+    variance_seeds: Annotated[NumSeeds, Field(ge=0)] = 0
     """The winner is trained again so often with other first weights alone, and as often with
     another order of the data alone: which of the two does the variance over seeds come from?"""
 
@@ -166,25 +155,29 @@ class ReplicateSettings(Settings):
         return 2 * self.variance_seeds
 
 
-class TrackingSettings(Settings):
+class TrackingSettings(StrictModel):
     """Where MLflow keeps the mirror of the records."""
 
     enabled: bool = True
-    uri: str = "sqlite:///mlflow.db"
+    uri: Text = "sqlite:///mlflow.db"
     register_model: bool = True
     """Whether the winner's weights are copied to MLflow and registered under the sweep's name."""
 
 
-class Experiment(Settings):
+class Experiment(StrictModel):
     """Everything a sweep needs to know, resolved."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
-    output_dir: Path = Path("outputs")
-    cache_dir: Path = Path(".cache")
+    name: Name
+    output_dir: OwnFolder = Path("outputs")
+    cache_dir: OwnFolder = Path(".cache")
     data: DataConfig = DataConfig()
-    families: Annotated[tuple[str, ...], Field(min_length=1)] = ("transformer", "gnn", "fusion")
+    families: Annotated[tuple[str, ...], Field(min_length=1), Strict(False)] = (
+        "transformer",
+        "gnn",
+        "fusion",
+    )
     models: Mapping[str, ModelSettings] = Field(default_factory=dict)
-    branches_from: Path | None = None
+    branches_from: MaybeOwnFolder = None
     """What holds the trained branches when ``families`` lacks them: a finished sweep's folder, or
     one with results of ``sg-ray train``."""
     objective: str = "val_roc_auc"
@@ -192,8 +185,8 @@ class Experiment(Settings):
     search: SearchSettings = SearchSettings()
     replicate: ReplicateSettings = ReplicateSettings()
     resources: Resources = Resources()
-    max_concurrent_trials: int | None = Field(default=None, ge=1)
-    max_failures: int = Field(default=2, ge=0)
+    max_concurrent_trials: int | None = Field(default=None, ge=1, le=MAX_TRIALS)
+    max_failures: int = Field(default=2, ge=0, le=1_000)
     """How often a trial whose process or machine died starts again from its last checkpoint."""
     tracking: TrackingSettings = TrackingSettings()
 
@@ -238,15 +231,24 @@ class Experiment(Settings):
 
     @property
     def identity(self) -> dict[str, Any]:
-        """The part that decides the results; a resume may change only the rest."""
-        deciding = ("data", "families", "models", "branches_from", "objective", "lr_range")
-        whole = self.model_dump(mode="json")
-        kept = {key: whole[key] for key in (*deciding, "search", "replicate")}
-        kept["models"] = {
-            name: {key: value for key, value in settings.items() if key != "resources"}
-            for name, settings in kept["models"].items()
+        """The part that decides the results; a resume may change only the rest.
+
+        Families are told by what they make of their values: a default that is written out is the
+        same as one that is left out, and so are two ways to write a number.
+        """
+        deciding = ("data", "branches_from", "objective", "lr_range", "search", "replicate")
+        models = {name: self._identity_of(name) for name in self.all_families}
+        kept = self.model_dump(mode="json", include=set(deciding))
+        return {**kept, "families": list(models), "models": models}
+
+    def _identity_of(self, family: str) -> dict[str, Any]:
+        return {
+            "config": self.baseline(family).model_dump(mode="json"),
+            "space": {
+                name: dimension.model_dump(mode="json", exclude_none=True)
+                for name, dimension in self.space(family).items()
+            },
         }
-        return kept
 
     @property
     def identity_hash(self) -> str:

@@ -1,43 +1,88 @@
 """Validation errors in words: where the value was given, what is wrong, what was perhaps meant."""
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from sg_ray.config.values import Key, Values
+from sg_ray.config.values import Values
+from sg_ray.config.yaml_text import Key
+from sg_ray.setting_types import NOTHING_GIVEN, TOO_MANY_SEEDS
 
 MAX_LENGTH = 500
 """Of one message: a wrong value may be long."""
+
+_SAY_IT_ALL = ("missing", NOTHING_GIVEN, TOO_MANY_SEEDS)
+"""The types of pydantic's errors whose message needs no value beside it."""
+
+_MESSAGES = {
+    "tuple_type": "Input should be a list, e.g. [a, b]",
+    "model_type": "Input should be a section with settings of its own, e.g. data.limit.train=100",
+    "model_attributes_type": (
+        "Input should be a section with settings of its own, e.g. data.limit.train=100"
+    ),
+    "bool_type": "Input should be true or false",
+}
 
 
 def explain(
     error: ValidationError, model: type[BaseModel], values: Values, section: Key = ()
 ) -> str:
     """Return a line for each problem that ``model`` had with ``section`` of the values."""
+    problems = error.errors(include_url=False)
     lines = []
-    for problem in error.errors(include_url=False):
+    for problem in problems:
+        if _follows_from_another(problem, problems):
+            continue
         inner = tuple(map(str, problem["loc"]))
         key = (*section, *inner)
-        reason = _reason(problem, model, inner)
-        lines.append(f"{values.where(key)}: {'.'.join(key)}: {reason}"[:MAX_LENGTH])
-    return "\n".join(lines)
+        line = told(values, key, _reason(problem, model, inner, values, key))
+        lines.append(line[:MAX_LENGTH])
+    return "\n".join(dict.fromkeys(lines))
 
 
-def _reason(problem: Any, model: type[BaseModel], key: Key) -> str:
-    kind = problem["type"]
+def told(values: Values, key: Key, reason: str) -> str:
+    """Return the line that tells what is wrong with a key, and where it was given."""
+    place, name = values.where(key), ".".join(key)
+    said_already = values.is_empty(key) and place == repr(f"{name}=")
+    return f"{place}: {reason}" if said_already else f"{place}: {name}: {reason}"
+
+
+def _follows_from_another(problem: Any, problems: Sequence[Any]) -> bool:
+    """Whether a list is too short only because what it holds is wrong."""
+    place = problem["loc"]
+    return problem["type"] == "too_short" and any(
+        len(other["loc"]) > len(place) and other["loc"][: len(place)] == place
+        for other in problems
+    )
+
+
+def _reason(problem: Any, model: type[BaseModel], inner: Key, values: Values, key: Key) -> str:
+    kind, given = problem["type"], problem["input"]
     if kind == "extra_forbidden":
-        return f"unknown key{_suggestion(model, key)}"
-    if kind == "missing":
+        return f"unknown key{_suggestion(model, inner)}"
+    if kind in _SAY_IT_ALL:
         return str(problem["msg"])
-    if kind == "tuple_type":
-        message = "Input should be a list, e.g. [a, b]"
-    elif kind == "model_type":
-        message = "Input should be a section with settings of its own, e.g. data.limit.train=100"
-    else:
-        message = problem["msg"].removeprefix("Value error, ")
-    return f"{message} (got {problem['input']!r})"
+    if values.is_empty(key):
+        return "no value given"
+    message = _MESSAGES.get(kind, problem["msg"].removeprefix("Value error, "))
+    return f"{message} (got {_shown(given)}){_hint(kind, given, values.quoted(key))}"
+
+
+def _hint(kind: str, given: Any, quoted: str | None) -> str:
+    if kind == "string_type" and quoted is not None:
+        return f"; quote it: {quoted}"
+    if kind == "int_type" and isinstance(given, float):
+        return "; write it without a point or an exponent"
+    return ""
+
+
+def _shown(given: Any) -> str:
+    try:
+        return repr(given)
+    except ValueError:  # more digits than Python prints
+        return "a number of very many digits"
 
 
 def _suggestion(model: type[BaseModel], key: Key) -> str:

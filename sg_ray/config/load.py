@@ -1,31 +1,35 @@
 """From an experiment file to an ``Experiment``: read, override, fill in ``auto``, check."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from sg_ray.config.auto import with_hardware
 from sg_ray.config.experiment import Experiment, ModelSettings
-from sg_ray.config.explain import explain
-from sg_ray.config.values import Key, Values, read_values
+from sg_ray.config.explain import explain, told
+from sg_ray.config.values import Given, Values, read_override, read_values
+from sg_ray.config.yaml_text import Key, write_yaml
 from sg_ray.errors import InputError
 from sg_ray.models.families import get_family
-from sg_ray.space import check_space
+from sg_ray.space import checked_space
 from sg_ray.training.metrics import direction
 
 
-def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
-    """Read an experiment file and apply ``key=value`` overrides.
+def load_experiment(
+    path: Path, overrides: Sequence[str] = (), settings: Sequence[Given] = ()
+) -> Experiment:
+    """Read an experiment file and apply settings: values first, ``key=value`` overrides on top.
 
-    ``auto`` becomes what this machine's hardware suggests, see ``config.auto``. Raises InputError
-    that names the file (and line) or the override, the key, and the value that is wrong.
+    ``auto`` becomes what this machine's hardware suggests, see ``config.auto``; a family's values
+    become what its configuration makes of them. Raises InputError that names the file (and line),
+    the flag or the override, the key, and the value that is wrong.
     """
     values = read_values(path)
-    for override in overrides:
-        values = values.overridden(override)
+    for setting in (*settings, *map(read_override, overrides)):
+        values = values.given(setting)
     values = values.with_spaces()
     try:
         given = Experiment.model_validate(values.content)
@@ -33,29 +37,55 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
         raise InputError(explain(error, Experiment, values)) from error
     direction(given.objective)
     experiment = with_hardware(given)
-    for name in dict.fromkeys((*experiment.families, *experiment.models)):
-        _check_family(name, experiment, values)
-    return experiment
+    names = dict.fromkeys((*experiment.families, *experiment.models))
+    checked = {name: _checked(name, experiment, values) for name in names}
+    for key in values.empty_keys:
+        raise InputError(told(values, key, "no value given (null says that there is none)"))
+    models = {name: checked[name] for name in experiment.models}
+    return experiment.model_copy(update={"models": models})
 
 
 def resolved_yaml(experiment: Experiment) -> str:
     """Return the experiment as YAML that ``load_experiment`` reads back to an equal object."""
-    return yaml.safe_dump(
-        experiment.model_dump(mode="json", exclude_none=True), sort_keys=False, allow_unicode=False
-    )
+    return write_yaml(_without_absent(experiment))
 
 
-def _check_family(name: str, experiment: Experiment, values: Values) -> None:
+def _without_absent(settings: BaseModel) -> dict[str, Any]:
+    """Return plain values of all settings but those that are None when they are left out.
+
+    A file of the user's may not say null for what would then be left out: see MaybeFolder.
+    """
+    fields = type(settings).model_fields
+    whole = settings.model_dump(mode="json")
+    return {
+        name: _plain(value, whole[name])
+        for name, value in settings
+        if value is not None or fields[name].default is not None
+    }
+
+
+def _plain(value: Any, dumped: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return _without_absent(value)
+    if isinstance(value, Mapping):
+        return {name: _plain(item, dumped[name]) for name, item in value.items()}
+    return dumped
+
+
+def _checked(name: str, experiment: Experiment, values: Values) -> ModelSettings:
+    """Return a family's settings with the values that its configuration made of them."""
     family = get_family(name)
     settings = experiment.models.get(name, ModelSettings())
+    key = ("models", name)
     try:
         baseline = family.Config.model_validate(settings.config)
     except ValidationError as error:
-        key = ("models", name, "config")
-        raise InputError(explain(error, family.Config, values, key)) from error
-    check_space(settings.space, baseline, partial(_place, values, ("models", name, "space")))
+        raise InputError(explain(error, family.Config, values, (*key, "config"))) from error
+    space = checked_space(settings.space, baseline, partial(_place, values, (*key, "space")))
     if name in experiment.families and experiment.branches_from is None:
         _check_branches(name, experiment, values)
+    config = baseline.model_dump(mode="json", exclude_unset=True, include=set(settings.config))
+    return settings.model_copy(update={"config": config, "space": space})
 
 
 def _place(values: Values, section: Key, name: str) -> str:

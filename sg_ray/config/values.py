@@ -1,44 +1,89 @@
 """Settings as they were written: plain values, and where each of them was given."""
 
 import copy
-from collections.abc import Iterable, Mapping
+import json
+import shlex
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from sg_ray.config.yaml_text import Key, Written, read_value, read_yaml
 from sg_ray.errors import InputError
 
-Key = tuple[str, ...]
+
+@dataclass(frozen=True)
+class Given:
+    """A setting given as a value, by a flag or by a caller: never printed and parsed again."""
+
+    key: str
+    value: Any
+    place: str
+    """What the user wrote, e.g. ``--epochs 3``."""
+
+
+@dataclass(frozen=True)
+class Override:
+    """A setting given as ``key=value``, its value read as YAML."""
+
+    text: str
+    key: str
+    value: Any
+    origin: Written
 
 
 @dataclass(frozen=True)
 class Values:
     """The content of an experiment file, with what the command line changed.
 
-    ``origins`` maps keys to the place that gave them: ``FILE:LINE``, or an override.
+    ``origins`` maps keys to the place that gave them: ``FILE:LINE``, a flag or an override.
     """
 
     path: Path
     content: dict[str, Any]
-    origins: Mapping[Key, str]
+    origins: Mapping[Key, Written]
 
     def where(self, key: Key) -> str:
         """Return where a key, or the section around it, was given; the file if nowhere."""
         sections = (key[:length] for length in range(len(key), 0, -1))
-        return next((self.origins[s] for s in sections if s in self.origins), str(self.path))
+        return next((self.origins[s].place for s in sections if s in self.origins), str(self.path))
 
-    def overridden(self, override: str) -> "Values":
-        """Return the values changed by ``key=value``; raises InputError if it is no such thing.
+    def quoted(self, key: Key) -> str | None:
+        """Return how the plain value of ``key`` is written as text; None if it was not plain."""
+        origin = self.origins.get(key)
+        if origin is None or not origin.text:
+            return None
+        if origin.place == repr(f"{'.'.join(key)}={origin.text}"):
+            return f"{'.'.join(key)}={_in_quotes(origin.text)}"
+        return f'{key[-1]}: "{origin.text}"'
+
+    def is_empty(self, key: Key) -> bool:
+        """Whether the key was given with nothing behind it, and nothing was put there since."""
+        origin = self.origins.get(key)
+        return origin is not None and origin.text == "" and self._at(key) is None
+
+    @property
+    def empty_keys(self) -> Iterator[Key]:
+        """The keys that were given with nothing behind them."""
+        return filter(self.is_empty, self.origins)
+
+    def given(self, setting: Given | Override) -> "Values":
+        """Return the values with one setting changed. Raises InputError if its key cannot be.
 
         A key within a search space that is a file changes what the file holds.
         """
-        key, value = _parse(override)
+        key = tuple(setting.key.split("."))
         values = self.with_spaces() if _is_in_space(key) else self
-        return values._changed(key, value, override)
+        origin = setting.origin if isinstance(setting, Override) else Written(setting.place)
+        return values._changed(key, setting.value, origin)
 
-    def _changed(self, key: Key, value: Any, override: str) -> "Values":
+    def _at(self, key: Key) -> Any:
+        value: Any = self.content
+        for name in key:
+            value = value.get(name) if isinstance(value, dict) else None
+        return value
+
+    def _changed(self, key: Key, value: Any, origin: Written) -> "Values":
         content = copy.deepcopy(self.content)
         sections = [key[:length] for length in range(1, len(key))]
         section = content
@@ -47,17 +92,19 @@ class Values:
                 section[path[-1]] = {}
             section = section[path[-1]]
             if not isinstance(section, dict):
-                raise InputError(f"{override!r}: {'.'.join(path)} is {section!r}, not a section.")
+                raise InputError(
+                    f"{origin.place}: {'.'.join(path)} is {section!r}, not a section."
+                )
         section[key[-1]] = value
-        origins = {k: origin for k, origin in self.origins.items() if k[: len(key)] != key}
-        new = [path for path in (*sections, key) if path not in origins]
-        origins |= dict.fromkeys(new, repr(override))
+        origins = {k: known for k, known in self.origins.items() if k[: len(key)] != key}
+        new = [path for path in sections if path not in origins]
+        origins |= dict.fromkeys(new, Written(origin.place)) | {key: origin}
         return replace(self, content=content, origins=origins)
 
     def with_spaces(self) -> "Values":
         """Return the values with what the file holds in place of each ``space: FILE``.
 
-        FILE is relative to the experiment's folder.
+        FILE is relative to the experiment's folder. Raises InputError if there is no such file.
         """
         models = self.content.get("models")
         if not isinstance(models, dict):
@@ -65,11 +112,21 @@ class Values:
         content, origins = copy.deepcopy(self.content), dict(self.origins)
         for name, settings in models.items():
             if isinstance(settings, dict) and isinstance(settings.get("space"), str):
-                space = read_values(self.path.parent / settings["space"])
+                prefix = ("models", name, "space")
+                space = self._space(prefix, settings["space"])
                 content["models"][name]["space"] = space.content
-                prefix = ("models", str(name), "space")
                 origins |= {(*prefix, *key): origin for key, origin in space.origins.items()}
         return replace(self, content=content, origins=origins)
+
+    def _space(self, key: Key, name: str) -> "Values":
+        path = self.path.parent / name
+        if not path.is_file():
+            what = f"{name} does not exist" if name.strip() else "no file given"
+            raise InputError(
+                f"{self.where(key)}: {'.'.join(key)}: {what} (search spaces are looked for beside "
+                "the experiment)."
+            )
+        return read_values(path)
 
 
 def _is_in_space(key: Key) -> bool:
@@ -79,50 +136,33 @@ def _is_in_space(key: Key) -> bool:
 def read_values(path: Path) -> Values:
     """Read a YAML file that holds a mapping. Raises InputError for anything else."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file. Give the path of an experiment YAML.") from error
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read ({error}).") from error
-    try:
-        lines = _lines(yaml.compose(text, Loader=yaml.SafeLoader), path)
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: not valid YAML: {error}") from error
+    document = read_yaml(text, lambda line: f"{path}:{line}")
+    content = document.content
     if not isinstance(content, dict):
         found = "nothing" if content is None else type(content).__name__
         raise InputError(f"{path}: must hold a mapping of settings, found {found}.")
-    return Values(path, content, {key: f"{path}:{line}" for key, line in lines.items()})
+    return Values(path, content, document.origins)
 
 
-def _lines(root: yaml.Node | None, path: Path) -> dict[Key, int]:
-    """Return the line of every key. Raises InputError for a key that is given twice."""
-    lines: dict[Key, int] = {}
-    for key, line in _keys(root, ()):
-        if key in lines:
-            raise InputError(
-                f"{path}:{line}: {'.'.join(key)} is given twice (first on line {lines[key]})."
-            )
-        lines[key] = line
-    return lines
-
-
-def _keys(node: yaml.Node | None, section: Key) -> Iterable[tuple[Key, int]]:
-    if not isinstance(node, yaml.MappingNode):
-        return
-    for name_node, value_node in node.value:
-        key = (*section, str(name_node.value))
-        yield key, name_node.start_mark.line + 1
-        yield from _keys(value_node, key)
-
-
-def _parse(override: str) -> tuple[Key, Any]:
-    key, separator, text = override.partition("=")
-    if not separator or not key:
-        raise InputError(
-            f"{override!r}: an override is written key=value, e.g. data.limit.train=100."
-        )
+def read_override(text: str) -> Override:
+    """Read ``key=value``; raises InputError if it is no such thing, or no single YAML value."""
+    key, separator, written = text.partition("=")
+    if not separator or not all(key.split(".")):
+        raise InputError(f"{text!r}: an override is written key=value, e.g. data.limit.train=100.")
     try:
-        return tuple(key.split(".")), yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise InputError(f"{override!r}: the value is not valid YAML.") from error
+        value, origin = read_value(written, repr(text))
+    except InputError as error:
+        raise InputError(
+            f"{error} If it is meant as text, quote it: {key}={_in_quotes(written)}"
+        ) from error
+    return Override(text, key, value, origin)
+
+
+def _in_quotes(text: str) -> str:
+    """Return ``text`` as YAML's quoted text, for a shell."""
+    return shlex.quote(json.dumps(text, ensure_ascii=False))

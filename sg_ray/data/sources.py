@@ -3,9 +3,9 @@
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from sg_ray.data.checks import Removals, check_splits
 from sg_ray.data.codexglue import fetch_codexglue
@@ -14,6 +14,7 @@ from sg_ray.data.samples import SPLITS, DataSet, Sample
 from sg_ray.data.splits import split_pairs, stratified_subset
 from sg_ray.data.synthetic import generate, mislabel
 from sg_ray.errors import InputError
+from sg_ray.setting_types import MaybeFile, MaybeFolder, Seed, StrictModel
 
 __all__ = ["DataConfig", "SplitLimits", "check_paths", "load_data", "write_folder", "write_jsonl"]
 
@@ -22,34 +23,35 @@ _MIN_SYNTHETIC = 20
 """Ten pairs: the fewest that give every split one."""
 
 
-class SplitLimits(BaseModel):
+Limit = Annotated[int, Field(ge=2, le=1_000_000_000)]
+
+
+class SplitLimits(StrictModel):
     """At most this many samples of each split, drawn by seed with the labels in proportion."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    train: int | None = Field(default=None, ge=2)
-    valid: int | None = Field(default=None, ge=2)
-    test: int | None = Field(default=None, ge=2)
+    train: Limit | None = None
+    valid: Limit | None = None
+    test: Limit | None = None
 
 
-class DataConfig(BaseModel):
+class DataConfig(StrictModel):
     """Which data set to read and what to take out of it.
 
     Files win over ``path`` and ``source``, a ``path`` over ``source``: that is "files" or "path".
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     source: Literal["synthetic", "path", "files", "codexglue"] = "synthetic"
-    path: Path | None = None
+    path: MaybeFolder = None
     """Folder with ``train|valid|test.jsonl``, each also ``.gz``, ``.xz`` or ``.zst``."""
-    train_file: Path | None = None
+    train_file: MaybeFile = None
     """One JSONL file for a split, whatever its name, packed as its suffix says."""
-    valid_file: Path | None = None
-    test_file: Path | None = None
+    valid_file: MaybeFile = None
+    test_file: MaybeFile = None
     num_samples: int = Field(default=4000, ge=_MIN_SYNTHETIC, le=200_000, multiple_of=2)
     """Size of the synthetic set over all splits (80/10/10)."""
     label_noise: float = Field(default=0.0, ge=0.0, lt=0.5)
     """Share of the synthetic functions, of each split, whose label is wrong, as some real ones."""
-    seed: int = 0
+    seed: Seed = 0
     """Draws the synthetic set and the subsets of ``limit``. Not the seed of a trial."""
     limit: SplitLimits = SplitLimits()
     remove_duplicates: bool = False
@@ -64,7 +66,8 @@ class DataConfig(BaseModel):
         if not isinstance(values, dict):
             return values
         if any(values.get(_file_key(split)) is not None for split in SPLITS):
-            return {**values, "source": "files", "path": None}
+            without = {name: value for name, value in values.items() if name != "path"}
+            return {**without, "source": "files"}
         if values.get("path") is not None:
             return {**values, "source": "path"}
         return values

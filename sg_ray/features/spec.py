@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from sg_ray.files import content_hash
+from sg_ray.setting_types import HubNameOrFolder, StrictModel
 
 _CONTENT = "_content"
 
@@ -33,10 +34,9 @@ def contents(settings: Any) -> dict[str, str]:
     return {**own, **{n: v for found in deeper for n, v in found.items()}}
 
 
-class FeatureSpec(BaseModel):
+class FeatureSpec(StrictModel):
     """Settings of one feature kind. Equal settings on equal data give one stored feature."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     kind: ClassVar[str]
     version: ClassVar[int]
     """Raised when the same settings would give other arrays, so that old stores are not read."""
@@ -59,7 +59,7 @@ class TokenSpec(FeatureSpec):
 
     kind: ClassVar[str] = "tokens"
     version: ClassVar[int] = 1
-    tokenizer: str = "train"
+    tokenizer: HubNameOrFolder = "train"
     tokenizer_content: str | None = None
     """Hash of a pretrained tokenizer's files. None: whatever is there; a sweep fills it in."""
     vocab_size: int = Field(default=8192, ge=300, le=100_000)
@@ -73,7 +73,7 @@ class GraphSpec(FeatureSpec):
     version: ClassVar[int] = 1
     graph: Literal["program", "sequential"] = "program"
     vocab_size: int = Field(default=8192, ge=16, le=1_000_000)
-    max_nodes: int = Field(default=2000, ge=8)
+    max_nodes: int = Field(default=2000, ge=8, le=1_000_000)
 
 
 class TextSpec(FeatureSpec):

@@ -13,35 +13,39 @@ from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 
 from sg_ray.features.packed import Features
 from sg_ray.features.spec import FeatureSpec
+from sg_ray.setting_types import Count, StrictModel
 
 Batch = dict[str, Tensor]
 
 
-class FamilyConfig(BaseModel):
-    """Hyperparameters of a family: its own, and those of the training loop. Never the seed."""
+MAX_EPOCHS = 100_000
+MAX_BATCH = 1_000_000
+"""More than anybody means: the journal keeps a line for each epoch, a step reads a whole batch."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+
+class FamilyConfig(StrictModel):
+    """Hyperparameters of a family: its own, and those of the training loop. Never the seed."""
 
 
 class NeuralConfig(FamilyConfig):
     """What the training loop needs to know; families add their architecture."""
 
     learning_rate: float = Field(default=1e-3, gt=0, le=10)
-    weight_decay: float = Field(default=0.01, ge=0)
+    weight_decay: float = Field(default=0.01, ge=0, le=1_000)
     warmup_ratio: float = Field(default=0.1, ge=0, le=1)
-    epochs: int = Field(default=5, ge=1)
-    batch_size: int = Field(default=32, ge=1)
+    epochs: int = Field(default=5, ge=1, le=MAX_EPOCHS)
+    batch_size: int = Field(default=32, ge=1, le=MAX_BATCH)
     """Samples per optimisation step, over all workers. Memory does not change it."""
-    max_units_per_micro_batch: int = Field(default=16_384, ge=1)
+    max_units_per_micro_batch: Count = 16_384
     """Padded tokens or graph nodes in one forward pass; a step accumulates as many as it needs."""
     gradient_clip_norm: float = Field(default=1.0, gt=0)
-    early_stopping_patience: int | None = Field(default=None, ge=1)
-    collapse_patience: int | None = Field(default=5, ge=1)
+    early_stopping_patience: Count | None = None
+    collapse_patience: Count | None = 5
     """Validations in a row that may show a collapsed model; one more epoch is not trained then.
 
     None: never stopped for it. See ``sg_ray.training.collapse``."""

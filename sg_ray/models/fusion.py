@@ -29,6 +29,8 @@ from sg_ray.errors import InputError
 from sg_ray.features.spec import FeatureSpec
 from sg_ray.files import atomic_path
 from sg_ray.models.family import (
+    MAX_BATCH,
+    MAX_EPOCHS,
     Batch,
     Branch,
     Classifier,
@@ -37,6 +39,7 @@ from sg_ray.models.family import (
     NeuralFamily,
     SplitData,
 )
+from sg_ray.setting_types import Count
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -55,9 +58,9 @@ class FusionConfig(NeuralConfig):
     mode: Mode = "frozen"
     """frozen: branch outputs are computed once and cached; fine_tune: all trains together."""
     learning_rate: float = Field(default=LEARNING_RATES["frozen"], gt=0, le=10)
-    epochs: int = Field(default=10, ge=1)
-    batch_size: int = Field(default=128, ge=1)
-    early_stopping_patience: int | None = Field(default=3, ge=1)
+    epochs: int = Field(default=10, ge=1, le=MAX_EPOCHS)
+    batch_size: int = Field(default=128, ge=1, le=MAX_BATCH)
+    early_stopping_patience: Count | None = 3
     hidden_dim: int = Field(default=64, ge=1, le=4096)
     """Width of the correction's hidden layer."""
     dropout: float = Field(default=0.5, ge=0, lt=1)

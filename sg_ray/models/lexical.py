@@ -13,6 +13,7 @@ from sg_ray.errors import InputError
 from sg_ray.features.packed import Ragged
 from sg_ray.features.spec import FeatureSpec, TextSpec
 from sg_ray.models.family import EstimatorFamily, FamilyConfig, Inputs
+from sg_ray.setting_types import Count
 
 TOKEN_PATTERN = r"\w+"
 """Identifiers, keywords and numbers, also of one character."""
@@ -25,16 +26,16 @@ class LexicalConfig(FamilyConfig):
     min_ngram: int = Field(default=1, ge=1, le=5)
     max_ngram: int = Field(default=2, ge=1, le=5)
     lowercase: bool = True
-    min_df: int = Field(default=2, ge=1)
+    min_df: Count = 2
     """An n-gram counts if at least this many functions of the train split hold it."""
-    max_features: int | None = Field(default=200_000, ge=1)
+    max_features: Count | None = 200_000
     """The most frequent n-grams; None keeps all."""
     sublinear_tf: bool = True
     """Count 1 + log(frequency) instead of the frequency."""
-    inverse_regularisation: float = Field(default=1.0, gt=0)
+    inverse_regularisation: float = Field(default=1.0, gt=0, le=1e12)
     """C of the logistic regression."""
     class_weight: Literal["balanced"] | None = None
-    max_iterations: int = Field(default=1000, ge=1)
+    max_iterations: Count = 1000
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:

@@ -43,6 +43,7 @@ from sg_ray.models.pretrained import (
     max_positions,
     num_embeddings,
 )
+from sg_ray.setting_types import HubNameOrFolder
 
 Pooling = Literal["cls", "mean", "max"]
 """cls: the token that stands for the whole, the first one, or the last one of a causal decoder."""
@@ -53,7 +54,7 @@ class TransformerConfig(NeuralConfig):
 
     learning_rate: float = Field(default=2e-5, gt=0, le=10)
     tokens: TokenSpec = TokenSpec()
-    pretrained: str | None = None
+    pretrained: HubNameOrFolder | None = None
     """Hub name or folder of a Hugging Face encoder; None trains a small RoBERTa from scratch.
 
     Of an encoder-decoder the encoder; a causal decoder serves as one too."""
