@@ -36,7 +36,9 @@ def checked_place(value: Any, what: str) -> Any:
     if value is None or (isinstance(value, str) and not value.strip()):
         raise PydanticCustomError(NOTHING_GIVEN, "no {what} given", {"what": what})
     if not isinstance(value, str | Path):
-        raise PydanticCustomError("string_type", "Input should be the path of a {what}", {"what": what})
+        raise PydanticCustomError(
+            "string_type", "Input should be the path of a {what}", {"what": what}
+        )
     if "\0" in str(value):
         raise ValueError(f"a {what} has no NUL in its name")
     if _ADDRESS.match(str(value)):
@@ -75,7 +77,6 @@ def _hub_name_or_folder(value: Any) -> Any:
 
 HubNameOrFolder = Annotated[str, BeforeValidator(_hub_name_or_folder)]
 """Of something that Hugging Face's libraries load. Not empty."""
-
 
 
 def _not_blank(text: str) -> str:

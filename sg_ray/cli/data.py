@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from sg_ray.cli.settings import folder_argument, seed_argument
 from sg_ray.errors import InputError
 
 if TYPE_CHECKING:
@@ -20,19 +21,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     kinds = parser.add_subparsers(required=True, metavar="synthetic|sample|check")
     synthetic = kinds.add_parser("synthetic", help="write synthetic data as JSONL")
     synthetic.add_argument("--num-samples", type=int, required=True)
-    synthetic.add_argument("--seed", type=int, default=0)
-    synthetic.add_argument("--out", type=Path, default=Path("synthetic"), help="folder to write")
+    synthetic.add_argument("--seed", type=seed_argument, default=0)
+    synthetic.add_argument(
+        "--out", type=folder_argument, default=Path("synthetic"), help="folder to write"
+    )
     synthetic.set_defaults(command=_synthetic)
     sample = kinds.add_parser("sample", help="write a stratified sample of a data set as JSONL")
     sample.add_argument(
-        "folder", type=Path, nargs="?", help="folder of JSONL splits (default: built-in data)"
+        "folder",
+        type=folder_argument,
+        nargs="?",
+        help="folder of JSONL splits (default: built-in data)",
     )
     sample.add_argument("--num", type=int, required=True, help="functions over all splits")
-    sample.add_argument("--seed", type=int, default=0)
-    sample.add_argument("--out", type=Path, default=Path("sample"), help="folder to write")
+    sample.add_argument("--seed", type=seed_argument, default=0)
+    sample.add_argument(
+        "--out", type=folder_argument, default=Path("sample"), help="folder to write"
+    )
     sample.set_defaults(command=_sample)
     check = kinds.add_parser("check", help="report duplicates, conflicts and leaks")
-    check.add_argument("folder", type=Path)
+    check.add_argument("folder", type=folder_argument)
     check.set_defaults(command=_check)
 
 
@@ -51,7 +59,7 @@ def _sample(arguments: argparse.Namespace) -> int:
     source: Path | None = arguments.folder
     if source is not None and source.expanduser().resolve() == arguments.out.resolve():
         raise InputError(f"--out {arguments.out}: is the folder to sample from. Name another one.")
-    data = load_data(DataConfig(path=source))
+    data = load_data(DataConfig() if source is None else DataConfig(path=source))
     _write(arguments.out, stratified_sample(data.splits, arguments.num, arguments.seed))
     return 0
 

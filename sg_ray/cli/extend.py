@@ -1,13 +1,19 @@
 """``sg-ray extend``: more search trials, finalists or seeds for a sweep that has run."""
 
 import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 
-import yaml
+from pydantic import ValidationError
 
-from sg_ray.cli.settings import named_experiment
+from sg_ray.cli.settings import named_experiment, text_argument
 from sg_ray.cli.sweep import run_and_show
-from sg_ray.config import Experiment
+from sg_ray.config import Experiment, ReplicateSettings
+from sg_ray.config.explain import explain
+from sg_ray.config.values import Values, read_override
 from sg_ray.errors import InputError
+from sg_ray.setting_types import MAX_SEEDS
 from sg_ray.sweep.records import read_records
 
 _SEEDS = ("seeds", "replicate.seeds")
@@ -15,7 +21,7 @@ _SEEDS = ("seeds", "replicate.seeds")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the command takes."""
-    parser.add_argument("name", help="the sweep, or its folder")
+    parser.add_argument("name", type=text_argument("sweep"), help="the sweep, or its folder")
     parser.add_argument(
         "settings",
         nargs="*",
@@ -24,7 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "search.num_trials=N, replicate.top_k=N, or resources",
     )
     parser.add_argument("--dry-run", action="store_true", help="print the plan, start nothing")
-    parser.add_argument("--address", default="local", help="as of sg-ray sweep")
+    parser.add_argument(
+        "--address", type=text_argument("address"), default="local", help="as of sg-ray sweep"
+    )
     parser.set_defaults(command=run)
 
 
@@ -38,10 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     others = [text for text in arguments.settings if text not in seeds]
     experiment = named_experiment(others, arguments.default, arguments.name)
     for text in seeds:
-        merged = seeds_after_extension(experiment, text)
-        room = max(len(merged), experiment.replicate.max_seeds or 0)
-        more = [f"replicate.seeds={merged}", f"replicate.max_seeds={room}"]
-        experiment = named_experiment([*others, *more], arguments.default, arguments.name)
+        experiment = _with_seeds(experiment, seeds_after_extension(experiment, text), text)
     check_before_start(experiment, arguments.address)
     if arguments.dry_run:
         from sg_ray.sweep.forecast import describe_plan
@@ -54,11 +59,23 @@ def run(arguments: argparse.Namespace) -> int:
 def seeds_after_extension(experiment: Experiment, text: str) -> list[int]:
     """Return the seeds that the sweep has had, in the order of their rounds, and the new ones.
 
-    ``text`` is ``seeds=[...]``. Raises InputError if that is no list.
+    ``text`` is ``seeds=[...]``. Raises InputError if those are no seeds.
     """
-    given = yaml.safe_load(text.partition("=")[2])
-    if not isinstance(given, list):
-        raise InputError(f"{text}: seeds are a list, e.g. seeds=[1,2]")
+    override = replace(read_override(text), key="seeds")
+    given = Values(Path(), {}, {}).given(override)
+    try:
+        seeds = ReplicateSettings.model_validate(given.content).seeds
+    except ValidationError as error:
+        raise InputError(explain(error, ReplicateSettings, given)) from error
     trained = {record.seed for record in read_records(experiment.sweep_dir).values()}
     extra = [seed for seed in experiment.replicate.extra_seeds if seed in trained]
-    return list(dict.fromkeys([*experiment.replicate.seeds, *extra, *given]))
+    return list(dict.fromkeys([*experiment.replicate.seeds, *extra, *seeds]))
+
+
+def _with_seeds(experiment: Experiment, seeds: Sequence[int], text: str) -> Experiment:
+    """Return the experiment with these seeds, and room for them all."""
+    if len(seeds) > MAX_SEEDS:
+        raise InputError(f"{text!r}: at most {MAX_SEEDS:,} seeds, with those that there are.")
+    room = max(len(seeds), experiment.replicate.max_seeds or 0)
+    replicate = experiment.replicate.model_copy(update={"seeds": tuple(seeds), "max_seeds": room})
+    return experiment.model_copy(update={"replicate": replicate})

@@ -1,15 +1,17 @@
 """``sg-ray graphs``: the program graphs of a data folder."""
 
 import argparse
-from pathlib import Path
 
+from sg_ray.cli.settings import folder_argument
 from sg_ray.errors import InputError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the command takes."""
-    parser.add_argument("--data", type=Path, required=True, help="folder of JSONL splits")
-    parser.add_argument("--out", type=Path, required=True, help="folder to write")
+    parser.add_argument(
+        "--data", type=folder_argument, required=True, help="folder of JSONL splits"
+    )
+    parser.add_argument("--out", type=folder_argument, required=True, help="folder to write")
     parser.add_argument(
         "--max-samples", type=int, metavar="N", help="at most N functions of each split, stratified"
     )

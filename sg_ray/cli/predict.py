@@ -5,11 +5,10 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sg_ray.cli.functions import Function, functions_in
-from sg_ray.cli.settings import named_folder
+from sg_ray.cli.settings import folder_argument, named_folder
 
 if TYPE_CHECKING:
     from sg_ray.detector import Detector
@@ -22,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the command takes."""
     parser.add_argument(
         "folder",
-        type=Path,
+        type=folder_argument,
         help="a sweep (its name or folder: the winner), one of its best/FAMILY, or the folder of "
         "a training",
     )

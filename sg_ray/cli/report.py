@@ -3,22 +3,24 @@
 import argparse
 from pathlib import Path
 
-from sg_ray.cli.settings import named_folder
+from sg_ray.cli.settings import file_argument, folder_argument, named_folder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the command takes."""
     parser.add_argument(
         "folders",
-        type=Path,
+        type=folder_argument,
         nargs="+",
         metavar="FOLDER",
         help="a sweep (its name or folder), or any folder of trials",
     )
-    parser.add_argument("--csv", type=Path, metavar="FILE", help="write the means and SDs as well")
+    parser.add_argument(
+        "--csv", type=file_argument, metavar="FILE", help="write the means and SDs as well"
+    )
     parser.add_argument(
         "--html",
-        type=Path,
+        type=file_argument,
         metavar="FILE",
         help="where to write the page; with several sweeps it compares them "
         "(default: FOLDER/report.html for one, no page for several)",

@@ -5,13 +5,19 @@ import shutil
 import sys
 from pathlib import Path
 
+from sg_ray.cli.settings import folder_argument, text_argument
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the command takes."""
-    parser.add_argument("record", help="a record's file, SWEEP_FOLDER:KEY, or a folder of train")
+    parser.add_argument(
+        "record",
+        type=text_argument("record"),
+        help="a record's file, SWEEP_FOLDER:KEY, or a folder of train",
+    )
     parser.add_argument("settings", nargs="*", metavar="key=value", help="e.g. data.path=DIR")
     parser.add_argument(
-        "--output-dir", type=Path, help="keep the trial here; default: keep nothing"
+        "--output-dir", type=folder_argument, help="keep the trial here; default: keep nothing"
     )
     parser.set_defaults(command=run)
 

@@ -1,29 +1,47 @@
-"""The experiment that a command line names."""
+"""The experiment that a command line names, and the values of its flags."""
 
-from collections.abc import Sequence
+import argparse
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
-from sg_ray.config import Experiment, load_experiment
+from pydantic import TypeAdapter, ValidationError
+
+from sg_ray.config import Experiment, Given, load_experiment
+from sg_ray.config.values import read_override
 from sg_ray.errors import InputError
+from sg_ray.setting_types import OwnFolder, Seed, checked_place
 
 OUTPUTS = Path("outputs")
 """Where sweeps are, unless ``output_dir`` says otherwise."""
 
 
 def named_experiment(
-    settings: Sequence[str], default: Path, resume: str | None = None
+    settings: Sequence[str], default: Path, resume: str | None = None, given: Sequence[Given] = ()
 ) -> Experiment:
-    """Read the experiment that the command line names: a file, overrides, or a sweep to resume."""
-    files = [text for text in settings if "=" not in text]
-    overrides = [text for text in settings if "=" in text]
+    """Read the experiment that the command line names: a file, overrides, or a sweep to resume.
+
+    ``given`` are settings from flags; overrides win over them.
+    """
+    file, overrides = split_settings(settings)
+    if resume is None:
+        return load_experiment(file or default, overrides, given)
+    if file is not None:
+        raise InputError(f"--resume {resume}: takes its experiment from the sweep, not {file}")
+    return _resumed(resume, overrides, given)
+
+
+def split_settings(settings: Sequence[str]) -> tuple[Path | None, list[str]]:
+    """Return the experiment's file, if one is named, and the overrides.
+
+    Raises InputError for a second file, and for one without a name.
+    """
+    files = [text for text in settings if not _is_override(text)]
     if len(files) > 1:
         raise InputError(f"give one experiment file, not {len(files)}: {' '.join(files)}")
-    if resume is None:
-        return load_experiment(Path(files[0]) if files else default, overrides)
-    if files:
-        raise InputError(f"--resume {resume}: takes its experiment from the sweep, not {files[0]}")
-    folder = _sweep_folder(resume, overrides)
-    return load_experiment(folder / "sweep.yaml", [f"output_dir={folder.parent}", *overrides])
+    if files == [""]:
+        raise InputError("'': no experiment file given. Give its path, or leave it out.")
+    return (Path(files[0]) if files else None), [t for t in settings if _is_override(t)]
 
 
 def named_folder(name: Path) -> Path:
@@ -32,9 +50,78 @@ def named_folder(name: Path) -> Path:
     return of_sweep if not name.exists() and (of_sweep / "sweep.yaml").exists() else name
 
 
+def folder_argument(text: str) -> Path:
+    """Return the folder that an argument names; argparse tells the user why it may not be one."""
+    return _place(text, "folder")
+
+
+def file_argument(text: str) -> Path:
+    """Return the file that an argument names; argparse tells the user why it may not be one."""
+    return _place(text, "file")
+
+
+def text_argument(what: str) -> Callable[[str], str]:
+    """Return a reader of an argument that names a ``what``, and is not empty."""
+
+    def read(text: str) -> str:
+        if not text.strip():
+            raise argparse.ArgumentTypeError(f"no {what} given")
+        return text
+
+    return read
+
+
+def seed_argument(text: str) -> int:
+    """Return a seed, by the rule that holds for every seed."""
+    try:
+        seed: int = TypeAdapter(Seed).validate_python(int(text))
+    except ValidationError as error:
+        raise argparse.ArgumentTypeError(f"{error.errors()[0]['msg']} (got {text})") from error
+    return seed
+
+
+def _place(text: str, what: str) -> Path:
+    try:
+        return Path(checked_place(text, what))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _is_override(text: str) -> bool:
+    """Whether it is ``key=value``; a path may hold = as well, but no key holds a slash."""
+    key, separator, _ = text.partition("=")
+    return bool(separator) and "/" not in key
+
+
+def _resumed(name: str, overrides: Sequence[str], given: Sequence[Given]) -> Experiment:
+    """Read a sweep's experiment. Raises InputError if it would go on in another folder."""
+    folder = _sweep_folder(name, overrides)
+    output_dir = Given("output_dir", str(_parent(folder)), f"--resume {name}")
+    experiment = load_experiment(folder / "sweep.yaml", overrides, (output_dir, *given))
+    there = experiment.sweep_dir
+    if not there.exists() or not folder.samefile(there):
+        own_name = folder.resolve().name
+        way_out = (
+            f"Leave output_dir={experiment.output_dir} out."
+            if experiment.name == own_name
+            else f"Call the folder {experiment.name} again, or give its new name: name={own_name}"
+        )
+        raise InputError(
+            f"{name}: its sweep lies in {folder}, and would go on in {there}. {way_out}"
+        )
+    return experiment
+
+
+def _parent(folder: Path) -> Path:
+    """Return what the folder lies in, also of ``.`` and of a path that ends in ``..``."""
+    has_name = folder.name not in ("", "..")
+    return folder.parent if has_name else folder.resolve().parent
+
+
 def _sweep_folder(resume: str, overrides: Sequence[str]) -> Path:
-    given = dict(override.partition("=")[::2] for override in overrides)
-    outputs = Path(given.get("output_dir", OUTPUTS))
+    if not resume.strip():
+        raise InputError("no sweep given: name it, or its folder.")
+    outputs = _outputs(overrides)
     for folder in (Path(resume), outputs / resume):
         if (folder / "sweep.yaml").exists():
             return folder
@@ -43,3 +130,14 @@ def _sweep_folder(resume: str, overrides: Sequence[str]) -> Path:
         f"{resume}: no sweep of that name in {outputs} (it would hold sweep.yaml). "
         f"There is: {there or 'none'}. Give its folder, or output_dir=..."
     )
+
+
+def _outputs(overrides: Sequence[str]) -> Path:
+    """Return the folder of sweeps that the overrides name, or the usual one."""
+    read = [read_override(text) for text in overrides]
+    given: list[Any] = [override.value for override in read if override.key == "output_dir"]
+    try:
+        folder: Path = TypeAdapter(OwnFolder).validate_python(given[-1]) if given else OUTPUTS
+    except ValidationError:
+        return OUTPUTS  # told where the experiment is read
+    return folder

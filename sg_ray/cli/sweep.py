@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from sg_ray.cli.settings import named_experiment
+from sg_ray.cli.settings import named_experiment, text_argument
 from sg_ray.commands import from_here, sg_ray_command
 from sg_ray.config import Experiment
 from sg_ray.sweep.events import Event, read_events
@@ -20,9 +20,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the command takes."""
     parser.add_argument("settings", nargs="*", metavar="EXPERIMENT.yaml | key=value")
     parser.add_argument("--dry-run", action="store_true", help="print the plan, start nothing")
-    parser.add_argument("--resume", metavar="NAME", help="go on with a sweep (name or folder)")
     parser.add_argument(
-        "--address", default="local", help="Ray cluster to join, e.g. auto (default: start one)"
+        "--resume",
+        type=text_argument("sweep"),
+        metavar="NAME",
+        help="go on with a sweep (name or folder)",
+    )
+    parser.add_argument(
+        "--address",
+        type=text_argument("address"),
+        default="local",
+        help="Ray cluster to join, e.g. auto (default: start one)",
     )
     parser.set_defaults(command=run)
 

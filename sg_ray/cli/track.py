@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
-from sg_ray.cli.settings import named_folder
-from sg_ray.config import load_experiment
+from sg_ray.cli.settings import folder_argument, named_folder, text_argument
+from sg_ray.config import Given, load_experiment
 from sg_ray.errors import InputError
 
 
@@ -12,8 +12,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the commands take."""
     kinds = parser.add_subparsers(required=True, metavar="sync")
     sync = kinds.add_parser("sync", help="mirror to MLflow what it does not have yet")
-    sync.add_argument("folder", type=Path, help="a sweep (name or folder), or a training's folder")
-    sync.add_argument("--uri", help="another MLflow store than the experiment's")
+    sync.add_argument(
+        "folder", type=folder_argument, help="a sweep (name or folder), or a training's folder"
+    )
+    sync.add_argument(
+        "--uri", type=text_argument("store"), help="another MLflow store than the experiment's"
+    )
     sync.set_defaults(command=_sync)
 
 
@@ -24,8 +28,10 @@ def _sync(arguments: argparse.Namespace) -> int:
     from sg_ray.tracking.mlflow_mirror import MlflowMirror, mirror_of
 
     folder = named_folder(arguments.folder)
-    uri = [] if arguments.uri is None else [f"tracking.uri={arguments.uri}"]
-    experiment = load_experiment(_experiment_file(folder), ["tracking.enabled=true", *uri])
+    settings = [Given("tracking.enabled", True, "track sync")]
+    if arguments.uri is not None:
+        settings.append(Given("tracking.uri", arguments.uri, "--uri"))
+    experiment = load_experiment(_experiment_file(folder), settings=settings)
     with locked(folder):
         mirror = mirror_of(experiment, folder)
         assert isinstance(mirror, MlflowMirror)

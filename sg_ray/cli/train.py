@@ -6,9 +6,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from sg_ray.cli.settings import named_experiment
+from sg_ray.cli.settings import (
+    file_argument,
+    folder_argument,
+    seed_argument,
+    split_settings,
+)
 from sg_ray.commands import from_here, sg_ray_command
-from sg_ray.config import Experiment
+from sg_ray.config import Experiment, Given, load_experiment
 from sg_ray.config.hardware import describe, this_machine
 from sg_ray.errors import InputError
 from sg_ray.models.families import get_family
@@ -23,20 +28,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("family", help="transformer, gnn, fusion or lexical")
     add("settings", nargs="*", metavar="EXPERIMENT.yaml | key=value")
-    add("--config", metavar="FILE", help="the experiment, if not given by its name alone")
-    add("--train-data", type=Path, metavar="FILE", help="JSONL; with --val-data")
-    add("--val-data", type=Path, metavar="FILE", help="JSONL")
-    add("--output-dir", type=Path, help="default: outputs/train/FAMILY-CONFIG-seedN-KEY")
+    add("--config", type=file_argument, metavar="FILE", help="the experiment")
+    add("--train-data", type=file_argument, metavar="FILE", help="JSONL; with --val-data")
+    add("--val-data", type=file_argument, metavar="FILE", help="JSONL")
+    add(
+        "--output-dir",
+        type=folder_argument,
+        help="default: outputs/train/FAMILY-CONFIG-seedN-KEY",
+    )
     add("--epochs", type=int)
     add("--batch-size", type=int, help="samples a step, whatever the memory")
     add("--lr", type=float, help="learning rate")
-    add("--seed", type=int, help="default: the experiment's first")
+    add("--seed", type=seed_argument, help="default: the experiment's first")
     add("--mixed-precision", action="store_true", help="bf16 or fp16 where the GPU has it")
     add("--use-weighted-sampler", action="store_true", help="draw both classes equally often")
     add("--find-lr", action="store_true", help="range test first, or its result from .lr_cache/")
     add("--force-find-lr", action="store_true", help="range test first, anew")
     add("--quick-test", action="store_true", help="1 epoch on 200 functions, to see that it works")
-    add("--resume", type=Path, metavar="CKPT", help="go on from a last.pt, or its folder")
+    add(
+        "--resume",
+        type=file_argument,
+        metavar="CKPT",
+        help="go on from a last.pt, or its folder",
+    )
     parser.set_defaults(command=run)
 
 
@@ -82,34 +96,59 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _experiment(arguments: argparse.Namespace) -> Experiment:
     """Return the experiment: the flags first, then key=value, which win."""
-    files = [text for text in arguments.settings if "=" not in text]
-    overrides = [text for text in arguments.settings if "=" in text]
-    if arguments.config is not None:
-        files.append(arguments.config)
+    get_family(arguments.family)  # an unknown one is named before its settings are
+    file, overrides = split_settings(arguments.settings)
+    experiment = load_experiment(
+        _experiment_file(arguments, file), overrides, _flag_settings(arguments)
+    )
+    if arguments.family not in experiment.families:
+        raise InputError(
+            f"train {arguments.family} and families=[{', '.join(experiment.families)}] do not go "
+            f"together. Leave families out, or let it hold {arguments.family}."
+        )
+    return experiment
+
+
+def _experiment_file(arguments: argparse.Namespace, file: Path | None) -> Path:
+    """Return the only file that is named, or the default."""
+    files = [path for path in (file, arguments.config) if path is not None]
     if arguments.resume is not None:
         if files:
             raise InputError(f"--resume takes its experiment from the checkpoint, not {files[0]}")
-        files = [str(_folder_of(arguments.resume) / EXPERIMENT)]
-    flags = [f"{key}={value}" for key, value in _flag_settings(arguments).items()]
-    settings = [*files, f"families=[{arguments.family}]", *flags, *overrides]
-    return named_experiment(settings, arguments.default)
+        return _folder_of(arguments.resume) / EXPERIMENT
+    if len(files) > 1:
+        raise InputError(f"give one experiment file, not 2: {files[0]} {files[1]}")
+    return files[0] if files else Path(arguments.default)
 
 
-def _flag_settings(arguments: argparse.Namespace) -> dict[str, Any]:
-    get_family(arguments.family)  # an unknown one is named before its settings are
+def _flag_settings(arguments: argparse.Namespace) -> list[Given]:
+    """Return what the flags set, as values: a path is never read as YAML."""
     config = f"models.{arguments.family}.config"
-    given = {
-        f"models.{arguments.family}.space": "{}",  # nothing is searched
-        "data.train_file": arguments.train_data,
-        "data.valid_file": arguments.val_data,
-        f"{config}.epochs": arguments.epochs,
-        f"{config}.batch_size": arguments.batch_size,
-        f"{config}.learning_rate": arguments.lr,
-        f"{config}.precision": "auto" if arguments.mixed_precision else None,
-        f"{config}.weighted_sampling": "true" if arguments.use_weighted_sampler else None,
+    own = f"train {arguments.family}"
+    given = [
+        Given("families", [arguments.family], own),
+        Given(f"models.{arguments.family}.space", {}, own),  # nothing is searched
+    ]
+    if arguments.quick_test:
+        quick = {**QUICK_TEST, f"{config}.epochs": 1}
+        given += [Given(key, value, "--quick-test") for key, value in quick.items()]
+    flags: dict[str, tuple[str, Any]] = {
+        "--train-data": ("data.train_file", arguments.train_data),
+        "--val-data": ("data.valid_file", arguments.val_data),
+        "--epochs": (f"{config}.epochs", arguments.epochs),
+        "--batch-size": (f"{config}.batch_size", arguments.batch_size),
+        "--lr": (f"{config}.learning_rate", arguments.lr),
     }
-    quick = {**QUICK_TEST, f"{config}.epochs": 1} if arguments.quick_test else {}
-    return {**quick, **{key: value for key, value in given.items() if value is not None}}
+    given += [
+        Given(key, value, f"{flag} {value}")
+        for flag, (key, value) in flags.items()
+        if value is not None
+    ]
+    if arguments.mixed_precision:
+        given.append(Given(f"{config}.precision", "auto", "--mixed-precision"))
+    if arguments.use_weighted_sampler:
+        given.append(Given(f"{config}.weighted_sampling", True, "--use-weighted-sampler"))
+    return given
 
 
 def _find_lr(arguments: argparse.Namespace) -> FindLr:

@@ -33,13 +33,12 @@ def explain(
     problems = error.errors(include_url=False)
     lines = []
     for problem in problems:
-        if _follows_from_another(problem, problems):
-            continue
         inner = tuple(map(str, problem["loc"]))
-        key = (*section, *inner)
-        line = told(values, key, _reason(problem, model, inner, values, key))
+        if _is_short_of_others(problem, problems) or _stands_in(problem, problems, values, section):
+            continue
+        line = told(values, (*section, *inner), _reason(problem, model, inner, values, section))
         lines.append(line[:MAX_LENGTH])
-    return "\n".join(dict.fromkeys(lines))
+    return "\n".join(lines)
 
 
 def told(values: Values, key: Key, reason: str) -> str:
@@ -49,17 +48,25 @@ def told(values: Values, key: Key, reason: str) -> str:
     return f"{place}: {reason}" if said_already else f"{place}: {name}: {reason}"
 
 
-def _follows_from_another(problem: Any, problems: Sequence[Any]) -> bool:
+def _is_short_of_others(problem: Any, problems: Sequence[Any]) -> bool:
     """Whether a list is too short only because what it holds is wrong."""
     place = problem["loc"]
     return problem["type"] == "too_short" and any(
-        len(other["loc"]) > len(place) and other["loc"][: len(place)] == place
-        for other in problems
+        len(other["loc"]) > len(place) and other["loc"][: len(place)] == place for other in problems
     )
 
 
-def _reason(problem: Any, model: type[BaseModel], inner: Key, values: Values, key: Key) -> str:
-    kind, given = problem["type"], problem["input"]
+def _stands_in(problem: Any, problems: Sequence[Any], values: Values, section: Key) -> bool:
+    """Whether the value was given for another setting, which is told, and only handed on here."""
+    same = [o for o in problems if (o["msg"], o["input"]) == (problem["msg"], problem["input"])]
+    keys = [(*section, *map(str, other["loc"])) for other in same]
+    own = (*section, *map(str, problem["loc"]))
+    was_given = own in values.origins or own[:-1] in values.origins
+    return not was_given and any(key in values.origins for key in keys)
+
+
+def _reason(problem: Any, model: type[BaseModel], inner: Key, values: Values, section: Key) -> str:
+    kind, given, key = problem["type"], problem["input"], (*section, *inner)
     if kind == "extra_forbidden":
         return f"unknown key{_suggestion(model, inner)}"
     if kind in _SAY_IT_ALL:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 from sg_ray.config.auto import with_hardware
 from sg_ray.config.experiment import Experiment, ModelSettings
 from sg_ray.config.explain import explain, told
-from sg_ray.config.values import Given, Values, read_override, read_values
+from sg_ray.config.values import Given, Override, Values, read_override, read_values
 from sg_ray.config.yaml_text import Key, write_yaml
 from sg_ray.errors import InputError
 from sg_ray.models.families import get_family
@@ -28,8 +28,9 @@ def load_experiment(
     the flag or the override, the key, and the value that is wrong.
     """
     values = read_values(path)
-    for setting in (*settings, *map(read_override, overrides)):
-        values = values.given(setting)
+    changes: list[Given | Override] = [*settings, *map(read_override, overrides)]
+    for change in changes:
+        values = values.given(change)
     values = values.with_spaces()
     try:
         given = Experiment.model_validate(values.content)

@@ -11,6 +11,9 @@ from typing import Any
 from sg_ray.config.yaml_text import Key, Written, read_value, read_yaml
 from sg_ray.errors import InputError
 
+MAX_SHOWN = 200
+"""Characters of an override in a message."""
+
 
 @dataclass(frozen=True)
 class Given:
@@ -92,9 +95,7 @@ class Values:
                 section[path[-1]] = {}
             section = section[path[-1]]
             if not isinstance(section, dict):
-                raise InputError(
-                    f"{origin.place}: {'.'.join(path)} is {section!r}, not a section."
-                )
+                raise InputError(f"{origin.place}: {'.'.join(path)} is {section!r}, not a section.")
         section[key[-1]] = value
         origins = {k: known for k, known in self.origins.items() if k[: len(key)] != key}
         new = [path for path in sections if path not in origins]
@@ -154,11 +155,12 @@ def read_override(text: str) -> Override:
     key, separator, written = text.partition("=")
     if not separator or not all(key.split(".")):
         raise InputError(f"{text!r}: an override is written key=value, e.g. data.limit.train=100.")
+    place = repr(text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}...")
     try:
-        value, origin = read_value(written, repr(text))
+        value, origin = read_value(written, place)
     except InputError as error:
         raise InputError(
-            f"{error} If it is meant as text, quote it: {key}={_in_quotes(written)}"
+            f"{error} If it is meant as text, quote it: {key}={_in_quotes(written[:MAX_SHOWN])}"
         ) from error
     return Override(text, key, value, origin)
 

@@ -106,7 +106,7 @@ def write_yaml(content: Any) -> str:
     yaml = _yaml()
     yaml.Representer = _Representer
     yaml.default_flow_style = False
-    yaml.sort_base_mapping_type_on_output = False
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
     yaml.allow_unicode = False
     yaml.width = 2**31
     stream = io.StringIO()

@@ -179,7 +179,7 @@ class FamilySearch:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             return optuna.samplers.TPESampler(
-                seed=self._settings.seed * 100_003 + number,
+                seed=(self._settings.seed * 100_003 + number) % 2**32,
                 n_startup_trials=num_random,
                 multivariate=True,
                 constant_liar=True,

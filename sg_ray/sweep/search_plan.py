@@ -4,6 +4,7 @@ A family that builds on others waits for the configurations of theirs that it is
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 from sg_ray.config import Experiment
@@ -35,6 +36,7 @@ class SearchPlan(FamilyPlan):
         self._lr_range_started = False
         self._search: FamilySearch | None = None
         self._points: dict[str, Point] = {}
+        self._configs: dict[int, Mapping[str, Any]] = {}
         self._finalists: list[Mapping[str, Any]] | None = None
         self._branch: Mapping[str, Any] | None = None
         has_rate = isinstance(get_family(family), NeuralFamily)
@@ -45,7 +47,7 @@ class SearchPlan(FamilyPlan):
     def _first_seed(self) -> int:
         return self._experiment.replicate.seeds[0]
 
-    @property
+    @cached_property
     def _baseline(self) -> Mapping[str, Any]:
         return self._experiment.baseline(self.family).model_dump(mode="json")
 
@@ -197,7 +199,19 @@ class SearchPlan(FamilyPlan):
         return None
 
     def _search_spec(self, point: Point) -> TrialSpec:
-        return self.spec({**self._baseline, **point.values}, self._first_seed)
+        return self.spec(self._config(point), self._first_seed)
+
+    def _config(self, point: Point) -> Mapping[str, Any]:
+        """Return a point's configuration: one object a point, for ``spec`` keeps what it has seen.
+
+        Its values are what the family's configuration makes of them, so that the same
+        configuration has one hash, whichever distribution its values came from.
+        """
+        if point.number not in self._configs:
+            kind = get_family(self.family).Config
+            config = kind.model_validate({**self._baseline, **point.values})
+            self._configs[point.number] = config.model_dump(mode="json")
+        return self._configs[point.number]
 
     def _next_point(self) -> TrainJob | None:
         while (point := self._open_search().ask()) is not None:
