@@ -21,6 +21,9 @@ from enum import Enum
 from pathlib import Path, PurePath
 from typing import Any
 
+NUM_SHOWN = 8
+"""Digits of a configuration's hash in tables, sentences and names of folders."""
+
 _LEFTOVER_NAME = re.compile(r"\..+\.(?P<host>[0-9a-f]{8})-(?P<pid>\d+)\.\w+\.tmp")
 """A temporary file, named after its target, the host and process that write it, and chance."""
 
@@ -176,6 +179,11 @@ def content_hash(value: Any, num_chars: int = 12) -> str:
     """Return the SHA-256 of ``value`` as canonical JSON, shortened to ``num_chars`` hex digits."""
     text = json.dumps(to_plain(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:num_chars]
+
+
+def short_hash(whole: str) -> str:
+    """Return a configuration's hash as people read it: what groups results is the whole."""
+    return whole[:NUM_SHOWN]
 
 
 def drop_torn_line(path: Path) -> None:

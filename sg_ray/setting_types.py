@@ -6,20 +6,31 @@ is, nothing is guessed from it afterwards.
 
 import re
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict
-from pydantic_core import PydanticCustomError
 
 MAX_SEEDS = 1_000
 """Of one configuration. A typo beyond it would fill the memory with trials that nobody meant."""
 
-NOTHING_GIVEN = "nothing_given"
-TOO_MANY_SEEDS = "too_many_seeds"
-"""Types of pydantic's errors whose messages say all there is to say."""
-
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+
+
+class SaidInFullError(ValueError):
+    """What is wrong with a setting, in words that need no value beside them."""
+
+
+class NotTextError(ValueError):
+    """A number, say, where a text is wanted; quotes would make it one."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Marks a setting that says where something lies: left out perhaps, but never null."""
+
+    what: str
 
 
 class StrictModel(BaseModel):
@@ -34,11 +45,9 @@ def checked_place(value: Any, what: str) -> Any:
     Raises ValueError for none, for an empty text, and for the address of a remote store.
     """
     if value is None or (isinstance(value, str) and not value.strip()):
-        raise PydanticCustomError(NOTHING_GIVEN, "no {what} given", {"what": what})
+        raise SaidInFullError(f"no {what} given")
     if not isinstance(value, str | Path):
-        raise PydanticCustomError(
-            "string_type", "Input should be the path of a {what}", {"what": what}
-        )
+        raise NotTextError(f"Input should be the path of a {what}")
     if "\0" in str(value):
         raise ValueError(f"a {what} has no NUL in its name")
     if _ADDRESS.match(str(value)):
@@ -46,8 +55,16 @@ def checked_place(value: Any, what: str) -> Any:
     return value
 
 
-def _place_of(what: str) -> BeforeValidator:
-    return BeforeValidator(lambda value: checked_place(value, what))
+def _folder(value: Any) -> Any:
+    return checked_place(value, "folder")
+
+
+def _file(value: Any) -> Any:
+    return checked_place(value, "file")
+
+
+def _hub_name_or_folder(value: Any) -> Any:
+    return checked_place(value, "hub name or folder") if isinstance(value, str) else value
 
 
 def _with_home(path: Path) -> Path:
@@ -55,25 +72,21 @@ def _with_home(path: Path) -> Path:
     return path.expanduser() if path.parts[:1] == ("~",) else path
 
 
-_Path = Annotated[Path, Strict(False)]
-_OwnPath = Annotated[_Path, AfterValidator(_with_home)]
+_Folder = Annotated[Path, Strict(False), BeforeValidator(_folder)]
+_OwnFolder = Annotated[_Folder, AfterValidator(_with_home)]
+_File = Annotated[Path, Strict(False), BeforeValidator(_file)]
 
-OwnFolder = Annotated[_OwnPath, _place_of("folder")]
+OwnFolder = Annotated[_OwnFolder, Place("folder")]
 """A folder that sg-ray makes or looks into; ``~`` is the home folder. Not empty."""
 
-MaybeOwnFolder = Annotated[_OwnPath | None, _place_of("folder")]
-"""The same, or left out. Not null: a variable that is not set must not mean "left out"."""
+MaybeOwnFolder = Annotated[_OwnFolder | None, Place("folder")]
+"""The same, or left out."""
 
-MaybeFolder = Annotated[_Path | None, _place_of("folder")]
-"""A folder of the user's, kept as it was given, or left out. Neither null nor empty."""
+MaybeFolder = Annotated[_Folder | None, Place("folder")]
+"""A folder of the user's, kept as it was given, or left out. Not empty."""
 
-MaybeFile = Annotated[_Path | None, _place_of("file")]
-"""A file of the user's, kept as it was given, or left out. Neither null nor empty."""
-
-
-def _hub_name_or_folder(value: Any) -> Any:
-    return checked_place(value, "hub name or folder") if isinstance(value, str) else value
-
+MaybeFile = Annotated[_File | None, Place("file")]
+"""A file of the user's, kept as it was given, or left out. Not empty."""
 
 HubNameOrFolder = Annotated[str, BeforeValidator(_hub_name_or_folder)]
 """Of something that Hugging Face's libraries load. Not empty."""
@@ -81,7 +94,7 @@ HubNameOrFolder = Annotated[str, BeforeValidator(_hub_name_or_folder)]
 
 def _not_blank(text: str) -> str:
     if not text.strip():
-        raise PydanticCustomError(NOTHING_GIVEN, "no value given")
+        raise SaidInFullError("no value given")
     return text
 
 
@@ -107,13 +120,9 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 """What numpy, scikit-learn and Optuna take as a seed."""
 
 
-def _too_many_seeds() -> PydanticCustomError:
-    return PydanticCustomError(TOO_MANY_SEEDS, "at most {limit} seeds", {"limit": f"{MAX_SEEDS:,}"})
-
-
 def _at_most_max_seeds(value: Any) -> Any:
     if isinstance(value, list | tuple) and len(value) > MAX_SEEDS:
-        raise _too_many_seeds()
+        raise SaidInFullError(f"at most {MAX_SEEDS:,} seeds")
     return value
 
 
@@ -136,7 +145,7 @@ Seeds = Annotated[
 
 def _at_most_seeds(number: int) -> int:
     if number > MAX_SEEDS:
-        raise _too_many_seeds()
+        raise SaidInFullError(f"at most {MAX_SEEDS:,} seeds")
     return number
 
 

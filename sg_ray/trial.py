@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sg_ray.errors import InputError
 from sg_ray.features.packed import Features
 from sg_ray.features.spec import by_content
-from sg_ray.files import content_hash
+from sg_ray.files import content_hash, short_hash
 from sg_ray.models.family import (
     Branch,
     Classifier,
@@ -74,9 +74,13 @@ class TrialSpec(BaseModel):
 
     @cached_property
     def config_hash(self) -> str:
-        """Hash of the configuration (with its branches' configurations), without the seed."""
-        branches = {name: source.config_hash for name, source in self.branches.items()}
-        return content_hash([self.family, by_content(self.config), branches], 8)
+        """Hash of the configuration (with its branches' configurations), without the seed.
+
+        What results are grouped by. A branch counts by the digits that are shown: a sweep has one
+        configuration of each, and so a fusion's hash begins as it always did.
+        """
+        branches = {name: short_hash(source.config_hash) for name, source in self.branches.items()}
+        return content_hash([self.family, by_content(self.config), branches])
 
     @cached_property
     def trial_key(self) -> str:
@@ -92,7 +96,8 @@ class TrialSpec(BaseModel):
     @property
     def name(self) -> str:
         """Readable name, e.g. ``gnn-1f0c9a2b-seed42``, or ``gnn-1f0c9a2b-seed42-init7``."""
-        return f"{self.family}-{self.config_hash}-{seed_name(self.seed, self.streams)}"
+        config = short_hash(self.config_hash)
+        return f"{self.family}-{config}-{seed_name(self.seed, self.streams)}"
 
     @property
     def seeds(self) -> Seeds:

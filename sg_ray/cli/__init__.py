@@ -50,9 +50,9 @@ def main(
             stream.reconfigure(errors="backslashreplace")
     given = list(sys.argv[1:] if arguments is None else arguments)
     known = argparse.Namespace(default=default_experiment, again=_again(given))
-    parsed = _parse(given, known)
     stop = StopRequest()
     try:
+        parsed = _parse(given, known)
         with stopping(stop):
             code: int = parsed.command(parsed)
     except SgRayError as error:

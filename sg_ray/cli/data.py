@@ -21,26 +21,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     kinds = parser.add_subparsers(required=True, metavar="synthetic|sample|check")
     synthetic = kinds.add_parser("synthetic", help="write synthetic data as JSONL")
     synthetic.add_argument("--num-samples", type=int, required=True)
-    synthetic.add_argument("--seed", type=seed_argument, default=0)
+    synthetic.add_argument("--seed", type=seed_argument("--seed"), default=0)
     synthetic.add_argument(
-        "--out", type=folder_argument, default=Path("synthetic"), help="folder to write"
+        "--out", type=folder_argument("--out"), default=Path("synthetic"), help="folder to write"
     )
     synthetic.set_defaults(command=_synthetic)
     sample = kinds.add_parser("sample", help="write a stratified sample of a data set as JSONL")
     sample.add_argument(
         "folder",
-        type=folder_argument,
+        type=folder_argument("folder"),
         nargs="?",
         help="folder of JSONL splits (default: built-in data)",
     )
     sample.add_argument("--num", type=int, required=True, help="functions over all splits")
-    sample.add_argument("--seed", type=seed_argument, default=0)
+    sample.add_argument("--seed", type=seed_argument("--seed"), default=0)
     sample.add_argument(
-        "--out", type=folder_argument, default=Path("sample"), help="folder to write"
+        "--out", type=folder_argument("--out"), default=Path("sample"), help="folder to write"
     )
     sample.set_defaults(command=_sample)
     check = kinds.add_parser("check", help="report duplicates, conflicts and leaks")
-    check.add_argument("folder", type=folder_argument)
+    check.add_argument("folder", type=folder_argument("folder"))
     check.set_defaults(command=_check)
 
 

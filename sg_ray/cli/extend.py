@@ -21,7 +21,7 @@ _SEEDS = ("seeds", "replicate.seeds")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the command takes."""
-    parser.add_argument("name", type=text_argument("sweep"), help="the sweep, or its folder")
+    parser.add_argument("name", type=text_argument("name"), help="the sweep, or its folder")
     parser.add_argument(
         "settings",
         nargs="*",
@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--dry-run", action="store_true", help="print the plan, start nothing")
     parser.add_argument(
-        "--address", type=text_argument("address"), default="local", help="as of sg-ray sweep"
+        "--address", type=text_argument("--address"), default="local", help="as of sg-ray sweep"
     )
     parser.set_defaults(command=run)
 
@@ -62,6 +62,8 @@ def seeds_after_extension(experiment: Experiment, text: str) -> list[int]:
     ``text`` is ``seeds=[...]``. Raises InputError if those are no seeds.
     """
     override = replace(read_override(text), key="seeds")
+    if not isinstance(override.value, list):
+        raise InputError(f"{text}: seeds are a list, e.g. seeds=[1,2]")
     given = Values(Path(), {}, {}).given(override)
     try:
         seeds = ReplicateSettings.model_validate(given.content).seeds

@@ -9,9 +9,11 @@ from sg_ray.errors import InputError
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the command takes."""
     parser.add_argument(
-        "--data", type=folder_argument, required=True, help="folder of JSONL splits"
+        "--data", type=folder_argument("--data"), required=True, help="folder of JSONL splits"
     )
-    parser.add_argument("--out", type=folder_argument, required=True, help="folder to write")
+    parser.add_argument(
+        "--out", type=folder_argument("--out"), required=True, help="folder to write"
+    )
     parser.add_argument(
         "--max-samples", type=int, metavar="N", help="at most N functions of each split, stratified"
     )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from sg_ray.cli.functions import Function, functions_in
 from sg_ray.cli.settings import folder_argument, named_folder
+from sg_ray.files import short_hash
 
 if TYPE_CHECKING:
     from sg_ray.detector import Detector
@@ -21,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the command takes."""
     parser.add_argument(
         "folder",
-        type=folder_argument,
+        type=folder_argument("folder"),
         help="a sweep (its name or folder: the winner), one of its best/FAMILY, or the folder of "
         "a training",
     )
@@ -42,7 +43,7 @@ def _predict(arguments: argparse.Namespace) -> int:
     detector = Detector.load(named_folder(arguments.folder))
     card = detector.card
     print(
-        f"{card.family} {card.config_hash[:8]} seed {card.seed}: vulnerable from "
+        f"{card.family} {short_hash(card.config_hash)} seed {card.seed}: vulnerable from "
         f"{card.threshold:.4f} on (chosen on the validation split)",
         file=sys.stderr,
     )

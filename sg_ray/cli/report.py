@@ -10,17 +10,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the command takes."""
     parser.add_argument(
         "folders",
-        type=folder_argument,
+        type=folder_argument("folders"),
         nargs="+",
         metavar="FOLDER",
         help="a sweep (its name or folder), or any folder of trials",
     )
     parser.add_argument(
-        "--csv", type=file_argument, metavar="FILE", help="write the means and SDs as well"
+        "--csv", type=file_argument("--csv"), metavar="FILE", help="write the means and SDs as well"
     )
     parser.add_argument(
         "--html",
-        type=file_argument,
+        type=file_argument("--html"),
         metavar="FILE",
         help="where to write the page; with several sweeps it compares them "
         "(default: FOLDER/report.html for one, no page for several)",

@@ -3,9 +3,9 @@
 import argparse
 import shutil
 import sys
-from pathlib import Path
 
 from sg_ray.cli.settings import folder_argument, text_argument
+from sg_ray.files import short_hash
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,7 +17,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("settings", nargs="*", metavar="key=value", help="e.g. data.path=DIR")
     parser.add_argument(
-        "--output-dir", type=folder_argument, help="keep the trial here; default: keep nothing"
+        "--output-dir",
+        type=folder_argument("--output-dir"),
+        help="keep the trial here; default: keep nothing",
     )
     parser.set_defaults(command=run)
 
@@ -32,7 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     trial = find_trial(arguments.record, arguments.settings)
     record = trial.record
-    name = f"{record.family} {record.config_hash}, seed {record.seed_text}"
+    name = f"{record.family} {short_hash(record.config_hash)}, seed {record.seed_text}"
     print(f"{name}: {record.status} on record")
     for caution in cautions(trial):
         print(f"warning: {caution}")

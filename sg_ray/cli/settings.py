@@ -1,6 +1,5 @@
 """The experiment that a command line names, and the values of its flags."""
 
-import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 from sg_ray.config import Experiment, Given, load_experiment
 from sg_ray.config.values import read_override
 from sg_ray.errors import InputError
-from sg_ray.setting_types import OwnFolder, Seed, checked_place
+from sg_ray.setting_types import OwnFolder, Seed, Text, checked_place
 
 OUTPUTS = Path("outputs")
 """Where sweeps are, unless ``output_dir`` says otherwise."""
@@ -50,41 +49,37 @@ def named_folder(name: Path) -> Path:
     return of_sweep if not name.exists() and (of_sweep / "sweep.yaml").exists() else name
 
 
-def folder_argument(text: str) -> Path:
-    """Return the folder that an argument names; argparse tells the user why it may not be one."""
-    return _place(text, "folder")
+def folder_argument(name: str) -> Callable[[str], Path]:
+    """Return the reader of the folder that argument ``name`` gives; see ``checked_place``."""
+    return lambda text: Path(_checked(name, text, lambda: checked_place(text, "folder")))
 
 
-def file_argument(text: str) -> Path:
-    """Return the file that an argument names; argparse tells the user why it may not be one."""
-    return _place(text, "file")
+def file_argument(name: str) -> Callable[[str], Path]:
+    """Return the reader of the file that argument ``name`` gives; see ``checked_place``."""
+    return lambda text: Path(_checked(name, text, lambda: checked_place(text, "file")))
 
 
-def text_argument(what: str) -> Callable[[str], str]:
-    """Return a reader of an argument that names a ``what``, and is not empty."""
-
-    def read(text: str) -> str:
-        if not text.strip():
-            raise argparse.ArgumentTypeError(f"no {what} given")
-        return text
-
-    return read
+def text_argument(name: str) -> Callable[[str], str]:
+    """Return the reader of the text that argument ``name`` gives: anything but an empty one."""
+    text_of = TypeAdapter(Text).validate_python
+    return lambda text: str(_checked(name, text, lambda: text_of(text)))
 
 
-def seed_argument(text: str) -> int:
-    """Return a seed, by the rule that holds for every seed."""
+def seed_argument(name: str) -> Callable[[str], int]:
+    """Return the reader of the seed that argument ``name`` gives, by the rule for every seed."""
+    seed_of = TypeAdapter(Seed).validate_python
+    return lambda text: int(_checked(name, text, lambda: seed_of(int(text))))
+
+
+def _checked(name: str, text: str, read: Callable[[], Any]) -> Any:
+    """Return what ``read`` makes of an argument; InputError that names it for ValueError."""
     try:
-        seed: int = TypeAdapter(Seed).validate_python(int(text))
+        return read()
     except ValidationError as error:
-        raise argparse.ArgumentTypeError(f"{error.errors()[0]['msg']} (got {text})") from error
-    return seed
-
-
-def _place(text: str, what: str) -> Path:
-    try:
-        return Path(checked_place(text, what))
+        reason = error.errors()[0]["msg"].removeprefix("Value error, ")
     except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
+        reason = str(error)
+    raise InputError(f"{name} {text}".rstrip() + f": {reason}.")
 
 
 def _is_override(text: str) -> bool:

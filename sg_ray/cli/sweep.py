@@ -22,13 +22,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="print the plan, start nothing")
     parser.add_argument(
         "--resume",
-        type=text_argument("sweep"),
+        type=text_argument("--resume"),
         metavar="NAME",
         help="go on with a sweep (name or folder)",
     )
     parser.add_argument(
         "--address",
-        type=text_argument("address"),
+        type=text_argument("--address"),
         default="local",
         help="Ray cluster to join, e.g. auto (default: start one)",
     )

@@ -13,10 +13,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     kinds = parser.add_subparsers(required=True, metavar="sync")
     sync = kinds.add_parser("sync", help="mirror to MLflow what it does not have yet")
     sync.add_argument(
-        "folder", type=folder_argument, help="a sweep (name or folder), or a training's folder"
+        "folder",
+        type=folder_argument("folder"),
+        help="a sweep (name or folder), or a training's folder",
     )
     sync.add_argument(
-        "--uri", type=text_argument("store"), help="another MLflow store than the experiment's"
+        "--uri", type=text_argument("--uri"), help="another MLflow store than the experiment's"
     )
     sync.set_defaults(command=_sync)
 

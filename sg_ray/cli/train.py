@@ -28,18 +28,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("family", help="transformer, gnn, fusion or lexical")
     add("settings", nargs="*", metavar="EXPERIMENT.yaml | key=value")
-    add("--config", type=file_argument, metavar="FILE", help="the experiment")
-    add("--train-data", type=file_argument, metavar="FILE", help="JSONL; with --val-data")
-    add("--val-data", type=file_argument, metavar="FILE", help="JSONL")
+    add("--config", type=file_argument("--config"), metavar="FILE", help="the experiment")
+    add(
+        "--train-data",
+        type=file_argument("--train-data"),
+        metavar="FILE",
+        help="JSONL; with --val-data",
+    )
+    add("--val-data", type=file_argument("--val-data"), metavar="FILE", help="JSONL")
     add(
         "--output-dir",
-        type=folder_argument,
+        type=folder_argument("--output-dir"),
         help="default: outputs/train/FAMILY-CONFIG-seedN-KEY",
     )
     add("--epochs", type=int)
     add("--batch-size", type=int, help="samples a step, whatever the memory")
     add("--lr", type=float, help="learning rate")
-    add("--seed", type=seed_argument, help="default: the experiment's first")
+    add("--seed", type=seed_argument("--seed"), help="default: the experiment's first")
     add("--mixed-precision", action="store_true", help="bf16 or fp16 where the GPU has it")
     add("--use-weighted-sampler", action="store_true", help="draw both classes equally often")
     add("--find-lr", action="store_true", help="range test first, or its result from .lr_cache/")
@@ -47,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--quick-test", action="store_true", help="1 epoch on 200 functions, to see that it works")
     add(
         "--resume",
-        type=file_argument,
+        type=file_argument("--resume"),
         metavar="CKPT",
         help="go on from a last.pt, or its folder",
     )

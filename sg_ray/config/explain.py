@@ -8,13 +8,10 @@ from pydantic import BaseModel, ValidationError
 
 from sg_ray.config.values import Values
 from sg_ray.config.yaml_text import Key
-from sg_ray.setting_types import NOTHING_GIVEN, TOO_MANY_SEEDS
+from sg_ray.setting_types import NotTextError, Place, SaidInFullError
 
 MAX_LENGTH = 500
 """Of one message: a wrong value may be long."""
-
-_SAY_IT_ALL = ("missing", NOTHING_GIVEN, TOO_MANY_SEEDS)
-"""The types of pydantic's errors whose message needs no value beside it."""
 
 _MESSAGES = {
     "tuple_type": "Input should be a list, e.g. [a, b]",
@@ -69,16 +66,20 @@ def _reason(problem: Any, model: type[BaseModel], inner: Key, values: Values, se
     kind, given, key = problem["type"], problem["input"], (*section, *inner)
     if kind == "extra_forbidden":
         return f"unknown key{_suggestion(model, inner)}"
-    if kind in _SAY_IT_ALL:
+    own = problem.get("ctx", {}).get("error")
+    if isinstance(own, SaidInFullError):
+        return str(own)
+    if kind == "missing":
         return str(problem["msg"])
     if values.is_empty(key):
         return "no value given"
     message = _MESSAGES.get(kind, problem["msg"].removeprefix("Value error, "))
-    return f"{message} (got {_shown(given)}){_hint(kind, given, values.quoted(key))}"
+    is_no_text = kind == "string_type" or isinstance(own, NotTextError)
+    return f"{message} (got {_shown(given)}){_hint(kind, given, is_no_text, values.quoted(key))}"
 
 
-def _hint(kind: str, given: Any, quoted: str | None) -> str:
-    if kind == "string_type" and quoted is not None:
+def _hint(kind: str, given: Any, is_no_text: bool, quoted: str | None) -> str:
+    if is_no_text and quoted is not None:
         return f"; quote it: {quoted}"
     if kind == "int_type" and isinstance(given, float):
         return "; write it without a point or an exponent"
@@ -100,13 +101,25 @@ def _suggestion(model: type[BaseModel], key: Key) -> str:
     return f"; known here: {', '.join(known)}" if known else ""
 
 
+def wanted_place(model: type[BaseModel], key: Key) -> str | None:
+    """Return what a setting says the place of, e.g. "folder"; None if it is no place."""
+    section = _section(model, key[:-1])
+    field = None if section is None else section.model_fields.get(key[-1])
+    marks = [] if field is None else field.metadata
+    return next((mark.what for mark in marks if isinstance(mark, Place)), None)
+
+
 def _names_in_section(model: type[BaseModel], section: Key) -> list[str]:
     """Return the settings that a section below ``model`` has; none if it has no fixed ones."""
+    found = _section(model, section)
+    return sorted(found.model_fields) if found is not None else []
+
+
+def _section(model: type[BaseModel], section: Key) -> type[BaseModel] | None:
     annotation: Any = model
     for name in section:
         annotation = _below(annotation, name)
-    found = _model_in(annotation)
-    return sorted(found.model_fields) if found is not None else []
+    return _model_in(annotation)
 
 
 def _below(annotation: Any, name: str) -> Any:

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from sg_ray.config.auto import with_hardware
 from sg_ray.config.experiment import Experiment, ModelSettings
-from sg_ray.config.explain import explain, told
+from sg_ray.config.explain import explain, told, wanted_place
 from sg_ray.config.values import Given, Override, Values, read_override, read_values
 from sg_ray.config.yaml_text import Key, write_yaml
 from sg_ray.errors import InputError
@@ -32,6 +32,7 @@ def load_experiment(
     for change in changes:
         values = values.given(change)
     values = values.with_spaces()
+    _check_places(values)
     try:
         given = Experiment.model_validate(values.content)
     except ValidationError as error:
@@ -40,8 +41,7 @@ def load_experiment(
     experiment = with_hardware(given)
     names = dict.fromkeys((*experiment.families, *experiment.models))
     checked = {name: _checked(name, experiment, values) for name in names}
-    for key in values.empty_keys:
-        raise InputError(told(values, key, "no value given (null says that there is none)"))
+    _check_nothing_is_empty(values)
     models = {name: checked[name] for name in experiment.models}
     return experiment.model_copy(update={"models": models})
 
@@ -71,6 +71,19 @@ def _plain(value: Any, dumped: Any) -> Any:
     if isinstance(value, Mapping):
         return {name: _plain(item, dumped[name]) for name, item in value.items()}
     return dumped
+
+
+def _check_places(values: Values) -> None:
+    """Raise InputError for a place that is null: a variable that is not set, or ``~``."""
+    for key in values.null_keys:
+        what = wanted_place(Experiment, key)
+        if what is not None:
+            raise InputError(told(values, key, f"no {what} given"))
+
+
+def _check_nothing_is_empty(values: Values) -> None:
+    for key in filter(values.is_empty, values.null_keys):
+        raise InputError(told(values, key, "no value given (null says that there is none)"))
 
 
 def _checked(name: str, experiment: Experiment, values: Values) -> ModelSettings:

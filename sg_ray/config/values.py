@@ -66,9 +66,9 @@ class Values:
         return origin is not None and origin.text == "" and self._at(key) is None
 
     @property
-    def empty_keys(self) -> Iterator[Key]:
-        """The keys that were given with nothing behind them."""
-        return filter(self.is_empty, self.origins)
+    def null_keys(self) -> Iterator[Key]:
+        """The keys that were given null, or nothing."""
+        return (key for key in self.origins if self._at(key) is None)
 
     def given(self, setting: Given | Override) -> "Values":
         """Return the values with one setting changed. Raises InputError if its key cannot be.

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, get_args
 
+from sg_ray.files import short_hash
 from sg_ray.sweep.events import Event
 from sg_ray.sweep.leaderboard import is_number
 from sg_ray.sweep.planned import PlannedStage
@@ -37,7 +38,7 @@ class Trial:
     @property
     def name(self) -> str:
         """E.g. "1f0c9a2b-seed42"."""
-        return f"{self.config_hash[:8]}-{self.seeds}"
+        return f"{short_hash(self.config_hash)}-{self.seeds}"
 
 
 @dataclass

@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from sg_ray.config.experiment import ReplicateSettings
+from sg_ray.config.values import read_values
 from sg_ray.errors import InputError
 from sg_ray.sweep.events import Event, read_events
 from sg_ray.sweep.leaderboard import Row, is_number, rank
@@ -148,7 +148,7 @@ def read_sweep(folder: Path) -> Sweep:
     """Read a sweep's folder. Raises InputError that names the file if a record is not valid."""
     path = folder / "sweep.yaml"
     text = path.read_text(encoding="utf-8") if path.exists() else ""
-    settings = yaml.safe_load(text) or {}
+    settings = read_values(path).content if text else {}
     records = list(read_records(folder).values())
     events = list(read_events(folder / "events.jsonl"))
     newest = records[-1].objective if records else DEFAULT_OBJECTIVE

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sg_ray.errors import InputError
-from sg_ray.files import content_hash
+from sg_ray.files import content_hash, short_hash
 from sg_ray.report.text import flat, is_of_machine
 from sg_ray.sweep.leaderboard import is_number
 from sg_ray.sweep.records import RunRecord, read_records
@@ -138,7 +138,9 @@ def _one_of_each(results: Iterable[TrialResult]) -> dict[str, TrialResult]:
 
 def _from_record(record: RunRecord, known: Mapping[str, RunRecord]) -> TrialResult:
     branches = {
-        family: known[key].config_hash for family, key in record.branches.items() if key in known
+        family: short_hash(known[key].config_hash)
+        for family, key in record.branches.items()
+        if key in known
     }
     return TrialResult(
         trial_key=record.trial_key,
@@ -169,7 +171,7 @@ def _from_metadata(path: Path) -> TrialResult | None:
     return TrialResult(
         trial_key=str(identity.get("trial_key", UNKNOWN)),
         family=str(identity.get("family", path.parent.parent.name)),
-        config_hash=UNKNOWN if config is None else content_hash(config, 8),
+        config_hash=UNKNOWN if config is None else content_hash(config),
         seed=str(identity.get("seed", path.parent.name)),
         status="completed",
         metrics=metrics,

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sg_ray.files import atomic_path, to_plain
+from sg_ray.files import atomic_path, short_hash, to_plain
 from sg_ray.report.results import UNKNOWN, Configuration, Origin
 from sg_ray.report.text import aligned
 from sg_ray.sweep.leaderboard import is_number
@@ -53,7 +53,9 @@ def _seed_table(configurations: Sequence[Configuration]) -> str:
     metrics = _shown_metrics(configurations)
     lines = [("family", "config", "seed", "trial", *metrics)]
     for one in configurations:
-        lines += [(one.family, one.config_hash, *cells) for cells in _seed_lines(one, metrics)]
+        lines += [
+            (one.family, short_hash(one.config_hash), *cells) for cells in _seed_lines(one, metrics)
+        ]
     return aligned(lines)
 
 
@@ -87,7 +89,8 @@ def _configuration_table(configurations: Sequence[Configuration]) -> str:
         first, *rest = textwrap.wrap(
             _distinction(one, configurations), _SETTINGS_CHARS, break_on_hyphens=False
         )
-        lines.append((one.family, one.config_hash, *map(str, numbers), first))
+        config = short_hash(one.config_hash)
+        lines.append((one.family, config, *map(str, numbers), first))
         lines += [("", "", "", "", "", line) for line in rest]
     return aligned(lines)
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from sg_ray.files import atomic_path, to_plain
+from sg_ray.files import atomic_path, short_hash, to_plain
 from sg_ray.statistics.scores import Score
 from sg_ray.statistics.sequential import Drop
 from sg_ray.sweep.race import drops
@@ -121,7 +121,7 @@ def format_table(rows: Sequence[Row], objective: str) -> str:
         [
             str(row.rank),
             row.family + (" *" if row.is_floor else ""),
-            row.config_hash,
+            short_hash(row.config_hash),
             str(len(row.seeds)),
             str(len(row.failed_seeds)),
             *(format_mean(row, metric) for metric in metrics),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sg_ray.config import Experiment
 from sg_ray.data.samples import DataSet
-from sg_ray.files import remove_leftovers, remove_scratch
+from sg_ray.files import remove_leftovers, remove_scratch, short_hash
 from sg_ray.models.families import FAMILIES
 from sg_ray.sweep.begin import begin
 from sg_ray.sweep.checkpoints import drop_attempts, new_attempt_dir
@@ -189,7 +189,7 @@ def _set_aside(experiment: Experiment, data: DataSet) -> list[str]:
 def _problems(planner: Planner, worklist: Worklist) -> list[str]:
     failed = [r for r in planner.ledger.records.values() if r.status == "failed"]
     problems = [
-        f"{r.family} {r.config_hash} seed {r.seed_text} failed: {r.failure.kind}: "
+        f"{r.family} {short_hash(r.config_hash)} seed {r.seed_text} failed: {r.failure.kind}: "
         f"{r.failure.message}"
         for r in failed
         if r.failure is not None

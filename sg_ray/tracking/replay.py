@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from sg_ray.detector import BEST_DIR, MODEL_FILE, read_card, read_winner
 from sg_ray.errors import InputError
-from sg_ray.files import content_hash
+from sg_ray.files import content_hash, short_hash
 from sg_ray.sweep.events import Event
 from sg_ray.sweep.leaderboard import is_number
 from sg_ray.sweep.learning_rates import picture_path
@@ -166,7 +166,7 @@ class Replay:
         streams = data.get("streams") or {}
         if key not in self._runs:
             seeds = seed_name(data["seed"], streams)
-            name = f"{data['family']}-{str(data['config_hash'])[:8]}-{seeds}"
+            name = f"{data['family']}-{short_hash(data['config_hash'])}-{seeds}"
             parent = self._runs.get(PARENT)
             tags = {
                 **_SOURCE,

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from sg_ray.config import FLOOR
 from sg_ray.detector import BEST_DIR, read_winner
+from sg_ray.files import short_hash
 from sg_ray.tracking.mlflow_models import ALIAS
 from sg_ray.tracking.views import CONFIGURATIONS, TRIALS, view_address
 from sg_ray.verdict.model import Comparison, Question, Verdict
@@ -59,7 +60,7 @@ class Summary:
         if self.winner is None:
             return None
         return (
-            f"{self.winner['family']} {self.winner['config_hash']} is ranked first, "
+            f"{self.winner['family']} {short_hash(self.winner['config_hash'])} is ranked first, "
             f"{self.objective} {_mean_and_sd(self.winner, self.objective)}."
         )
 
@@ -132,7 +133,7 @@ def _ranking(rows: Sequence[Row], objective: str) -> Iterator[str]:
         yield _line(
             row["rank"],
             row["family"] + floor,
-            row["config_hash"],
+            short_hash(row["config_hash"]),
             row["num_seeds"],
             row["num_failed"],
             _mean_and_sd(row, objective),
@@ -147,7 +148,7 @@ def _verdict(verdict: Verdict) -> Iterator[str]:
     if verdict.test is not None:
         test = verdict.test
         yield from ("", "### Test split, read once")
-        yield f"{test.family} {test.config_hash}: {test.metric} {test.mean:.4f}" + (
+        yield f"{test.family} {short_hash(test.config_hash)}: {test.metric} {test.mean:.4f}" + (
             f" [{test.interval.low:.4f}, {test.interval.high:.4f}]" if test.interval else ""
         )
     commands = [c.command for q in verdict.questions for c in q.comparisons if c.command]

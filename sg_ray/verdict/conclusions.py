@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sg_ray.config import FLOOR
+from sg_ray.files import short_hash
 from sg_ray.statistics.sequential import seeds_for_anytime_p
 from sg_ray.sweep.race import CLAIM_ALPHA
 from sg_ray.verdict.model import FAMILIES, Comparison, Question, Side
@@ -60,7 +61,7 @@ def headline(results: Results, asked: Sequence[Question]) -> str:
         return _without_model(results)
     by_name = {question.name: question for question in asked}
     families, within = by_name.get(FAMILIES), by_name.get(winner.family)
-    name = f"{winner.family} {winner.row.config_hash}"
+    name = f"{winner.family} {short_hash(winner.row.config_hash)}"
     if families is None:
         if within is None:
             return f"{name} has nobody to be compared with."
@@ -86,7 +87,7 @@ def headline(results: Results, asked: Sequence[Question]) -> str:
         return f"{name} {victory}."
     return (
         f"{winner.family} {victory}; which of its configurations is best is undecided, "
-        f"{winner.row.config_hash} is ranked first."
+        f"{short_hash(winner.row.config_hash)} is ranked first."
     )
 
 
@@ -131,7 +132,7 @@ def name_of(side: Side, *, by_family: bool) -> str:
     """Return the family or, among those of one family, the configuration's hash."""
     if side.family == FLOOR:
         return "the floor"
-    return side.family if by_family else side.config_hash
+    return side.family if by_family else short_hash(side.config_hash)
 
 
 def _tally(side: Side, compared: Sequence[Comparison]) -> _Tally:

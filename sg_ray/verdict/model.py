@@ -5,6 +5,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from sg_ray.files import short_hash
+
 VERDICT = "verdict.json"
 
 FAMILIES = "families"
@@ -85,7 +87,7 @@ class Side(_Part):
     @property
     def name(self) -> str:
         """E.g. ``gnn 1f0c9a2b``, or ``gnn``."""
-        return f"{self.family} {self.config_hash}".rstrip()
+        return f"{self.family} {short_hash(self.config_hash)}".rstrip()
 
 
 class Comparison(_Part):

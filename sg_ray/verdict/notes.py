@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from statistics import fmean
 
 from sg_ray.config import FLOOR
+from sg_ray.files import short_hash
 from sg_ray.models.families import get_family
 from sg_ray.statistics.sequential import seeds_for_anytime_p
 from sg_ray.sweep.race import CLAIM_ALPHA
@@ -116,7 +117,7 @@ def _luck_of_the_search(results: Results, standings: Sequence[Standing]) -> Iter
 
 def _failures(results: Results) -> Iterator[str]:
     failed = [
-        f"{contender.family} {contender.row.config_hash} seed {trial.seed}"
+        f"{contender.family} {short_hash(contender.row.config_hash)} seed {trial.seed}"
         for contender in results.contenders
         for trial in contender.trials
         if trial.score is None

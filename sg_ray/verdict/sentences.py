@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from sg_ray.files import short_hash
 from sg_ray.sweep.leaderboard import is_number
 from sg_ray.sweep.race import CLAIM_ALPHA
 from sg_ray.verdict.model import Comparison
@@ -35,8 +36,8 @@ def team_name(team: Team) -> str:
         return "the floor"
     row = team.best.row
     if len(team.members) == 1:
-        return f"{row.family} {row.config_hash}"
-    return f"{row.family} (best of {len(team.members)}: {row.config_hash})"
+        return f"{row.family} {short_hash(row.config_hash)}"
+    return f"{row.family} (best of {len(team.members)}: {short_hash(row.config_hash)})"
 
 
 def starting(text: str) -> str:

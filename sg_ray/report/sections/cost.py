@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from sg_ray.files import short_hash
 from sg_ray.report.charts.bars import Part, stacked_bar
 from sg_ray.report.charts.scales import Scale
 from sg_ray.report.charts.timeline import Span, time_scale, timeline_axis, timeline_row
@@ -33,7 +34,8 @@ class _Clock:
             (at_ms - self.first_ms) / 1000 / self.unit_s
             for at_ms in (record.started_at_ms, record.finished_at_ms)
         )
-        name = f"{record.stage} {record.config_hash} seed {record.seed_text}, {record.status}"
+        config = short_hash(record.config_hash)
+        name = f"{record.stage} {config} seed {record.seed_text}, {record.status}"
         return Span(name, start, end, _style(record.stage))
 
 

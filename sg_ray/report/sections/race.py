@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
+from sg_ray.files import short_hash
 from sg_ray.report.charts.lines import Axis, Series, line_chart
 from sg_ray.report.content import Sweep
 from sg_ray.report.sections.section import Figure, Section
@@ -59,7 +60,7 @@ def _figure(sweep: Sweep, family: str, series: Sequence[Series]) -> Figure:
 
 def _series(row: Row, number: int, means: Sequence[float], dropped: Dropped | None) -> Series:
     points = [(float(count), mean) for count, mean in enumerate(means, start=1)]
-    name = row.config_hash
+    name = short_hash(row.config_hash)
     if dropped is not None:
         name += f", dropped after {dropped.after_seeds}"
     style = "line best" if number == 0 else f"line dash-{min(number, _NUM_DASHES)}"

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from sg_ray.files import short_hash
 from sg_ray.report.charts.bars import Part, stacked_bar
 from sg_ray.report.charts.lines import Axis, Point, Series, line_chart
 from sg_ray.report.charts.parallel import Coordinate, Thread, parallel_coordinates
@@ -190,7 +191,9 @@ def _noise(shares: VarianceShares) -> Noise:
         seed = [("seed", shares.seed_share, "part")]
     named = [*seed, ("sample of functions", shares.sampling_share, "part third")]
     parts = [Part(f"{name}: {share:.0%}", share, style) for name, share, style in named]
-    label = f"{shares.family} {shares.config_hash}: " + ", ".join(part.name for part in parts)
+    label = f"{shares.family} {short_hash(shares.config_hash)}: " + ", ".join(
+        part.name for part in parts
+    )
     legend = [Legend(part.name, part.style) for part in parts]
     return Noise(shares, stacked_bar(parts, 1.0, label=label), legend)
 

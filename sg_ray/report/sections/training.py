@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from sg_ray.files import short_hash
 from sg_ray.report.charts.lines import Axis, Point, Series, line_chart
 from sg_ray.report.content import Sweep
 from sg_ray.report.sections.section import Figure, Section
@@ -46,14 +47,15 @@ def _learning_curves(sweep: Sweep) -> Iterator[Figure]:
             x=Axis("epoch", "count"),
             y=Axis(sweep.objective, metric=sweep.objective),
         )
-        caption = f"{len(series)} trials; strong: the {num_best} of {best}; dotted: cut short"
+        strong = f"the {num_best} of {short_hash(best or '')}"
+        caption = f"{len(series)} trials; strong: {strong}; dotted: cut short"
         yield Figure(family, caption, drawing, sweep.family_styles.get(family, ""))
 
 
 def _learning_curve(record: RunRecord, metric: str, best: str | None) -> Series:
     style = "line best" if record.config_hash == best else "line other"
     points = _points((epoch.get("epoch"), epoch.get(metric)) for epoch in record.history)
-    name = f"{record.config_hash} seed {record.seed} {record.status}"
+    name = f"{short_hash(record.config_hash)} seed {record.seed} {record.status}"
     return Series(name, points, style if record.status == "completed" else "line cut")
 
 

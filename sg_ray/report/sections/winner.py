@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from sg_ray.files import short_hash
 from sg_ray.report.charts.calibration import reliability_diagram
 from sg_ray.report.content import Sweep
 from sg_ray.report.sections.section import Section
@@ -82,8 +83,9 @@ def _diagnosis(sweep: Sweep, standing: Standing) -> Diagnosis:
         spoken = "" if error is None else f"; expected calibration error {error:.4f}"
         drawing = reliability_diagram(
             standing.reliability,
-            label=f"{standing.family} {standing.config_hash}: predicted probability against the "
-            f"share of vulnerable functions, in {len(standing.reliability)} bins{spoken}",
+            label=f"{standing.family} {short_hash(standing.config_hash)}: predicted probability "
+            "against the share of vulnerable functions, in "
+            f"{len(standing.reliability)} bins{spoken}",
         )
     return Diagnosis(standing, sweep.family_styles.get(standing.family, ""), drawing)
 
