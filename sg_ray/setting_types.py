@@ -120,8 +120,10 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 """What numpy, scikit-learn and Optuna take as a seed."""
 
 
-def _at_most_max_seeds(value: Any) -> Any:
-    if isinstance(value, list | tuple) and len(value) > MAX_SEEDS:
+def _not_too_many(value: Any) -> Any:
+    """Refuse too many seeds, or too large a number of them, before they are looked at."""
+    is_list = isinstance(value, list | tuple)
+    if (len(value) if is_list else value if isinstance(value, int) else 0) > MAX_SEEDS:
         raise SaidInFullError(f"at most {MAX_SEEDS:,} seeds")
     return value
 
@@ -137,19 +139,14 @@ Seeds = Annotated[
     tuple[Seed, ...],
     Strict(False),
     Field(min_length=1),
-    BeforeValidator(_at_most_max_seeds),
+    BeforeValidator(_not_too_many),
     AfterValidator(_no_repeats),
 ]
 """At least one seed, each once."""
 
 
-def _at_most_seeds(number: int) -> int:
-    if number > MAX_SEEDS:
-        raise SaidInFullError(f"at most {MAX_SEEDS:,} seeds")
-    return number
-
-
-NumSeeds = Annotated[int, AfterValidator(_at_most_seeds)]
+NumSeeds = Annotated[int, Field(ge=1, le=MAX_SEEDS), BeforeValidator(_not_too_many)]
+NoneOrMoreSeeds = Annotated[int, Field(ge=0, le=MAX_SEEDS), BeforeValidator(_not_too_many)]
 
 Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
 """How many of something that is counted and not made in advance, so that it takes no memory."""

@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-import yaml
+from sg_ray.config.yaml_text import write_yaml
 
 NUM_TRIALS = 6
 _SWEEP = Path(__file__).parents[1] / "sweep.py"
@@ -126,7 +126,7 @@ def _write_experiment(out: Path) -> Path:
         "tracking": {"uri": f"sqlite:///{out / 'sg_ray.db'}"},
     }
     path = out / "naive.yaml"
-    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+    path.write_text(write_yaml(content), encoding="utf-8")
     return path
 
 

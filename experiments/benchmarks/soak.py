@@ -15,9 +15,9 @@ from pathlib import Path
 from statistics import fmean
 
 import numpy as np
-import yaml
 
 from sg_ray.config import Experiment, load_experiment
+from sg_ray.config.yaml_text import write_yaml
 from sg_ray.sweep.events import Event
 from sg_ray.sweep.run import run_sweep
 from sg_ray.tracking.mlflow_mirror import mirror_of
@@ -79,7 +79,7 @@ def _experiment(folder: Path, num_seeds: int) -> Experiment:
     }
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "soak.yaml"
-    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+    path.write_text(write_yaml(content), encoding="utf-8")
     return load_experiment(path)
 
 

@@ -17,6 +17,7 @@ from sg_ray.setting_types import (
     Count,
     MaybeOwnFolder,
     Name,
+    NoneOrMoreSeeds,
     NumSeeds,
     OwnFolder,
     Seed,
@@ -90,10 +91,10 @@ class LrRangeSettings(StrictModel):
 
     enabled: bool = True
     num_steps: int = Field(default=60, ge=10, le=100_000)
-    num_seeds: Annotated[NumSeeds, Field(ge=1)] = 1
+    num_seeds: NumSeeds = 1
     max_samples: Count = 2000
     cache_dir: OwnFolder = Path(".lr_cache")
-    max_age_days: float = Field(default=7.0, ge=0)
+    max_age_days: float = Field(default=7.0, ge=0, le=1e6)
 
 
 class PruningSettings(StrictModel):
@@ -123,12 +124,12 @@ class ReplicateSettings(StrictModel):
     race_alpha: Annotated[float, Field(gt=0, lt=1)] | None = 0.1
     """A configuration that cannot win any more gets no further seed; one of the best is dropped
     with at most this probability. None: nobody is dropped."""
-    max_seeds: Annotated[NumSeeds, Field(ge=1)] | None = None
+    max_seeds: NumSeeds | None = None
     """What ``seeds`` leave undecided gets more of them, up to so many in all."""
     budget_epochs: Count | None = None
     """Epochs of training of a family, its search included, within which it gets more seeds: what
     successive halving and the race save goes to the undecided. None: ``max_seeds`` is the limit."""
-    variance_seeds: Annotated[NumSeeds, Field(ge=0)] = 0
+    variance_seeds: NoneOrMoreSeeds = 0
     """The winner is trained again so often with other first weights alone, and as often with
     another order of the data alone: which of the two does the variance over seeds come from?"""
 

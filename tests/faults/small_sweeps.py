@@ -12,7 +12,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import yaml
+from sg_ray.config.yaml_text import write_yaml
 
 SWEEP = Path("outputs/tiny")
 DATABASE = Path("mlflow.db")
@@ -48,7 +48,7 @@ def write_experiment(folder: Path, **settings: Any) -> None:
         **settings,
     }
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "experiment.yaml").write_text(yaml.safe_dump(content))
+    (folder / "experiment.yaml").write_text(write_yaml(content))
 
 
 def copy_of(original: Path, folder: Path) -> Path:

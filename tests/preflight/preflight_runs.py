@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from sg_ray.cli import main
+from sg_ray.config.yaml_text import write_yaml
 from sg_ray.preflight import run
 
 ROOT = Path(__file__).parents[2]
@@ -60,7 +60,7 @@ class Preflight:
         self.patch = patch
         self._capture = capture
         self.path = folder / "experiment.yaml"
-        self.path.write_text(yaml.safe_dump(TINY))
+        self.path.write_text(write_yaml(TINY))
 
     def __call__(self, *settings: str, only: Collection[str] = ()) -> Printed:
         """Run it; ``only`` leaves out all checks but these, and what needs those left out."""

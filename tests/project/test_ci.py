@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from readme_walk import ROOT, as_subprocess, copy_package
+
+from sg_ray.config.yaml_text import read_yaml
 
 TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
 MAX_MINUTES = 60
@@ -18,7 +19,7 @@ MAX_MINUTES = 60
 
 @pytest.fixture(scope="module")
 def workflow() -> dict[Any, Any]:
-    return yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text(encoding="utf-8"))
+    return read_yaml((ROOT / ".github/workflows/ci.yml").read_text(encoding="utf-8"), str).content
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +67,7 @@ def test_the_oldest_python_that_is_allowed_is_tested(jobs) -> None:
 
 
 def test_own_machines_never_run_the_code_of_a_pull_request(workflow, jobs) -> None:
-    triggers = workflow[True]  # YAML 1.1 reads the key "on" so
+    triggers = workflow["on"]
     assert "pull_request_target" not in triggers
     own = {name: job for name, job in jobs.items() if "self-hosted" in job["runs-on"]}
     assert set(own) == {"gpu"}

@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from sg_ray.config import Experiment, load_experiment
 from sg_ray.config.hardware import this_machine
+from sg_ray.config.yaml_text import read_yaml
 from sg_ray.space import Dimension
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
@@ -68,7 +68,7 @@ def test_prod_tests_rates_searches_little_and_repeats_with_three_seeds(prod: Exp
 
 
 def test_prod_takes_what_suits_the_machine(prod: Experiment) -> None:
-    written = yaml.safe_load((EXPERIMENTS / "prod.yaml").read_text(encoding="utf-8"))
+    written = read_yaml((EXPERIMENTS / "prod.yaml").read_text(encoding="utf-8"), str).content
     assert written["resources"] == {"cpus": "auto", "gpus": "auto"}
     profile = this_machine(prod.resources.gpus)
     assert prod.resources.cpus == profile.cpus

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-import yaml
 from sample_sweep import BASE_MS, OBJECTIVE, make_record
 
 from sg_ray.config import SearchSettings
+from sg_ray.config.yaml_text import write_yaml
 from sg_ray.report.content import read_sweep
 from sg_ray.report.searches import importances, read_search, suggestion_numbers
 from sg_ray.report.sections import search
@@ -26,7 +26,7 @@ OWN = {"learning_rate": 1e-3, "dropout": 0.1, "layer": "a"}
 
 def write_settings(folder: Path) -> None:
     (folder / "sweep.yaml").write_text(
-        yaml.safe_dump({"objective": OBJECTIVE, "models": {"gnn": {"space": SPACE}}})
+        write_yaml({"objective": OBJECTIVE, "models": {"gnn": {"space": SPACE}}})
     )
 
 

@@ -6,9 +6,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from sg_ray.config import Experiment, load_experiment
+from sg_ray.config.yaml_text import write_yaml
 from sg_ray.sweep.processes import descendants
 
 MODELS: dict[str, Any] = {
@@ -54,7 +53,7 @@ def write_experiment(folder: Path, **settings: Any) -> Path:
         **settings,
     }
     path = folder / "experiment.yaml"
-    path.write_text(yaml.safe_dump(content))
+    path.write_text(write_yaml(content))
     return path
 
 

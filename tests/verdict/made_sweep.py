@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
+from sg_ray.config.yaml_text import write_yaml
 from sg_ray.files import content_hash, write_json
 from sg_ray.sweep.records import Failure, RunRecord, trial_dir, write_record
 from sg_ray.training.metrics import scored
@@ -41,7 +41,7 @@ class MadeSweep:
             **settings,
         }
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "sweep.yaml").write_text(yaml.safe_dump(content))
+        (folder / "sweep.yaml").write_text(write_yaml(content))
 
     def add(
         self,
