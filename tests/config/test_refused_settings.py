@@ -1,0 +1,221 @@
+"""Settings that cannot be meant: one line says where they were given, and what to do."""
+
+from pathlib import Path
+
+import pytest
+
+from sg_ray.cli import main
+from sg_ray.config import load_experiment
+from sg_ray.errors import InputError
+from sg_ray.setting_types import MAX_SEEDS
+
+E_YAML = """name: e
+data: {num_samples: 240}
+families: [gnn]
+lr_range: {enabled: false}
+tracking: {enabled: false}
+"""
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    Path("e.yaml").write_text(E_YAML)
+    return tmp_path
+
+
+def refusal(*arguments: str, capsys: pytest.CaptureFixture[str]) -> str:
+    """Run a command that is refused, and leaves nothing behind; return its only line."""
+    before = {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
+    assert main(arguments) == 2
+    line = capsys.readouterr().err
+    assert line.startswith("error: ")
+    assert line.count("\n") == 1
+    assert {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()} == before
+    return line.removeprefix("error: ").rstrip("\n")
+
+
+OVERRIDES = {
+    # an empty or unset variable, and YAML's null, where a place is wanted
+    "data.path=": "'data.path=': no folder given",
+    "data.path=~": "'data.path=~': data.path: no folder given",
+    "data.path=null": "'data.path=null': data.path: no folder given",
+    'data.path=""': "data.path: no folder given",
+    "data.path=' '": "data.path: no folder given",
+    "data.train_file=": "'data.train_file=': no file given",
+    "output_dir=": "'output_dir=': no folder given",
+    "cache_dir=~": "cache_dir: no folder given",
+    "lr_range.cache_dir=": "'lr_range.cache_dir=': no folder given",
+    "branches_from=": "'branches_from=': no folder given",
+    "models.transformer.config.pretrained=": "'models.transformer.config.pretrained=': no value",
+    "models.gnn.space=": "'models.gnn.space=': no value given",
+    "name=": "'name=': no value given",
+    "replicate.max_seeds=": "no value given (null says that there is none)",
+    "tracking.uri=": "'tracking.uri=': no value given",
+    # addresses
+    "output_dir=s3://bucket/x": "addresses such as s3:// are not supported; give a folder",
+    "data.path=gs://bucket/x": "addresses such as s3:// are not supported; give a folder",
+    "data.train_file=https://a/b.jsonl": "not supported; give a file",
+    "branches_from=file:///x": "addresses such as s3:// are not supported",
+    "models.transformer.config.pretrained=s3://x": "give a hub name or folder",
+    # text that YAML reads as something else
+    "name=123": """name: Input should be a valid string (got 123); quote it: name='"123"'""",
+    "name=017": """(got 17); quote it: name='"017"'""",
+    "name=true": """quote it: name='"true"'""",
+    "output_dir=2024": """quote it: output_dir='"2024"'""",
+    "data.path=/data/run #3": """quote it: data.path='"/data/run #3"'""",
+    "data.path=[run]/": """quote it: data.path='"[run]/"'""",
+    "replicate.seeds=[1,2": "not valid YAML: expected ',' or ']'",
+    # types
+    "replicate.seeds=[1.5]": "replicate.seeds.0: Input should be a valid integer (got 1.5)",
+    "replicate.seeds=[true]": "Input should be a valid integer (got True)",
+    "replicate.seeds=[-1]": "greater than or equal to 0 (got -1)",
+    "replicate.seeds=[4294967296]": "less than 4294967296 (got 4294967296)",
+    "search.seed=4294967296": "search.seed: Input should be less than 4294967296",
+    "data.seed=-1": "data.seed: Input should be greater than or equal to 0",
+    "data.num_samples=1E5": "valid integer (got 100000.0); write it without a point or an exponent",
+    "data.num_samples='240'": "Input should be a valid integer (got '240')",
+    "data.remove_leaks=yes": "Input should be true or false (got 'yes')",
+    "data.remove_leaks=1": "Input should be true or false (got 1)",
+    "models.gnn.config.dropout=true": "Input should be a valid number (got True)",
+    "models.gnn.config.learning_rate='1e-3'": "Input should be a valid number (got '1e-3')",
+    "models.gnn.config.learning_rate=.nan": "Input should be a finite number (got nan)",
+    "models.gnn.config.weight_decay=.inf": "Input should be a finite number (got inf)",
+    "models.gnn.space.dropout={uniform: [0, .inf]}": "Input should be a finite number",
+    "models.gnn.space.epochs={choice: [5, 7.0]}": "7.0 is not a legal value",
+    "models.gnn.space.dropout={choice: [0.1, 1e-1]}": "none of them twice",
+    # typos that would fill the memory
+    "search.num_trials=1000000000": "less than or equal to 100000",
+    "models.gnn.config.epochs=1000000000": "less than or equal to 100000",
+    "lr_range.num_steps=1000000000": "less than or equal to 100000",
+    "lr_range.num_seeds=1000000000": "at most 1,000 seeds",
+    "replicate.variance_seeds=1000000000": "at most 1,000 seeds",
+    "resources.num_workers=1000000000": "less than or equal to 100000",
+    "max_failures=1000000000": "less than or equal to 1000",
+    f"search.seed={'9' * 5000}": "a number of 5,000 characters",
+}
+
+
+@pytest.mark.parametrize("override", OVERRIDES)
+def test_case_20_24_b17_b23_an_override_is_refused_in_one_line(
+    override: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert OVERRIDES[override] in refusal("sweep", "e.yaml", override, "--dry-run", capsys=capsys)
+
+
+@pytest.mark.parametrize("value", ["", "~", "null", '""'])
+def test_case_20_a_file_gives_no_folder(value: str) -> None:
+    path = Path("p.yaml")
+    path.write_text(f"name: e\ndata:\n  path: {value}\n")
+    with pytest.raises(InputError, match=r"^p\.yaml:3: data\.path: no folder given$"):
+        load_experiment(path)
+
+
+def test_null_is_a_value_where_it_says_something() -> None:
+    path = Path("p.yaml")
+    path.write_text("name: e\nreplicate: {max_seeds: ~, race_alpha: null}\n")
+    assert load_experiment(path).replicate.race_alpha is None
+    given = ["replicate.max_seeds=null", "models.transformer.config.pretrained=null"]
+    assert load_experiment(path, given).replicate.max_seeds is None
+
+
+@pytest.mark.parametrize("number", [MAX_SEEDS + 1, 1025, 10**9])
+def test_case_21_more_seeds_than_anybody_means_are_refused(
+    number: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    override = f"replicate.max_seeds={number}"
+    assert "at most 1,000 seeds" in refusal("sweep", "e.yaml", override, "--dry-run", capsys=capsys)
+
+
+def test_case_21_a_list_of_seeds_is_no_longer_than_that(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    seeds = ",".join(map(str, range(1, 1101)))
+    given = f"replicate.seeds=[{seeds}]"
+    assert "at most 1,000 seeds" in refusal("sweep", "e.yaml", given, "--dry-run", capsys=capsys)
+
+
+def test_case_21_as_many_seeds_as_are_allowed_have_a_plan(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    seeds = ",".join(map(str, range(MAX_SEEDS)))
+    assert main(["sweep", "e.yaml", f"replicate.seeds=[{seeds}]", "--dry-run"]) == 0
+    assert "smallest p that they can reach" in capsys.readouterr().out
+
+
+def test_case_24_a_search_space_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("space.yaml").write_text(f"{E_YAML}models: {{gnn: {{space: nosuch.yaml}}}}\n")
+    assert refusal("sweep", "space.yaml", "--dry-run", capsys=capsys) == (
+        "space.yaml:6: models.gnn.space: nosuch.yaml does not exist (search spaces are looked for "
+        "beside the experiment)."
+    )
+
+
+def test_case_24_a_file_is_told_how_to_quote() -> None:
+    Path("n.yaml").write_text("data: {num_samples: 240}\nname: 123\n")
+    with pytest.raises(InputError, match=r'n\.yaml:2: name: .* \(got 123\); quote it: name: "123"'):
+        load_experiment(Path("n.yaml"))
+
+
+def test_case_27_train_and_other_families_do_not_go_together(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    line = refusal(
+        "train", "gnn", "e.yaml", "families=[transformer]", "--epochs", "1", capsys=capsys
+    )
+    assert line.startswith("train gnn and families=[transformer] do not go together")
+
+
+ARGUMENTS = {
+    ("train", "gnn", "e.yaml", "--seed", "-1"): "--seed -1: Input should be greater than",
+    ("train", "gnn", "e.yaml", "--seed", "4294967296"): "--seed 4294967296: ",
+    ("train", "gnn", "e.yaml", "--epochs", "0"): "--epochs 0: models.gnn.config.epochs: ",
+    ("train", "gnn", "e.yaml", "--lr", "nan"): "--lr nan: models.gnn.config.learning_rate: ",
+    ("train", "gnn", "e.yaml", "--output-dir", ""): "--output-dir: no folder given",
+    ("train", "gnn", "e.yaml", "--output-dir", "s3://b/x"): "addresses such as s3://",
+    ("train", "gnn", "--config", ""): "--config: no file given",
+    ("train", "gnn", "--resume", ""): "--resume: no file given",
+    ("train", "gnn", "e.yaml", "--train-data", "/run #3/x.jsonl", "--val-data", "y"): (
+        "data.train_file: /run #3/x.jsonl does not exist"
+    ),
+    ("sweep", "--resume", ""): "--resume: no value given",
+    ("sweep", "e.yaml", "--address", ""): "--address: no value given",
+    ("sweep", ""): "no experiment file given",
+    ("sweep", "runs/lr=1/e.yaml"): "runs/lr=1/e.yaml: no such file",
+    ("extend", "", "seeds=[1]"): "name: no value given",
+    ("report", ""): "folders: no folder given",
+    ("reproduce", ""): "record: no value given",
+    ("track", "sync", ""): "folder: no folder given",
+    ("graphs", "--data", "", "--out", "g"): "--data: no folder given",
+    ("data", "synthetic", "--num-samples", "40", "--out", ""): "--out: no folder given",
+    ("data", "synthetic", "--num-samples", "40", "--seed", "-1"): "--seed -1: ",
+    ("data", "sample", "--num", "40", "--seed", "4294967296"): "--seed 4294967296: ",
+}
+
+
+@pytest.mark.parametrize("arguments", ARGUMENTS)
+def test_b17_b23_an_argument_is_refused_in_one_line(
+    arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ARGUMENTS[arguments] in refusal(*arguments, capsys=capsys)
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ("seeds=[1,2", "not valid YAML"),
+        ("seeds=[1.5]", "seeds.0: Input should be a valid integer (got 1.5)"),
+        ("seeds=[[1]]", "seeds.0: Input should be a valid integer (got [1])"),
+        ("seeds=[-1]", "greater than or equal to 0"),
+        ("seeds=7", "seeds are a list"),
+        ("seeds=", "seeds are a list"),
+        (f"seeds={list(range(100, 1100))}", "at most 1,000 seeds"),
+    ],
+)
+def test_b23_seeds_that_extend_cannot_add(
+    given: str, reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    experiment = load_experiment(Path("e.yaml"))
+    experiment.sweep_dir.mkdir(parents=True)
+    Path("outputs/e/sweep.yaml").write_text(E_YAML)
+    assert reason in refusal("extend", "e", given, "--dry-run", capsys=capsys)
