@@ -11,10 +11,11 @@ import bisect
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from sg_ray.scan.blanking import Code, Mark, blanked
 from sg_ray.scan.conditionals import CHOICES, Branches, Choice, linked
-from sg_ray.scan.heads import BLOCK_SIGN, Head, HeadKind, read_head, trimmed
+from sg_ray.scan.heads import BLOCK_SIGN, Head, HeadKind, below_blank_line, read_head, trimmed
 
 NO_END = "a function whose end was not found"
 NO_HEAD = "code that belongs to no function"
@@ -45,7 +46,10 @@ _STATEMENT = re.compile(
     r"\b(?:return|if|else|while|for|do|switch|case|goto|break|continue)\b(?!\s*::)"
 )
 _CATCH = re.compile(r"\s*(?:catch|__except|__finally)\b")
-_CODE = re.compile(r"[(=]|\breturn\b")
+_CODE = re.compile(r"=[^;]*;|\breturn\b|(?:\A|[;{}])\s*\w+\s*\((?!\s*\*)")
+"""What blocks hold that are more than declarations."""
+_BODY = re.compile(r"\)\s*\{")
+_HEAD_GOES_ON = re.compile(r"\s*(?:[{:,)]|->|const\b|noexcept\b|override\b|final\b)")
 _TYPE_AT_END = re.compile(r"\b(?:struct|union|class|enum)\b[^(){};=]*\Z")
 _PARENTHESIS = re.compile(r"[()\[\]]")
 _REQUIREMENT = re.compile(r"\b(?:concept|requires)\b")
@@ -53,6 +57,11 @@ _REQUIREMENT = re.compile(r"\b(?:concept|requires)\b")
 _STEPS_A_MARK = 64
 """How often a brace is looked at, in the mean, before a file is given up."""
 _LONGEST_HEAD = 20_000
+
+
+def _holds_code(block: str) -> bool:
+    """Return whether there are statements in blanked code, and not only declarations."""
+    return ";" in block and bool(_STATEMENT.search(block) or _BODY.search(block))
 
 
 @dataclass(frozen=True)
@@ -66,6 +75,15 @@ class _End:
     """Whether every choice of branches gives the same."""
 
 
+class _Place(NamedTuple):
+    """How the way through the marks stood at one of them; see ``_Scan``."""
+
+    num_scopes: int
+    head_start: int
+    head_mark: int
+    parts: tuple[tuple[int, int, str], ...]
+
+
 @dataclass
 class _Scan:
     """The way through the marks of a file, outside of functions."""
@@ -76,11 +94,11 @@ class _Scan:
     mark: int = 0
     head_start: int = 0
     head_mark: int = 0
-    parts: list[tuple[int, int, str]] = field(default_factory=list)
-    """What to read past in the head: from where to where, and a sign to stand for it."""
+    parts: tuple[tuple[int, int, str], ...] = ()
+    """What to read past in the head: from where to where, and what to read in its place."""
     num_scopes: int = 0
-    at_if: dict[int, tuple[int, int, int]] = field(default_factory=dict)
-    """For each IF ``num_scopes``, ``head_start`` and ``head_mark``: all branches begin with it."""
+    at_if: dict[int, _Place] = field(default_factory=dict)
+    """How it was at each IF, and is again at the start of every branch."""
     never_until: int = -1
     """The mark that ends code which nobody compiles: what cannot be read there is let alone."""
     loose: int | None = None
@@ -120,7 +138,7 @@ class _Scan:
 
     def _next_head(self, after: int, mark: int) -> None:
         """Read on after a position, with the mark ``mark``."""
-        self.head_start, self.head_mark, self.mark, self.parts = after, mark, mark, []
+        self.head_start, self.head_mark, self.mark, self.parts = after, mark, mark, ()
 
     # Conditionals at the top
 
@@ -131,26 +149,22 @@ class _Scan:
         if owner is None:
             return
         if kind == Mark.IF:
-            self.at_if[mark] = (self.num_scopes, self.head_start, self.head_mark)
-        num_scopes, head_start, head_mark = self.at_if.get(
-            owner, (self.num_scopes, self.head_start, self.head_mark)
-        )
-        if kind == Mark.ELSE:
-            self.num_scopes = num_scopes
-        if mark == self.never_until:
-            self._leave_never(owner)
+            self.at_if[mark] = _Place(
+                self.num_scopes, self.head_start, self.head_mark, self.parts
+            )
+        before = self.at_if.get(owner)
+        if kind == Mark.ELSE and before:
+            self.num_scopes = before.num_scopes
+        if mark == self.never_until and before:
+            self._leave_never(before, self.code.positions[owner], self.code.positions[mark])
         if kind != Mark.ENDIF and self.branches.is_never(mark):
             self.never_until = max(self.never_until, self.branches.next_branch(mark))
 
-    def _leave_never(self, owner: int) -> None:
+    def _leave_never(self, before: "_Place", start: int, end: int) -> None:
         """Go on at the end of code that nobody compiles as if it were not there."""
-        if owner not in self.at_if:
-            return
-        positions = self.code.positions
-        end = positions[self.mark - 1]
-        self.num_scopes, self.head_start, self.head_mark = self.at_if[owner]
-        self.parts = [part for part in self.parts if part[1] <= positions[owner]]
-        self.parts.append((max(positions[owner], self.head_start), end, " "))
+        self.num_scopes, self.head_start = before.num_scopes, before.head_start
+        self.head_mark = before.head_mark
+        self.parts = (*before.parts, (start, end, " " * (end - start)))
         self.loose = None
 
     # Blocks
@@ -173,9 +187,8 @@ class _Scan:
             return
         close = self.code.positions[end]
         block = self.code.blank[opening + 1 : close]
-        if head.kind == HeadKind.PART and opening - self.head_start < _LONGEST_HEAD:
-            self.parts.append((opening, close + 1, BLOCK_SIGN))
-            self.mark = end + 1
+        if head.kind == HeadKind.PART:
+            self._part(opening, close + 1, 0, end + 1)
             return
         if head.kind == HeadKind.FUNCTION or (
             head.kind == HeadKind.MACRO and self._is_body(head, block, close)
@@ -183,7 +196,7 @@ class _Scan:
             self._function(head.start, close + 1)
         elif head.kind == HeadKind.STATEMENT:
             self._on_statement(head, opening, close)
-        elif ";" in block and not self._is_requirement(opening):
+        elif _holds_code(block) and not self._is_requirement(opening):
             self._not_read(head.start, close + 1, NOT_CLEAR)
         self._next_head(close + 1, end + 1)
 
@@ -192,7 +205,9 @@ class _Scan:
         if self.code.blank[close + 1 : close + 50].lstrip().startswith(","):
             return False
         is_call = ")" in self.code.blank[head.start : self.code.positions[self.mark]]
-        return ";" in block or (is_call and ("{" in block or not block.strip()))
+        if is_call:
+            return ";" in block or "{" in block or not block.strip()
+        return ";" in block and bool(_CODE.search(block))
 
     def _is_requirement(self, opening: int) -> bool:
         return bool(_REQUIREMENT.search(self.code.blank, self.head_start, opening))
@@ -214,19 +229,40 @@ class _Scan:
         if last and _CATCH.match(self.code.blank, last.end, opening):
             last.end = close + 1
         elif self.loose is None and self.mark >= self.never_until:
-            self.loose = head.start
+            words = self.code.blank[head.start : opening]
+            if ";" in self.code.blank[opening:close] or _STATEMENT.match(words):
+                self.loose = head.start
+
+    def _part(self, start: int, end: int, num_closed: int, mark: int) -> None:
+        """Read on in the same head behind a block, and the parentheses that were open there."""
+        if end - self.head_start > _LONGEST_HEAD:
+            self._next_head(end, mark)
+        else:
+            sign = BLOCK_SIGN * (end - start - num_closed) + ")" * num_closed
+            self.parts = (*self.parts, (start, end, sign))
+            self.mark = mark
 
     def _on_argument(self, head: Head, opening: int) -> None:
-        """Pass over the rest of a call that holds a block, which is a function if it holds code."""
+        """Pass over the rest of a call that holds a block.
+
+        It is a part of a head, as an argument's default or a member's initial value is, or a
+        function if it holds code.
+        """
+        blank = self.code.blank
         end = self._end_of_call(opening, head.depth)
         if end is None:
             self._on_block(replace(head, kind=HeadKind.STATEMENT), opening)
             return
-        block = self.code.blank[opening:end]
-        is_type = _TYPE_AT_END.search(self.code.blank[max(self.head_start, opening - 200) : opening])
-        if ";" in block and _CODE.search(block) and not is_type:
+        mark = bisect.bisect_left(self.code.positions, end)
+        block = blank[opening:end]
+        is_type = _TYPE_AT_END.search(blank[max(self.head_start, opening - 200) : opening])
+        if _HEAD_GOES_ON.match(blank, end) or not (_holds_code(block) or _CODE.search(block)):
+            self._part(opening, end, head.depth, mark)
+        elif is_type or ";" not in block:
+            self._next_head(end, mark)
+        else:
             self._function(head.start, end)
-        self._next_head(end, bisect.bisect_left(self.code.positions, end))
+            self._next_head(end, mark)
 
     def _end_of_call(self, start: int, depth: int) -> int | None:
         for match in _PARENTHESIS.finditer(self.code.blank, start):
@@ -268,20 +304,22 @@ class _Scan:
                     break
         if head.kind in (HeadKind.FUNCTION, HeadKind.MACRO):
             head = trimmed(before, head)
+        elif head.kind != HeadKind.SCOPE:
+            head = below_blank_line(before) or head
         return replace(head, start=self.head_start + head.start)
 
     def _before(self, opening: int, choice: Choice | None) -> str:
         """Return the code of the head, every character in its place."""
         parts = self.parts
         if choice is not None:
-            parts = sorted([*parts, *self._other_branches(choice)])
+            parts = tuple(sorted((*parts, *self._other_branches(choice))))
         if not parts:
             return self.code.blank[self.head_start : opening]
         pieces, done = [], self.head_start
         for start, end, sign in parts:
             if end > done:
                 pieces.append(self.code.blank[done:start])
-                pieces.append(sign * (end - max(start, done)))
+                pieces.append(sign[max(start, done) - end :])
                 done = end
         return "".join((*pieces, self.code.blank[done:opening]))
 
@@ -294,7 +332,8 @@ class _Scan:
                 chain = self.branches.chains[self.branches.owner.get(mark, mark)]
                 after = next(part for part in reversed(chain) if part < self.mark) + 1
             if after > mark + 1:
-                yield positions[mark], positions[after - 1], " "
+                start, end = positions[mark], positions[after - 1]
+                yield start, end, " " * (end - start)
             mark = after
 
     # Ends of blocks

@@ -54,10 +54,9 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-_CONTROL = _words(
-    "if else for while do switch case default return goto break continue try catch sizeof "
-    "__try __except __finally and or not throw new delete static_cast"
-)
+_CONTROL = _words("if else for while do switch case default return goto break continue sizeof")
+_MAYBE_CONTROL = _words("try catch throw delete __try __except __finally __asm asm")
+"""Words that C allows as names; in front they begin a statement of C++."""
 _TYPES = _words("struct union class enum __interface")
 _ACCESS = _words("public private protected signals slots Q_SIGNALS Q_SLOTS __published")
 _SPECIFIERS = _words(
@@ -74,16 +73,15 @@ _TYPE_WORDS = _words(
 _TOKEN = re.compile(r'"[^"]*"?|\'[^\']*\'|\w+|::|->|[-+*/%^&|~!=<>]=|&&|\|\||<<|>>|\S')
 BLOCK_SIGN = "\x01"
 """Stands for each character of a block that is a part of a head."""
-_OLD_STYLE = re.compile(
-    r"\s*(?P<head>[^()=]*?\w[\s)]*)\((?P<names>\s*\w+\s*(?:,\s*(?:\w+|\.\.\.)\s*)*)\)[\s()]*"
-    r"(?P<declaration>[A-Za-z_][^=]*)\Z"
-)
+_OLD_STYLE = re.compile(r"\s*(?P<head>[^()=]*\w[\s)]*)\((?!\s*\*)[^()]*\)[\s)]*[A-Za-z_][^=]*\Z")
+"""``f(a, b) int a``, the last part up to the first semicolon of a head from before 1989."""
 _MAX_DECLARATIONS = 200
 """Of the parameters of a function written in the style of 1978."""
 _LINE_OF_MACRO = re.compile(
     r"\s*(?P<name>\w++)[ \t]*(?P<call>\((?:[^()]|\([^()]*\))*+\))?[ \t]*\r?\n"
 )
 _MAX_LINES_OF_MACROS = 100
+_BLANK_LINE = re.compile(r"\n[ \t\r]*(?=\n)")
 
 
 def read_head(before: str) -> Head:
@@ -105,18 +103,34 @@ def read_head(before: str) -> Head:
     )
 
 
+def below_blank_line(before: str) -> Head | None:
+    """Read only what stands below the last blank line of ``before``; None if it is no function.
+
+    What stands above may be calls of macros, or no code at all.
+    """
+    *_, match = [None, *_BLANK_LINE.finditer(before)]
+    if match is None:
+        return None
+    head = read_head(before[match.end() :])
+    if head.kind != HeadKind.FUNCTION or not head.is_balanced:
+        return None
+    return replace(head, start=match.end() + head.start)
+
+
 def trimmed(before: str, head: Head) -> Head:
     """Leave out lines above a function that are whole calls of macros without a semicolon."""
-    for _ in range(_MAX_LINES_OF_MACROS):
-        match = _LINE_OF_MACRO.match(before, head.start)
-        if not match or match["name"] in _TYPE_WORDS | _SPECIFIERS:
+    end, ends = head.start, []
+    while match := _LINE_OF_MACRO.match(before, end):
+        if match["name"] in _TYPE_WORDS | _SPECIFIERS:
             break
-        below = before[match.end() :]
-        is_apart = below.lstrip(" \t\r").startswith("\n")
-        rest = read_head(below)
-        if not (match["call"] or is_apart) or not (rest.is_typed and rest.is_balanced):
-            break
-        head = replace(rest, start=match.end() + rest.start)
+        end, is_call = match.end(), match["call"] is not None
+        ends.append((end, is_call))
+    for end, is_call in reversed(ends[-_MAX_LINES_OF_MACROS:]):
+        rest = read_head(before[end:])
+        is_apart = before[end:].lstrip(" \t\r").startswith("\n")
+        is_whole = rest.is_typed or (is_apart and rest.kind == HeadKind.FUNCTION)
+        if is_whole and rest.is_balanced and (is_call or is_apart):
+            return replace(rest, start=end + rest.start)
     return head
 
 
@@ -169,7 +183,7 @@ def _kind(texts: Sequence[str], *, is_balanced: bool) -> HeadKind:
         texts = texts[2:]
         if not texts:
             return HeadKind.SCOPE
-    if not texts or texts[0] in _CONTROL:
+    if not texts or texts[0] in _CONTROL | _MAYBE_CONTROL:
         return HeadKind.STATEMENT
     if "namespace" in texts[:3] or texts == ["export"]:
         return HeadKind.SCOPE
@@ -201,8 +215,7 @@ def _kind_of_call(texts: Sequence[str]) -> HeadKind:
         return HeadKind.PART if _is_name(texts[-1]) else HeadKind.FUNCTION
     if "," in texts:
         return HeadKind.DATA
-    is_one_word = texts[:place] == [name]
-    return HeadKind.MACRO if is_one_word else HeadKind.FUNCTION
+    return HeadKind.MACRO if list(texts) == [name, "()"] else HeadKind.FUNCTION
 
 
 def _ends_in_requirement(texts: Sequence[str]) -> bool:
@@ -275,11 +288,8 @@ def _old_style_start(before: str) -> int | None:
     end = len(before)
     for _ in range(_MAX_DECLARATIONS):
         start = before.rfind(";", 0, end) + 1
-        match = _OLD_STYLE.match(before, start, end)
-        if match:
-            names = re.findall(r"\w+", match["names"])
-            if not _words("void") >= set(names):
-                return match.start("head")
+        if match := _OLD_STYLE.match(before, start, end):
+            return match.start("head")
         if start == 0:
             return None
         end = start - 1
