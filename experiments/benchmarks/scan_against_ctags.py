@@ -2,14 +2,16 @@
 
     python experiments/benchmarks/scan_against_ctags.py FOLDER... [--ctags PATH] [--show N]
 
-needs Universal Ctags. A function of ctags counts as found where the text of one of ours has its
-line and its name in the head; as within where it is a part of one of ours (GNU's nested functions,
-the other branch of a conditional, code of `#if 0` in a function); as named where its line was
+needs Universal Ctags. A function of ctags counts as found by both where one of ours has its line
+and its name in the head; as within where it is a part of one of ours (GNU's nested functions, local
+classes, other branches); as of the same body where no brace is between it and one of ours (a call
+of a macro that ctags takes for a head, the head of another branch); as named where its line was
 reported as not read. All others are missing in silence.
 """
 
 import argparse
 import random
+import re
 import subprocess
 import time
 from collections import Counter, defaultdict
@@ -21,6 +23,8 @@ from sg_ray.scan.source_files import Function, Unread, pieces_of_file, source_fi
 
 FORMAT = "%N\t%n\t%F"
 """What ctags prints of a function: name, line, file."""
+MISSING = "missing in silence"
+KINDS = ("found by both", "within", "of the same body", "named", MISSING, "only ours")
 
 
 @dataclass(frozen=True)
@@ -88,8 +92,11 @@ def _compare(
     file: str, pieces: Sequence[Function | Unread], tags: Sequence[Tag]
 ) -> Iterator[Difference]:
     unnamed = [piece for piece in pieces if isinstance(piece, Function)]
+    lines = Path(file).read_text(encoding="latin-1").split("\n")
     for tag in tags:
         kind = _kind(tag, pieces, unnamed)
+        if kind == MISSING and _has_body_of_ours(tag, pieces, lines):
+            kind = "of the same body"
         yield Difference(kind, file, tag.line, tag.name)
     for function in unnamed:
         yield Difference("only ours", file, function.line, _head(function)[-60:])
@@ -102,16 +109,29 @@ def _kind(tag: Tag, pieces: Sequence[Function | Unread], unnamed: list[Function]
             continue
         if isinstance(piece, Unread):
             return "named"
-        if tag.name.split("::")[-1].strip("~ ") in _head(piece):
+        if _plain(tag.name.split("::")[-1]) in _plain(_head(piece)):
             if piece in unnamed:
                 unnamed.remove(piece)
             return "found by both"
         return "within"
-    return "missing in silence"
+    return MISSING
+
+
+def _has_body_of_ours(
+    tag: Tag, pieces: Sequence[Function | Unread], lines: Sequence[str]
+) -> bool:
+    """Return whether no brace stands between a function of ctags and the next one of ours."""
+    starts = [piece.line for piece in pieces if piece.line and piece.line > tag.line]
+    between = "\n".join(lines[tag.line - 1 : min(starts, default=0) - 1])
+    return bool(starts) and "{" not in re.sub(r"(?s)/\*.*?\*/|//[^\n]*|\n\s*#[^\n]*", "", between)
 
 
 def _head(function: Function) -> str:
     return " ".join(function.source.split("{")[0].split())
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\s~]", "", name)
 
 
 def _print(
@@ -128,13 +148,13 @@ def _print(
     ]
     print(f"{len(files)} files, {num_bytes / 1e6:.1f} MB; ours: {num_functions} functions")
     print(f"{seconds:.1f} s: {num_functions / seconds:.0f} functions/s")
-    for kind in ("found by both", "within", "named", "missing in silence", "only ours"):
+    for kind in KINDS:
         print(f"{kind:20} {counts[kind]:7}")
     print(f"{'not read':20} {len(unread):7} pieces named by file and line")
 
 
 def _show(differences: Sequence[Difference], number: int) -> None:
-    for kind in ("missing in silence", "named", "within", "only ours"):
+    for kind in KINDS[1:]:
         some = [difference for difference in differences if difference.kind == kind]
         for one in random.Random(0).sample(some, min(number, len(some))):
             print(f"{kind:20} {one.file}:{one.line}  {one.name}")

@@ -52,6 +52,8 @@ _BODY = re.compile(r"\)\s*\{")
 _HEAD_GOES_ON = re.compile(r"\s*(?:[{:,)]|->|const\b|noexcept\b|override\b|final\b)")
 _TYPE_AT_END = re.compile(r"\b(?:struct|union|class|enum)\b[^(){};=]*\Z")
 _PARENTHESIS = re.compile(r"[()\[\]]")
+_GROUP = re.compile(r"\([^()]*\)")
+_DATUM = re.compile(r"\s*[-\d\"'.&]")
 _REQUIREMENT = re.compile(r"\b(?:concept|requires)\b")
 
 _STEPS_A_MARK = 64
@@ -205,9 +207,9 @@ class _Scan:
         if self.code.blank[close + 1 : close + 50].lstrip().startswith(","):
             return False
         is_call = ")" in self.code.blank[head.start : self.code.positions[self.mark]]
-        if is_call:
-            return ";" in block or "{" in block or not block.strip()
-        return ";" in block and bool(_CODE.search(block))
+        if ";" in block:
+            return is_call or bool(_CODE.search(block))
+        return is_call and "," not in _GROUP.sub("", block) and not _DATUM.match(block)
 
     def _is_requirement(self, opening: int) -> bool:
         return bool(_REQUIREMENT.search(self.code.blank, self.head_start, opening))

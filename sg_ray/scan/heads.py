@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import Enum, auto
+from itertools import pairwise
 from typing import NamedTuple
 
 
@@ -73,13 +74,12 @@ _TYPE_WORDS = _words(
 _TOKEN = re.compile(r'"[^"]*"?|\'[^\']*\'|\w+|::|->|[-+*/%^&|~!=<>]=|&&|\|\||<<|>>|\S')
 BLOCK_SIGN = "\x01"
 """Stands for each character of a block that is a part of a head."""
-_OLD_STYLE = re.compile(r"\s*(?P<head>[^()=]*\w[\s)]*)\((?!\s*\*)[^()]*\)[\s)]*[A-Za-z_][^=]*\Z")
-"""``f(a, b) int a``, the last part up to the first semicolon of a head from before 1989."""
 _MAX_DECLARATIONS = 200
-"""Of the parameters of a function written in the style of 1978."""
+"""Of the parameters of one function in the style from before 1989, each with its semicolon."""
 _LINE_OF_MACRO = re.compile(
     r"\s*(?P<name>\w++)[ \t]*(?P<call>\((?:[^()]|\([^()]*\))*+\))?[ \t]*\r?\n"
 )
+_POINTER = re.compile(r"\(\s*\*")
 _MAX_LINES_OF_MACROS = 100
 _BLANK_LINE = re.compile(r"\n[ \t\r]*(?=\n)")
 
@@ -128,8 +128,9 @@ def trimmed(before: str, head: Head) -> Head:
     for end, is_call in reversed(ends[-_MAX_LINES_OF_MACROS:]):
         rest = read_head(before[end:])
         is_apart = before[end:].lstrip(" \t\r").startswith("\n")
-        is_whole = rest.is_typed or (is_apart and rest.kind == HeadKind.FUNCTION)
-        if is_whole and rest.is_balanced and (is_call or is_apart):
+        if rest.kind != HeadKind.FUNCTION or not rest.is_balanced:
+            continue
+        if is_apart or (is_call and rest.is_typed):
             return replace(rest, start=end + rest.start)
     return head
 
@@ -206,7 +207,7 @@ def _kind_of_call(texts: Sequence[str]) -> HeadKind:
     """Tell what a head is that holds parentheses."""
     place = texts.index("()")
     name = texts[place - 1] if place else ""
-    if name in _CONTROL or not name:
+    if name in _CONTROL or not name or texts[0] == ":":
         return HeadKind.STATEMENT
     if texts[-1] == "requires" or _ends_in_requirement(texts):
         return HeadKind.PART
@@ -232,7 +233,7 @@ def _is_name(text: str) -> bool:
 def _is_typed(texts: Sequence[str]) -> bool:
     """Return whether more than one word stands before the first parentheses, as in ``int f()``."""
     texts = _without_specifiers(texts)
-    if "()" not in texts or texts[0] in _CONTROL:
+    if "()" not in texts or texts[0] in _CONTROL or not _is_name(texts[0]):
         return False
     before = texts[: texts.index("()")]
     parts = [text for n, text in enumerate(before) if n and before[n - 1] in ("::", "~")]
@@ -288,9 +289,24 @@ def _old_style_start(before: str) -> int | None:
     end = len(before)
     for _ in range(_MAX_DECLARATIONS):
         start = before.rfind(";", 0, end) + 1
-        if match := _OLD_STYLE.match(before, start, end):
-            return match.start("head")
+        declaration = before[start:end]
+        items, depth = _items(declaration, 0)
+        if depth == 0 and _is_old_style(declaration, items):
+            return start + items[0].start
         if start == 0:
             return None
         end = start - 1
     return None
+
+
+def _is_old_style(declaration: str, items: Sequence[_Item]) -> bool:
+    """Return whether a declaration is ``f(a, b) int a``: more than a pointer ``int (*a)()``."""
+    if not items or items[0].text in _CONTROL or any(item.text == "=" for item in items):
+        return False
+    return any(
+        group.text == "()"
+        and _is_name(following.text)
+        and following.text not in _SPECIFIERS
+        and not _POINTER.match(declaration, group.start)
+        for group, following in pairwise(items)
+    )
