@@ -117,9 +117,7 @@ def _kind(tag: Tag, pieces: Sequence[Function | Unread], unnamed: list[Function]
     return MISSING
 
 
-def _has_body_of_ours(
-    tag: Tag, pieces: Sequence[Function | Unread], lines: Sequence[str]
-) -> bool:
+def _has_body_of_ours(tag: Tag, pieces: Sequence[Function | Unread], lines: Sequence[str]) -> bool:
     """Return whether no brace stands between a function of ctags and the next one of ours."""
     starts = [piece.line for piece in pieces if piece.line and piece.line > tag.line]
     between = "\n".join(lines[tag.line - 1 : min(starts, default=0) - 1])
@@ -143,9 +141,7 @@ def _print(
     found = [piece for some in pieces.values() for piece in some]
     num_functions = sum(isinstance(piece, Function) for piece in found)
     num_bytes = sum(Path(file).stat().st_size for file in files)
-    unread = [
-        piece for piece in found if isinstance(piece, Unread) and piece.line is not None
-    ]
+    unread = [piece for piece in found if isinstance(piece, Unread) and piece.line is not None]
     print(f"{len(files)} files, {num_bytes / 1e6:.1f} MB; ours: {num_functions} functions")
     print(f"{seconds:.1f} s: {num_functions / seconds:.0f} functions/s")
     for kind in KINDS:

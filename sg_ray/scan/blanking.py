@@ -28,7 +28,7 @@ _CHARACTER = rf"'[^'\\\n]*+(?:{_SPLICE}[^'\\\n]*+)*+'"
 _LINE_COMMENT = rf"//[^\n\\]*+(?:{_SPLICE}[^\n\\]*+)*+"
 _BLOCK_COMMENT = r"/\*.*?(?:\*/|\Z)"
 
-_RAW_LITERAL = re.compile(r'"([^()\\\s"]{0,16})\(.*?\)\1"', re.DOTALL)
+_RAW_START = re.compile(r'"([^()\\\s"]{0,16})\(')
 _RAW_PREFIX = re.compile(r"(?<!\w)(?:u8|[uUL])?R\Z")
 _NUMBER_START = re.compile(r"(?<!\w)\d\w*\Z")
 
@@ -50,6 +50,7 @@ _CONDITIONALS = {
     **dict.fromkeys(("else", "elif", "elifdef", "elifndef"), Mark.ELSE),
     "endif": Mark.ENDIF,
 }
+_LONGEST_RAW_LITERAL = 16_384
 _LONGEST_INDENT = 200
 """Columns; a brace further right is not where a function ends, however little is before it."""
 
@@ -143,8 +144,12 @@ def _begins_line(text: str, hash_sign: int) -> bool:
 def _end_of_raw_literal(text: str, quote: int) -> int | None:
     if not _RAW_PREFIX.search(text[max(0, quote - 4) : quote]):
         return None
-    match = _RAW_LITERAL.match(text, quote)
-    return match.end() if match else None
+    match = _RAW_START.match(text, quote)
+    if match is None:
+        return None
+    last = f'){match[1]}"'
+    end = text.find(last, match.end(), match.end() + _LONGEST_RAW_LITERAL)
+    return None if end < 0 else end + len(last)
 
 
 def _note_conditional(code: Code, start: int, directive: str) -> None:

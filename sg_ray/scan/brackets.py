@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from sg_ray.scan.blanking import Code, Mark, blanked
+from sg_ray.scan.blanking import Code, Mark
 from sg_ray.scan.conditionals import CHOICES, Branches, Choice, linked
 from sg_ray.scan.heads import BLOCK_SIGN, Head, HeadKind, below_blank_line, read_head, trimmed
 
@@ -58,7 +58,8 @@ _REQUIREMENT = re.compile(r"\b(?:concept|requires)\b")
 
 _STEPS_A_MARK = 64
 """How often a brace is looked at, in the mean, before a file is given up."""
-_LONGEST_HEAD = 20_000
+_MAX_PARTS = 32
+"""Blocks within one head."""
 
 
 def _holds_code(block: str) -> bool:
@@ -151,9 +152,7 @@ class _Scan:
         if owner is None:
             return
         if kind == Mark.IF:
-            self.at_if[mark] = _Place(
-                self.num_scopes, self.head_start, self.head_mark, self.parts
-            )
+            self.at_if[mark] = _Place(self.num_scopes, self.head_start, self.head_mark, self.parts)
         before = self.at_if.get(owner)
         if kind == Mark.ELSE and before:
             self.num_scopes = before.num_scopes
@@ -162,12 +161,15 @@ class _Scan:
         if kind != Mark.ENDIF and self.branches.is_never(mark):
             self.never_until = max(self.never_until, self.branches.next_branch(mark))
 
-    def _leave_never(self, before: "_Place", start: int, end: int) -> None:
+    def _leave_never(self, before: _Place, start: int, end: int) -> None:
         """Go on at the end of code that nobody compiles as if it were not there."""
-        self.num_scopes, self.head_start = before.num_scopes, before.head_start
-        self.head_mark = before.head_mark
+        self.num_scopes, self.loose = before.num_scopes, None
+        head = self.code.blank[before.head_start : start].rstrip()
+        if not head or head.endswith(";") or len(before.parts) == _MAX_PARTS:
+            self._next_head(end, self.mark)
+            return
+        self.head_start, self.head_mark = before.head_start, before.head_mark
         self.parts = (*before.parts, (start, end, " " * (end - start)))
-        self.loose = None
 
     # Blocks
 
@@ -190,6 +192,8 @@ class _Scan:
         close = self.code.positions[end]
         block = self.code.blank[opening + 1 : close]
         if head.kind == HeadKind.PART:
+            if len(self.parts) == _MAX_PARTS:
+                self._not_read(head.start, close + 1, TANGLED)
             self._part(opening, close + 1, 0, end + 1)
             return
         if head.kind == HeadKind.FUNCTION or (
@@ -237,7 +241,7 @@ class _Scan:
 
     def _part(self, start: int, end: int, num_closed: int, mark: int) -> None:
         """Read on in the same head behind a block, and the parentheses that were open there."""
-        if end - self.head_start > _LONGEST_HEAD:
+        if len(self.parts) == _MAX_PARTS:
             self._next_head(end, mark)
         else:
             sign = BLOCK_SIGN * (end - start - num_closed) + ")" * num_closed
@@ -298,7 +302,8 @@ class _Scan:
     def _head(self, opening: int) -> Head:
         before = self._before(opening, None)
         head = read_head(before)
-        if not head.is_balanced and self.head_mark < self.mark:
+        marks = self.code.kinds[self.head_mark : self.mark]
+        if not head.is_balanced and max(marks, default=Mark.OPEN) > Mark.CLOSE:
             for choice in CHOICES:
                 chosen = self._before(opening, choice)
                 if (other := read_head(chosen)).is_balanced:
@@ -308,7 +313,23 @@ class _Scan:
             head = trimmed(before, head)
         elif head.kind != HeadKind.SCOPE:
             head = below_blank_line(before) or head
-        return replace(head, start=self.head_start + head.start)
+        start = self.head_start + head.start
+        if head.kind == HeadKind.FUNCTION:
+            start = self._start_in_first_branch(start)
+        return replace(head, start=start)
+
+    def _start_in_first_branch(self, start: int) -> int:
+        """Return where the first of several heads begins that share a block, each in a branch."""
+        positions = self.code.positions
+        for mark in range(self.head_mark, self.mark):
+            chain = self.branches.chains.get(mark, [])
+            if len(chain) < 3 or chain[-1] >= self.mark or self.branches.is_never(mark):
+                continue
+            if positions[chain[1]] <= start < positions[chain[-1]]:
+                first = read_head(self.code.blank[self.head_start : positions[chain[1]]])
+                if first.kind == HeadKind.FUNCTION and first.is_balanced:
+                    return self.head_start + first.start
+        return start
 
     def _before(self, opening: int, choice: Choice | None) -> str:
         """Return the code of the head, every character in its place."""
@@ -401,8 +422,10 @@ class _Scan:
         if following == len(kinds) or kinds[following] != Mark.OPEN:
             return False
         head = read_head(self.code.blank[start : positions[following]])
-        return head.is_typed and head.kind == HeadKind.FUNCTION and self._is_at(
-            start + head.start, indent
+        return (
+            head.is_typed
+            and head.kind == HeadKind.FUNCTION
+            and self._is_at(start + head.start, indent)
         )
 
     def _is_placed(self, end: int, indent: int) -> bool:

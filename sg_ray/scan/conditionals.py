@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 from sg_ray.scan.blanking import Code, Mark
 
 _NEGATIVE = re.compile(r"ifndef\b|elifndef\b|(?:el)?if\s*!")
-_NEVER = re.compile(r"(?:el)?if\s*\(?\s*(?:0[xX]?0*[uUlL]*|false|FALSE)\s*\)?\s*(?:&&.*|//.*|/\*.*)?$")
+_NEVER = re.compile(
+    r"(?:el)?if\s*\(?\s*(?:0[xX]?0*[uUlL]*|false|FALSE)\s*\)?\s*(?:&&.*|//.*|/\*.*)?$"
+)
 
 
 @dataclass(frozen=True)

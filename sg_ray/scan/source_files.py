@@ -12,7 +12,6 @@ import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 from sg_ray.data.jsonl import PACKED_SUFFIXES, open_unpacked, read_row
 from sg_ray.errors import InputError
@@ -20,8 +19,9 @@ from sg_ray.scan.blanking import blanked
 from sg_ray.scan.brackets import spans_in
 
 STANDARD_INPUT = "-"
-SOURCE_SUFFIXES = frozenset(
-    ".c .h .cc .cpp .cxx .c++ .hh .hpp .hxx .h++ .inl .ipp .tcc .cu .cuh".split()
+SOURCE_SUFFIXES = (
+    *(".c", ".h", ".cc", ".cpp", ".cxx", ".c++", ".hh", ".hpp", ".hxx", ".h++"),
+    *(".inl", ".ipp", ".tcc", ".cu", ".cuh"),
 )
 """What the names of C and C++ files end in, in small or capital letters."""
 NO_FUNCTION = "no function in it"
