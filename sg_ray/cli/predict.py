@@ -1,15 +1,15 @@
-"""``sg-ray predict``: score C functions with an exported model."""
+"""``sg-ray predict``: score C and C++ functions with an exported model."""
 
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from sg_ray.cli.functions import Function, functions_in
 from sg_ray.cli.settings import folder_argument, named_folder
 from sg_ray.files import short_hash
+from sg_ray.scan.source_files import Function, Piece, pieces_in
 
 if TYPE_CHECKING:
     from sg_ray.detector import Detector
@@ -27,7 +27,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "a training",
     )
     parser.add_argument(
-        "files", nargs="+", metavar="FILE.c | FILE.jsonl | -", help="C files, or rows with func"
+        "files",
+        nargs="+",
+        metavar="FILE.c | FOLDER | FILE.jsonl | -",
+        help="C and C++ files, folders of them, or rows with func (.jsonl, or an array in .json; "
+        "also packed as .gz, .xz, .zst)",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object a line")
     parser.set_defaults(command=_predict)
@@ -36,22 +40,45 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _predict(arguments: argparse.Namespace) -> int:
     """Print one line a function: probability, decision, file and line. Never the source.
 
-    What decides, and from which probability on, goes to standard error.
+    What decides, from which probability on, and what could not be read go to standard error.
+    Returns 1 if functions may have been left out.
     """
     from sg_ray.detector import Detector
 
     detector = Detector.load(named_folder(arguments.folder))
     card = detector.card
-    print(
+    _note(
         f"{card.family} {short_hash(card.config_hash)} seed {card.seed}: vulnerable from "
-        f"{card.threshold:.4f} on (chosen on the validation split)",
-        file=sys.stderr,
+        f"{card.threshold:.4f} on (chosen on the validation split)"
     )
-    functions = (function for name in arguments.files for function in functions_in(name))
+    reading = _Reading(piece for name in arguments.files for piece in pieces_in(name))
+    functions = iter(reading)
     while some := list(islice(functions, FUNCTIONS_AT_ONCE)):
         for line in _lines(detector, some, as_json=arguments.json):
             print(line)
-    return 0
+    if reading.num_losses:
+        _note(f"incomplete: what is named above was not scored ({reading.num_losses} in all)")
+    return 1 if reading.num_losses else 0
+
+
+class _Reading:
+    """The functions among pieces; the others are told and counted as they are met."""
+
+    def __init__(self, pieces: Iterable[Piece]) -> None:
+        self._pieces = pieces
+        self.num_losses = 0
+
+    def __iter__(self) -> Iterator[Function]:
+        for piece in self._pieces:
+            if isinstance(piece, Function):
+                yield piece
+            else:
+                _note(str(piece))
+                self.num_losses += piece.is_loss
+
+
+def _note(text: str) -> None:
+    print(text, file=sys.stderr)
 
 
 def _lines(detector: "Detector", functions: Sequence[Function], *, as_json: bool) -> Iterator[str]:

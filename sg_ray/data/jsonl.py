@@ -28,15 +28,20 @@ def read_jsonl(path: Path, split: str) -> list[Sample]:
     the file and the line (of the unpacked text, from 1).
     """
     samples = []
-    with _open_lines(path) as lines:
+    with open_unpacked(path) as lines:
         for number, line in enumerate(lines, start=1):
             if line.strip():
                 where = f"{path}, line {number}"
-                row = _parse_row(_decode(line, where), where)
+                row = read_row(line, where)
                 samples.append(sample_from_row(row, f"{split}-{number}", where))
     if not samples:
         raise InputError(f'{path} is empty. Put one {{"func": ..., "target": 0 or 1}} on a line.')
     return samples
+
+
+def read_row(line: bytes, where: str) -> dict[str, Any]:
+    """Return the JSON object on a line. Raises InputError that starts with ``where``."""
+    return _parse_row(_decode(line, where), where)
 
 
 def sample_from_row(row: Mapping[str, Any], default_id: str, where: str) -> Sample:
@@ -77,8 +82,11 @@ def write_jsonl(path: Path, samples: Sequence[Sample]) -> None:
 
 
 @contextmanager
-def _open_lines(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file for reading unpacked lines; damage met in the block becomes an InputError."""
+def open_unpacked(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file to be read unpacked, as its suffix says.
+
+    Raises InputError, also for damage that is met in the block.
+    """
     try:
         with path.open("rb") as raw, _unpack(raw, path.suffix) as lines:
             yield lines
@@ -130,7 +138,7 @@ def _decode(line: bytes, where: str) -> str:
 def _parse_row(line: str, where: str) -> dict[str, Any]:
     try:
         row = json.loads(line)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{where}: not JSON ({error}). Write one JSON object on a line.") from None
     if not isinstance(row, dict):
         raise InputError(f"{where}: a {_type_name(row)}, expected an object with func and target.")
