@@ -20,24 +20,29 @@ _NUM_SHORT = 8
 _TOLERANCE = 1e-3
 """Of the largest number in an embedding; padding and batches change the order of sums."""
 
-LONG, OTHER_END, OTHER_START, SHORT = range(4)
+_NUM_VARIANTS = 4
+"""Of each changed end: attention that is sure of itself may leave one of them out."""
+
+LONG, SHORT = 0, 1
+OTHER_ENDS = range(2, 2 + _NUM_VARIANTS)
+OTHER_STARTS = range(OTHER_ENDS.stop, OTHER_ENDS.stop + _NUM_VARIANTS)
 """The probes, in order."""
 
 
 def probes(num_tokens: int, ids: Sequence[int]) -> list[NDArray[np.int64]]:
     """Return token sequences of at most ``num_tokens``, made of ``ids``.
 
-    A long one, two that differ from it in their last and first tokens alone, and a short one.
+    A long one, a short one, and some that differ from the long one in their last tokens alone, or
+    in their first.
     """
-    rng = np.random.default_rng(0)
-    long = rng.choice(np.asarray(ids, dtype=np.int64), size=num_tokens)
+    known = np.asarray(ids, dtype=np.int64)
+    places = np.random.default_rng(0).integers(len(known), size=num_tokens)
     num_changed = max(1, min(_NUM_CHANGED, num_tokens // 2))
-    return [
-        long,
-        np.concatenate([long[:-num_changed], _others(long[-num_changed:], ids)]),
-        np.concatenate([_others(long[:num_changed], ids), long[num_changed:]]),
-        long[:_NUM_SHORT],
-    ]
+    is_end = np.arange(num_tokens) >= num_tokens - num_changed
+    shifts = [1 + at * len(known) // (_NUM_VARIANTS + 1) for at in range(_NUM_VARIANTS)]
+    ends = [known[(places + shift * is_end) % len(known)] for shift in shifts]
+    starts = [known[(places + shift * is_end[::-1]) % len(known)] for shift in shifts]
+    return [known[places], known[places[:_NUM_SHORT]], *ends, *starts]
 
 
 def check_encoder(setting: str, build: Callable[[], Classifier], split: SplitData) -> None:
@@ -51,8 +56,8 @@ def check_encoder(setting: str, build: Callable[[], Classifier], split: SplitDat
     long = _embedding(setting, model, split, LONG)
     if not bool(long.isfinite().all()):
         raise InputError(f"{setting} gives embeddings that are not finite. Use another encoder.")
-    for other, part in ((OTHER_END, "last"), (OTHER_START, "first")):
-        if torch.equal(long, _embedding(setting, model, split, other)):
+    for others, part in ((OTHER_ENDS, "last"), (OTHER_STARTS, "first")):
+        if all(torch.equal(long, _embedding(setting, model, split, other)) for other in others):
             raise InputError(
                 f"{setting} does not see the {part} tokens of a function of {split.units[LONG]} "
                 "tokens: the token that stands for it attends to others only. Use pooling=mean, a "
@@ -84,10 +89,3 @@ def _embedding(setting: str, model: Classifier, split: SplitData, *indices: int)
             f"{setting} cannot read a function of {batch['ids'].shape[1]} tokens ({reason}). Use a "
             "smaller max_tokens, or another encoder."
         ) from error
-
-
-def _others(tokens: NDArray[np.int64], ids: Sequence[int]) -> NDArray[np.int64]:
-    """Return, for each token, the one after it in ``ids``."""
-    known = list(ids)
-    after = dict(zip(known, [*known[1:], known[0]], strict=True))
-    return np.array([after[int(token)] for token in tokens], dtype=np.int64)

@@ -229,10 +229,11 @@ class Transformer(NeuralFamily[TransformerConfig]):
             hidden_dim, roberta = config.hidden_dim, _small_roberta(config, kind)
             return TransformerClassifier(roberta, hidden_dim, config.dropout, config.pooling)
         encoder = _pretrained(config.pretrained, config, is_restoring=inputs.is_restoring)
+        hidden_dim = _width(config.pretrained, encoder)
         _check_pretrained(encoder, config, kind)
         return TransformerClassifier(
             encoder,
-            _width(config.pretrained, encoder),
+            hidden_dim,
             config.dropout,
             config.pooling,
             pools_last=is_causal(encoder),

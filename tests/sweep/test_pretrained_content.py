@@ -1,0 +1,83 @@
+"""B13: a sweep whose encoder's files have changed under their name starts anew, and says so."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_sweep import tiny_experiment
+
+from sg_ray.config import Experiment
+from sg_ray.data.sources import DataConfig, load_data
+from sg_ray.features.spec import TokenSpec
+from sg_ray.features.tokens import TokenFeaturiser
+from sg_ray.models.transformer import TransformerConfig
+from sg_ray.sweep.prepare import pinned
+from sg_ray.sweep.records import read_records, record_of, set_aside, write_record
+from sg_ray.trial import TrialSpec
+
+SIZES = {
+    "hidden_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 16,
+    "max_position_embeddings": 66,
+}
+
+
+@pytest.fixture
+def encoder(tmp_path: Path) -> Path:
+    from transformers import RobertaConfig, RobertaModel
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    folder = tmp_path / "encoder"
+    sources = [sample.source for sample in load_data(DataConfig(num_samples=60)).splits["train"]]
+    folder.mkdir()
+    TokenFeaturiser.fit(TokenSpec(vocab_size=300), sources).save(folder)
+    RobertaModel(RobertaConfig(vocab_size=300, **SIZES)).save_pretrained(folder)
+    return folder
+
+
+def experiment_with(encoder: Path, folder: Path) -> Experiment:
+    config = {"pretrained": str(encoder), "max_tokens": 32}
+    models: dict[str, Any] = {"transformer": {"config": config}}
+    return tiny_experiment(folder, families=["transformer"], models=models)
+
+
+def trial_of(experiment: Experiment) -> TrialSpec:
+    return TrialSpec(
+        family="transformer",
+        config=experiment.baseline("transformer").model_dump(mode="json"),
+        seed=42,
+        objective="val_roc_auc",
+        data_fingerprint="data",
+        code_version="code",
+    )
+
+
+def aside(experiment: Experiment) -> int:
+    configs = {name: experiment.baseline(name).model_dump() for name in experiment.all_families}
+    return set_aside(experiment.sweep_dir, "data", "code", configs)
+
+
+def test_b13_records_of_other_weights_are_set_aside(encoder: Path, tmp_path: Path) -> None:
+    experiment = experiment_with(encoder, tmp_path)
+    assert experiment.baseline("transformer").pretrained_content is None  # type: ignore[attr-defined]
+    before = pinned(experiment)
+    spec = trial_of(before)
+    record = record_of(
+        spec, "search", [], status="completed", started_at_ms=0, environment={}, failure=None
+    )
+    write_record(before.sweep_dir, record)
+    content = TransformerConfig.model_validate(record.config)
+    assert content.pretrained_content is not None
+    assert content.tokens.tokenizer_content is not None
+    assert aside(pinned(experiment)) == 0
+
+    path = encoder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "layer_norm_eps": 0.1}))
+    after = pinned(experiment)
+    assert trial_of(after).trial_key != spec.trial_key
+    assert aside(after) == 1
+    assert read_records(experiment.sweep_dir) == {}
