@@ -351,4 +351,4 @@ class TestContent:
     def test_b13_without_pretrained_files_keys_are_what_they_were(self) -> None:
         config = TransformerConfig()
         assert Transformer().pinned(config) == config
-        assert trial_of(config).config_hash == "54f2149d"
+        assert trial_of(config).config_hash.startswith("54f2149d")
