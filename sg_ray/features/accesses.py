@@ -56,6 +56,8 @@ _TYPES = frozenset(
 )
 _SCOPES = frozenset(map(kind_id, ("function_definition", "compound_statement", "for_statement")))
 
+_PRODUCT = frozenset([_ADDRESS_OR_DEREFERENCE, kind_id("binary_expression")])
+
 _UNEVALUATED = frozenset(
     map(
         kind_id,
@@ -191,7 +193,7 @@ class _AccessReader:
         parent_kind = tree.kinds[parent]
         if field == _DECLARATOR:
             yield from self._read_declarator(node, name)
-        elif self._is_parameter_name(parent, parent_kind):
+        elif self._is_parameter_name(node, parent_kind):
             if not self._is_in_prototype(parent):
                 yield self._access(node, node, self._scopes.declare(name), Action.WRITE)
         elif not self._is_no_variable(node, name, parent, parent_kind):
@@ -268,17 +270,23 @@ class _AccessReader:
             top = self._tree.parents[top]
         return kinds[top] in _TYPES
 
-    def _is_parameter_name(self, parent: int, parent_kind: int) -> bool:
-        """Return whether ``parent`` is the name list of an old-style function.
+    def _is_parameter_name(self, node: int, parent_kind: int) -> bool:
+        """Return whether ``node`` is in the name list of an old-style function.
 
-        A function without a type looks like a call before a block.
+        A function without a type looks like a call before a block, with ``T *x`` as a product.
         """
         if parent_kind == _PARAMETERS:
             return True
-        call = self._tree.parents[parent]
+        if not self._tree.unseparated:
+            return False
+        argument, parents, kinds = node, self._tree.parents, self._tree.kinds
+        while kinds[parents[argument]] in _PRODUCT:
+            argument = parents[argument]
+        call = parents[parents[argument]]
         return (
-            parent_kind == _ARGUMENTS
-            and self._tree.parents[call] == 0
+            kinds[parents[argument]] == _ARGUMENTS
+            and node == self._last[argument]
+            and parents[call] == 0
             and self._last[call] + 1 in self._tree.unseparated
         )
 
@@ -293,7 +301,8 @@ class _AccessReader:
 
 
 def _order(access: Access) -> tuple[float, int]:
-    return access.time, access.node
+    # Of assignments that end at the same place, the inner one is done first.
+    return access.time, -access.node
 
 
 def _owners(parents: list[int], steps: list[int]) -> list[int]:

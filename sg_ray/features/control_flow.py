@@ -241,6 +241,7 @@ class _Builder:
         self._roots: list[int] = []
         self._edges: set[Edge] = set()
         self._hidden: list[Edge] = []
+        self._passed_by: set[Edge] = set()
         self._labels: dict[tuple[int, bytes], list[tuple[int, _Context]]] = {}
         self._gotos: list[_Goto] = []
         self._computed_gotos: set[int] = set()
@@ -265,7 +266,7 @@ class _Builder:
 
     def _graph(self) -> FlowGraph:
         edges = {edge for edge in self._edges if edge[1] != _EXIT}
-        step_edges = edges.union(self._hidden) if self._hidden else edges
+        step_edges = (edges - self._passed_by).union(self._hidden) if self._hidden else edges
         steps = self._nodes.union(source for source, _ in self._edges)
         steps.update(target for _, target in step_edges)
         if len(steps) > len(self._nodes):
@@ -351,7 +352,7 @@ class _Builder:
             first = next(statements, None)
             return node if first is None else self._entry(first)
         if kind in (_DO, _TRY):
-            body = self._part(node, _BODY)
+            body = self._part(node, _BODY) or self._part(node, _CONDITION)
             return node if body is None else self._entry(body)
         if kind == _FOR:
             return self._part(node, _INITIALIZER) or self._part(node, _CONDITION) or node
@@ -432,10 +433,10 @@ class _Builder:
 
     def _link_block(self, node: int, follow: int, context: _Context) -> None:
         statements = self._statements(node)
-        if self._entry(node) == node:
-            self._link_test(node, follow, follow, context)
-        if node == 0:
+        if node == 0 and statements:
             self._roots += [self._entry(s) for s in statements]
+        elif self._entry(node) == node:
+            self._link_test(node, follow, follow, context)
         self._link_sequence(statements, follow, context)
 
     def _link_sequence(self, statements: list[int], follow: int, context: _Context) -> None:
@@ -460,10 +461,20 @@ class _Builder:
                 follow = self._entry(statement)
 
     def _is_rest_of_function(self, statements: list[int], i: int) -> bool:
-        """Return whether a function of the file seems to end before its last statements."""
+        """Return whether a function of the file seems to end before its last statements.
+
+        They are no declarations, or a brace without beginning follows them.
+        """
         if i == len(statements) or self._parents[statements[i]] != 0:
             return False
-        return self._kinds[statements[i]] not in _FILE_LEVEL
+        if self._kinds[statements[i]] not in _FILE_LEVEL:
+            return True
+        for statement in statements[i:]:
+            if self._kinds[statement] == _FUNCTION:
+                return False
+            if self._kinds[statement] == ERROR_KIND and not self._children[statement]:
+                return True
+        return False
 
     def _is_headed(self, statements: list[int], i: int) -> bool:
         """Return whether the statement before is a macro to which this block belongs."""
@@ -684,14 +695,22 @@ class _Builder:
         return self._text.get(call + 1) in NORETURN_FUNCTIONS
 
     def _find_calls_of_nested(self, choices: dict[int, int]) -> None:
-        functions = {name: node for node, name in self._nested.items()}
+        functions: dict[bytes, list[int]] = {}
+        for function, name in self._nested.items():
+            functions.setdefault(name, []).append(function)
         for node, name in self._text.items():
-            if self._kinds[node] == _IDENTIFIER and name in functions:
-                call = node
-                while call > 0 and self._kinds[call] != _CALL and self._kinds[call] not in _HOLDERS:
-                    call = self._parents[call]
-                if self._kinds[call] == _CALL and self._mark_upwards(call, choices):
-                    self._calls_of_nested[call] = functions[name]
+            if self._kinds[node] != _IDENTIFIER or name not in functions:
+                continue
+            called = [f for f in functions[name] if self._is_visible(f, node)]
+            call = node
+            while call > 0 and self._kinds[call] != _CALL and self._kinds[call] not in _HOLDERS:
+                call = self._parents[call]
+            if called and self._kinds[call] == _CALL and self._mark_upwards(call, choices):
+                self._calls_of_nested[call] = called[-1]
+
+    def _is_visible(self, function: int, node: int) -> bool:
+        """Return whether ``node`` is in the block that holds the nested ``function``."""
+        return function < node <= self._tree.last[self._parents[function]]
 
     def _operands(self, node: int) -> list[int]:
         """Return the operands of ``node`` in the order of their evaluation."""
@@ -729,15 +748,16 @@ class _Builder:
         self, node: int, operands: list[int], yes: int, no: int, context: _Context
     ) -> None:
         """Link operands that are all evaluated, one after the other."""
-        if self._kinds[node] in _COMPLETED or node in self._calls_of_nested:
-            end = self._end(node)
-            self._edge(end, yes)
-            self._edge(end, no)
-            self._may_raise(end, context)
-            self._note_call(node, (yes, no))
-            yes = no = end
-        elif self._kinds[node] == _CALL and self._is_noreturn(node):
+        kind = self._kinds[node]
+        if kind == _CALL and self._is_noreturn(node):
             yes = no = _EXIT
+        elif kind in _COMPLETED or node in self._calls_of_nested:
+            self._note_call(node, (yes, no))
+            self._may_raise(self._end(node), context)
+            yes = no = self._join(node, yes, no, always=True)
+        elif kind != _COMMA:
+            # How the last operand came out does not say how this expression does.
+            yes = no = self._join(node, yes, no)
         for i in range(len(operands) - 1):
             follow = self._start(operands[i + 1])
             self._link_operand(operands[i], follow, follow, context)
@@ -756,19 +776,23 @@ class _Builder:
         self._edge(node, no)
         self._may_raise(node, context)
 
-    def _join(self, block: int, yes: int, no: int) -> int:
-        """Return the step after a statement expression, whose value decides between two."""
-        if yes == no:
+    def _join(self, node: int, yes: int, no: int, *, always: bool = False) -> int:
+        """Return the step at the end of ``node``, which leads to both, or the only one."""
+        if yes == no and not always:
             return yes
-        self._edge(self._end(block), yes)
-        self._edge(self._end(block), no)
-        return self._end(block)
+        self._edge(self._end(node), yes)
+        self._edge(self._end(node), no)
+        return self._end(node)
 
     def _note_call(self, call: int, follows: Iterable[int]) -> None:
+        """Let the steps go through a nested function that is called, or may be called back."""
         function = self._calls_of_nested.get(call)
-        if function is not None:
-            self._hidden.append((self._end(call), function))
-            self._hidden += [(self._end(function), f) for f in follows if f != _EXIT]
+        if function is None:
+            return
+        self._hidden.append((self._end(call), function))
+        self._hidden += [(self._end(function), f) for f in follows if f != _EXIT]
+        if self._text.get(call + 1) == self._nested[function]:
+            self._passed_by.update((self._end(call), f) for f in follows)
 
     # What is known only when all statements have been met
 
