@@ -15,11 +15,11 @@ assembly operands are none. A name in ``sizeof``, ``typeof``, an attribute or th
 - An assembly statement reads its inputs and ``+`` operands, then writes its outputs.
 """
 
-from collections.abc import Iterator
 from enum import Enum
+from operator import itemgetter
 from typing import NamedTuple
 
-from sg_ray.features.control_flow import FlowGraph
+from sg_ray.features.flow_graph import FlowGraph
 from sg_ray.features.syntax import ERROR_KIND, SyntaxTree, field_id, kind_id
 
 _IDENTIFIER = kind_id("identifier")
@@ -56,6 +56,7 @@ _TYPES = frozenset(
 )
 _SCOPES = frozenset(map(kind_id, ("function_definition", "compound_statement", "for_statement")))
 
+_WRITING = frozenset([_ASSIGNMENT, _ASM_OUTPUT, _UPDATE, _ADDRESS_OR_DEREFERENCE])
 _PRODUCT = frozenset([_ADDRESS_OR_DEREFERENCE, kind_id("binary_expression")])
 
 _UNEVALUATED = frozenset(
@@ -153,17 +154,16 @@ class _AccessReader:
         self._owners = _owners(tree.parents, flow.steps)
         self._scopes = _Scopes()
         self._unevaluated_until = -1
+        self._accesses: list[Access] = []
 
     def read(self) -> list[Access]:
-        accesses: list[Access] = []
         kinds, texts, scopes = self._tree.kinds, self._tree.text_of, self._scopes
-        for node, kind in enumerate(kinds):
-            if kind not in _SPECIAL:
-                continue
+        for node in [node for node, kind in enumerate(kinds) if kind in _SPECIAL]:
+            kind = kinds[node]
             if kind == _IDENTIFIER:
                 if node > self._unevaluated_until:
                     scopes.leave_before(node)
-                    accesses.extend(self._read_identifier(node, texts[node]))
+                    self._read_identifier(node, texts[node])
             elif kind in _SCOPES:
                 scopes.leave_before(node)
                 scopes.enter(self._last[node])
@@ -175,8 +175,8 @@ class _AccessReader:
                 self._unevaluated_until = -1
             elif self._is_computed_goto(node):
                 scopes.leave_before(node)
-                accesses.append(self._access(node, node, scopes.find(texts[node]), Action.READ))
-        return sorted(accesses, key=_order)
+                self._add(node, node, scopes.find(texts[node]), Action.READ)
+        return sorted(self._accesses, key=itemgetter(1))
 
     def _skip(self, node: int) -> None:
         self._unevaluated_until = max(self._unevaluated_until, self._last[node])
@@ -187,17 +187,17 @@ class _AccessReader:
         kinds = self._tree.kinds
         return kinds[goto] == _GOTO and kinds[goto + 1] == ERROR_KIND
 
-    def _read_identifier(self, node: int, name: bytes) -> Iterator[Access]:
+    def _read_identifier(self, node: int, name: bytes) -> None:
         tree = self._tree
         parent, field = tree.parents[node], tree.fields[node]
         parent_kind = tree.kinds[parent]
         if field == _DECLARATOR:
-            yield from self._read_declarator(node, name)
+            self._read_declarator(node, name)
         elif self._is_parameter_name(node, parent_kind):
             if not self._is_in_prototype(parent):
-                yield self._access(node, node, self._scopes.declare(name), Action.WRITE)
+                self._add(node, node, self._scopes.declare(name), Action.WRITE)
         elif not self._is_no_variable(node, name, parent, parent_kind):
-            yield from self._read_operand(node, parent, parent_kind, self._scopes.find(name))
+            self._read_operand(node, parent, parent_kind, self._scopes.find(name))
 
     def _is_no_variable(self, node: int, name: bytes, parent: int, parent_kind: int) -> bool:
         field = self._tree.fields[node]
@@ -215,28 +215,29 @@ class _AccessReader:
             and kinds[operation + 1] == kinds[outer + 1] == _AMPERSAND
         )
 
-    def _read_operand(
-        self, node: int, parent: int, parent_kind: int, variable: int
-    ) -> Iterator[Access]:
+    def _read_operand(self, node: int, parent: int, parent_kind: int, variable: int) -> None:
         tree = self._tree
         field = tree.fields[node]
+        if parent_kind not in _WRITING:
+            self._add(node, node, variable, Action.READ)
+            return
         is_assigned = parent_kind == _ASSIGNMENT and field == _LEFT
         is_output = parent_kind == _ASM_OUTPUT and field == _VALUE
         is_overwritten = (is_assigned and tree.kinds[node + 1 : node + 2] == [_ASSIGN]) or (
             is_output and b"+" not in tree.text_of.get(node - 1, b"")
         )
         if not is_overwritten:
-            yield self._access(node, node, variable, Action.READ)
+            self._add(node, node, variable, Action.READ)
         if is_assigned:
-            yield self._completion(parent, node, variable, Action.WRITE)
+            self._complete(parent, node, variable, Action.WRITE)
         elif is_output:
-            yield self._completion(tree.parents[tree.parents[parent]], node, variable, Action.WRITE)
+            self._complete(tree.parents[tree.parents[parent]], node, variable, Action.WRITE)
         elif parent_kind == _UPDATE:
-            yield self._access(node, node + 0.5, variable, Action.WRITE)
+            self._add(node, node + 0.5, variable, Action.WRITE)
         elif parent_kind == _ADDRESS_OR_DEREFERENCE and tree.kinds[node - 1] == _AMPERSAND:
-            yield self._access(node, node + 0.5, variable, Action.MAY_WRITE)
+            self._add(node, node + 0.5, variable, Action.MAY_WRITE)
 
-    def _read_declarator(self, node: int, name: bytes) -> Iterator[Access]:
+    def _read_declarator(self, node: int, name: bytes) -> None:
         kinds, parents = self._tree.kinds, self._tree.parents
         top = parents[node]
         if kinds[top] == _FUNCTION_DECLARATOR:
@@ -252,9 +253,9 @@ class _AccessReader:
         action = Action.MAY_WRITE if self._has_value_already(top) else Action.WRITE
         variable = self._scopes.declare(name)
         if initialised is None:
-            yield self._access(node, node, variable, action)
+            self._add(node, node, variable, action)
         else:
-            yield self._completion(initialised, node, variable, action)
+            self._complete(initialised, node, variable, action)
 
     def _has_value_already(self, declaration: int) -> bool:
         specifier = declaration + 1
@@ -290,19 +291,16 @@ class _AccessReader:
             and self._last[call] + 1 in self._tree.unseparated
         )
 
-    def _access(self, node: int, time: float, variable: int, action: Action) -> Access:
-        return Access(self._owners[node], time, node, variable, action)
+    def _add(self, node: int, time: float, variable: int, action: Action) -> None:
+        self._accesses.append(Access(self._owners[node], time, node, variable, action))
 
-    def _completion(self, expression: int, node: int, variable: int, action: Action) -> Access:
-        """Return what ``expression`` does to ``variable`` when all its operands are done."""
+    def _complete(self, expression: int, node: int, variable: int, action: Action) -> None:
+        """Add what ``expression`` does to ``variable`` when all its operands are done."""
         end = len(self._tree.kinds) + expression
         step = end if end in self._steps else self._owners[node]
-        return Access(step, self._last[expression] + 0.5, node, variable, action)
-
-
-def _order(access: Access) -> tuple[float, int]:
-    # Of assignments that end at the same place, the inner one is done first.
-    return access.time, -access.node
+        # Of expressions that end at the same place, the inner one is done first.
+        time = self._last[expression] + 1 - expression / (2 * len(self._tree.kinds))
+        self._accesses.append(Access(step, time, node, variable, action))
 
 
 def _owners(parents: list[int], steps: list[int]) -> list[int]:

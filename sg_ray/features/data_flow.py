@@ -14,10 +14,11 @@ What no path reaches is seen by nothing that one does. ``accesses`` says what co
 write of which variable.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from sg_ray.features.accesses import Access, Action, read_accesses
-from sg_ray.features.control_flow import FlowGraph
+from sg_ray.features.flow_graph import FlowGraph
 from sg_ray.features.syntax import SyntaxTree
 
 MAX_ACCESSES = 4096
@@ -55,15 +56,17 @@ class _Relations:
             masks = self._reads if action is Action.READ else self._writes
             masks[variable] = masks.get(variable, 0) | 1 << number
             self._by_step.setdefault(step, []).append(number)
-        kept = {key: self._kept(*key) for key in {(a.variable, a.action) for a in accesses}}
-        self._keeps = [kept[access.variable, access.action] for access in accesses]
+        self._keeps = list(self._kept_by(accesses))
 
-    def _kept(self, variable: int, action: Action) -> int:
-        """Return what stays visible after an access: a read hides reads, a write hides all."""
-        if action is Action.MAY_WRITE:
-            return -1
-        hidden = self._reads.get(variable, 0)
-        return ~(hidden | self._writes[variable]) if action is Action.WRITE else ~hidden
+    def _kept_by(self, accesses: list[Access]) -> Iterator[int]:
+        """Yield what stays visible after each access: a read hides reads, a write hides all."""
+        after_read = {variable: ~reads for variable, reads in self._reads.items()}
+        after_write = {v: ~(w | self._reads.get(v, 0)) for v, w in self._writes.items()}
+        for _, _, _, variable, action in accesses:
+            if action is Action.READ:
+                yield after_read[variable]
+            else:
+                yield after_write[variable] if action is Action.WRITE else -1
 
     def edges(self, flow: FlowGraph) -> DataFlow:
         """Return the edges into each read."""
@@ -75,8 +78,10 @@ class _Relations:
             for number in numbers:
                 _, _, node, variable, action = self._accesses[number]
                 if action is Action.READ:
-                    def_use += self._sources(state & self._writes.get(variable, 0), node)
-                    last_use += self._sources(state & self._reads[variable], node)
+                    if written := state & self._writes.get(variable, 0):
+                        def_use += self._sources(written, node)
+                    if read := state & self._reads[variable]:
+                        last_use += self._sources(read, node)
                 state = state & self._keeps[number] | 1 << number
         return DataFlow(_by_target(def_use), _by_target(last_use))
 
@@ -140,7 +145,8 @@ def _predecessors(flow: FlowGraph) -> dict[int, list[int]]:
         reached.update(found)
         ahead += found
     predecessors: dict[int, list[int]] = {step: [] for step in flow.steps}
+    all_reached = len(reached) == len(flow.steps)
     for source, target in flow.step_edges:
-        if source in reached or target not in reached:
+        if all_reached or source in reached or target not in reached:
             predecessors[target].append(source)
     return predecessors
