@@ -57,7 +57,7 @@ _TYPES = frozenset(
 _SCOPES = frozenset(map(kind_id, ("function_definition", "compound_statement", "for_statement")))
 
 _WRITING = frozenset([_ASSIGNMENT, _ASM_OUTPUT, _UPDATE, _ADDRESS_OR_DEREFERENCE])
-_PRODUCT = frozenset([_ADDRESS_OR_DEREFERENCE, kind_id("binary_expression")])
+_PRODUCT = frozenset([_ADDRESS_OR_DEREFERENCE, kind_id("binary_expression"), ERROR_KIND])
 
 _UNEVALUATED = frozenset(
     map(
@@ -248,6 +248,8 @@ class _AccessReader:
                 initialised = top
             top = parents[top]
         is_parameter = kinds[top] == _PARAMETER and not self._is_in_prototype(parents[top])
+        # The only parameter of a function without a type: f(x) { ... } looks like f x { ... }.
+        is_parameter |= kinds[top] == _FUNCTION_DEFINITION and parents[top] == 0
         if not is_parameter and kinds[top] != _DECLARATION:
             return
         action = Action.MAY_WRITE if self._has_value_already(top) else Action.WRITE
