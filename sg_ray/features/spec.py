@@ -70,7 +70,7 @@ class GraphSpec(FeatureSpec):
     """Program graphs: AST, next-token, control-flow and def-use edges, or the sequential graph."""
 
     kind: ClassVar[str] = "graphs"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     graph: Literal["program", "sequential"] = "program"
     vocab_size: int = Field(default=8192, ge=16, le=1_000_000)
     max_nodes: int = Field(default=2000, ge=8, le=1_000_000)

@@ -1,7 +1,9 @@
 """C source to a small syntax tree: named nodes and operator tokens, numbered in source order."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import tree_sitter_c
@@ -16,7 +18,13 @@ ERROR_KIND = 65535
 _ERROR_NAME = "ERROR"
 _NUM_KINDS = ERROR_KIND + 1
 
-_DROP, _LEAF, _INTERIOR, _ELIDE, _SEMICOLON = range(5)
+_DROP, _LEAF, _INTERIOR, _ELIDE, _SEMICOLON, _GOTO = range(6)
+
+_TYPEOF = re.compile(
+    rb"\b(?:__typeof__|__typeof|typeof_unqual|typeof)\s*"
+    rb"\((?:[^(){};\"']|\((?:[^(){};\"']|\([^(){};\"']*\))*\))*\)"
+)
+"""A type by an expression, which may hold calls of calls."""
 
 
 def _words(text: str) -> frozenset[str]:
@@ -78,6 +86,23 @@ class SyntaxTree:
     """Source text of each leaf."""
     unseparated: frozenset[int] = frozenset()
     """Nodes before which the parser missed a semicolon: blocks after ``for_each(item, list)``."""
+    computed_gotos: frozenset[int] = frozenset()
+    """Nodes before which stands a ``goto`` that the grammar does not know: ``goto *table[x]``."""
+
+    @cached_property
+    def text_of(self) -> dict[int, bytes]:
+        """Source text by leaf."""
+        return dict(zip(self.leaves, self.texts, strict=True))
+
+    @cached_property
+    def last(self) -> list[int]:
+        """The last node of each node's subtree."""
+        last = list(range(len(self.parents)))
+        for node in range(len(last) - 1, 0, -1):
+            parent = self.parents[node]
+            if last[parent] < last[node]:
+                last[parent] = last[node]
+        return last
 
 
 class SyntaxParser:
@@ -86,6 +111,7 @@ class SyntaxParser:
     def __init__(self, *, tokens_only: bool = False) -> None:
         """With ``tokens_only`` the tree is flat: every token of the source except comments."""
         self._parser = Parser(LANGUAGE)
+        self._tokens_only = tokens_only
         self._actions = _token_actions() if tokens_only else _tree_actions()
 
     def parse(self, source: bytes, max_nodes: int) -> SyntaxTree:
@@ -101,13 +127,15 @@ class SyntaxParser:
     def _read(self, source: bytes, max_nodes: int) -> SyntaxTree:
         # One tight loop instead of small functions: a call per node would double its time.
         actions = self._actions
-        cursor = self._parser.parse(source).walk()
+        parsed = source if self._tokens_only else _with_typeof_as_name(source)
+        cursor = self._parser.parse(parsed).walk()
         kinds: list[int] = []
         parents: list[int] = []
         fields: list[int] = []
         leaves: list[int] = []
         texts: list[bytes] = []
         unseparated: set[int] = set()
+        computed_gotos: set[int] = set()
         # Parent, and field inherited from an elided node, at each depth of the cursor.
         above = [(-1, 0)]
         while True:
@@ -118,6 +146,9 @@ class SyntaxParser:
             if action == _SEMICOLON:
                 if node.is_missing:
                     unseparated.add(len(kinds))
+            elif action == _GOTO:
+                if kinds[-1:] == [ERROR_KIND]:
+                    computed_gotos.add(len(kinds))
             elif action != _DROP:
                 parent, inherited = above[-1]
                 field = cursor.field_id or inherited
@@ -141,9 +172,23 @@ class SyntaxParser:
                     texts.append(text)
             while not cursor.goto_next_sibling():
                 if not cursor.goto_parent():
-                    return SyntaxTree(kinds, parents, fields, leaves, texts, frozenset(unseparated))
+                    break
                 above.pop()
-        return SyntaxTree(kinds, parents, fields, leaves, texts, frozenset(unseparated))
+            else:
+                continue
+            break
+        marks = frozenset(unseparated), frozenset(computed_gotos)
+        return SyntaxTree(kinds, parents, fields, leaves, texts, *marks)
+
+
+def _with_typeof_as_name(source: bytes) -> bytes:
+    """Return ``source`` with each ``typeof(...)`` as one name of the same length.
+
+    The grammar takes it for a call and makes another statement of the declaration.
+    """
+    if b"typeof" not in source:
+        return source
+    return _TYPEOF.sub(lambda match: b"typeof".ljust(len(match[0]), b"_"), source)
 
 
 def kind_names() -> list[str]:
@@ -181,6 +226,7 @@ def _tree_actions() -> bytes:
         elif name in _KEPT_TOKENS:
             actions[kind] = _LEAF
     actions[kind_id(";", named=False)] = _SEMICOLON
+    actions[kind_id("goto", named=False)] = _GOTO
     return bytes(actions)
 
 

@@ -30,11 +30,11 @@ def _statement_labels(tree: SyntaxTree) -> list[str]:
 
 
 def _identifier_labels(tree: SyntaxTree) -> dict[int, str]:
-    """The identifiers called x are x0, x1, ... in source order."""
+    """The identifiers called x are x0, x1, ... in source order; the p of ``goto *p`` is one."""
     seen: Counter[str] = Counter()
     labels = {}
     for leaf, text in zip(tree.leaves, tree.texts, strict=True):
-        if tree.kinds[leaf] == kind_id("identifier"):
+        if tree.kinds[leaf] in (kind_id("identifier"), kind_id("statement_identifier")):
             name = text.decode()
             labels[leaf] = f"{name}{seen[name]}"
             seen[name] += 1

@@ -188,3 +188,237 @@ def test_statements_of_a_function_without_its_end_still_follow_each_other(contro
 
 def test_functions_of_one_file_do_not_run_into_each_other(control_flow):
     assert control_flow("int g(void) { a(); }\nint f(void) { b(); }") == {("f", "a"), ("f", "b")}
+
+
+def test_what_follows_a_function_in_a_file_is_not_run_after_it(control_flow):
+    source = "void f(void) { a(); }\nint x = 1;\nEXPORT(f);\nvoid g(void) { b(); }"
+    assert {edge for edge in control_flow(source) if edge[0] in "fab"} == {("f", "a"), ("f", "b")}
+
+
+def test_rest_of_a_function_that_seems_to_end_early_follows_it(control_flow):
+    assert ("a", "b") in control_flow("void f(void) { a(); } b(); c(); }")
+    assert ("a", "c") in control_flow("void f(void) { a(); } if (c) d(); }")
+
+
+def test_function_without_type_is_no_loop(control_flow):
+    source = "main(argc, argv) { a(); }\nother(x, y) { b(); }\nlast(x) { d(); }"
+    assert control_flow(source) == {("main argc argv", "a"), ("other x y", "b"), ("f", "d")}
+
+
+def test_case_50_flow_passes_by_a_nested_function(control_flow):
+    source = "int f(int a) { int inner(int b) { return b + 1; } return inner(a); }"
+    assert control_flow(source) == {("f", "inner a"), ("f", "b + 1")}
+
+
+def test_case_50_block_with_nothing_but_a_nested_function_is_empty(control_flow):
+    source = "void f(void) { if (c) { void g(void) { a(); } } d(); }"
+    block = "void g void a"
+    assert control_flow(source) == {("f", "c"), ("c", block), (block, "d"), ("c", "d"), ("f", "a")}
+
+
+def test_labels_belong_to_their_function(control_flow):
+    source = "void f(void) { goto out; out: a(); }\nvoid g(void) { goto out; b(); out: d(); }"
+    edges = control_flow(source)
+    assert {("f", "out"), ("out", "out a"), ("out", "out d")} <= edges
+    source = "void f(void) { void g(void) { goto out; out: b(); } goto out; a(); out: d(); }"
+    edges = control_flow(source)
+    assert ("out", "out b") in edges
+    assert ("out", "out d") in edges
+    assert len([edge for edge in edges if edge[1] == "out d"]) == 2
+
+
+def test_label_in_both_preprocessor_branches_may_be_either(control_flow):
+    source = "void f(void) { goto out;\n#ifdef X\n out: a();\n#else\n out: b();\n#endif\n d(); }"
+    assert {("out", "out a"), ("out", "out b")} <= control_flow(source)
+
+
+def test_macro_before_a_block_that_looks_like_a_function_is_a_loop(control_flow):
+    source = "void f(void) { CPU_FOREACH(cpu) { if (p) break; a(); } d(); }"
+    assert control_flow(source) == {
+        ("f", "f"),
+        ("f", "p"),
+        ("p", "break_statement"),
+        ("break_statement", "d"),
+        ("p", "a"),
+        ("a", "f"),
+        ("f", "d"),
+    }
+
+
+def test_case_52_try_with_finally(control_flow):
+    source = """int f(int a) {
+        __try { while (a > 3) a--; if (a) return 1; a = 1; }
+        __finally { b(); }
+        d(); }"""
+    assert control_flow(source) == {
+        ("f", "a > 3"),
+        ("a > 3", "a --"),
+        ("a --", "a > 3"),
+        ("a > 3", "a"),
+        ("a", "1"),
+        ("a", "a = 1"),
+        ("1", "b"),
+        ("a = 1", "b"),
+        # Any of them may raise.
+        ("a > 3", "b"),
+        ("a --", "b"),
+        ("a", "b"),
+        ("b", "d"),
+    }
+
+
+def test_case_52_try_with_except(control_flow):
+    source = "void f(void) { __try { a(); if (c) __leave; b(); } __except (p(x)) { e(); } d(); }"
+    assert control_flow(source) == {
+        ("f", "a"),
+        ("a", "c"),
+        ("c", "seh_leave_statement"),
+        ("seh_leave_statement", "d"),
+        ("c", "b"),
+        ("b", "d"),
+        ("a", "p x"),
+        ("c", "p x"),
+        ("b", "p x"),
+        ("p x", "e"),
+        ("e", "d"),
+    }
+
+
+def test_case_52_finally_leads_where_its_try_was_left_for(control_flow):
+    source = """void f(void) {
+        while (c) { __try { if (p) break; if (q) continue; goto out; } __finally { b(); } }
+        d(); return; out: e(); }"""
+    edges = control_flow(source)
+    jumps = {"break_statement", "continue_statement", "out"}
+    assert {edge for edge in edges if edge[0] in jumps} == {(jump, "b") for jump in jumps}
+    assert {edge for edge in edges if edge[0] == "b"} == {("b", "c"), ("b", "d"), ("b", "out e")}
+
+
+def test_case_52_finally_after_which_the_function_returns_leads_nowhere(control_flow):
+    source = "int f(void) { __try { return 1; } __finally { b(); } d(); }"
+    assert control_flow(source) == {("f", "1"), ("1", "b")}
+
+
+def test_case_52_leave_runs_the_finally_of_its_own_try_only(control_flow):
+    source = """void f(void) {
+        __try { __try { __leave; } __finally { a(); } b(); } __finally { d(); }
+        e(); }"""
+    assert control_flow(source) == {
+        ("f", "seh_leave_statement"),
+        ("seh_leave_statement", "a"),
+        ("a", "b"),
+        # What is raised on the way runs the outer one.
+        ("a", "d"),
+        ("b", "d"),
+        ("d", "e"),
+    }
+
+
+def test_case_52_return_runs_every_finally_around_it(control_flow):
+    source = """int f(void) {
+        __try { __try { return 1; } __finally { a(); } } __finally { b(); }
+        e(); }"""
+    assert control_flow(source) == {("f", "1"), ("1", "a"), ("a", "b")}
+
+
+def test_statements_of_a_statement_expression_run_within_their_statement(control_flow):
+    source = "int f(int a) { int b = ({ int t = a; if (t) return 1; t; }); d(); }"
+    whole = "int b = int t = a t 1 t"
+    assert control_flow(source) == {
+        ("f", whole),
+        (whole, "int t = a"),
+        ("int t = a", "t"),
+        ("t", "1"),
+        ("t", "t"),
+        ("t", "d"),
+    }
+
+
+def test_statement_expression_behind_a_short_circuit_may_be_passed_over(control_flow):
+    edges = control_flow("void f(void) { if (c && ({ a(); p; })) b(); d(); }")
+    test = "c && a p"
+    assert edges == {
+        ("f", test),
+        (test, "a"),
+        (test, "d"),
+        ("a", "p"),
+        ("p", "b"),
+        ("p", "d"),
+        ("b", "d"),
+    }
+
+
+def test_break_in_a_statement_expression_belongs_to_the_loop_around(control_flow):
+    edges = control_flow("void f(void) { while (c) { x = ({ if (p) break; q; }); a(); } d(); }")
+    assert ("break_statement", "d") in edges
+    assert ("q", "a") in edges
+
+
+def test_statement_expression_that_is_not_evaluated_does_not_run(control_flow):
+    source = "void f(void) { a(sizeof(({ b(); }))); d(); }"
+    assert control_flow(source) == {("f", "a b"), ("a b", "d")}
+
+
+def test_computed_goto_leads_to_the_labels_with_an_address(control_flow):
+    source = """void f(int x) {
+        static void *t[] = { &&one, &&two };
+        goto *t[x];
+        one: a(); two: b(); three: d(); }"""
+    edges = control_flow(source)
+    assert {edge for edge in edges if edge[0] == "* t x"} == {
+        ("* t x", "one a"),
+        ("* t x", "two b"),
+    }
+    assert ("static void * t = & & one & & two", "* t x") in edges
+
+
+def test_computed_goto_by_a_pointer_and_in_a_branch(control_flow):
+    source = "void f(void *p) { if (c) goto *t[x]; else goto *p; a(); out: b(&&out); }"
+    assert control_flow(source) == {
+        ("f", "c"),
+        ("c", "* t x"),
+        ("c", "* p"),
+        ("* t x", "out b & & out"),
+        ("* p", "out b & & out"),
+        ("a", "out b & & out"),
+        ("out b & & out", "b & & out"),
+    }
+
+
+def test_case_range_has_no_statement_of_its_own(control_flow):
+    source = "void f(int v) { switch (v) { case 1 ... 3: a(); case 'a' ... 'z': b(); } }"
+    assert control_flow(source) == {
+        ("f", "v"),
+        ("v", "1 3 a"),
+        ("1 3 a", "a"),
+        ("a", "'a' 'z' b"),
+        ("v", "'a' 'z' b"),
+        ("'a' 'z' b", "b"),
+    }
+
+
+def test_assembly_may_go_to_its_labels_or_on(control_flow):
+    source = 'void f(void) { asm goto ("j" :: "r"(x) :: out); a(); out: b(); }'
+    jump = '"j" "r" x out'
+    assert {edge for edge in control_flow(source) if edge[0] == jump} == {
+        (jump, "a"),
+        (jump, "out b"),
+    }
+
+
+def test_loop_without_body(control_flow):
+    assert control_flow("void f(void) { do ; while (c); while (d) ; }") == {
+        ("f", "c"),
+        ("c", "c"),
+        ("c", "d"),
+        ("d", "d"),
+    }
+
+
+def test_functions_that_do_not_come_back(control_flow):
+    assert control_flow("void f(void) { if (c) { exit(1); } x || abort(); d(); }") == {
+        ("f", "c"),
+        ("c", "exit 1"),
+        ("c", "x || abort"),
+        ("x || abort", "d"),
+    }

@@ -118,3 +118,183 @@ def test_accesses_beyond_the_bound_are_left_out():
     source = "void f(int x) { " + "a(x); " * (MAX_ACCESSES + 100) + "}"
     tree = SyntaxParser().parse(source.encode(), 1_000_000)
     assert len(data_flow(tree, flow_graph(tree)).last_use) == MAX_ACCESSES - 2
+
+
+def test_case_50_parameter_of_the_outer_function_is_read_after_a_nested_one(def_use):
+    source = "int f(int a) { int inner(int b) { return b + 1; } return inner(a); }"
+    assert def_use(source) == {("a0", "a1"), ("b0", "b1")}
+
+
+def test_case_50_captured_variable_passes_through_a_call_of_the_nested_function(def_use):
+    source = """int f(int a) {
+        int k = 1;
+        int inner(int b) { int old = k; k = b; return old; }
+        a = 3; inner(a); return k; }"""
+    edges = def_use(source)
+    assert {edge for edge in edges if edge[0][0] == "k"} == {("k0", "k1"), ("k2", "k3")}
+    assert ("a1", "a2") in edges
+
+
+def test_case_50_nested_function_that_is_handed_on_may_be_called(def_use):
+    source = "int f(void) { int k = 1; void inner(void) { k = 2; } each(inner); return k; }"
+    assert def_use(source) == {("k0", "k2"), ("k1", "k2")}
+
+
+def test_case_52_write_in_a_finally_hides_those_in_its_try(def_use):
+    source = """int f(int a) {
+        __try { while (a > 3) a--; if (a) return 1; a = 1; }
+        __finally { a = 2; }
+        return a; }"""
+    assert {edge for edge in def_use(source) if edge[1] == "a6"} == {("a5", "a6")}
+
+
+def test_case_52_handler_sees_values_from_before_and_after_each_statement(def_use):
+    source = "int f(void) { int a = 0; __try { a = g(); a = h(); } __except (1) { } return a; }"
+    assert def_use(source) == {("a0", "a3"), ("a1", "a3"), ("a2", "a3")}
+
+
+def test_case_53_writes_in_both_branches_of_a_conditional(def_use):
+    source = "int f(int a, int b) { int c = a ? (b = 1) : (b = 2); return b + c; }"
+    assert def_use(source) == {("a0", "a1"), ("b1", "b3"), ("b2", "b3"), ("c0", "c1")}
+
+
+def test_case_53_write_behind_a_short_circuit_may_not_happen(def_use):
+    source = "int f(int a) { int b; if (a && (b = g(a))) return b; return b; }"
+    assert {edge for edge in def_use(source) if edge[0][0] == "b"} == {
+        ("b1", "b2"),
+        ("b0", "b3"),
+        ("b1", "b3"),
+    }
+
+
+def test_case_53_statement_expression(def_use):
+    source = "int f(int a) { int b = ({ int t = a; if (t) t = 2; t; }); return b; }"
+    edges = {("a0", "a1"), ("t0", "t1"), ("t0", "t3"), ("t2", "t3"), ("b0", "b1")}
+    assert def_use(source) == edges
+
+
+def test_branch_taken_tells_which_operands_were_evaluated(def_use):
+    source = "void f(int a) { int b; if (a || (b = g())) c(b); else d(b); }"
+    assert {edge for edge in def_use(source) if edge[0][0] == "b"} == {
+        ("b0", "b2"),
+        ("b1", "b2"),
+        ("b1", "b3"),
+    }
+    source = "void f(int a) { int b; if (!(a && (b = g()))) c(b); else d(b); }"
+    assert {edge for edge in def_use(source) if edge[1] == "b3"} == {("b1", "b3")}
+
+
+def test_condition_of_a_call_says_nothing_about_its_arguments(def_use):
+    source = "void f(int a) { int b; if (g(a && (b = h()))) c(b); else d(b); }"
+    assert {edge for edge in def_use(source) if edge[0][0] == "b"} == {
+        ("b0", "b2"),
+        ("b1", "b2"),
+        ("b0", "b3"),
+        ("b1", "b3"),
+    }
+
+
+def test_conditional_without_middle_operand(def_use):
+    source = "int f(int a) { int b = 1; a ?: (b = 2); return b; }"
+    assert def_use(source) == {("a0", "a1"), ("b0", "b2"), ("b1", "b2")}
+
+
+def test_assignment_is_done_after_the_choices_in_its_right_side(def_use):
+    source = "int f(int a, int x) { x = a ? x : x + 1; return x; }"
+    assert def_use(source) == {("a0", "a1"), ("x0", "x2"), ("x0", "x3"), ("x1", "x4")}
+
+
+def test_inner_one_of_two_assignments_is_done_first(def_use):
+    assert def_use("int f(int x) { x = (x = 1); return x; }") == {("x1", "x3")}
+
+
+def test_last_use_goes_past_what_a_short_circuit_leaves_out(last_use):
+    assert last_use("void f(T *p, int c) { a(p); c && b(p); d(p); }") == {
+        ("p1", "p2"),
+        ("p1", "p3"),
+        ("p2", "p3"),
+    }
+
+
+def test_old_style_parameters_are_written_on_entry(def_use):
+    assert def_use("int f(a, b) int a; char *b; { return a + *b; }") == {("a1", "a2"), ("b1", "b2")}
+    assert def_use("int f(a, b) int a; { return a + b; }") == {("a1", "a2"), ("b0", "b1")}
+    assert def_use("main(argc, argv) char **argv; { a(argc, argv); }") == {
+        ("argc0", "argc1"),
+        ("argv1", "argv2"),
+    }
+    assert def_use("f(x) { a(x); }") == {("x0", "x1")}
+    assert {("x0", "x1"), ("y0", "y1")} <= def_use("f(T *x, int y) { a(x, y); }")
+
+
+def test_assembly_reads_inputs_and_writes_outputs(def_use):
+    source = """int f(int a, int b, int c) {
+        asm ("i" : "=r"(a), [sum] "+r"(b) : "r"(c), "0"(a) : "memory");
+        return a + b + sum; }"""
+    assert def_use(source) == {
+        ("b0", "b1"),
+        ("c0", "c1"),
+        ("a0", "a2"),
+        ("a1", "a3"),
+        ("b1", "b2"),
+    }
+
+
+def test_assembly_output_through_a_pointer_reads_it(def_use):
+    assert def_use('void f(int *p) { asm ("i" : "=m"(*p)); a(p); }') == {("p0", "p1"), ("p0", "p2")}
+
+
+def test_output_of_assembly_is_there_at_its_labels(def_use):
+    source = 'int f(int a) { asm goto ("i" : "=r"(a) ::: out); a = 1; out: return a; }'
+    assert def_use(source) == {("a1", "a3"), ("a2", "a3")}
+
+
+def test_names_that_are_not_evaluated_are_not_read(def_use, last_use):
+    source = "int f(int x) { int y = sizeof x + sizeof(x++) + sizeof(x ? x : x); return x; }"
+    assert def_use(source) == {("x0", "x6")}
+    source = "int f(int x) { typeof(x) y = 1; __typeof__(x + 1) z = y; return z + x; }"
+    assert def_use(source) == {("x0", "x1"), ("y0", "y1"), ("z0", "z1")}
+    source = "int f(int x) { a(x); __typeof__(x) *p = &x; return _Generic(x, int: 1); }"
+    assert last_use(source) == {("x1", "x2")}
+
+
+def test_typeof_declares_the_name_behind_it(def_use):
+    assert def_use("void f(T *p) { typeof(*p) q = *p; a(q, p); }") == {
+        ("p0", "p1"),
+        ("q0", "q1"),
+        ("p0", "p2"),
+    }
+
+
+def test_length_of_an_array_type_is_read(def_use):
+    assert def_use("int f(int n) { int v[n]; return sizeof(int[n]); }") == {
+        ("n0", "n1"),
+        ("n0", "n2"),
+    }
+
+
+def test_static_variable_keeps_its_value(def_use):
+    source = "void f(int n) { while (n--) { static int s = 1; a(s); s = 2; } }"
+    assert {edge for edge in def_use(source) if edge[0][0] == "s"} == {("s0", "s1"), ("s2", "s1")}
+
+
+def test_what_no_path_reaches_is_seen_by_nothing_that_one_does(def_use):
+    source = (
+        "int f(int v) { switch (v) { int y = 1; case 1: a(y); } goto out; v = 2; out: return v; }"
+    )
+    assert def_use(source) == {("v0", "v1"), ("v0", "v3")}
+
+
+def test_computed_goto_reads_its_pointer_and_carries_values(def_use):
+    source = "int f(int x) { void *p = &&one; goto *p; x = 1; one: return x; }"
+    assert def_use(source) == {("p0", "p1"), ("x0", "x2")}
+
+
+def test_names_of_labels_are_no_variables(last_use):
+    source = 'void f(void) { asm goto ("i" :::: x); x: a(&&x); b(&&x); }'
+    assert last_use(source) == set()
+
+
+def test_label_and_function_of_the_same_name_in_two_functions(def_use):
+    source = "int f(int x) { goto o; o: return x; }\nint g(int x) { x = 1; goto o; o: return x; }"
+    assert def_use(source) == {("x0", "x1"), ("x3", "x4")}

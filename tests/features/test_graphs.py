@@ -128,9 +128,21 @@ def test_garbage_gives_graphs(graph):
         "int f(int a) {" + "if (a) a--; else " * 20_000 + "a++; }",
         "int f(int a) { return " + "!" * 50_000 + "a; }",
         "{" * 100_000,
+        "int f(int a) { return " + "a && (b ? c : " * 5000 + "a" + ")" * 5000 + "; }",
+        "int f(int a) { return " + "a || (b = " * 5000 + "a" + ")" * 5000 + "; }",
+        "int f(int a) { x = " + "(a && ({ a++; a; })) + " * 2000 + "a; }",
+        "int f(int a) {"
+        + "__try { if (a) goto o; " * 4000
+        + "} __finally { b(); }" * 4000
+        + "o: ; }",
+        "int f(int a) {" + "{ int g(int b) { return b + a; } g(a); " * 2000 + "}" * 2000 + "}",
+        "int f(int a) { goto *t[a]; " + "".join(f"l{i}: a(&&l{i}); " for i in range(4000)) + "}",
         "int f(int x) {" + "".join(f"l{i}: if (x++) goto l{i * 7 % 4000};" for i in range(4000)),
     ],
-    ids=["if", "else if", "operators", "braces", "goto"],
+    ids=[
+        *("if", "else if", "operators", "braces", "choices", "choices that write"),
+        *("statement expressions", "__try", "nested functions", "computed goto", "goto"),
+    ],
 )
 def test_depth_and_length_have_no_limit(source):
     featuriser = fitted(max_nodes=1_000_000)
