@@ -172,16 +172,18 @@ def _environment_of_its_own() -> Iterator[None]:
     Ray writes a token into the home folder, which not everybody has, and which would have later
     clusters ask for it. Its processes also warn, and must not end of it (PYTHONWARNINGS=error).
     """
-    given = {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys()
-    token = {} if given else {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    with _variables({**token, "PYTHONWARNINGS": None}):
+    with _variables({"PYTHONWARNINGS": None, **_own_token()}):
         _read_token_anew()
-        try:
-            yield
-        finally:
-            for name in token:
-                os.environ.pop(name, None)
-            _read_token_anew()
+        yield
+    _read_token_anew()
+
+
+def _own_token() -> dict[str, str]:
+    """Return the variables of a new token; none if the user has turned tokens off or gives one."""
+    mode_is_open = os.environ.get("RAY_AUTH_MODE", "token").lower() == "token"
+    if not mode_is_open or {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
+        return {}
+    return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 
 
 def _read_token_anew() -> None:

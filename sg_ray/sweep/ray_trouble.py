@@ -108,10 +108,11 @@ def _by_error_number(error: OSError) -> str | None:
         return f"Ray could start no more processes or threads ({error.strerror}).{_suspects()}"
     if error.filename is None or error.errno is None:
         return None
-    place = os.fsdecode(error.filename)
+    place = Path(os.fsdecode(error.filename))
     advice = f"set RAY_TMPDIR to a folder that can be written (it is {temporary_folder()})"
-    if place.startswith(os.path.join(os.path.expanduser("~"), ".ray")):  # noqa: PTH111, PTH118
-        advice = "Ray needs a writable HOME there, or RAY_AUTH_TOKEN_PATH"
+    token = Path("~/.ray/auth_token").expanduser()
+    if token.is_relative_to(place):
+        advice = "Ray needs a writable HOME, for its token"
     return f"Ray did not start on this machine: {place}: {error.strerror}; {advice}."
 
 

@@ -130,7 +130,7 @@ def test_e01_a_session_has_a_token_of_its_own(
     seen: list[dict[str, str]] = []
     monkeypatch.setattr(ray, "init", lambda **_: seen.append(dict(os.environ)))
     monkeypatch.setattr(ray_session, "_read_token_anew", lambda: None)
-    monkeypatch.delenv("RAY_AUTH_MODE")
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
     monkeypatch.setenv("PYTHONWARNINGS", "error")
     with session(tmp_path):
         pass
@@ -139,6 +139,15 @@ def test_e01_a_session_has_a_token_of_its_own(
     assert "PYTHONWARNINGS" not in seen[0]
     assert "RAY_AUTH_TOKEN" not in os.environ
     assert os.environ["PYTHONWARNINGS"] == "error"
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "0" * 64)
+    with session(tmp_path):
+        pass
+    assert seen[1]["RAY_AUTH_TOKEN"] == "0" * 64
+    monkeypatch.delenv("RAY_AUTH_TOKEN")
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    with session(tmp_path):
+        pass
+    assert (seen[2]["RAY_AUTH_MODE"], "RAY_AUTH_TOKEN" in seen[2]) == ("disabled", False)
 
 
 @pytest.mark.usefixtures("no_ray_yet")
