@@ -7,10 +7,12 @@ import resource
 import shutil
 from pathlib import Path
 
+import ray
 from ray._common.utils import get_default_system_temp_dir
 
 from sg_ray.errors import InputError
 from sg_ray.host.process_limits import room_for_processes
+from sg_ray.sweep.folders import require_writable
 
 _NUM_NEEDED_PROCESSES = 200
 """Processes and threads of a Ray with one worker on two CPUs: 195 were counted."""
@@ -42,7 +44,12 @@ class TooLateError(InputError):
 
 
 def refuse_what_cannot_hold_ray() -> None:
-    """Raise InputError, by name, for limits with which Ray would fail late or without a word."""
+    """Raise InputError, by name, for limits with which Ray would fail late or without a word.
+
+    Nothing is said or done in a process that runs Ray already.
+    """
+    if ray.is_initialized():
+        return
     _refuse_few_processes()
     _refuse_few_files()
     folder = temporary_folder()
@@ -53,7 +60,7 @@ def refuse_what_cannot_hold_ray() -> None:
             f"may have {_LONGEST_SOCKET_PATH} bytes, and those below it would have {length}. Set "
             "RAY_TMPDIR to a shorter one, such as RAY_TMPDIR=/tmp."
         )
-    _refuse_unusable(folder)
+    require_writable(folder / "ray", "RAY_TMPDIR")
 
 
 def temporary_folder() -> Path:
@@ -137,21 +144,6 @@ def _few_files() -> str:
         f"too few open files are allowed (ulimit -Hn is {allowed}) for Ray, which takes at least "
         f"{_NUM_NEEDED_FILES}. Raise the limit."
     )
-
-
-def _refuse_unusable(folder: Path) -> None:
-    """Raise InputError if Ray could make no folder there."""
-    try:
-        (folder / "ray").mkdir(parents=True, exist_ok=True)
-        is_writable = os.access(folder / "ray", os.W_OK | os.X_OK)
-        reason = "it cannot be written"
-    except OSError as error:
-        is_writable, reason = False, error.strerror or str(error)
-    if not is_writable:
-        raise InputError(
-            f"Ray's temporary folder {folder / 'ray'} ({_setter()}) cannot be used: {reason}. Set "
-            "RAY_TMPDIR to a folder that can be written."
-        )
 
 
 def _setter() -> str:

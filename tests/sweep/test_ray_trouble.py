@@ -164,6 +164,7 @@ def test_e02_few_processes_are_refused_by_name(
         ray_trouble._refuse_few_files()
 
 
+@pytest.mark.usefixtures("no_ray_yet")
 @pytest.mark.parametrize("name", ["RAY_TMPDIR", "TMPDIR"])
 def test_e03_a_temporary_folder_with_a_long_name_is_refused(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -177,12 +178,17 @@ def test_e03_a_temporary_folder_with_a_long_name_is_refused(
     assert "107 bytes" in str(raised.value)
 
 
+@pytest.mark.usefixtures("no_ray_yet")
 def test_e03_a_temporary_folder_that_cannot_be_made_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("RAY_TMPDIR", "/proc/nowhere")
-    with pytest.raises(InputError, match="RAY_TMPDIR to a folder that can be written"):
-        ray_trouble.refuse_what_cannot_hold_ray()
+    (tmp_path / "file").touch()
+    for folder in (Path("/proc/nowhere"), tmp_path / "file"):
+        monkeypatch.setenv("RAY_TMPDIR", str(folder))
+        monkeypatch.setattr(ray_trouble, "_LONGEST_SOCKET_PATH", 1000)
+        with pytest.raises(InputError, match=r"Set RAY_TMPDIR to a place that can") as raised:
+            ray_trouble.refuse_what_cannot_hold_ray()
+        assert "cannot be written" in str(raised.value)
 
 
 def test_what_the_system_refuses_is_named_with_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
