@@ -13,6 +13,7 @@ from ray._common.utils import get_default_system_temp_dir
 from sg_ray.errors import InputError
 from sg_ray.host.process_limits import room_for_processes
 from sg_ray.sweep.folders import require_writable
+from sg_ray.sweep.processes import descendants
 
 _NUM_NEEDED_PROCESSES = 200
 """Processes and threads of a Ray with one worker on two CPUs: 195 were counted."""
@@ -41,6 +42,25 @@ _RAISED = re.compile(r"[A-Za-z_][\w.]*(:|$)")
 
 class TooLateError(InputError):
     """Ray needed more time than it had, more than once."""
+
+
+class NodeDiedError(Exception):
+    """Ray's node process has ended, and Ray would wait for it."""
+
+    def __init__(self) -> None:
+        super().__init__("its node process (raylet) ended while it started")
+
+
+def node_is_alive() -> bool:
+    """Return True if a node process of Ray runs below this one."""
+    return any(_name(process.pid) == "raylet" for process in descendants())
+
+
+def _name(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return ""
 
 
 def refuse_what_cannot_hold_ray() -> None:
@@ -96,7 +116,9 @@ def why_not_started(error: BaseException) -> str:
     known = _by_error_number(error) if isinstance(error, OSError) else None
     if known is not None:
         return known
-    return f"Ray did not start on this machine: {first_words(error)}.{_suspects()}"
+    logs = temporary_folder() / "ray/session_latest/logs"
+    more = f" {logs} tells more." if isinstance(error, NodeDiedError) else ""
+    return f"Ray did not start on this machine: {first_words(error)}.{_suspects()}{more}"
 
 
 def why_too_late(error: BaseException, waited_s: float, num_tries: int) -> str:

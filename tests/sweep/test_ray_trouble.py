@@ -86,6 +86,22 @@ def test_the_machine_is_blamed_after_the_second_try_only(
 
 
 @pytest.mark.usefixtures("no_ray_yet")
+def test_e02_a_node_that_has_died_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray asks for its node again and again; there is none below this process."""
+
+    def no_such_node(*arguments: Any) -> None:
+        raise RuntimeError("no such node")
+
+    monkeypatch.setattr(services, "get_node", no_such_node)
+    monkeypatch.setattr(ray_trouble, "descendants", frozenset)
+    monkeypatch.setattr(ray, "init", lambda **_: services.get_node("127.0.0.1:1", "a"))
+    with pytest.raises(InputError, match=r"raylet. ended while it started"), session(tmp_path):
+        pass
+
+
+@pytest.mark.usefixtures("no_ray_yet")
 def test_other_failures_are_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     num_tries = 0
 
