@@ -171,9 +171,10 @@ def _environment_of_its_own() -> Iterator[None]:
     """Keep from Ray's processes what would end them, and give the session its own token.
 
     Ray writes a token into the home folder, which not everybody has, and which would have later
-    clusters ask for it. Its processes also warn, and must not end of it (PYTHONWARNINGS=error).
+    clusters ask for it. Its processes also warn, and must not end of it (PYTHONWARNINGS=error);
+    and they are not to look for another cluster (RAY_ADDRESS).
     """
-    with _variables({"PYTHONWARNINGS": None, **_own_token()}):
+    with _variables({"PYTHONWARNINGS": None, "RAY_ADDRESS": None, **_own_token()}):
         _read_token_anew()
         yield
     _read_token_anew()

@@ -12,7 +12,7 @@ from ray._common.utils import get_default_system_temp_dir
 
 from sg_ray.errors import InputError
 from sg_ray.host.process_limits import room_for_processes
-from sg_ray.sweep.folders import require_writable
+from sg_ray.sweep.folders import nearest_existing, require_writable
 from sg_ray.sweep.processes import descendants
 
 _NUM_NEEDED_PROCESSES = 200
@@ -24,6 +24,8 @@ _SOCKET = "ray/session_2026-01-01_00-00-00_000000_{pid}/sockets/plasma_store"
 """The longest that Ray puts below its temporary folder; all dates are as long."""
 _MIB = 2**20
 _LITTLE_MIB = 200
+_LEAST_MIB = 10
+_SHARED_MEMORY = Path("/dev/shm")
 _LATE = ("timed out", "failed to start gcs", "timeout", "persisted port")
 _USUAL = {
     "RAY_USAGE_STATS_ENABLED",
@@ -81,6 +83,9 @@ def refuse_what_cannot_hold_ray() -> None:
             "RAY_TMPDIR to a shorter one, such as RAY_TMPDIR=/tmp."
         )
     require_writable(folder / "ray", "RAY_TMPDIR")
+    _refuse_full(folder)
+    if _SHARED_MEMORY.is_dir() and not os.access(_SHARED_MEMORY, os.W_OK):
+        raise InputError(f"{_SHARED_MEMORY} cannot be written, and Ray keeps its objects there.")
 
 
 def temporary_folder() -> Path:
@@ -168,6 +173,15 @@ def _few_files() -> str:
     )
 
 
+def _refuse_full(folder: Path) -> None:
+    free_mib = shutil.disk_usage(nearest_existing(folder)).free // _MIB
+    if free_mib < _LEAST_MIB:
+        raise InputError(
+            f"Ray's temporary folder {folder} ({_setter()}) has {free_mib} MB free, too little for "
+            "its logs. Free some, or set RAY_TMPDIR to a larger disk."
+        )
+
+
 def _setter() -> str:
     return next((name for name in ("RAY_TMPDIR", "TMPDIR") if name in os.environ), "the default")
 
@@ -193,7 +207,7 @@ def _tight_limits() -> list[str]:
 
 def _full_folders() -> list[str]:
     found = []
-    for folder in (Path("/dev/shm"), temporary_folder()):
+    for folder in (_SHARED_MEMORY, temporary_folder()):
         try:
             free_mib = shutil.disk_usage(folder).free // _MIB
         except OSError as error:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -207,6 +208,14 @@ def test_e03_a_temporary_folder_that_cannot_be_made_is_refused(
         assert "cannot be written" in str(raised.value)
 
 
+@pytest.mark.usefixtures("no_ray_yet")
+def test_a_full_temporary_folder_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = SimpleNamespace(free=2**20)
+    monkeypatch.setattr(ray_trouble.shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(InputError, match="has 1 MB free, too little"):
+        ray_trouble.refuse_what_cannot_hold_ray()
+
+
 def test_what_the_system_refuses_is_named_with_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/nobody")
     home = OSError(errno.EROFS, "Read-only file system", "/nobody/.ray")
@@ -250,11 +259,12 @@ def short_folder() -> Iterator[Path]:
 
 
 def test_case_42_case_47_e01_e03_ray_starts_in_a_poor_place(short_folder: Path) -> None:
-    """One CPU of several, no home, warnings that are errors, a dead cluster noted as ours."""
+    """One CPU of several, no home, warnings as errors, a dead cluster noted, and one named."""
     (short_folder / "ray").mkdir()
     (short_folder / "ray" / "ray_current_cluster").write_text("127.0.0.1:9")
     environ = {name: value for name, value in os.environ.items() if name != "RAY_AUTH_MODE"}
     environ |= {"HOME": "/proc/nowhere", "PYTHONWARNINGS": "error", "PYTHONPATH": str(ROOT)}
+    environ |= {"RAY_ADDRESS": "127.0.0.1:9"}
     ended = subprocess.run(
         [sys.executable, "-c", POOR_PLACE, str(short_folder / "ray.log")],
         env={**environ, "RAY_TMPDIR": str(short_folder)},
