@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -25,6 +27,19 @@ def test_dry_run_prints_the_plan_and_starts_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_commands_run_in_a_notebook(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its streams are no files: they cannot be reconfigured, and need not."""
+    monkeypatch.chdir(tmp_path)
+    with redirect_stdout(StringIO()) as out, redirect_stderr(StringIO()) as err:
+        assert main(["data", "synthetic", "--num-samples", "20", "--out", "made"]) == 0
+        assert main(["data", "check", "made"]) == 0
+        assert main(["data", "check", "nowhere"]) == 2
+    assert "made" in out.getvalue()
+    assert "nowhere does not exist" in err.getvalue()
+
+
 BAD = {
     "no such experiment": (["sweep", "nothing.yaml"], "nothing.yaml: no such file"),
     "two experiments": (["sweep", QUICK, "b.yaml"], "give one experiment file, not 2"),
@@ -37,6 +52,10 @@ BAD = {
     ),
     "resume with a file": (["sweep", QUICK, "--resume", "quick"], "not " + QUICK),
     "unwritable folder": (["sweep", QUICK, "output_dir=occupied"], "cannot be written"),
+    "an address without a port": (
+        ["sweep", QUICK, "--address", "127.0.0.1", "--dry-run"],
+        "is neither HOST:PORT",
+    ),
     "missing data": (["sweep", QUICK, "data.path=nowhere"], "nowhere does not exist"),
     "too few synthetic samples": (["sweep", QUICK, "data.num_samples=3"], "data.num_samples: "),
     "data too small": (

@@ -108,10 +108,17 @@ def _answer(situation: Situation, folder: Path) -> str:
     return f"{took_s:7.1f}  {ended.returncode:4}  {' '.join((told or lines or ['-'])[0].split())}"
 
 
+class _Quiet(BaseHTTPRequestHandler):
+    """Answers every request with an error, and logs none."""
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
+
+
 @contextmanager
 def _servers() -> Iterator[tuple[int, int]]:
     """Hold a port that says nothing and one that speaks HTTP; yield their numbers."""
-    web = HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)
+    web = HTTPServer(("127.0.0.1", 0), _Quiet)
     threading.Thread(target=web.serve_forever, daemon=True).start()
     with socket.create_server(("127.0.0.1", 0)) as silent:
         yield silent.getsockname()[1], web.server_port

@@ -22,6 +22,7 @@ from sg_ray.cli import (
 )
 from sg_ray.commands import sg_ray_command
 from sg_ray.errors import SgRayError
+from sg_ray.host.cpus import num_cpus
 from sg_ray.sweep.signals import StopRequest, stopping
 
 DEFAULT_EXPERIMENT = Path("experiments/quick.yaml")
@@ -53,6 +54,7 @@ def main(
     stop = StopRequest()
     try:
         parsed = _parse(given, known)
+        _compute_on_own_cpus()
         with stopping(stop):
             code: int = parsed.command(parsed)
     except SgRayError as error:
@@ -75,6 +77,13 @@ def _again(arguments: Sequence[str]) -> str:
     if any("://" in text and "@" in text for text in arguments):
         return "the same command"
     return sg_ray_command(*arguments)
+
+
+def _compute_on_own_cpus() -> None:
+    """Have torch start no more threads than there are CPUs for them; it knows no quota."""
+    import torch
+
+    torch.set_num_threads(min(torch.get_num_threads(), num_cpus()))
 
 
 def _parse(arguments: Sequence[str], known: argparse.Namespace) -> argparse.Namespace:

@@ -157,8 +157,8 @@ def _temporary_files_in(folder: str) -> Iterator[None]:
         importlib.import_module("matplotlib")  # without a home its folder is temporary, until exit
     environment = dict(os.environ)
     default, tempfile.tempdir = tempfile.tempdir, folder
+    os.environ.setdefault("RAY_TMPDIR", os.environ.get("TMPDIR") or str(Path(folder).parent))
     os.environ["TMPDIR"] = folder
-    os.environ.setdefault("RAY_TMPDIR", str(Path(folder).parent))
     try:
         yield
     finally:

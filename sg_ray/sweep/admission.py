@@ -9,10 +9,13 @@ from sg_ray.host.cpus import count_cpus
 
 
 def check_before_start(experiment: Experiment, address: str) -> None:
-    """Raise InputError if data are missing, no cluster answers, or here no trial fits."""
+    """Raise InputError if data are missing, no cluster answers, or here no trial or Ray fits."""
     check_paths(experiment.data)
     if address == "local":
+        from sg_ray.sweep.ray_trouble import refuse_what_cannot_hold_ray
+
         num_fitting_here(experiment)
+        refuse_what_cannot_hold_ray()
     else:
         from sg_ray.sweep.ray_address import check_address
 

@@ -91,7 +91,7 @@ def _start(helper: HelperThread, settings: Mapping[str, Any]) -> None:
     for number, extra_s in enumerate(_EXTRA_TIME_S, start=1):
         before = descendants()
         try:
-            with _waiting_longer(extra_s):
+            with _waiting(extra_s):
                 helper.call(partial(ray.init, address="local", **settings))
             return
         except KeyboardInterrupt:
@@ -108,35 +108,36 @@ def _start(helper: HelperThread, settings: Mapping[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def _waiting_longer(extra_s: float) -> Iterator[None]:
-    """Have Ray wait ``extra_s`` longer for its server of state and for its node.
+def _waiting(extra_s: float) -> Iterator[None]:
+    """Have Ray wait ``extra_s`` longer for its server of state and for its node, if that lives.
 
-    The first wait has a variable, the second (30 s) none; it ends when this function says that
-    the node is not there.
+    The first wait has a variable. The second (30 s) has none: it goes on until this function says
+    that the node is there, and would go on if the node had died.
     """
-    if extra_s <= 0:
-        yield
-        return
     get_node = services.get_node
 
-    def patient(*args: Any, **kwargs: Any) -> Any:
-        return _retried(lambda: get_node(*args, **kwargs), extra_s)
+    def watched(*args: Any, **kwargs: Any) -> Any:
+        return _asked_again(lambda: get_node(*args, **kwargs), extra_s)
 
-    services.get_node = patient
+    wait_s = {"RAY_gcs_server_port_wait_time_s": f"{30 + extra_s:.0f}"} if extra_s else {}
+    services.get_node = watched
     try:
-        with _variables({"RAY_gcs_server_port_wait_time_s": f"{30 + extra_s:.0f}"}):
+        with _variables(wait_s):
             yield
     finally:
         services.get_node = get_node
 
 
-def _retried(ask: Callable[[], Any], for_s: float) -> Any:
+def _asked_again(ask: Callable[[], Any], for_s: float) -> Any:
+    """Return what ``ask`` does once it does not raise RuntimeError any more."""
     deadline = time.monotonic() + for_s
     while True:
         try:
             return ask()
-        except RuntimeError:
-            if time.monotonic() > deadline:
+        except RuntimeError as error:
+            if not ray_trouble.node_is_alive():
+                raise ray_trouble.NodeDiedError from error
+            if time.monotonic() >= deadline:
                 raise
             time.sleep(0.5)
 
@@ -170,18 +171,21 @@ def _environment_of_its_own() -> Iterator[None]:
     """Keep from Ray's processes what would end them, and give the session its own token.
 
     Ray writes a token into the home folder, which not everybody has, and which would have later
-    clusters ask for it. Its processes also warn, and must not end of it (PYTHONWARNINGS=error).
+    clusters ask for it. Its processes also warn, and must not end of it (PYTHONWARNINGS=error);
+    and they are not to look for another cluster (RAY_ADDRESS).
     """
-    given = {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys()
-    token = {} if given else {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    with _variables({**token, "PYTHONWARNINGS": None}):
+    with _variables({"PYTHONWARNINGS": None, "RAY_ADDRESS": None, **_own_token()}):
         _read_token_anew()
-        try:
-            yield
-        finally:
-            for name in token:
-                os.environ.pop(name, None)
-            _read_token_anew()
+        yield
+    _read_token_anew()
+
+
+def _own_token() -> dict[str, str]:
+    """Return the variables of a new token; none if the user has turned tokens off or gives one."""
+    mode_is_open = os.environ.get("RAY_AUTH_MODE", "token").lower() == "token"
+    if not mode_is_open or {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
+        return {}
+    return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 
 
 def _read_token_anew() -> None:

@@ -7,10 +7,13 @@ import resource
 import shutil
 from pathlib import Path
 
+import ray
 from ray._common.utils import get_default_system_temp_dir
 
 from sg_ray.errors import InputError
 from sg_ray.host.process_limits import room_for_processes
+from sg_ray.sweep.folders import nearest_existing, require_writable
+from sg_ray.sweep.processes import descendants
 
 _NUM_NEEDED_PROCESSES = 200
 """Processes and threads of a Ray with one worker on two CPUs: 195 were counted."""
@@ -21,6 +24,8 @@ _SOCKET = "ray/session_2026-01-01_00-00-00_000000_{pid}/sockets/plasma_store"
 """The longest that Ray puts below its temporary folder; all dates are as long."""
 _MIB = 2**20
 _LITTLE_MIB = 200
+_LEAST_MIB = 10
+_SHARED_MEMORY = Path("/dev/shm")
 _LATE = ("timed out", "failed to start gcs", "timeout", "persisted port")
 _USUAL = {
     "RAY_USAGE_STATS_ENABLED",
@@ -41,8 +46,32 @@ class TooLateError(InputError):
     """Ray needed more time than it had, more than once."""
 
 
+class NodeDiedError(Exception):
+    """Ray's node process has ended, and Ray would wait for it."""
+
+    def __init__(self) -> None:
+        super().__init__("its node process (raylet) ended while it started")
+
+
+def node_is_alive() -> bool:
+    """Return True if a node process of Ray runs below this one."""
+    return any(_name(process.pid) == "raylet" for process in descendants())
+
+
+def _name(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return ""
+
+
 def refuse_what_cannot_hold_ray() -> None:
-    """Raise InputError, by name, for limits with which Ray would fail late or without a word."""
+    """Raise InputError, by name, for limits with which Ray would fail late or without a word.
+
+    Nothing is said or done in a process that runs Ray already.
+    """
+    if ray.is_initialized():
+        return
     _refuse_few_processes()
     _refuse_few_files()
     folder = temporary_folder()
@@ -53,7 +82,10 @@ def refuse_what_cannot_hold_ray() -> None:
             f"may have {_LONGEST_SOCKET_PATH} bytes, and those below it would have {length}. Set "
             "RAY_TMPDIR to a shorter one, such as RAY_TMPDIR=/tmp."
         )
-    _refuse_unusable(folder)
+    require_writable(folder / "ray", "RAY_TMPDIR")
+    _refuse_full(folder)
+    if _SHARED_MEMORY.is_dir() and not os.access(_SHARED_MEMORY, os.W_OK):
+        raise InputError(f"{_SHARED_MEMORY} cannot be written, and Ray keeps its objects there.")
 
 
 def temporary_folder() -> Path:
@@ -89,7 +121,9 @@ def why_not_started(error: BaseException) -> str:
     known = _by_error_number(error) if isinstance(error, OSError) else None
     if known is not None:
         return known
-    return f"Ray did not start on this machine: {first_words(error)}.{_suspects()}"
+    logs = temporary_folder() / "ray/session_latest/logs"
+    more = f" {logs} tells more." if isinstance(error, NodeDiedError) else ""
+    return f"Ray did not start on this machine: {first_words(error)}.{_suspects()}{more}"
 
 
 def why_too_late(error: BaseException, waited_s: float, num_tries: int) -> str:
@@ -108,10 +142,11 @@ def _by_error_number(error: OSError) -> str | None:
         return f"Ray could start no more processes or threads ({error.strerror}).{_suspects()}"
     if error.filename is None or error.errno is None:
         return None
-    place = os.fsdecode(error.filename)
+    place = Path(os.fsdecode(error.filename))
     advice = f"set RAY_TMPDIR to a folder that can be written (it is {temporary_folder()})"
-    if place.startswith(os.path.join(os.path.expanduser("~"), ".ray")):  # noqa: PTH111, PTH118
-        advice = "Ray needs a writable HOME there, or RAY_AUTH_TOKEN_PATH"
+    token = Path("~/.ray/auth_token").expanduser()
+    if token.is_relative_to(place):
+        advice = "Ray needs a writable HOME, for its token"
     return f"Ray did not start on this machine: {place}: {error.strerror}; {advice}."
 
 
@@ -138,18 +173,12 @@ def _few_files() -> str:
     )
 
 
-def _refuse_unusable(folder: Path) -> None:
-    """Raise InputError if Ray could make no folder there."""
-    try:
-        (folder / "ray").mkdir(parents=True, exist_ok=True)
-        is_writable = os.access(folder / "ray", os.W_OK | os.X_OK)
-        reason = "it cannot be written"
-    except OSError as error:
-        is_writable, reason = False, error.strerror or str(error)
-    if not is_writable:
+def _refuse_full(folder: Path) -> None:
+    free_mib = shutil.disk_usage(nearest_existing(folder)).free // _MIB
+    if free_mib < _LEAST_MIB:
         raise InputError(
-            f"Ray's temporary folder {folder / 'ray'} ({_setter()}) cannot be used: {reason}. Set "
-            "RAY_TMPDIR to a folder that can be written."
+            f"Ray's temporary folder {folder} ({_setter()}) has {free_mib} MB free, too little for "
+            "its logs. Free some, or set RAY_TMPDIR to a larger disk."
         )
 
 
@@ -178,7 +207,7 @@ def _tight_limits() -> list[str]:
 
 def _full_folders() -> list[str]:
     found = []
-    for folder in (Path("/dev/shm"), temporary_folder()):
+    for folder in (_SHARED_MEMORY, temporary_folder()):
         try:
             free_mib = shutil.disk_usage(folder).free // _MIB
         except OSError as error:

@@ -26,6 +26,13 @@ LIMIT_S = 60.0
 """Ten times what the slowest takes here."""
 
 
+class Web(BaseHTTPRequestHandler):
+    """Answers with an error, and logs none."""
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
 class Head(services.NodeInfoGcsServiceServicer, services.InternalKVGcsServiceServicer):
     """Answers who it is, as a cluster's head does, to who has its token."""
 
@@ -136,7 +143,7 @@ def test_case_48_what_is_silent_is_waited_for_a_while_only(refusal: Callable[...
 
 def test_case_48_another_server_is_no_cluster(refusal: Callable[..., str]) -> None:
     """A dashboard speaks HTTP, Ray's client server gRPC, but neither is the head."""
-    web = HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)
+    web = HTTPServer(("127.0.0.1", 0), Web)
     thread = threading.Thread(target=web.serve_forever, daemon=True)
     thread.start()
     try:

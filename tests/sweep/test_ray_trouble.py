@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -86,6 +87,22 @@ def test_the_machine_is_blamed_after_the_second_try_only(
 
 
 @pytest.mark.usefixtures("no_ray_yet")
+def test_e02_a_node_that_has_died_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray asks for its node again and again; there is none below this process."""
+
+    def no_such_node(*arguments: Any) -> None:
+        raise RuntimeError("no such node")
+
+    monkeypatch.setattr(services, "get_node", no_such_node)
+    monkeypatch.setattr(ray_trouble, "descendants", frozenset)
+    monkeypatch.setattr(ray, "init", lambda **_: services.get_node("127.0.0.1:1", "a"))
+    with pytest.raises(InputError, match=r"raylet. ended while it started"), session(tmp_path):
+        pass
+
+
+@pytest.mark.usefixtures("no_ray_yet")
 def test_other_failures_are_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     num_tries = 0
 
@@ -130,7 +147,7 @@ def test_e01_a_session_has_a_token_of_its_own(
     seen: list[dict[str, str]] = []
     monkeypatch.setattr(ray, "init", lambda **_: seen.append(dict(os.environ)))
     monkeypatch.setattr(ray_session, "_read_token_anew", lambda: None)
-    monkeypatch.delenv("RAY_AUTH_MODE")
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
     monkeypatch.setenv("PYTHONWARNINGS", "error")
     with session(tmp_path):
         pass
@@ -139,6 +156,15 @@ def test_e01_a_session_has_a_token_of_its_own(
     assert "PYTHONWARNINGS" not in seen[0]
     assert "RAY_AUTH_TOKEN" not in os.environ
     assert os.environ["PYTHONWARNINGS"] == "error"
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "0" * 64)
+    with session(tmp_path):
+        pass
+    assert seen[1]["RAY_AUTH_TOKEN"] == "0" * 64
+    monkeypatch.delenv("RAY_AUTH_TOKEN")
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    with session(tmp_path):
+        pass
+    assert (seen[2]["RAY_AUTH_MODE"], "RAY_AUTH_TOKEN" in seen[2]) == ("disabled", False)
 
 
 @pytest.mark.usefixtures("no_ray_yet")
@@ -155,6 +181,7 @@ def test_e02_few_processes_are_refused_by_name(
         ray_trouble._refuse_few_files()
 
 
+@pytest.mark.usefixtures("no_ray_yet")
 @pytest.mark.parametrize("name", ["RAY_TMPDIR", "TMPDIR"])
 def test_e03_a_temporary_folder_with_a_long_name_is_refused(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -168,11 +195,24 @@ def test_e03_a_temporary_folder_with_a_long_name_is_refused(
     assert "107 bytes" in str(raised.value)
 
 
+@pytest.mark.usefixtures("no_ray_yet")
 def test_e03_a_temporary_folder_that_cannot_be_made_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("RAY_TMPDIR", "/proc/nowhere")
-    with pytest.raises(InputError, match="RAY_TMPDIR to a folder that can be written"):
+    (tmp_path / "file").touch()
+    for folder in (Path("/proc/nowhere"), tmp_path / "file"):
+        monkeypatch.setenv("RAY_TMPDIR", str(folder))
+        monkeypatch.setattr(ray_trouble, "_LONGEST_SOCKET_PATH", 1000)
+        with pytest.raises(InputError, match=r"Set RAY_TMPDIR to a place that can") as raised:
+            ray_trouble.refuse_what_cannot_hold_ray()
+        assert "cannot be written" in str(raised.value)
+
+
+@pytest.mark.usefixtures("no_ray_yet")
+def test_a_full_temporary_folder_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = SimpleNamespace(free=2**20)
+    monkeypatch.setattr(ray_trouble.shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(InputError, match="has 1 MB free, too little"):
         ray_trouble.refuse_what_cannot_hold_ray()
 
 
@@ -219,11 +259,12 @@ def short_folder() -> Iterator[Path]:
 
 
 def test_case_42_case_47_e01_e03_ray_starts_in_a_poor_place(short_folder: Path) -> None:
-    """One CPU of several, no home, warnings that are errors, a dead cluster noted as ours."""
+    """One CPU of several, no home, warnings as errors, a dead cluster noted, and one named."""
     (short_folder / "ray").mkdir()
     (short_folder / "ray" / "ray_current_cluster").write_text("127.0.0.1:9")
     environ = {name: value for name, value in os.environ.items() if name != "RAY_AUTH_MODE"}
     environ |= {"HOME": "/proc/nowhere", "PYTHONWARNINGS": "error", "PYTHONPATH": str(ROOT)}
+    environ |= {"RAY_ADDRESS": "127.0.0.1:9"}
     ended = subprocess.run(
         [sys.executable, "-c", POOR_PLACE, str(short_folder / "ray.log")],
         env={**environ, "RAY_TMPDIR": str(short_folder)},
