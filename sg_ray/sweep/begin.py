@@ -85,4 +85,9 @@ def _differences(key: str, was: Any, now: Any) -> list[str]:
             for name in sorted({*was, *now})
             for line in _differences(f"{key}.{name}" if key else name, was.get(name), now.get(name))
         ]
-    return [] if was == now else [f"{key}: {was!r} before, {now!r} now"]
+    return [] if was == now else [f"{key}: {_told(was)} before, {_told(now)} now"]
+
+
+def _told(value: Any) -> str:
+    """Return a value; of a whole section, which is there once only, that it is there."""
+    return "settings" if isinstance(value, dict) else repr(value)

@@ -60,6 +60,8 @@ FIXED = {
     # What is trained as it is made from scratch: its sizes must fit each other.
     "models.transformer.config.num_heads": (1,),
     "models.transformer.config.pretrained": (None,),
+    "models.transformer.config.pretrained_content": (None,),
+    "models.transformer.config.tokens.tokenizer_content": (None, "0123456789ab", "1e5"),
     "models.transformer.config.tokens.tokenizer": ("train", "out #1/tokenizer", "org/name"),
     "models.lexical.config.min_ngram": (1, 2),
     "models.lexical.config.max_ngram": (2, 5),

@@ -111,7 +111,7 @@ def make_record(
         "family": family,
         "stage": stage,
         "config": config,
-        "config_hash": content_hash([family, config], 8),
+        "config_hash": content_hash([family, config]),
         "seed": seed,
         "status": status,
         "objective": OBJECTIVE,

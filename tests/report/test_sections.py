@@ -8,7 +8,7 @@ from page_parser import Page, check
 from sample_sweep import BASE_MS, MINUTE_MS, OBJECTIVE, SEEDS, make_record, write_sample_sweep
 from sample_verdict import COMMAND, write_sample_verdict
 
-from sg_ray.files import write_json
+from sg_ray.files import short_hash, write_json
 from sg_ray.report.content import read_sweep
 from sg_ray.report.html import build_report
 from sg_ray.report.sections import cost, origin, race, seeds, verdict, winner
@@ -124,9 +124,10 @@ def test_the_race_shows_running_means_of_fresh_seeds_and_who_was_dropped(folder,
     (dropped,) = content.dropped
     figure = next(figure for figure in content.figures if figure.title == dropped.family)
     assert figure.drawing.count('class="cross"') == 1
-    assert f"{dropped.config_hash}, dropped after 2" in figure.drawing
+    assert f"{short_hash(dropped.config_hash)}, dropped after 2" in figure.drawing
     section = page.section("race")
-    for text in (dropped.config_hash, dropped.against, "31.4", "10.0", "\u22120.0312"):
+    names = map(short_hash, (dropped.config_hash, dropped.against))
+    for text in (*names, "31.4", "10.0", "\u22120.0312"):
         assert text in section
 
 

@@ -204,7 +204,7 @@ WRONG = {
     ),
     "unknown feature setting, nothing like it": (
         "name: a\nmodels: {transformer: {config: {tokens: {xyz: 2}}}}\n",
-        "tokens.xyz: unknown key; known here: collapse_whitespace, tokenizer, vocab_size",
+        "tokens.xyz: unknown key; known here: collapse_whitespace, tokenizer, ",
     ),
     "unknown key of a model": (
         "name: a\nmodels: {gnn: {spce: {}}}\n",

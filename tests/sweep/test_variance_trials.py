@@ -9,7 +9,7 @@ import pytest
 
 from sg_ray.config import Experiment, resolved_yaml
 from sg_ray.errors import InputError
-from sg_ray.files import write_text
+from sg_ray.files import short_hash, write_text
 from sg_ray.sweep.branches import GivenBranches
 from sg_ray.sweep.events import Journal, read_events
 from sg_ray.sweep.export import _best_records
@@ -115,7 +115,8 @@ def test_a_job_carries_its_streams(tmp_path: Path) -> None:
     again = parse_job(job.model_dump_json())
     assert again == job
     assert again.spec.trial_key == trial.trial_key
-    assert again.base_name == f"gnn-{trial.config_hash}-seed42-init9-{trial.trial_key[:8]}"
+    config, key = short_hash(trial.config_hash), trial.trial_key[:8]
+    assert again.base_name == f"gnn-{config}-seed42-init9-{key}"
 
 
 def test_the_leaderboard_does_not_know_them() -> None:

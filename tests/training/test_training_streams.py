@@ -15,7 +15,7 @@ from tiny_classifier import TinyClassifier, TinySplit, tiny_config, tiny_split
 from sg_ray.errors import InputError
 from sg_ray.features.packed import Features
 from sg_ray.features.spec import FeatureSpec
-from sg_ray.files import content_hash
+from sg_ray.files import content_hash, short_hash
 from sg_ray.models.family import (
     Batch,
     EstimatorFamily,
@@ -179,7 +179,7 @@ def test_without_streams_key_and_name_are_what_they_were():
     trial = spec()
     deciding = [trial.family, trial.config, 42, "val_roc_auc", "data", "code", {}]
     assert trial.trial_key == content_hash(deciding, 16)
-    assert trial.name == f"watched-{trial.config_hash}-seed42"
+    assert trial.name == f"watched-{short_hash(trial.config_hash)}-seed42"
     assert trial.with_streams({}) == trial
 
 
