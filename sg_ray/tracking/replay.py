@@ -218,9 +218,10 @@ class Replay:
 
     def _let_go(self, key: str) -> None:
         """Leave a run alone that its user has deleted."""
-        self._runs[key] = replace(self._runs[key], is_deleted=True)
         self._pending.pop(key, None)
-        _log.warning("MLflow: %s was deleted there, and stays so.", _run_name(key))
+        if not self._runs[key].is_deleted:
+            self._runs[key] = replace(self._runs[key], is_deleted=True)
+            _log.warning("MLflow: %s was deleted there, and stays so.", _run_name(key))
 
     def flush(self) -> None:
         """Log all that waits."""
@@ -304,9 +305,8 @@ class Replay:
         self._add_metrics(key, best, event.at_ms, step=0)  # no curve: MLflow draws bars
         self._flush_run(key)
         run, record = self._runs[key], self._record(key)
-        self._store.end(
-            run, TRIAL_STATUS[data["status"]], event.at_ms
-        )  # whatever comes of the rest
+        # First, so that no run is left running for what may be wrong with the rest.
+        self._store.end(run, TRIAL_STATUS[data["status"]], event.at_ms)
         if data["status"] == "failed":
             failure = record.failure if record is not None else None
             text = "unknown" if failure is None else f"{failure.kind}: {failure.message}"
