@@ -4,11 +4,13 @@ What would end the imports with a traceback is told here, before them.
 """
 
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
 from sg_ray.errors import InputError
 from sg_ray.host.interpreter import check_interpreter, open_closed_streams, why_not_imported
+from sg_ray.redaction import hide_secrets
 
 
 def run(arguments: Sequence[str] | None = None, *, default_experiment: Path | None = None) -> None:
@@ -23,7 +25,12 @@ def run(arguments: Sequence[str] | None = None, *, default_experiment: Path | No
     except ImportError as error:
         print(f"error: {why_not_imported(error)}", file=sys.stderr)
         sys.exit(1)
-    sys.exit(main(arguments, default_experiment=default_experiment or DEFAULT_EXPERIMENT))
+    try:
+        code = main(arguments, default_experiment=default_experiment or DEFAULT_EXPERIMENT)
+    except Exception:  # unforeseen: whatever a library's error says, its secrets stay here
+        print(hide_secrets(traceback.format_exc()), end="", file=sys.stderr)
+        code = 1
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from sg_ray.cli import (
 from sg_ray.commands import sg_ray_command
 from sg_ray.errors import SgRayError
 from sg_ray.host.cpus import num_cpus
+from sg_ray.redaction import hide_secrets
 from sg_ray.sweep.signals import StopRequest, stopping
 
 DEFAULT_EXPERIMENT = Path("experiments/quick.yaml")
@@ -58,13 +59,13 @@ def main(
         with stopping(stop):
             code: int = parsed.command(parsed)
     except SgRayError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {hide_secrets(str(error))}", file=sys.stderr)
         return error.exit_code
     except BrokenPipeError:  # the reader has gone; Python would flush to it once more at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
     except OSError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {hide_secrets(str(error))}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"interrupted; again with: {parsed.again}", file=sys.stderr)
@@ -92,7 +93,7 @@ def _parse(arguments: Sequence[str], known: argparse.Namespace) -> argparse.Name
     parsed, rest = parser.parse_known_args(arguments, known)
     unknown = [text for text in rest if text.startswith("-") or not hasattr(parsed, "settings")]
     if unknown:
-        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+        parser.error(hide_secrets(f"unrecognized arguments: {' '.join(unknown)}"))
     if rest:
         parsed.settings = [*parsed.settings, *rest]
     return parsed

@@ -39,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Go on with the larger sweep; return its exit code."""
     from sg_ray.sweep.admission import check_before_start
+    from sg_ray.tracking.mlflow_mirror import check_tracking
 
     if not arguments.settings:
         raise InputError("say what to add, e.g. seeds=[1,2] or search.num_trials=32")
@@ -48,6 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     for text in seeds:
         experiment = _with_seeds(experiment, seeds_after_extension(experiment, text), text)
     check_before_start(experiment, arguments.address)
+    check_tracking(experiment)
     if arguments.dry_run:
         from sg_ray.sweep.forecast import describe_plan
 

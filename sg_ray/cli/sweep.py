@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from sg_ray.cli.settings import named_experiment, text_argument
@@ -38,9 +38,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run the sweep; return its exit code."""
     from sg_ray.sweep.admission import check_before_start
+    from sg_ray.tracking.mlflow_mirror import check_tracking
 
     experiment = named_experiment(arguments.settings, arguments.default, arguments.resume)
     check_before_start(experiment, arguments.address)
+    check_tracking(experiment)
     if arguments.dry_run:
         from sg_ray.sweep.forecast import describe_plan
 
@@ -78,13 +80,21 @@ def run_and_show(experiment: Experiment, address: str, *, extends: bool = False)
             extends=extends,
         )
     stamp_run_ids(outcome.sweep_dir, mirror.run_ids())
-    show_end(outcome, experiment, view.stream)
+    show_end(outcome, experiment, view.stream, mirror.where_to_look())
     return outcome.exit_code
 
 
-def show_end(outcome: "Outcome", experiment: Experiment, stream: "SafeStream") -> None:
-    """Write the end of a sweep to ``stream``; a failure of that is told, and changes no result."""
-    stream.write("\n".join(_told(outcome, experiment)) + "\n")
+def show_end(
+    outcome: "Outcome",
+    experiment: Experiment,
+    stream: "SafeStream",
+    mlflow: Sequence[str] = (),
+) -> None:
+    """Write the end of a sweep to ``stream``; a failure of that is told, and changes no result.
+
+    ``mlflow`` are the lines that say where MLflow shows it.
+    """
+    stream.write("\n".join(_told(outcome, experiment, mlflow)) + "\n")
     stream.flush()
     for traceback in outcome.tracebacks:
         print(f"\n{traceback.rstrip()}", file=sys.stderr)
@@ -101,7 +111,7 @@ def show_end(outcome: "Outcome", experiment: Experiment, stream: "SafeStream") -
         print(f"interrupted; go on with: {command}", file=sys.stderr)
 
 
-def _told(outcome: "Outcome", experiment: Experiment) -> Iterator[str]:
+def _told(outcome: "Outcome", experiment: Experiment, mlflow: Sequence[str]) -> Iterator[str]:
     """Yield the table, the verdict, remarks, and where all of it lies."""
     from sg_ray.report.content import read_verdict
     from sg_ray.sweep.leaderboard import format_table
@@ -118,5 +128,4 @@ def _told(outcome: "Outcome", experiment: Experiment) -> Iterator[str]:
     made = [name for name in names if (outcome.sweep_dir / name.partition("/")[0]).exists()]
     if made:
         yield f"\n{from_here(outcome.sweep_dir)}/: {', '.join(made)}"
-    if experiment.tracking.enabled:
-        yield f"mlflow ui --backend-store-uri {experiment.tracking.uri}"
+    yield from mlflow

@@ -1,11 +1,17 @@
 """``sg-ray track``: MLflow catches up with what is on record."""
 
 import argparse
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sg_ray.cli.settings import folder_argument, named_folder, text_argument
 from sg_ray.config import Given, load_experiment
 from sg_ray.errors import InputError
+
+if TYPE_CHECKING:
+    from sg_ray.tracking.mlflow_mirror import SyncResult
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _sync(arguments: argparse.Namespace) -> int:
-    """Replay the journal; return 1 if something is still pending."""
+    """Replay the journal; return 1 if MLflow does not have it all."""
     from sg_ray.sweep.lock import locked
     from sg_ray.sweep.records import stamp_run_ids
     from sg_ray.tracking.mlflow_mirror import MlflowMirror, mirror_of
@@ -39,10 +45,23 @@ def _sync(arguments: argparse.Namespace) -> int:
         assert isinstance(mirror, MlflowMirror)
         result = mirror.sync(is_over=True)  # the lock is ours: nobody works on it
         stamp_run_ids(folder, mirror.run_ids())
-    print(f"{folder}: {result.num_mirrored} events mirrored to {experiment.tracking.uri}")
-    if result.num_pending:
-        print(f"{result.num_pending} events are pending: {result.error}")
-    return 1 if result.num_pending else 0
+    print(f"{folder}: {result.num_mirrored} events mirrored to {mirror.shown}")
+    for line in _shortcomings(result):
+        print(line, file=sys.stderr)
+    return 0 if result.is_complete else 1
+
+
+def _shortcomings(result: "SyncResult") -> Iterator[str]:
+    """Say what MLflow does not have, and what to do about it."""
+    num_events = result.num_pending - result.num_unsent
+    if num_events:
+        yield f"{num_events} events are pending"
+    if result.num_unsent:
+        yield f"the files of {result.num_unsent} events are pending"
+    if result.num_refused:
+        yield f"{result.num_refused} events or values are left out: MLflow does not take them"
+    if result.error is not None:
+        yield f"{result.error}. {result.advice}"
 
 
 def _experiment_file(folder: Path) -> Path:

@@ -64,10 +64,11 @@ def run(arguments: argparse.Namespace) -> int:
     from sg_ray.sweep.progress import show_epoch, show_progress
     from sg_ray.sweep.signals import StopRequest, stopping
     from sg_ray.sweep.train_once import prepare_training, train_once
-    from sg_ray.tracking.mlflow_mirror import mirror_of
+    from sg_ray.tracking.mlflow_mirror import check_tracking, mirror_of
     from sg_ray.training.loop import Interrupted
 
     experiment = _experiment(arguments)
+    check_tracking(experiment)
     seed = experiment.replicate.seeds[0] if arguments.seed is None else arguments.seed
     stop = StopRequest()
     with stopping(stop):

@@ -6,13 +6,21 @@ from pathlib import Path
 from typing import Annotated, Any, Self
 
 import torch
-from pydantic import Field, Strict, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    Field,
+    PlainSerializer,
+    Strict,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from sg_ray.config.hardware import this_machine
 from sg_ray.data.sources import DataConfig
 from sg_ray.files import content_hash
 from sg_ray.models.families import get_family
 from sg_ray.models.family import EstimatorFamily, FamilyConfig
+from sg_ray.redaction import hide_credentials
 from sg_ray.setting_types import (
     Count,
     MaybeOwnFolder,
@@ -157,12 +165,22 @@ class ReplicateSettings(StrictModel):
 
 
 class TrackingSettings(StrictModel):
-    """Where MLflow keeps the mirror of the records."""
+    """Where MLflow keeps the mirror of the records.
+
+    Credentials in ``uri`` stay in this process: dumped, printed, pickled it says ``***`` for them.
+    """
 
     enabled: bool = True
-    uri: Text = "sqlite:///mlflow.db"
+    uri: Annotated[Text, PlainSerializer(hide_credentials), Field(repr=False)] = (
+        "sqlite:///mlflow.db"
+    )
     register_model: bool = True
     """Whether the winner's weights are copied to MLflow and registered under the sweep's name."""
+
+    def __getstate__(self) -> dict[Any, Any]:
+        """Return what a pickle holds, which Ray may write to a disk."""
+        state = super().__getstate__()
+        return {**state, "__dict__": {**state["__dict__"], "uri": hide_credentials(self.uri)}}
 
 
 class Experiment(StrictModel):

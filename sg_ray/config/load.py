@@ -1,6 +1,6 @@
 """From an experiment file to an ``Experiment``: read, override, fill in ``auto``, check."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,11 @@ from sg_ray.config.values import Given, Override, Values, read_override, read_va
 from sg_ray.config.yaml_text import Key, write_yaml
 from sg_ray.errors import InputError
 from sg_ray.models.families import get_family
+from sg_ray.redaction import hide_credentials, hide_secrets, holds_secret
 from sg_ray.space import checked_space
 from sg_ray.training.metrics import direction
+
+_TRACKING_URI = ("tracking", "uri")
 
 
 def load_experiment(
@@ -33,6 +36,7 @@ def load_experiment(
         values = values.given(change)
     values = values.with_spaces()
     _check_places(values)
+    _refuse_secrets(values)
     try:
         given = Experiment.model_validate(values.content)
     except ValidationError as error:
@@ -49,6 +53,28 @@ def load_experiment(
 def resolved_yaml(experiment: Experiment) -> str:
     """Return the experiment as YAML that ``load_experiment`` reads back to an equal object."""
     return write_yaml(_without_absent(experiment))
+
+
+def _refuse_secrets(values: Values) -> None:
+    """Settings are written to files that are passed on; only ``tracking.uri`` is kept out."""
+    for key, value in _texts(values.content):
+        if key != _TRACKING_URI and holds_secret(value):
+            raise InputError(
+                f"{hide_secrets(values.where(key))}: {'.'.join(key)}: {hide_credentials(value)!r} "
+                "holds a password or token, and settings are written to files that are passed on. "
+                "Leave it out; where a program needs it, an environment variable such as HF_TOKEN "
+                "is the way."
+            )
+
+
+def _texts(value: Any, key: Key = ()) -> Iterator[tuple[Key, str]]:
+    """Yield every text below ``value`` with its key."""
+    if isinstance(value, str):
+        yield key, value
+    items = value.items() if isinstance(value, Mapping) else ()
+    listed = enumerate(value) if isinstance(value, list | tuple) else ()
+    for name, item in (*items, *listed):
+        yield from _texts(item, (*key, str(name)))
 
 
 def _without_absent(settings: BaseModel) -> dict[str, Any]:

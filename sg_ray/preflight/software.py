@@ -115,9 +115,12 @@ def _counted(number: float, noun: str) -> str:
 
 
 def check_tracking(context: Context) -> Finding:
-    """The MLflow store takes writes."""
-    tracking = context.experiment.tracking
+    """The MLflow store takes a run with a file, as the sweep would write it."""
+    experiment = context.experiment
+    tracking = experiment.tracking
     if not tracking.enabled:
         return Finding.ok("turned off by tracking.enabled=false")
-    report = check_store(tracking.uri, Path.cwd())
-    return Finding.ok(report.detail) if report.is_checked else Finding.warn(report.detail)
+    report = check_store(tracking.uri, Path.cwd(), experiment.name, experiment.sweep_dir)
+    if report.warning and tracking.register_model:
+        return Finding.warn(f"{report.detail}; {report.warning}")
+    return Finding.ok(report.detail)

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from sg_ray.files import drop_torn_line, to_plain
-from sg_ray.sweep.redaction import redact
+from sg_ray.redaction import redact
 
 Level = Literal["info", "warning", "error"]
 

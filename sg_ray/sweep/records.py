@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from sg_ray.errors import InfrastructureError, InputError
 from sg_ray.features.spec import contents
 from sg_ray.files import write_json
-from sg_ray.sweep.redaction import redact
+from sg_ray.redaction import redact
 from sg_ray.training.checkpoint import METADATA, METRICS
 from sg_ray.training.metrics import is_better
 from sg_ray.training.seeding import Stream

@@ -6,15 +6,17 @@ identity in MLflow is (run, key, timestamp, step, value), all of which the journ
 position in ``tracking.json`` only saves time: without it the whole journal is replayed, to no
 effect.
 
+Files and the winner's weights are sent once the events are through. One that cannot be stored holds
+up nothing: its event is noted in ``tracking.json`` and tried again, at once a few times at most.
+
 One experiment per sweep name; in it one run for the sweep and below it one per trial. A training
 outside of a sweep has a run of its own, below none. At the sweep's end the winner is logged as a
 model and registered.
 """
 
 import logging
-import re
-import shlex
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -24,11 +26,16 @@ from typing import TYPE_CHECKING, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from sg_ray.commands import from_here, sg_ray_command
 from sg_ray.files import content_hash, write_json
 from sg_ray.sweep.events import Event, read_events
 from sg_ray.sweep.folders import require_writable
-from sg_ray.tracking.mlflow_store import MlflowStore, exclusive, resolve_uri, sqlite_path
+from sg_ray.tracking.address import Address, find_address
+from sg_ray.tracking.client import has_odd_place, import_mlflow
+from sg_ray.tracking.mlflow_commands import ui_command
+from sg_ray.tracking.mlflow_store import MlflowStore, exclusive, owner_of
 from sg_ray.tracking.replay import ENDINGS, PARENT, Replay, SweepIdentity
+from sg_ray.tracking.troubles import Refusal, StoreTrouble, trouble_of
 from sg_ray.tracking.views import CONFIGURATIONS, view_address
 
 if TYPE_CHECKING:
@@ -37,25 +44,42 @@ if TYPE_CHECKING:
 EVENTS_PER_COMMIT = 500
 SECONDS_BETWEEN_PASSES = 1.0
 SECONDS_BEFORE_RETRY = 30.0
+MAX_FAILURES_IN_A_ROW = 3
+"""After so many files that could not be stored the others wait: their place is away."""
+_UI = "http://127.0.0.1:5000"
+"""Where ``mlflow ui`` shows its pages unless it is told otherwise."""
 
 _log = logging.getLogger(__name__)
 
 
-def mirror_of(experiment: "Experiment", folder: Path | None = None) -> "MlflowMirror | NoMirror":
-    """Return the mirror that an experiment asks for; its URI is relative to the current folder.
+def address_of(experiment: "Experiment") -> Address:
+    """Return the store that an experiment asks for; its URI is relative to the current folder.
 
-    The journal lies in ``folder``; None: in the sweep's. Raises InputError for a URI that MLflow
-    does not write to, and for a SQLite database in a folder that cannot be written.
+    Raises InputError for a URI that MLflow does not write to, for credentials that are not there,
+    and for a SQLite database in a folder that cannot be written.
+    """
+    address = find_address(experiment.tracking.uri, Path.cwd())
+    if address.database is not None:
+        require_writable(address.database.parent, "tracking.uri")
+    return address
+
+
+def check_tracking(experiment: "Experiment") -> None:
+    """Raise InputError, as ``address_of`` does, if tracking is on and its store is none."""
+    if experiment.tracking.enabled:
+        address_of(experiment)
+
+
+def mirror_of(experiment: "Experiment", folder: Path | None = None) -> "MlflowMirror | NoMirror":
+    """Return the mirror that an experiment asks for.
+
+    The journal lies in ``folder``; None: in the sweep's. Raises InputError as ``address_of``.
     """
     if not experiment.tracking.enabled:
         return NoMirror()
-    uri = resolve_uri(experiment.tracking.uri, Path.cwd())
-    database = sqlite_path(uri)
-    if database is not None:
-        require_writable(database.parent, "tracking.uri")
     return MlflowMirror(
         folder or experiment.sweep_dir,
-        uri,
+        address_of(experiment),
         experiment.name,
         register_model=experiment.tracking.register_model,
     )
@@ -63,11 +87,23 @@ def mirror_of(experiment: "Experiment", folder: Path | None = None) -> "MlflowMi
 
 @dataclass(frozen=True)
 class SyncResult:
-    """What a replay did: events mirrored by this mirror, events still to do, what went wrong."""
+    """What a replay did, and what went wrong.
+
+    ``num_mirrored`` events by this mirror; ``num_pending`` still to do, ``num_unsent`` of them only
+    for want of their files; ``num_refused`` events and values that MLflow does not take.
+    """
 
     num_mirrored: int
     num_pending: int
     error: str | None
+    num_unsent: int = 0
+    num_refused: int = 0
+    advice: str = ""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether MLflow has all there is."""
+        return not (self.num_pending or self.error or self.num_refused)
 
 
 class Position(BaseModel):
@@ -75,13 +111,15 @@ class Position(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     store: str = ""
-    """Hash of the store's URI, which may hold a password."""
+    """Hash of the store's URI, without its credentials."""
     experiment: str = ""
     sweep_id: str = ""
     offset: int = 0
     """Bytes of the journal that have been mirrored."""
     run_ids: Mapping[str, str] = Field(default_factory=dict)
     """MLflow run by trial key; the sweep's own under the empty key."""
+    unsent: tuple[int, ...] = ()
+    """Where in the journal the events begin whose files are not stored yet."""
 
 
 class MlflowMirror:
@@ -90,25 +128,28 @@ class MlflowMirror:
     As a listener of the journal it only wakes its thread. An MLflow that cannot be reached stops
     nothing: one warning is logged, the mirror tries again, and ``close`` tells what is pending.
 
-    ``uri`` comes from ``resolve_uri``: Ray changes the current folder.
+    A relative path of a database counts from the folder that is current now: Ray changes it.
     """
 
     def __init__(
-        self, sweep_dir: Path, uri: str, experiment: str, *, register_model: bool = True
+        self, sweep_dir: Path, store: str | Address, experiment: str, *, register_model: bool = True
     ) -> None:
         self._register_model = register_model
         self._sweep_dir = sweep_dir.resolve()
-        self._uri = uri
+        here = Path.cwd()
+        self._address = store if isinstance(store, Address) else find_address(store, here)
         self._experiment = experiment
         self._journal = self._sweep_dir / "events.jsonl"
         self._position_path = self._sweep_dir / "tracking.json"
-        saved, store = self._saved_position(), content_hash(uri)
-        is_same_place = (saved.store, saved.experiment) == (store, experiment)
-        self._position = saved if is_same_place else Position(store=store, experiment=experiment)
+        begin, saved = self._beginning(), self._saved_position()
+        is_same_place = (saved.store, saved.experiment) == (begin.store, begin.experiment)
+        self._position = saved if is_same_place else begin
         self._replay: Replay | None = None
-        self._num_mirrored = 0
-        self._error: str | None = None
-        self._has_warned = False
+        self._num_mirrored = self._num_refused = 0
+        self._trouble: StoreTrouble | None = None
+        self._file_trouble: str | None = None
+        self._files_wait_until_s = 0.0
+        self._told: set[str] = set()
         self._was_told = False
         self._pass_lock = threading.Lock()
         self._wake = threading.Event()
@@ -128,7 +169,16 @@ class MlflowMirror:
         self.wake()
 
     def start(self) -> None:
-        """Mirror in a background thread, beginning with what is there already."""
+        """Mirror in a background thread, beginning with what is there already.
+
+        MLflow is imported before, in the caller's thread: see ``client``.
+        """
+        if self._address.has_typed_credentials:
+            self._tell(
+                "tracking.uri has credentials: they are used, and written nowhere. For "
+                f"--resume, extend and track sync set {self._address.variables} in the environment."
+            )
+        import_mlflow()
         self._closing.clear()
         self._thread = threading.Thread(target=self._run, name="mlflow-mirror", daemon=True)
         self._thread.start()
@@ -144,8 +194,7 @@ class MlflowMirror:
         ``is_over`` says that nobody works on the folder any more: runs that the journal leaves
         open, because a kill or a full disk kept it from saying how they ended, are ended.
         """
-        with self._pass_lock:
-            self._pass(is_over=is_over)
+        self._pass(is_over=is_over)
         return self._result()
 
     def close(self, timeout_s: float = 60.0) -> SyncResult:
@@ -159,75 +208,131 @@ class MlflowMirror:
         self.wake()
         self._thread.join(timeout_s)
         result = self._result()
-        if result.num_pending:
-            _log.warning(
-                "MLflow: %d events of %s are not mirrored yet (%s). Nothing is lost: once %s can "
-                "be reached, mirror them with: sg-ray track sync %s",
-                result.num_pending,
-                self._journal,
-                result.error or f"still busy after {timeout_s:.0f} s",
-                _without_password(self._uri),
-                shlex.quote(str(self._sweep_dir)),
-            )
+        if not result.is_complete:
+            _log.warning("%s", self._last_words(result, timeout_s))
         return result
+
+    def _last_words(self, result: SyncResult, timeout_s: float) -> str:
+        num_events = result.num_pending - result.num_unsent
+        missing = [f"{num_events} events"] if num_events else []
+        missing += [f"files of {result.num_unsent} events"] if result.num_unsent else []
+        if not missing:
+            lost = f"{result.num_refused} events or values" if result.num_refused else "nothing"
+            return f"MLflow: {lost} of {self._journal} left out ({result.error or 'see above'})"
+        why = result.error or self._file_trouble or f"still busy after {timeout_s:.0f} s"
+        sync = sg_ray_command("track", "sync", from_here(self._sweep_dir))
+        advice = f"{result.advice}. Then run" if result.advice else "Run"
+        return (
+            f"MLflow: {' and '.join(missing)} of {self._journal} are not mirrored yet ({why}). "
+            f"Nothing is lost. {advice}: {sync}"
+        )
+
+    @property
+    def shown(self) -> str:
+        """The store's address, without credentials."""
+        return self._address.shown
 
     def run_ids(self) -> dict[str, str]:
         """Return the MLflow run of each trial mirrored so far, by trial key."""
         return {key: run for key, run in self._position.run_ids.items() if key != PARENT}
 
-    def page(self) -> str | None:
-        """Return where MLflow's page shows the configurations, as what follows its address.
+    def where_to_look(self) -> list[str]:
+        """Return the lines that say where MLflow shows the sweep: a command, an address.
 
-        None if the store was not reached.
+        Without an address if the store was not reached.
         """
+        if self._address.is_server:
+            lines = []
+        elif has_odd_place():
+            return ["mlflow ui does not start below a folder with % in its name: move the checkout"]
+        else:
+            lines = [ui_command(self._address)]
         if self._replay is None:
-            return None
-        return view_address(self._replay.experiment_id, CONFIGURATIONS)
+            return lines
+        view = view_address(self._replay.experiment_id, CONFIGURATIONS)
+        root = self._address.page if self._address.is_server else _UI
+        return [*lines, f"{root}/{view}"]
 
     def _run(self) -> None:
         while True:
             self._wake.wait()
             self._wake.clear()
             is_last = self._closing.is_set()
-            self.sync(is_over=is_last and self._was_told)
+            self._pass(is_over=is_last and self._was_told, is_patient=not is_last)
             if is_last:
                 return
-            if self._error is None:
+            if self._trouble is None:
                 self._closing.wait(SECONDS_BETWEEN_PASSES)
             else:
+                self._tell(f"MLflow mirror of {self._sweep_dir.name}: {self._trouble}")
                 self._closing.wait(SECONDS_BEFORE_RETRY)
                 self.wake()
 
-    def _pass(self, *, is_over: bool) -> None:
+    def _pass(self, *, is_over: bool, is_patient: bool = False) -> None:
+        """Mirror what there is; ``is_patient`` lets files that failed just now wait."""
         try:
             if not self._journal.exists():
                 return
-            with exclusive(self._sweep_dir / ".tracking.lock"):
+            with self._pass_lock, exclusive(self._sweep_dir / ".tracking.lock"):
                 self._mirror_journal()
+                if not is_patient or time.monotonic() >= self._files_wait_until_s:
+                    self._send_files()
                 if is_over and self._replay is not None:
                     self._end_open_runs(self._replay)
-            self._error = None
+            self._trouble = None
         except Exception as error:  # whatever MLflow, its database or its server raises
-            message = f"{type(error).__name__}: {error}".partition("\n")[0]
-            self._error = _without_password(message)
+            self._trouble = trouble_of(error, self._address)
+            self._num_refused = self._result().num_refused
             self._replay = None  # what it knows of the store may be wrong by now
-            if not self._has_warned:
-                self._has_warned = True
-                _log.warning("MLflow mirror of %s: %s", self._sweep_dir.name, self._error)
+
+    def _tell(self, text: str) -> None:
+        """Warn once of the same thing."""
+        if text not in self._told:
+            self._told.add(text)
+            _log.warning("%s", text)
 
     def _mirror_journal(self) -> None:
         saved = self._saved_position()
         if self._replay is None or saved != self._position:
             self._open(saved)
-        while True:
+        while self._replay is not None:
             events, offset = _read_events(self._journal, self._position.offset)
-            if self._replay is None or not events:
-                return
-            for event in events:
+            if not events:
+                break
+            for _, event in events:
                 self._replay.apply(event)
             self._replay.flush()
             self._num_mirrored += len(events)
-            self._commit(offset)
+            with_files = [begin for begin, event in events if self._replay.has_files(event)]
+            self._commit(offset, (*self._position.unsent, *with_files))
+
+    def _send_files(self) -> None:
+        """Send the files of events that are through; keep those that cannot be stored for later."""
+        replay, left, num_failures = self._replay, list(self._position.unsent), 0
+        if replay is None or not left:
+            return
+        failed: list[int] = []
+        while left and num_failures < MAX_FAILURES_IN_A_ROW:
+            refused = self._send_files_of(replay, left[0])
+            num_failures = num_failures + 1 if refused else 0
+            failed += left[:1] if refused else []
+            del left[0]
+        if failed:
+            self._files_wait_until_s = time.monotonic() + SECONDS_BEFORE_RETRY
+        else:
+            self._file_trouble = None
+        self._commit(self._position.offset, (*failed, *left))
+
+    def _send_files_of(self, replay: Replay, offset: int) -> list[Refusal]:
+        """Send the files of the event at a place in the journal; return what was not stored."""
+        events, _ = _read_events(self._journal, offset, 1)
+        refused = [one for _, event in events for one in replay.send(event)]
+        for what, error in (one.args for one in refused):
+            why = replay.reason(error)
+            if why != self._file_trouble:
+                self._file_trouble = why
+                self._tell(f"MLflow does not store {what}: {why}. All else is mirrored.")
+        return refused
 
     def _end_open_runs(self, replay: Replay) -> None:
         """End what the journal began and does not end."""
@@ -239,7 +344,13 @@ class MlflowMirror:
         sweep = _read_identity(self._journal)
         if sweep is None:
             return
-        store = MlflowStore(self._uri, self._experiment, sweep.sweep_id)
+        owner = owner_of(self._sweep_dir, self._address)
+        store = MlflowStore(self._address, self._experiment, sweep.sweep_id, owner)
+        if store.experiment_name != self._experiment:
+            self._tell(
+                f"MLflow: an experiment {self._experiment} of another folder is there already. "
+                f"This sweep is experiment {store.experiment_name}, and so is its model."
+            )
         self._replay = Replay(
             store,
             sweep,
@@ -247,15 +358,21 @@ class MlflowMirror:
             store.find_runs(),
             register_model=self._register_model,
         )
-        here = {"store": content_hash(self._uri), "experiment": self._experiment}
-        begin = Position(**here, sweep_id=sweep.sweep_id)
-        is_same_place = begin == saved.model_copy(update={"offset": 0, "run_ids": {}})
+        begin = self._beginning().model_copy(update={"sweep_id": sweep.sweep_id})
+        is_same_place = begin == saved.model_copy(update={"offset": 0, "run_ids": {}, "unsent": ()})
         has_all_runs = saved.run_ids.items() <= self._replay.run_ids().items()
         self._position = saved if is_same_place and has_all_runs else begin
 
-    def _commit(self, offset: int) -> None:
+    def _beginning(self) -> Position:
+        return Position(
+            store=content_hash(str(self._address.database or self._address.page)),
+            experiment=self._experiment,
+        )
+
+    def _commit(self, offset: int, unsent: tuple[int, ...]) -> None:
         assert self._replay is not None
-        update = {"offset": offset, "run_ids": self._replay.run_ids()}
+        run_ids = self._replay.run_ids()
+        update = {"offset": offset, "run_ids": run_ids, "unsent": unsent}
         self._position = self._position.model_copy(update=update)
         with suppress(OSError):  # a full disk, say: the position only saves time
             write_json(self._position_path, self._position)
@@ -267,8 +384,16 @@ class MlflowMirror:
             return Position()
 
     def _result(self) -> SyncResult:
-        num_pending = sum(1 for _ in _whole_lines(self._journal, self._position.offset))
-        return SyncResult(self._num_mirrored, num_pending, self._error)
+        num_events = sum(1 for _ in _whole_lines(self._journal, self._position.offset))
+        num_unsent, trouble = len(self._position.unsent), self._trouble
+        return SyncResult(
+            self._num_mirrored,
+            num_events + num_unsent,
+            trouble.problem if trouble is not None else None,
+            num_unsent,
+            self._num_refused + (self._replay.num_refused if self._replay is not None else 0),
+            trouble.advice if trouble is not None else "",
+        )
 
 
 class NoMirror:
@@ -287,28 +412,28 @@ class NoMirror:
         """Return nothing: there are no runs."""
         return {}
 
-    def page(self) -> None:
+    def where_to_look(self) -> list[str]:
         """Return nothing: there is no page."""
-
-
-def _without_password(text: str) -> str:
-    return re.sub(r"//[^/@\s]*@", "//", text)
+        return []
 
 
 def _read_identity(journal: Path) -> SweepIdentity | None:
     events, _ = _read_events(journal, 0, 1)
-    return SweepIdentity.of(events[0], journal.parent) if events else None
+    return SweepIdentity.of(events[0][1], journal.parent) if events else None
 
 
 def _read_events(
     journal: Path, offset: int, limit: int = EVENTS_PER_COMMIT
-) -> tuple[list[Event], int]:
-    """Return at most ``limit`` whole events from byte ``offset``, and the offset after them."""
-    events: list[Event] = []
+) -> tuple[list[tuple[int, Event]], int]:
+    """Return at most ``limit`` whole events from byte ``offset``, and the offset after them.
+
+    Each comes with the offset at which it begins.
+    """
+    events: list[tuple[int, Event]] = []
     for line in _whole_lines(journal, offset):
         if len(events) == limit:
             break
-        events.append(Event.model_validate_json(line))
+        events.append((offset, Event.model_validate_json(line)))
         offset += len(line)
     return events, offset
 

@@ -21,6 +21,8 @@ from sg_ray.tracking.pyfunc import DETECTOR_DIR
 
 ALIAS = "champion"
 TRIAL_KEY_TAG = "trial_key"
+OWNER_TAG = "sg_ray.owner"
+"""Whose an experiment or a registered model is, see ``mlflow_store.owner_of``."""
 EXAMPLE = "int add(int a, int b)\n{\n    return a + b;\n}\n"
 """The input example. Never a sample of the user's data."""
 
@@ -61,9 +63,25 @@ class Winner:
 class MlflowModels:
     """The logged models of one experiment, and the registry of its store."""
 
-    def __init__(self, client: Any, experiment_id: str) -> None:
+    def __init__(self, client: Any, experiment_id: str, owner: str = "") -> None:
         self._client = client
         self._experiment_id = experiment_id
+        self._owner = owner
+
+    def name_for(self, name: str, trial_key: str) -> str:
+        """Return ``name`` if a model of that name is to be made or ours, else one with a suffix.
+
+        Ours is what this folder registered, or what holds this very trial. A model of anybody else
+        keeps its versions, and its alias.
+        """
+        found = self._find_model(name)
+        if found is None or not self._owner:
+            return name
+        owner = found.tags.get(OWNER_TAG)
+        # one without an owner was made by an earlier sg-ray, if by any
+        is_ours = owner == self._owner or (owner is None and self._is_made_of_trials(name))
+        is_ours = is_ours or self._find_version(name, trial_key) is not None
+        return name if is_ours else f"{name}-{self._owner}"
 
     def register(self, winner: Winner) -> None:
         """Log and register ``winner`` unless it is there, and point the alias at its version.
@@ -80,6 +98,20 @@ class MlflowModels:
         if str(aliases.get(ALIAS)) != str(version.version):
             self._client.set_registered_model_alias(winner.name, ALIAS, version.version)
 
+    def _find_model(self, name: str) -> Any | None:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return self._client.get_registered_model(name)
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return None
+            raise
+
+    def _is_made_of_trials(self, name: str) -> bool:
+        versions = self._client.search_model_versions(f"name = '{name}'")
+        return all(TRIAL_KEY_TAG in one.tags for one in versions)
+
     def _find_version(self, name: str, trial_key: str) -> Any | None:
         """Return the version made of a trial; a surplus one (see ``find_runs``) is deleted."""
         versions = self._client.search_model_versions(f"name = '{name}'")
@@ -93,7 +125,7 @@ class MlflowModels:
         from mlflow.exceptions import MlflowException
 
         try:
-            self._client.create_registered_model(winner.name)
+            self._client.create_registered_model(winner.name, tags={OWNER_TAG: self._owner})
         except MlflowException as error:
             if error.error_code not in ("RESOURCE_ALREADY_EXISTS", "ALREADY_EXISTS"):
                 raise

@@ -1,48 +1,59 @@
 """One sweep's runs in an MLflow store; every operation may be repeated without effect.
 
-mlflow is imported when a store is opened, not before: that takes seconds. All goes through an
-explicit client, so neither an active run nor the process's tracking URI exist.
+All goes through an explicit client, so neither an active run nor the process's tracking URI exist.
+
+An experiment belongs to the folder that first mirrored a sweep of its name. Another sweep of that
+name has an experiment (and a registered model) of its own, with a suffix: on a shared server two
+people's ``quick`` are two things.
 
 In a SQLite store the artifacts of a new experiment lie beside the database, in ``mlartifacts/``:
 MLflow's own default depends on the current folder, which Ray changes.
 """
 
 import fcntl
-import logging
-import os
+import json
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 from urllib.parse import quote
 
-from sg_ray.errors import InputError
+from sg_ray.files import content_hash
+from sg_ray.tracking.address import Address
+from sg_ray.tracking.client import open_client
 from sg_ray.tracking.datasets import DataInput, to_mlflow
-from sg_ray.tracking.mlflow_models import TRIAL_KEY_TAG, MlflowModels
+from sg_ray.tracking.mlflow_models import OWNER_TAG, TRIAL_KEY_TAG, MlflowModels
 from sg_ray.tracking.summary import MAX_CHARS
+from sg_ray.tracking.troubles import (
+    ExperimentDeleted,
+    Refusal,
+    RunGone,
+    explain,
+    reason,
+    trouble_of,
+)
 
-DEFAULT_URI = "sqlite:///mlflow.db"
 SWEEP_ID_TAG = "sg_ray.sweep_id"
 PARENT_TAG = "mlflow.parentRunId"
+KIND_TAG = "mlflow.experimentKind"
 EXPERIMENT_KIND = "custom_model_development"
 """Untold, MLflow's page asks what kind of experiment it is, or shows that of chat models."""
 
+ARTIFACTS = "mlartifacts"
+"""The folder of artifacts beside a SQLite database."""
+
 EndStatus = Literal["FINISHED", "FAILED", "KILLED"]
 
-_SQLITE = "sqlite:///"
-_QUIET_ENVIRONMENT = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # it prints emoji
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # the mirror tries again by itself
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_UV_AUTO_DETECT": "false",  # a model is described by us, not by the current folder
-}
 _MAX_METRICS_PER_BATCH = 900  # MLflow's limits: 1,000 metrics, 100 parameters, 1,000 together
 _MAX_PARAMS_PER_BATCH = 100
 _MAX_PARAM_CHARS = 6000
 _MAX_TAG_CHARS = MAX_CHARS
+_SHOWN_CHARS = 60
+_OWNER_CHARS = 8
 
 
 @dataclass(frozen=True)
@@ -65,38 +76,61 @@ class StoredRun:
     is_deleted: bool = False
 
 
-def resolve_uri(uri: str, base: Path) -> str:
-    """Return ``uri`` with the path of a SQLite database made absolute, relative to ``base``.
-
-    Raises InputError for an empty URI and for a folder, which MLflow 3 no longer writes to.
-    """
-    if uri.startswith(_SQLITE):
-        path, query_mark, query = uri.removeprefix(_SQLITE).partition("?")
-        return f"{_SQLITE}{(base / path).resolve()}{query_mark}{query}"
-    if ("://" in uri or uri == "databricks") and not uri.startswith("file:"):
-        return uri
-    raise InputError(
-        f"tracking uri {uri!r}: not a database or server that MLflow writes to. "
-        f"Use e.g. {DEFAULT_URI} or http://localhost:5000."
-    )
-
-
 class MlflowStore:
     """The runs of one sweep: the sweep's own (under the key "") and one per trial below it."""
 
-    def __init__(self, uri: str, experiment: str, sweep_id: str) -> None:
+    def __init__(self, address: Address, experiment: str, sweep_id: str, owner: str = "") -> None:
         """Open the store; a new database is set up and a missing experiment created.
 
-        Setting up takes seconds and must not be done twice at once, hence the lock.
+        Setting up takes seconds and must not be done twice at once, hence the lock. ``owner`` says
+        whose sweeps of the name are one and the same experiment. Raises StoreTrouble.
         """
-        mlflow_client = _import_client()
-        with _setup_lock(uri):
-            self._client = mlflow_client(tracking_uri=uri, registry_uri=uri)
-            self._uri = uri
-            self.experiment_id = self._find_or_create_experiment(uri, experiment)
+        self._address, self._sweep_id, self._owner = address, sweep_id, owner
+        try:
+            with _setup_lock(address.database):
+                self._client = open_client(address)
+                self.experiment_name, self.experiment_id = self._find_or_create(experiment)
+        except Exception as error:  # whatever MLflow, its database or its server raises
+            raise trouble_of(error, address) from error
         self._artifacts_at = lru_cache(maxsize=1)(self._open_artifacts)
-        self._sweep_id = sweep_id
-        self.models = MlflowModels(self._client, self.experiment_id)
+        self.models = MlflowModels(self._client, self.experiment_id, owner)
+
+    def require_health(self, error: Exception, run: StoredRun | None = None) -> None:
+        """Raise StoreTrouble if ``error`` is the store's fault, RunGone if the run was deleted.
+
+        Otherwise it is the fault of what was sent: the store answers, and takes another write.
+        """
+        known = explain(error, self._address)
+        if known is not None:
+            raise known from error
+        self.require_experiment(error)
+        if run is not None and self._is_gone(run):
+            raise RunGone(run.run_id) from error
+
+    def require_experiment(self, error: Exception) -> None:
+        """Raise StoreTrouble, after ``error``, if the store does not answer and take a write."""
+        try:
+            self._touch_experiment()
+        except Exception as trouble:
+            raise trouble_of(trouble, self._address) from error
+
+    def reason(self, error: Exception) -> str:
+        """Return an error in one line, without credentials."""
+        return reason(error, self._address)
+
+    def _touch_experiment(self) -> None:
+        found = self._client.get_experiment(self.experiment_id)
+        if found.lifecycle_stage == "deleted":
+            raise ExperimentDeleted(self._address, found.name, self.experiment_id)
+        self._client.set_experiment_tag(self.experiment_id, KIND_TAG, EXPERIMENT_KIND)
+
+    def _is_gone(self, run: StoredRun) -> bool:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return bool(self._client.get_run(run.run_id).info.lifecycle_stage == "deleted")
+        except MlflowException as error:
+            return bool(error.error_code == "RESOURCE_DOES_NOT_EXIST")
 
     def find_runs(self) -> dict[str, StoredRun]:
         """Return the sweep's runs by trial key.
@@ -128,8 +162,12 @@ class MlflowStore:
         run: StoredRun,
         metrics: Sequence[Metric] = (),
         params: Mapping[str, Any] | None = None,
-    ) -> None:
-        """Log metrics, and those parameters that the run does not have."""
+    ) -> list[Refusal]:
+        """Log metrics, and those parameters that the run does not have.
+
+        Return what MLflow does not take, each by its name; the rest is logged. Raises StoreTrouble
+        and RunGone.
+        """
         from mlflow.entities import Metric as MlflowMetric
         from mlflow.entities import Param
 
@@ -140,13 +178,32 @@ class MlflowStore:
             if key not in run.param_names
         ]
         if len(points) <= _MAX_METRICS_PER_BATCH and len(new) <= _MAX_PARAMS_PER_BATCH:
-            if points or new:
-                self._client.log_batch(run.run_id, metrics=points, params=new)
-            return
-        for some in _chunks(new, _MAX_PARAMS_PER_BATCH):
-            self._client.log_batch(run.run_id, params=some)
-        for some in _chunks(points, _MAX_METRICS_PER_BATCH):
-            self._client.log_batch(run.run_id, metrics=some)
+            return self._log_batch(run, points, new)
+        refused = [self._log_batch(run, [], some) for some in _chunks(new, _MAX_PARAMS_PER_BATCH)]
+        refused += [
+            self._log_batch(run, some, []) for some in _chunks(points, _MAX_METRICS_PER_BATCH)
+        ]
+        return [one for some in refused for one in some]
+
+    def _log_batch(
+        self, run: StoredRun, points: Sequence[Any], params: Sequence[Any]
+    ) -> list[Refusal]:
+        """Log at once; what is refused as a whole, by halves: points may be logged twice."""
+        if not points and not params:
+            return []
+        try:
+            self._client.log_batch(run.run_id, metrics=points, params=params)
+        except Exception as error:
+            self.require_health(error, run)
+            if len(points) + len(params) == 1:
+                kind, item = ("metric", points[0]) if points else ("parameter", params[0])
+                return [Refusal(f"{kind} {item.key[:_SHOWN_CHARS]!r}", error)]
+            if points and params:
+                return [*self._log_batch(run, [], params), *self._log_batch(run, points, [])]
+            half = (len(points) + len(params) + 1) // 2
+            first = self._log_batch(run, points[:half], params[:half])
+            return [*first, *self._log_batch(run, points[half:], params[half:])]
+        return []
 
     def tag(self, run: StoredRun, tags: Mapping[str, str]) -> None:
         """Set tags; an older value is replaced."""
@@ -185,12 +242,17 @@ class MlflowStore:
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
         from mlflow.utils.uri import add_databricks_profile_info_to_artifact_uri
 
-        place = add_databricks_profile_info_to_artifact_uri(uri, self._uri)
-        return get_artifact_repository(place, tracking_uri=self._uri)
+        place = add_databricks_profile_info_to_artifact_uri(uri, self._address.uri)
+        return get_artifact_repository(place, tracking_uri=self._address.uri)
 
-    def log_json(self, run: StoredRun, artifact: str, value: Mapping[str, Any]) -> None:
-        """Write ``value`` as a JSON artifact."""
-        self._client.log_dict(run.run_id, dict(value), artifact)
+    def log_json(
+        self, run: StoredRun, value: Mapping[str, Any], name: str, folder: str | None = None
+    ) -> None:
+        """Write ``value`` as a JSON artifact (in ``folder``)."""
+        with TemporaryDirectory() as temporary:
+            path = Path(temporary) / name
+            path.write_text(json.dumps(value, indent=2), encoding="utf-8")
+            self._artifacts_at(run.artifact_uri).log_artifact(str(path), folder)
 
     def end(self, run: StoredRun, status: EndStatus, at_ms: int) -> None:
         """Set how and when a run ended."""
@@ -207,48 +269,111 @@ class MlflowStore:
                 self._client.set_terminated(run.info.run_id, status=status, end_time=at_ms)
 
     def _search(self, condition: str = "") -> Iterator[Any]:
-        from mlflow.entities import ViewType
+        return _search(self._client, self.experiment_id, self._sweep_id, condition)
 
-        wanted = f"tags.`{SWEEP_ID_TAG}` = '{self._sweep_id}'"
-        query = f"{wanted} and {condition}" if condition else wanted
-        token = None
-        while True:
-            page = self._client.search_runs(
-                [self.experiment_id], query, run_view_type=ViewType.ALL, page_token=token
-            )
-            yield from page
-            token = page.token
-            if not token:
-                return
+    def try_models(self) -> None:
+        """Ask the registry for something, so that one that is not there says so."""
+        self._client.search_registered_models(max_results=1)
 
-    def _find_or_create_experiment(self, uri: str, name: str) -> str:
-        found = self._client.get_experiment_by_name(name)
-        if found is not None:
-            return str(found.experiment_id)
-        place, tags = _artifact_location(uri, name), {"mlflow.experimentKind": EXPERIMENT_KIND}
-        return str(self._client.create_experiment(name, place, tags))
+    def remove(self, run: StoredRun) -> None:
+        """Delete a run with its artifacts, from a database for good."""
+        self._artifacts_at(run.artifact_uri).delete_artifacts()
+        self._client.delete_run(run.run_id)
+        self._remove_for_good("run", run.run_id)
+
+    def remove_experiment(self) -> None:
+        """Delete the experiment, from a database for good."""
+        self._client.delete_experiment(self.experiment_id)
+        self._remove_for_good("experiment", self.experiment_id)
+
+    def _remove_for_good(self, kind: str, identifier: str) -> None:
+        """Do what ``mlflow gc`` does; only databases can."""
+        store = self._client._tracking_client.store
+        remove = getattr(store, f"_hard_delete_{kind}", None)
+        if remove is not None:
+            remove(identifier)
+
+    def _find_or_create(self, name: str) -> tuple[str, str]:
+        """Return name and id of the experiment for the sweep called ``name``."""
+        own_name, found = find_experiment(
+            self._client, self._address, name, self._sweep_id, self._owner
+        )
+        found = found or self._create(own_name)
+        if self._owner and found.tags.get(OWNER_TAG) != self._owner:
+            self._client.set_experiment_tag(found.experiment_id, OWNER_TAG, self._owner)
+        return own_name, str(found.experiment_id)
+
+    def _create(self, name: str) -> Any:
+        from mlflow.exceptions import MlflowException
+
+        place = _artifact_location(self._address.database, name)
+        owner = {OWNER_TAG: self._owner} if self._owner else {}
+        tags = {KIND_TAG: EXPERIMENT_KIND, **owner}
+        try:
+            self._client.create_experiment(name, place, tags)
+        except MlflowException as error:  # somebody was faster
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        return self._client.get_experiment_by_name(name)
 
 
-def _import_client() -> Any:
-    for name, value in _QUIET_ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
-    from mlflow.tracking import MlflowClient
+def find_experiment(
+    client: Any, address: Address, name: str, sweep_id: str, owner: str
+) -> tuple[str, Any | None]:
+    """Return the experiment of a sweep called ``name``, under the name that it has or is to have.
 
-    for logger in ("mlflow", "alembic"):
-        logging.getLogger(logger).setLevel(logging.WARNING)
-    return MlflowClient
+    That is another one if somebody else's sweep has the name. Raises ExperimentDeleted.
+    """
+    found = client.get_experiment_by_name(name)
+    if found is not None and _is_anothers(client, found, sweep_id, owner):
+        name = f"{name}-{owner}"
+        found = client.get_experiment_by_name(name)
+    if found is not None and found.lifecycle_stage == "deleted":
+        raise ExperimentDeleted(address, name, found.experiment_id)
+    return name, found
 
 
-def _artifact_location(uri: str, experiment: str) -> str | None:
-    database = sqlite_path(uri)
+def owner_of(sweep_dir: Path, address: Address) -> str:
+    """Return whose sweeps are the same by their name: those of one folder (on one machine).
+
+    A database that is a file is seen by one machine, whatever that is called today.
+    """
+    machine = "" if address.database is not None else socket.gethostname()
+    return content_hash([machine, str(sweep_dir.resolve())], _OWNER_CHARS)
+
+
+def _is_anothers(client: Any, experiment: Any, sweep_id: str, owner: str) -> bool:
+    """Whether the name is taken: not by this folder's sweeps, nor by this one, moved."""
+    noted = experiment.tags.get(OWNER_TAG)
+    if not owner or noted in (None, owner):
+        return False
+    return next(_search(client, experiment.experiment_id, sweep_id), None) is None
+
+
+def _search(client: Any, experiment_id: str, sweep_id: str, condition: str = "") -> Iterator[Any]:
+    from mlflow.entities import ViewType
+
+    wanted = f"tags.`{SWEEP_ID_TAG}` = '{sweep_id}'"
+    query = f"{wanted} and {condition}" if condition else wanted
+    token = None
+    while True:
+        page = client.search_runs(
+            [experiment_id], query, run_view_type=ViewType.ALL, page_token=token
+        )
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def _artifact_location(database: Path | None, experiment: str) -> str | None:
     if database is None:
         return None
-    return (database.parent / "mlartifacts" / quote(experiment, safe="")).as_uri()
+    return (database.parent / ARTIFACTS / quote(experiment, safe="")).as_uri()
 
 
 @contextmanager
-def _setup_lock(uri: str) -> Iterator[None]:
-    database = sqlite_path(uri)
+def _setup_lock(database: Path | None) -> Iterator[None]:
     if database is None:
         yield
         return
@@ -263,13 +388,6 @@ def exclusive(path: Path) -> Iterator[None]:
     with path.open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
-
-
-def sqlite_path(uri: str) -> Path | None:
-    """Return the database of a SQLite URI; None for another kind of store."""
-    if not uri.startswith(_SQLITE):
-        return None
-    return Path(uri.removeprefix(_SQLITE).partition("?")[0])
 
 
 def _active_first(run: Any) -> tuple[bool, str]:

@@ -1,7 +1,13 @@
-"""What each event of a sweep's journal means in MLflow."""
+"""What each event of a sweep's journal means in MLflow.
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+An event is carried out in two steps: first its runs, metrics, parameters and tags (``apply``), and
+once those of all events are there its files and the winner's weights (``send``). What MLflow does
+not take is told and passed over; only a store that takes nothing holds the rest up.
+"""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -10,8 +16,7 @@ from sg_ray.errors import InputError
 from sg_ray.files import content_hash, short_hash
 from sg_ray.sweep.events import Event
 from sg_ray.sweep.leaderboard import is_number
-from sg_ray.sweep.learning_rates import picture_path
-from sg_ray.sweep.records import RunRecord, read_record, record_path, trial_dir
+from sg_ray.sweep.records import RunRecord, read_record, record_path
 from sg_ray.tracking.datasets import data_inputs
 from sg_ray.tracking.mlflow_models import TRIAL_KEY_TAG, Winner
 from sg_ray.tracking.mlflow_store import (
@@ -23,13 +28,13 @@ from sg_ray.tracking.mlflow_store import (
 )
 from sg_ray.tracking.parameters import sweep_parameters, trial_parameters
 from sg_ray.tracking.summary import Summary
+from sg_ray.tracking.troubles import Refusal, RunGone, StoreTrouble
+from sg_ray.tracking.uploads import Upload, uploads_of
 from sg_ray.tracking.views import CONFIGURATION_TAG, experiment_tags
-from sg_ray.training.checkpoint import METADATA
 from sg_ray.training.seeding import seed_name
 
 PARENT = ""
 """The key of the sweep's own run, where a trial's run has its trial key."""
-SWEEP_ARTIFACTS = ("sweep.yaml", "leaderboard.csv", "verdict.json", "report.html")
 OUTCOMES = ("val_", "train_")
 """Metrics with a best value begin so. The others tell of an epoch: its speed, its learning rate."""
 DEFAULT_OBJECTIVE = "val_roc_auc"
@@ -46,6 +51,10 @@ SWEEP_STATUS: Mapping[str, EndStatus] = {
     "interrupted": "KILLED",
     "failed": "FAILED",
 }
+
+_WINNER = "the winner's model (which tracking.register_model=false leaves out)"
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -100,6 +109,9 @@ class Replay:
         self._sweep_dir = sweep_dir
         self._runs = runs
         self._pending: dict[str, _Pending] = {}
+        self.num_refused = 0
+        """How many events, metrics and parameters MLflow did not take."""
+        self._told: set[str] = set()
         if PARENT not in runs and not sweep.is_single_training:
             tags = {**_SOURCE, "sweep": sweep.name, "sg_ray.kind": "sweep"}
             runs[PARENT] = store.create_run(sweep.name, tags, sweep.started_at_ms)
@@ -109,17 +121,107 @@ class Replay:
         """MLflow's experiment."""
         return self._store.experiment_id
 
+    def reason(self, error: Exception) -> str:
+        """Return an error in one line, without credentials."""
+        return self._store.reason(error)
+
     def run_ids(self) -> dict[str, str]:
         """Return the run of each key."""
         return {key: run.run_id for key, run in self._runs.items()}
 
     def apply(self, event: Event) -> None:
-        """Carry out one event; what it logs may wait for ``flush``."""
+        """Carry out one event but for its files; what it logs may wait for ``flush``.
+
+        One that MLflow does not take is passed over with a warning. Raises StoreTrouble.
+        """
         handler = getattr(self, f"_on_{event.type}", None)
         run = self._runs.get(event.trial_key or PARENT)
         is_new = run is None and event.type == "trial_started"
-        if handler is not None and (is_new or (run is not None and not run.is_deleted)):
+        if handler is None or not (is_new or (run is not None and not run.is_deleted)):
+            return
+        try:
             handler(event)
+        except StoreTrouble:
+            raise
+        except Exception as error:  # whatever is odd about one event is no reason to stop at it
+            self._pass_over(error, run, event)
+
+    def has_files(self, event: Event) -> bool:
+        """Whether ``send`` has something to do for an event."""
+        return self._is_shown(event.trial_key or PARENT) and (
+            event.type == "sweep_finished" or any(self._uploads(event))
+        )
+
+    def send(self, event: Event) -> list[Refusal]:
+        """Store an event's files, and the winner's model at a sweep's end.
+
+        Return what could not be stored. Raises StoreTrouble if it is the whole store that is away.
+        """
+        failed = [
+            Refusal(f"{upload.path.name} of {_run_name(upload.key)}", error)
+            for upload in self._uploads(event)
+            if self._is_shown(upload.key) and (error := self._upload(upload)) is not None
+        ]
+        if event.type == "sweep_finished" and event.data.get("status") != "interrupted":
+            error = self._attempt(self._register_winner)
+            failed += [Refusal(_WINNER, error)] if error is not None else []
+        return failed
+
+    def _uploads(self, event: Event) -> list[Upload]:
+        single = self._sweep.is_single_training
+        try:
+            return list(uploads_of(event, self._sweep_dir, is_single=single))
+        except (KeyError, TypeError, ValueError):  # an odd event, which ``apply`` told of
+            return []
+
+    def _is_shown(self, key: str) -> bool:
+        run = self._runs.get(key)
+        return run is not None and not run.is_deleted
+
+    def _upload(self, upload: Upload) -> Exception | None:
+        run, path = self._runs[upload.key], upload.path
+        if upload.content is not None:
+            return self._attempt(
+                self._store.log_json, run, upload.content, path.name, upload.folder
+            )
+        return self._attempt(self._store.log_file, run, path, upload.folder)
+
+    def _attempt(self, work: Callable[..., None], *arguments: Any) -> Exception | None:
+        """Do it; return why it could not be done. Raises StoreTrouble if the store is away."""
+        try:
+            work(*arguments)
+        except Exception as error:
+            self._store.require_experiment(error)
+            return error
+        return None
+
+    def _pass_over(self, error: Exception, run: StoredRun | None, event: Event) -> None:
+        """Tell of an event that cannot be carried out. Raises StoreTrouble if the store cannot."""
+        try:
+            self._store.require_health(error, run)
+        except RunGone:
+            self._let_go(event.trial_key or PARENT)
+            return
+        name = _run_name(event.trial_key or PARENT)
+        self._tell([Refusal(f"the event {event.type} of {name}", error)])
+
+    def _tell(self, refusals: Sequence[Refusal]) -> None:
+        """Warn of what MLflow does not take, of one kind once."""
+        self.num_refused += len(refusals)
+        for refusal in refusals:
+            what, error = refusal.args
+            kind = what.partition(" of ")[0]
+            if kind not in self._told:
+                self._told.add(kind)
+                why = self._store.reason(error)
+                _log.warning("MLflow does not take %s, it is left out there: %s", what, why)
+
+    def _let_go(self, key: str) -> None:
+        """Leave a run alone that its user has deleted."""
+        self._pending.pop(key, None)
+        if not self._runs[key].is_deleted:
+            self._runs[key] = replace(self._runs[key], is_deleted=True)
+            _log.warning("MLflow: %s was deleted there, and stays so.", _run_name(key))
 
     def flush(self) -> None:
         """Log all that waits."""
@@ -135,13 +237,16 @@ class Replay:
 
     def _flush_run(self, key: str) -> None:
         pending = self._pending.pop(key, None)
-        if pending is not None:
-            self._store.log(self._runs[key], pending.metrics, pending.params)
+        if pending is None or not self._is_shown(key):
+            return
+        try:
+            self._tell(self._store.log(self._runs[key], pending.metrics, pending.params))
+        except RunGone:
+            self._let_go(key)
 
     def _on_sweep_started(self, event: Event) -> None:  # noqa: ARG002 - the run exists already
         parent, plan = self._runs[PARENT], self._sweep.plan
-        self._store.log(parent, params=sweep_parameters(plan))
-        self._store.log_file(parent, self._sweep_dir / "sweep.yaml")
+        self._tell(self._store.log(parent, params=sweep_parameters(plan)))
         self._store.tag_experiment(experiment_tags(plan, self._sweep.started_at_ms))
 
     def _on_data_checked(self, event: Event) -> None:
@@ -158,8 +263,6 @@ class Replay:
             for name in ("learning_rate", "source")
         }
         self._store.tag(run, tags)
-        self._store.log_json(run, f"lr_range/{family}.json", event.data)
-        self._store.log_file(run, picture_path(self._sweep_dir, family), "lr_range")
 
     def _on_trial_started(self, event: Event) -> None:
         key, data = str(event.trial_key), event.data
@@ -202,19 +305,14 @@ class Replay:
         self._add_metrics(key, best, event.at_ms, step=0)  # no curve: MLflow draws bars
         self._flush_run(key)
         run, record = self._runs[key], self._record(key)
-        self._store.log_file(run, record_path(self._sweep_dir, key))
-        if record is not None:
-            self._log_data(key, record.data_fingerprint)
-        single = self._sweep.is_single_training
-        folder = self._sweep_dir if single else trial_dir(self._sweep_dir, key)
-        self._store.log_file(run, folder / METADATA)
-        if single:
-            self._store.log_file(run, self._sweep_dir / "experiment.yaml")
+        # First, so that no run is left running for what may be wrong with the rest.
+        self._store.end(run, TRIAL_STATUS[data["status"]], event.at_ms)
         if data["status"] == "failed":
             failure = record.failure if record is not None else None
             text = "unknown" if failure is None else f"{failure.kind}: {failure.message}"
             self._store.tag(run, {"failure": text})
-        self._store.end(run, TRIAL_STATUS[data["status"]], event.at_ms)
+        if record is not None:
+            self._log_data(key, record.data_fingerprint)
 
     def _on_test_scored(self, event: Event) -> None:
         family = event.data["family"]
@@ -223,16 +321,10 @@ class Replay:
 
     def _on_sweep_finished(self, event: Event) -> None:
         self.flush()
-        parent = self._runs[PARENT]
-        for name in SWEEP_ARTIFACTS:
-            self._store.log_file(parent, self._sweep_dir / name)
-        is_ranked = event.data["status"] != "interrupted"  # else what is ranked is not the result
-        if is_ranked:
-            self._sum_up(event.at_ms)
         self._store.end_running_trials("KILLED", event.at_ms)
-        self._store.end(parent, SWEEP_STATUS[event.data["status"]], event.at_ms)
-        if is_ranked and self._register_model:
-            self._register_winner()  # last: it copies weights, and may take or fail
+        self._store.end(self._runs[PARENT], SWEEP_STATUS[event.data["status"]], event.at_ms)
+        if event.data["status"] != "interrupted":  # else what is ranked is not the result
+            self._sum_up(event.at_ms)
 
     def _on_training_finished(self, event: Event) -> None:
         self.flush()  # of an interrupted one; any other has ended already
@@ -251,7 +343,7 @@ class Replay:
         parent = self._runs[PARENT]
         latest = self._store.latest_metrics(parent)
         changed = {n: v for n, v in metrics.items() if is_number(v) and latest.get(n) != v}
-        self._store.log(parent, [Metric(n, v, at_ms, 0) for n, v in changed.items()])
+        self._tell(self._store.log(parent, [Metric(n, v, at_ms, 0) for n, v in changed.items()]))
 
     def _sum_up(self, at_ms: int) -> None:
         """Log what the sweep came to: numbers, the verdict's headline, a description."""
@@ -264,11 +356,8 @@ class Replay:
 
     def _register_winner(self) -> None:
         """Register what ``best/`` holds of the winner; nothing if it holds none."""
-        winner = read_winner(self._sweep_dir / BEST_DIR)
-        if winner is None:
-            return
-        folder = self._sweep_dir / BEST_DIR / winner.family
-        if not (folder / MODEL_FILE).exists():
+        folder = self._winner_folder()
+        if folder is None or not self._register_model:
             return
         card = read_card(folder)
         trial = self._runs.get(card.trial_key)
@@ -276,7 +365,7 @@ class Replay:
         tags = {"sweep": self._sweep.name, "family": card.family, "config_hash": card.config_hash}
         self._store.models.register(
             Winner(
-                name=self._sweep.name,
+                name=self._model_name(),
                 folder=folder,
                 run_id=runs[0].run_id,
                 shown_at=[run.run_id for run in runs],
@@ -286,9 +375,21 @@ class Replay:
             )
         )
 
+    def _winner_folder(self) -> Path | None:
+        winner = read_winner(self._sweep_dir / BEST_DIR)
+        folder = None if winner is None else self._sweep_dir / BEST_DIR / winner.family
+        return folder if folder is not None and (folder / MODEL_FILE).exists() else None
+
+    def _model_name(self) -> str:
+        """Return under which name the winner is registered."""
+        name, folder = self._store.experiment_name, self._winner_folder()
+        if folder is None:
+            return name
+        return self._store.models.name_for(name, read_card(folder).trial_key)
+
     def _summary(self) -> Summary:
         objective = str(self._sweep.plan.get("objective", DEFAULT_OBJECTIVE))
-        return Summary.read(self._sweep_dir, self._sweep.name, objective)
+        return Summary.read(self._sweep_dir, self._model_name(), objective)
 
     def _log_data(self, key: str, fingerprint: str) -> None:
         inputs = data_inputs(self._sweep.plan.get("data") or {}, fingerprint)
@@ -299,6 +400,10 @@ class Replay:
             return read_record(record_path(self._sweep_dir, key))
         except InputError:
             return None
+
+
+def _run_name(key: str) -> str:
+    return f"trial {key}" if key else "the sweep's own run"
 
 
 def _configuration(data: Mapping[str, Any]) -> str:

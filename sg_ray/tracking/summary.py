@@ -24,7 +24,10 @@ Row = Mapping[str, str]
 
 @dataclass(frozen=True)
 class Summary:
-    """A finished sweep's ranked rows (those of leaderboard.csv) and its verdict."""
+    """A finished sweep's ranked rows (those of leaderboard.csv) and its verdict.
+
+    ``name`` is that of the registered model.
+    """
 
     name: str
     objective: str

@@ -11,7 +11,8 @@ import pytest
 from small_sweeps import DATABASE, copy_of, write_experiment
 
 from sg_ray.cli import main
-from sg_ray.tracking.mlflow_store import MlflowStore, resolve_uri
+from sg_ray.tracking.address import find_address
+from sg_ray.tracking.mlflow_store import MlflowStore
 
 Begin = Callable[[Path], None]
 
@@ -20,7 +21,7 @@ Begin = Callable[[Path], None]
 def begin(tmp_path_factory: pytest.TempPathFactory) -> Begin:
     """Write experiment.yaml and an empty MLflow store: migrating one takes seconds of a sweep's."""
     template = tmp_path_factory.mktemp("store")
-    MlflowStore(resolve_uri(f"sqlite:///{DATABASE}", template), "template", "none")
+    MlflowStore(find_address(f"sqlite:///{DATABASE}", template), "template", "none")
 
     def do(folder: Path) -> None:
         write_experiment(folder)

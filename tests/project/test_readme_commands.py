@@ -46,10 +46,7 @@ CHECKS = (
 TRAIN_GNN = "sg-ray train gnn --find-lr --seed 7 --output-dir outputs/my-gnn"
 TRAIN_FUSION = "sg-ray train fusion --seed 42 branches_from=outputs/train"
 TRAIN_BRANCHES = ("sg-ray train transformer --seed 42", "sg-ray train gnn --seed 42")
-SERVERS = (
-    ".venv/bin/mlflow ui --backend-store-uri sqlite:///mlflow.db",
-    "mlflow ui --backend-store-uri sqlite:///mlflow.db",
-)
+SERVER = ".venv/bin/mlflow ui --backend-store-uri sqlite:///mlflow.db"
 
 QUICK = {"[EXPERIMENT.yaml]": "experiments/quick.yaml"}
 QUICK_SWEEP = {**QUICK, "[key=value ...]": SWEEP}
@@ -257,10 +254,7 @@ STEPS = {
         in_process, extra=f"output_dir=outputs/single {SIZE}", prints="best epoch"
     ),
     # MLflow
-    SERVERS[0]: Step(serving, after=(RUN_A_SWEEP,), prints="quick"),
-    SERVERS[1]: Step(
-        serving, {"mlflow ui": ".venv/bin/mlflow ui"}, after=(RUN_A_SWEEP,), prints="quick"
-    ),
+    SERVER: Step(serving, after=(RUN_A_SWEEP,), prints="quick"),
     # The environment and the project's own checks
     "make sweep": Step(
         as_subprocess,
@@ -288,7 +282,7 @@ STEPS = {
     ".venv/bin/pre-commit install": Step(in_git_checkout, leaves=".git/hooks/pre-commit"),
     "python -m sg_ray": Step(as_subprocess, extra="--version", prints=r"sg-ray \d"),
 }
-SLOW = {"make sweep", "... --address auto", *CHECKS, *SERVERS}
+SLOW = {"make sweep", "... --address auto", *CHECKS, SERVER}
 """Each starts Python, and Ray or a server, anew."""
 
 

@@ -184,7 +184,8 @@ def test_a_model_that_cannot_be_copied_is_a_warning_and_made_up_for(
     with caplog.at_level(logging.WARNING, "sg_ray"):
         result = MlflowMirror(sweep_dir, uri, "tiny").sync()
     assert result.num_pending > 0
-    assert "MLflow mirror of tiny" in caplog.text
+    assert "MLflow does not store the winner's model (which" in caplog.text
+    assert "FileNotFoundError" in caplog.text
     assert query("select count(*) from model_versions") == [(0,)]
     assert query("select distinct status from runs where name = 'tiny'") == [("FINISHED",)]
 

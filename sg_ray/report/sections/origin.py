@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
+from sg_ray.redaction import hide_secrets
 from sg_ray.report.content import Sweep
 from sg_ray.report.sections.section import Section
 from sg_ray.report.text import flat
@@ -33,7 +34,7 @@ def section(sweep: Sweep) -> Section:
         is_recorded=typed is not None,
         facts=list(_facts(sweep)),
         notes=sweep.notes,
-        settings_text=sweep.settings_text,
+        settings_text=hide_secrets(sweep.settings_text),
         rows=sweep.rows,
     )
     return Section("origin", "How it was made", "origin.html.jinja", content)
