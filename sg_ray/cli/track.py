@@ -1,6 +1,7 @@
 """``sg-ray track``: MLflow catches up with what is on record."""
 
 import argparse
+from collections import deque
 from pathlib import Path
 
 from sg_ray.cli.settings import folder_argument, named_folder, text_argument
@@ -25,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _sync(arguments: argparse.Namespace) -> int:
     """Replay the journal; return 1 if something is still pending."""
+    from sg_ray.sweep.events import read_events
     from sg_ray.sweep.lock import locked
     from sg_ray.sweep.records import stamp_run_ids
     from sg_ray.tracking.mlflow_mirror import MlflowMirror, mirror_of
@@ -35,6 +37,7 @@ def _sync(arguments: argparse.Namespace) -> int:
         settings.append(Given("tracking.uri", arguments.uri, "--uri"))
     experiment = load_experiment(_experiment_file(folder), settings=settings)
     with locked(folder):
+        deque(read_events(folder / "events.jsonl", tell=True), maxlen=0)  # what is damaged there
         mirror = mirror_of(experiment, folder)
         assert isinstance(mirror, MlflowMirror)
         result = mirror.sync(is_over=True)  # the lock is ours: nobody works on it

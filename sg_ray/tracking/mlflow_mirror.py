@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sg_ray.files import content_hash, write_json
-from sg_ray.sweep.events import Event, read_events
+from sg_ray.sweep.events import FIRST, TRACKING, Event, parse_event, read_events
 from sg_ray.sweep.folders import require_writable
 from sg_ray.tracking.mlflow_store import MlflowStore, exclusive, resolve_uri, sqlite_path
 from sg_ray.tracking.replay import ENDINGS, PARENT, Replay, SweepIdentity
@@ -101,7 +101,7 @@ class MlflowMirror:
         self._uri = uri
         self._experiment = experiment
         self._journal = self._sweep_dir / "events.jsonl"
-        self._position_path = self._sweep_dir / "tracking.json"
+        self._position_path = self._sweep_dir / TRACKING
         saved, store = self._saved_position(), content_hash(uri)
         is_same_place = (saved.store, saved.experiment) == (store, experiment)
         self._position = saved if is_same_place else Position(store=store, experiment=experiment)
@@ -296,20 +296,25 @@ def _without_password(text: str) -> str:
 
 
 def _read_identity(journal: Path) -> SweepIdentity | None:
-    events, _ = _read_events(journal, 0, 1)
-    return SweepIdentity.of(events[0], journal.parent) if events else None
+    """Return the identity that the journal's beginning gives; None if there is none."""
+    first = next((event for event in read_events(journal) if event.type in FIRST), None)
+    return None if first is None else SweepIdentity.of(first, journal.parent)
 
 
 def _read_events(
     journal: Path, offset: int, limit: int = EVENTS_PER_COMMIT
 ) -> tuple[list[Event], int]:
-    """Return at most ``limit`` whole events from byte ``offset``, and the offset after them."""
+    """Return at most ``limit`` whole events from byte ``offset``, and the offset after them.
+
+    What is no event is passed over; whoever opens the journal tells of it.
+    """
     events: list[Event] = []
     for line in _whole_lines(journal, offset):
         if len(events) == limit:
             break
-        events.append(Event.model_validate_json(line))
         offset += len(line)
+        if (event := parse_event(line)) is not None:
+            events.append(event)
     return events, offset
 
 
