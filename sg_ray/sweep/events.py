@@ -117,8 +117,8 @@ class Journal:
         self.path = path
         self._listeners = listeners
         path.parent.mkdir(parents=True, exist_ok=True)
-        drop_torn_line(path)
         past = list(read_events(path, tell=True))
+        drop_torn_line(path)
         self._seen: set[tuple[Any, ...] | None] = set()
         for event in past:
             self._note(event)
@@ -181,16 +181,18 @@ def read_events(path: Path, *, tell: bool = False) -> Iterator[Event]:
     damaged: list[str] = []
     seen: set[bytes] = set()
     for line in json_lines(path):
-        if not line.is_whole:
-            continue
         event, problem = _event_of(line)
         if line.content in seen:
             problem = "it repeats an earlier line"
+        if not line.is_whole:
+            problem = "it is cut off"
         seen.add(line.content)
         if event is not None and problem is None:
             yield event
         else:
             damaged.append(f"line {line.number} ({problem})")
+    if tell and not seen:
+        damaged.append("all lines (it is empty)")
     if tell and damaged:
         _warn(path, damaged)
 

@@ -36,6 +36,10 @@ def mend_search_journal(path: Path, first_points: Sequence[Any]) -> None:
     if not path.exists():
         return
     lines = read_search_journal(path)
+    if not lines:
+        _LOGGER.warning("%s is empty: the search asks for its points anew", path)
+    if not path.read_bytes().endswith(b"\n"):
+        _LOGGER.warning("%s: the last line was cut off, and is dropped", path)
     kept = _without_doubles(lines, first_points)
     dropped = sorted({line.number for line in lines} - {line.number for line in kept})
     drop_torn_line(path)

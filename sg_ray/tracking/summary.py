@@ -102,7 +102,11 @@ def _read_rows(path: Path) -> list[Row]:
     except CsvError as error:
         raise InputError(f"{path}: not a valid leaderboard ({error}). {remedy}") from error
     numbered = enumerate(rows, start=2)
-    broken = [number for number, row in numbered if None in row or None in row.values()]
+    broken = [
+        number
+        for number, row in numbered
+        if None in row or None in row.values() or row.get("rank") != str(number - 1)
+    ]
     if broken or not _COLUMNS.issubset(reader.fieldnames or ()):
         line = broken[0] if broken else 1
         raise InputError(f"{path}: not a valid leaderboard (line {line}). {remedy}")
