@@ -24,7 +24,7 @@ from sg_ray.features.build import store_dir
 from sg_ray.files import write_json
 from sg_ray.models.pretrained import save_architecture
 from sg_ray.sweep.planner import Planner
-from sg_ray.sweep.records import RunRecord, trial_dir
+from sg_ray.sweep.records import RunRecord, read_history, read_surroundings, trial_dir
 from sg_ray.training.checkpoint import BEST, METADATA, METRICS, read_best
 from sg_ray.training.metrics import is_better
 from sg_ray.trial import BranchSource
@@ -137,12 +137,19 @@ def _copy_trained(trained: Path, config: Mapping[str, Any], folder: Path) -> Non
             f"{trained / BEST} is missing, so its model cannot be exported. Restore the file, or "
             f"delete records/{trained.name}.json to train that trial again."
         )
-    read_best(trained)  # or it is damaged, which is to be known here and not when it is loaded
+    _check_trained(trained)
     for name in (BEST, METADATA, METRICS):
         if (trained / name).exists():
             shutil.copy2(trained / name, folder / name)
     if isinstance(pretrained := config.get("pretrained"), str):
         _save_architecture(pretrained, folder / PRETRAINED_DIR)
+
+
+def _check_trained(trained: Path) -> None:
+    """Raise an error that names a damaged file: here, and not when the model is loaded."""
+    read_best(trained)
+    read_history(trained)
+    read_surroundings(trained)
 
 
 def _save_architecture(name: str, folder: Path) -> None:

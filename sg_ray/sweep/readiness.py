@@ -79,6 +79,8 @@ def is_here(experiment: Experiment) -> bool:
 def what_is_set_aside(experiment: Experiment, data: DataSet) -> list[str]:
     """Say which records a start would not count any more, and why; nothing if it keeps all."""
     records = list(read_records(experiment.sweep_dir).values())
+    if not records:
+        return []
     configs = configs_of(pinned(experiment))
     foreign = foreign_records(records, data.fingerprint, code_version(), configs)
     if not foreign:

@@ -131,10 +131,12 @@ class FamilySearch:
         """Note that another point has that trial: this one does not count, one more may be asked.
 
         The point may also be the one that the trial was trained for, if a kill came between the
-        trial's record and ``tell``.
+        trial's record and ``tell``, or if the journal was lost: then it is the first to have it.
         """
         owners = {t.number for t in self._known() if t.user_attrs.get(_TRIAL_KEY) == trial_key}
-        if owners != {number}:
+        if not owners:
+            self.assign(number, trial_key)
+        elif owners != {number}:
             self._trials[number].set_user_attr(_REPEATED, True)
 
     def report(self, number: int, epoch: int, value: float) -> bool:

@@ -22,7 +22,7 @@ _NUM_OPERATIONS = 10
 """Operations of Optuna's journal are numbered from 0."""
 _REMEDY = (
     "Restore it from a copy, or delete it: the search then asks for its points anew, and those "
-    "on record are not trained again."
+    "that are on record are not trained again."
 )
 
 

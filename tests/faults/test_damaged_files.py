@@ -6,14 +6,15 @@ kind through the real commands.
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
-from small_sweeps import SWEEP, copy_of
+from small_sweeps import DATABASE, SWEEP, copy_of, repeated_points, results, run_statuses
 
+from sg_ray.cli import main
 from sg_ray.config import load_experiment
 from sg_ray.detector import Detector, read_card, read_winner
 from sg_ray.errors import SgRayError
@@ -242,3 +243,110 @@ def assert_named(said: str, file: Path, damage: str) -> None:
     if damage in ("NUL, middle", "foreign, middle") and file.suffix in (".jsonl", ".journal"):
         before = file.read_bytes().partition(NUL if damage[0] == "N" else FOREIGN)[0]
         assert f"line {before.count(NEWLINE) + 1}" in said
+
+
+RESUME = ("sweep", "--resume", "tiny", "tracking.enabled=false")
+DRY_RUN = (*RESUME, "--dry-run")
+EXTEND = ("extend", "tiny", "seeds=[42]", "--dry-run")
+REPORT = ("report", "tiny")
+TWO_REPORTS = ("report", "tiny", "tiny", "--html", "page.html")
+SYNC = ("track", "sync", "tiny")
+PREDICT = ("predict", "tiny", "function.c")
+REPRODUCE = ("reproduce", "RECORD")
+
+Outcome = Literal["refused", "told", "anew"]
+"""Named with what to do, and a code that is not 0; passed over with a word; made anew."""
+
+COMMANDS: list[tuple[str, str, tuple[str, ...], Outcome]] = [
+    ("settings", "NUL, middle", RESUME, "refused"),
+    ("settings", "foreign, middle", REPORT, "refused"),
+    ("record", "cut", RESUME, "refused"),
+    ("record", "newer", DRY_RUN, "refused"),
+    ("record", "a list", EXTEND, "refused"),
+    ("record", "a folder", REPORT, "refused"),
+    ("record", "Latin-1", REPRODUCE, "refused"),
+    ("journal", "NUL, middle", RESUME, "told"),
+    ("journal", "foreign, start", REPORT, "told"),
+    ("journal", "doubled, middle", SYNC, "told"),
+    ("search", "foreign, middle", RESUME, "refused"),
+    ("search", "other JSON, end", DRY_RUN, "refused"),
+    ("search", "blank, middle", RESUME, "told"),
+    ("search", "doubled, start", RESUME, "told"),
+    ("search", "missing", RESUME, "told"),
+    ("range test", "empty", RESUME, "refused"),
+    ("score on test", "cut", DRY_RUN, "refused"),
+    ("score on test", "null", REPORT, "refused"),
+    ("verdict", "cut", RESUME, "anew"),
+    ("verdict", "a list", REPORT, "anew"),
+    ("verdict", "NUL, middle", TWO_REPORTS, "refused"),
+    ("leaderboard", "binary", RESUME, "anew"),
+    ("best model", "cut", RESUME, "refused"),
+    ("predictions", "cut", RESUME, "refused"),
+    ("epochs", "foreign, middle", RESUME, "refused"),
+    ("winner", "empty", PREDICT, "refused"),
+    ("winner", "empty", RESUME, "anew"),
+    ("card", "newer", PREDICT, "refused"),
+    ("exported weights", "cut", PREDICT, "refused"),
+    ("vocabulary", "missing", PREDICT, "refused"),
+    ("vocabulary", "binary", RESUME, "anew"),
+    ("featuriser", "too deep", PREDICT, "refused"),
+]
+
+
+@pytest.fixture(scope="module")
+def place(whole: Path) -> Iterator[Path]:
+    """The folder of the commands; each leaves the sweep as it was before the damage."""
+    folder = whole.parents[1]
+    (folder / "function.c").write_text("int f(int a) { return a; }\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert main([*RESUME]) == 0
+        yield folder
+
+
+@pytest.mark.parametrize(
+    ("kind", "damage", "command", "outcome"),
+    COMMANDS,
+    ids=[f"{kind}-{damage}-{command[0]}" for kind, damage, command, _ in COMMANDS],
+)
+def test_b14_commands_name_a_damaged_file_or_mend_it(
+    place: Path,
+    whole: Path,
+    kind: str,
+    damage: str,
+    command: tuple[str, ...],
+    outcome: Outcome,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    file = victim_in(whole, KINDS[kind])
+    content, before = file.read_bytes(), results(whole)
+    DAMAGES[damage](file)
+    try:
+        code = main([str(file) if word == "RECORD" else word for word in command])
+        said = capsys.readouterr().err
+        assert "Traceback" not in said
+        if outcome == "refused":
+            assert code in (1, 2)
+            assert said.rpartition("error: ")[2].strip() != ""
+            assert_named(said, file, damage)
+        else:
+            assert code == 0
+            assert outcome == "anew" or file.name in caplog.text
+        if outcome == "anew" and kind != "verdict":
+            assert file.read_bytes() == content
+    finally:
+        put_back(file, content)
+    assert results(whole) == before
+
+
+def test_b14_a_journal_without_its_first_line_belongs_to_the_same_runs(swept: Path) -> None:
+    journal = SWEEP / "events.jsonl"
+    for damage in ("NUL, start", "foreign, start"):
+        first, _, rest = journal.read_bytes().partition(NEWLINE)
+        assert b"sweep_started" in first
+        journal.write_bytes((NUL if "NUL" in damage else FOREIGN) + rest)
+        assert main(["sweep", "--resume", "tiny"]) == 0
+        assert run_statuses(DATABASE) == {"FINISHED": 6}
+        assert repeated_points(DATABASE) == []
+        journal.write_bytes(first + NEWLINE + rest)
