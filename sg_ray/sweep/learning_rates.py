@@ -80,17 +80,19 @@ def picture_path(sweep_dir: Path, family: str) -> Path:
 
 def read_learning_rates(sweep_dir: Path) -> dict[str, float | None]:
     """Return the suggestions on record, by family. Raises InputError that names a damaged file."""
-    remedy = "Restore it from a copy, or delete it: the range test is then made again."
-    paths = sorted((sweep_dir / "lr_range").glob("*.json"))
-    found = [read_model(path, LearningRate, what="range test", remedy=remedy) for path in paths]
-    return {entry.family: entry.suggestion for entry in found}
+    return {entry.family: entry.suggestion for entry in _on_record(sweep_dir)}
 
 
 def read_failed_range_tests(sweep_dir: Path) -> dict[str, str]:
     """Return why, by family, those on record found nothing."""
+    found = _on_record(sweep_dir)
+    return {entry.family: entry.reason or "" for entry in found if entry.suggestion is None}
+
+
+def _on_record(sweep_dir: Path) -> list[LearningRate]:
+    remedy = "Restore it from a copy, or delete it: the range test is then made again."
     paths = sorted((sweep_dir / "lr_range").glob("*.json"))
-    found = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
-    return {entry["family"]: entry["reason"] for entry in found if entry["suggestion"] is None}
+    return [read_model(path, LearningRate, what="range test", remedy=remedy) for path in paths]
 
 
 def draw(path: Path, family: str, found: Found) -> None:
