@@ -138,7 +138,11 @@ def kept_range(folder: Path) -> Any:
 
 
 KINDS = {
-    "settings": Kind("sweep.yaml", lambda folder: load_experiment(folder / "sweep.yaml")),
+    "settings": Kind(
+        "sweep.yaml",
+        lambda folder: load_experiment(folder / "sweep.yaml"),
+        ("blank", "doubled"),  # its first line is a comment
+    ),
     "record": Kind("records/*.json", read_records, allowed=AGAIN),
     "journal": Kind("events.jsonl", events, (), AGAIN),
     "search": Kind("search/gnn.journal", mended_search, (), (*AGAIN, "newer")),
