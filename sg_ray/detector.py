@@ -6,8 +6,8 @@ architecture of a pretrained encoder in ``pretrained/``, and the same again, bel
 for each family that a fusion builds on. Nothing else is read: no sweep, no data, no network.
 """
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -15,13 +15,14 @@ from typing import Any, Protocol, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from sg_ray.errors import InputError
+from sg_ray.errors import InputError, TrainingError
 from sg_ray.features.featuriser import Featuriser
 from sg_ray.features.kinds import load_featuriser
 from sg_ray.features.packed import FeatureKind, Features
 from sg_ray.features.spec import FeatureSpec
+from sg_ray.files import crc32_of
 from sg_ray.models.families import get_family
 from sg_ray.models.family import (
     Branch,
@@ -33,7 +34,8 @@ from sg_ray.models.family import (
     NeuralFamily,
     SplitData,
 )
-from sg_ray.training.checkpoint import load_best, read_best
+from sg_ray.reading import read_model
+from sg_ray.training.checkpoint import BEST, load_best, read_best
 from sg_ray.training.inference import predict
 from sg_ray.training.seeding import torch_stream
 
@@ -48,6 +50,11 @@ PRETRAINED_DIR = "pretrained"
 BRANCHES_DIR = "branches"
 FEATURES_DIR = "features"
 
+_WEIGHTS_SUFFIX = Path(BEST).suffix
+_EXPORT_AGAIN = (
+    "Have it exported again: python experiments/sweep.py --resume NAME, or for a training the same "
+    "sg-ray train command."
+)
 _SPLIT = "new"
 """The functions to score, as a split like those of a data set."""
 
@@ -68,6 +75,8 @@ class ModelCard(BaseModel):
     code_version: str
     branches: Mapping[str, Mapping[str, Any]]
     """Configuration of each family that this one builds on."""
+    checksums: Mapping[str, str] = Field(default_factory=dict)
+    """CRC-32 of every other file of the folder but the weights, which have their own."""
 
 
 class WinnerCard(BaseModel):
@@ -99,10 +108,11 @@ class Detector:
         """Load ``best/<family>/``, or the winner of a sweep's folder, onto ``device``.
 
         ``device`` None takes a GPU if there is one. Raises InputError if the folder holds no
-        exported model or lacks a part of it, TrainingError if its weights are damaged.
+        exported model, lacks a part of it, or if a part is damaged.
         """
         folder = model_folder(Path(folder))
         card = read_card(folder)
+        _check_files(folder, card)
         if device is None:
             device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         featurisers = {
@@ -156,24 +166,39 @@ def model_folder(folder: Path) -> Path:
 
 
 def read_winner(best_dir: Path) -> WinnerCard | None:
-    """Return what ``best/`` says of the sweep's winner; None if there is none."""
-    try:
-        return WinnerCard.model_validate_json((best_dir / WINNER_FILE).read_bytes())
-    except (OSError, ValidationError):
+    """Return what ``best/`` says of the sweep's winner; None if there is none.
+
+    Raises InputError that names the file if it is damaged.
+    """
+    path = best_dir / WINNER_FILE
+    if not path.exists():
         return None
+    return read_model(path, WinnerCard, what="note of the winner", remedy=_EXPORT_AGAIN)
 
 
 def read_card(folder: Path) -> ModelCard:
     """Read ``model.json``. Raises InputError that names the file if it is missing or not valid."""
-    path = folder / MODEL_FILE
-    try:
-        return ModelCard.model_validate(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(
-            f"{path}: not the card of an exported model ({reason}). Export it again: "
-            "python experiments/sweep.py --resume NAME"
-        ) from error
+    what = "card of an exported model"
+    return read_model(folder / MODEL_FILE, ModelCard, what=what, remedy=_EXPORT_AGAIN)
+
+
+def checksums_of(folder: Path) -> dict[str, str]:
+    """Return the CRC-32 of an exported model's files, by path; see ``ModelCard.checksums``."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {
+        path.relative_to(folder).as_posix(): crc32_of(path)
+        for path in files
+        if path != folder / MODEL_FILE and path.suffix != _WEIGHTS_SUFFIX
+    }
+
+
+def _check_files(folder: Path, card: ModelCard) -> None:
+    """Raise InputError that names a file that is missing or not the one that was exported."""
+    found = checksums_of(folder)
+    for name, checksum in card.checksums.items():
+        if found.get(name) != checksum:
+            problem = "was changed since it was written" if name in found else "is missing"
+            raise InputError(f"{folder / name}: {problem}. {_EXPORT_AGAIN}")
 
 
 def features_read(card: ModelCard) -> Sequence[FeatureSpec]:
@@ -222,7 +247,9 @@ def _load(folder: Path, card: ModelCard, inputs: Inputs) -> _Scorer:
     family = get_family(card.family)
     if isinstance(family, EstimatorFamily):
         config = family.Config.model_validate(card.config)
-        return _Fitted(family.load(config, read_best(folder)["model_state_dict"]))
+        with _naming_the_way_out():
+            weights = read_best(folder)["model_state_dict"]
+        return _Fitted(family.load(config, weights))
     branches = dict(_load_branches(folder, card, inputs))
     return _load_network(folder, card.family, card.config, branches, inputs)
 
@@ -245,8 +272,18 @@ def _load_network(
     given = {branch: network.as_branch(inputs) for branch, network in branches.items()}
     with torch_stream(0, "init"):  # the caller's random numbers are not ours to draw
         model = family.build(config, replace(inputs, branches=given, is_restoring=True))
-    load_best(model, folder)
+    with _naming_the_way_out():
+        load_best(model, folder)
     return _Network(family, config, model.to(inputs.device).eval(), branches)
+
+
+@contextmanager
+def _naming_the_way_out() -> Iterator[None]:
+    """Say of damaged weights how to have them again here, which is not to train."""
+    try:
+        yield
+    except TrainingError as error:
+        raise InputError(f"{error} Here: {_EXPORT_AGAIN}") from error
 
 
 def _loadable(config: NeuralConfig, folder: Path, device: torch.device) -> NeuralConfig:

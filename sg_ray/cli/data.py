@@ -65,13 +65,24 @@ def _sample(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> int:
+    """Print what was found; return 1 if a sweep as it is by default would refuse the data."""
+    from sg_ray.config import Experiment
+    from sg_ray.data.samples import labels_of
     from sg_ray.data.sources import DataConfig, load_data
+    from sg_ray.training.metrics import check_objective
 
     data = load_data(DataConfig(path=arguments.folder))
     sizes = ", ".join(f"{split} {len(samples)}" for split, samples in data.splits.items())
     print(f"{sizes}; fingerprint {data.fingerprint}")
     for note in data.notes:
         print(note)
+    try:
+        check_objective(
+            Experiment.model_fields["objective"].default, labels_of(data.splits["valid"])
+        )
+    except InputError as error:
+        print(error)
+        return 1
     return 0
 
 

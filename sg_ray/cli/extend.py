@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from sg_ray.cli.settings import named_experiment, text_argument
-from sg_ray.cli.sweep import run_and_show
+from sg_ray.cli.sweep import run_or_describe
 from sg_ray.config import Experiment, ReplicateSettings
 from sg_ray.config.explain import explain
 from sg_ray.config.values import Values, read_override
@@ -38,9 +38,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Go on with the larger sweep; return its exit code."""
-    from sg_ray.sweep.admission import check_before_start
-    from sg_ray.tracking.mlflow_mirror import check_tracking
-
     if not arguments.settings:
         raise InputError("say what to add, e.g. seeds=[1,2] or search.num_trials=32")
     seeds = [text for text in arguments.settings if text.partition("=")[0] in _SEEDS]
@@ -48,14 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
     experiment = named_experiment(others, arguments.default, arguments.name)
     for text in seeds:
         experiment = _with_seeds(experiment, seeds_after_extension(experiment, text), text)
-    check_before_start(experiment, arguments.address)
-    check_tracking(experiment)
-    if arguments.dry_run:
-        from sg_ray.sweep.forecast import describe_plan
-
-        print(describe_plan(experiment, extends=True))
-        return 0
-    return run_and_show(experiment, arguments.address, extends=True)
+    return run_or_describe(experiment, arguments.address, is_dry=arguments.dry_run, extends=True)
 
 
 def seeds_after_extension(experiment: Experiment, text: str) -> list[int]:

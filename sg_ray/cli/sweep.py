@@ -12,6 +12,7 @@ from sg_ray.sweep.events import Event, read_events
 from sg_ray.sweep.records import stamp_run_ids
 
 if TYPE_CHECKING:
+    from sg_ray.data.samples import DataSet
     from sg_ray.live.stream import SafeStream
     from sg_ray.sweep.run import Outcome
 
@@ -37,24 +38,41 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the sweep; return its exit code."""
-    from sg_ray.sweep.admission import check_before_start
+    experiment = named_experiment(arguments.settings, arguments.default, arguments.resume)
+    return run_or_describe(experiment, arguments.address, is_dry=arguments.dry_run)
+
+
+def run_or_describe(
+    experiment: Experiment, address: str, *, is_dry: bool, extends: bool = False
+) -> int:
+    """Run a sweep with all that goes with it, or print its plan, once nothing is in its way.
+
+    Return the exit code. Raises InputError for what is in its way, the same for both.
+    """
+    from sg_ray.sweep.forecast import describe_plan
+    from sg_ray.sweep.readiness import check_ready
     from sg_ray.tracking.mlflow_mirror import check_tracking
 
-    experiment = named_experiment(arguments.settings, arguments.default, arguments.resume)
-    check_before_start(experiment, arguments.address)
     check_tracking(experiment)
-    if arguments.dry_run:
-        from sg_ray.sweep.forecast import describe_plan
-
-        print(describe_plan(experiment))
+    ready = check_ready(experiment, address, extends=extends, downloads=not is_dry)
+    if is_dry:
+        print(describe_plan(experiment, extends=extends, warnings=ready.warnings))
         return 0
-    return run_and_show(experiment, arguments.address)
+    for warning in ready.warnings:
+        print(f"warning: {warning}")
+    return run_and_show(experiment, address, extends=extends, data=ready.data)
 
 
-def run_and_show(experiment: Experiment, address: str, *, extends: bool = False) -> int:
+def run_and_show(
+    experiment: Experiment,
+    address: str,
+    *,
+    extends: bool = False,
+    data: "DataSet | None" = None,
+) -> int:
     """Run a sweep with all that goes with it: live table, verdict, page, MLflow.
 
-    Return its exit code.
+    ``data`` are those that it reads, if they have been read. Return its exit code.
     """
     from sg_ray.config.hardware import describe, this_machine
     from sg_ray.live.view import LiveView
@@ -78,6 +96,7 @@ def run_and_show(experiment: Experiment, address: str, *, extends: bool = False)
             listeners=(view, conclude, mirror),
             progress=view.show_preparing,
             extends=extends,
+            data=data,
         )
     stamp_run_ids(outcome.sweep_dir, mirror.run_ids())
     show_end(outcome, experiment, view.stream, mirror.where_to_look())

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _sync(arguments: argparse.Namespace) -> int:
     """Replay the journal; return 1 if MLflow does not have it all."""
+    from sg_ray.sweep.events import read_events
     from sg_ray.sweep.lock import locked
     from sg_ray.sweep.records import stamp_run_ids
     from sg_ray.tracking.mlflow_mirror import MlflowMirror, mirror_of
@@ -41,6 +43,7 @@ def _sync(arguments: argparse.Namespace) -> int:
         settings.append(Given("tracking.uri", arguments.uri, "--uri"))
     experiment = load_experiment(_experiment_file(folder), settings=settings)
     with locked(folder):
+        deque(read_events(folder / "events.jsonl", tell=True), maxlen=0)  # what is damaged there
         mirror = mirror_of(experiment, folder)
         assert isinstance(mirror, MlflowMirror)
         result = mirror.sync(is_over=True)  # the lock is ours: nobody works on it

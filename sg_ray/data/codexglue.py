@@ -14,6 +14,8 @@ from sg_ray.errors import InputError
 HUB_NAME = "google/code_x_glue_cc_defect_detection"
 _HUB_SPLITS = {"train": "train", "valid": "validation", "test": "test"}
 _TIMEOUT_S = 10
+_FOLDER = "codexglue"
+"""Within the cache."""
 
 
 def fetch_codexglue(folder: Path) -> None:
@@ -21,13 +23,22 @@ def fetch_codexglue(folder: Path) -> None:
 
     Raises InputError, after seconds, that says what to put where if the hub cannot be reached.
     """
-    missing = [split for split in SPLITS if not _split_file(folder, split).exists()]
+    missing = _missing(folder)
     if not missing:
         return
     downloaded = _download()
     for split in missing:
         rows = downloaded[_HUB_SPLITS[split]]
         write_jsonl(_split_file(folder, split), _samples(rows, split))
+
+
+def is_downloaded(cache_dir: Path) -> bool:
+    """Return True if nothing is left to download into ``cache_dir``."""
+    return not _missing(cache_dir / _FOLDER)
+
+
+def _missing(folder: Path) -> list[str]:
+    return [split for split in SPLITS if not _split_file(folder, split).exists()]
 
 
 def _split_file(folder: Path, split: str) -> Path:

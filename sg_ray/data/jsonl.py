@@ -8,6 +8,7 @@ import io
 import json
 import lzma
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,15 @@ from sg_ray.files import atomic_path
 PACKED_SUFFIXES = ("", ".gz", ".xz", ".zst")
 """What may follow ``.jsonl`` in the name of a file to read."""
 
+MAX_LINE_BYTES = 16 * 2**20
+"""Of the unpacked text. The longest real functions have some 10^5; what is longer is no row."""
+
+_MAGIC = {b"\x1f\x8b": ".gz", b"\xfd7zXZ": ".xz", b"\x28\xb5\x2f\xfd": ".zst"}
+"""How packed files begin."""
+_UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+_MAX_DIGITS = 600
+"""Of an integer. Python reads 4,300 unless it is told otherwise, and at least 640."""
+
 
 def read_jsonl(path: Path, split: str) -> list[Sample]:
     """Return the samples of a file, every row checked. Blank lines are passed over.
@@ -29,7 +39,7 @@ def read_jsonl(path: Path, split: str) -> list[Sample]:
     """
     samples = []
     with open_unpacked(path) as lines:
-        for number, line in enumerate(lines, start=1):
+        for number, line in enumerate(iter(lambda: lines.readline(MAX_LINE_BYTES + 1), b""), 1):
             if line.strip():
                 where = f"{path}, line {number}"
                 row = read_row(line, where)
@@ -41,6 +51,7 @@ def read_jsonl(path: Path, split: str) -> list[Sample]:
 
 def read_row(line: bytes, where: str) -> dict[str, Any]:
     """Return the JSON object on a line. Raises InputError that starts with ``where``."""
+    _check_bytes(line, where)
     return _parse_row(_decode(line, where), where)
 
 
@@ -56,11 +67,16 @@ def sample_from_row(row: Mapping[str, Any], default_id: str, where: str) -> Samp
     if not source.strip():
         raise InputError(f"{where}: func is empty. Remove the row or fill it.")
     if not isinstance(target, bool | int):
-        raise InputError(f"{where}: target is {_type_name(target)}, expected 0 or 1.")
+        raise InputError(
+            f"{where}: target is {_shown(target)}, expected 0 (not vulnerable) or 1, as an integer."
+        )
     if target not in (0, 1):
         raise InputError(f"{where}: target is {target}, expected 0 (not vulnerable) or 1.")
     if not (sample_id is None or isinstance(sample_id, str | int)) or isinstance(sample_id, bool):
-        raise InputError(f"{where}: idx is {_type_name(sample_id)}, expected a number or a string.")
+        raise InputError(
+            f"{where}: idx is {_shown(sample_id)}, expected an integer of at most {_MAX_DIGITS} "
+            "digits or a string."
+        )
     return Sample(source, int(target), default_id if sample_id is None else str(sample_id))
 
 
@@ -125,6 +141,24 @@ def _unpack_zstd(raw: BinaryIO) -> IO[bytes]:
     return io.BytesIO(b"".join(parts))
 
 
+def _check_bytes(line: bytes, where: str) -> None:
+    """Raise InputError for what cannot be a row, and say what it probably is."""
+    if len(line) > MAX_LINE_BYTES:
+        raise InputError(
+            f"{where}: longer than {MAX_LINE_BYTES:,} bytes, which no function is. Put each "
+            "row on a line of its own, and remove rows that hold whole files."
+        )
+    suffix = next((suffix for magic, suffix in _MAGIC.items() if line.startswith(magic)), None)
+    if suffix is not None:
+        raise InputError(f"{where}: a packed file. Let its name end in {suffix}, or unpack it.")
+    if line.startswith(_UTF16_MARKS) or b"\0" in line:
+        kind = "text in UTF-16" if line.startswith(_UTF16_MARKS) else "NUL bytes"
+        raise InputError(
+            f"{where}: holds {kind}. Convert the file to UTF-8; if it was UTF-8, it is damaged: "
+            "copy it again."
+        )
+
+
 def _decode(line: bytes, where: str) -> str:
     try:
         return line.decode("utf-8-sig")
@@ -137,12 +171,34 @@ def _decode(line: bytes, where: str) -> str:
 
 def _parse_row(line: str, where: str) -> dict[str, Any]:
     try:
-        row = json.loads(line)
+        row = json.loads(line, object_pairs_hook=_Pairs, parse_int=_integer)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{where}: not JSON ({error}). Write one JSON object on a line.") from None
     if not isinstance(row, dict):
         raise InputError(f"{where}: a {_type_name(row)}, expected an object with func and target.")
+    doubled = sorted({"func", "target", "idx"} & row.doubled) if isinstance(row, _Pairs) else []
+    if doubled:
+        raise InputError(f"{where}: key {doubled[0]!r} is given twice. Keep one of them.")
     return row
+
+
+class _Pairs(dict[str, Any]):
+    """A JSON object that knows which of its keys were given more than once."""
+
+    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+        super().__init__(pairs)
+        counts = Counter(name for name, _ in pairs) if len(pairs) > len(self) else Counter[str]()
+        self.doubled = {name for name, count in counts.items() if count > 1}
+
+
+def _integer(digits: str) -> int | float:
+    """Return an integer, but a float (if need be infinity) where it has too many digits."""
+    return int(digits) if len(digits) <= _MAX_DIGITS else float(digits)
+
+
+def _shown(value: Any) -> str:
+    """Return a value that is no label as a message may show it: the type, or a short number."""
+    return f"the number {value}" if isinstance(value, float) else _type_name(value)
 
 
 def _type_name(value: Any) -> str:

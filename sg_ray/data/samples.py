@@ -4,6 +4,9 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+from numpy.typing import NDArray
+
 SPLITS = ("train", "valid", "test")
 
 
@@ -14,6 +17,11 @@ class Sample:
     source: str
     label: int
     sample_id: str
+
+
+def labels_of(samples: Sequence[Sample]) -> NDArray[np.int8]:
+    """Return the labels, shape [n]."""
+    return np.array([sample.label for sample in samples], dtype=np.int8)
 
 
 @dataclass(frozen=True)

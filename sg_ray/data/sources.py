@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from sg_ray.data.checks import Removals, check_splits
 from sg_ray.data.codexglue import fetch_codexglue
 from sg_ray.data.jsonl import PACKED_SUFFIXES, read_jsonl, write_jsonl
+from sg_ray.data.names import notes_on_names
 from sg_ray.data.samples import SPLITS, DataSet, Sample
 from sg_ray.data.splits import split_pairs, stratified_subset
 from sg_ray.data.synthetic import generate, mislabel
@@ -124,7 +125,7 @@ def load_data(config: DataConfig, cache_dir: Path | None = None) -> DataSet:
     }
     notes = [*report.notes, *_split_notes(limited)]
     _require_labels(limited, name)
-    return DataSet(name, limited, tuple(notes))
+    return DataSet(name, limited, (*notes, *notes_on_names(limited)))
 
 
 def _read(config: DataConfig, cache_dir: Path | None) -> tuple[str, Mapping[str, list[Sample]]]:

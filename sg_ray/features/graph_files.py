@@ -5,7 +5,6 @@ functions in ``<split>/sample_ids.json``, the fitted ``featuriser/``, and ``mani
 says what the graphs were made of and whether they are complete.
 """
 
-import json
 import os
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -31,6 +30,7 @@ from sg_ray.features.workers import (
     worker_pool,
 )
 from sg_ray.files import atomic_path, remove_leftovers, write_json
+from sg_ray.reading import read_object
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -117,10 +117,8 @@ def _check_folder(folder: Path, identity: Mapping[str, Any]) -> bool:
                 f"{folder} holds other files and no {MANIFEST}. Choose an empty folder with --out."
             )
         return False
-    try:
-        found = _flat(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, AttributeError) as error:
-        raise InputError(f"{path} is not a manifest ({error}). Choose another --out.") from error
+    remedy = "Choose another folder with --out, or delete this one."
+    found = _flat(read_object(path, what="manifest", remedy=remedy))
     wanted = _flat(identity)
     names = sorted(name for name in wanted if found.get(name) != wanted[name])
     if names:

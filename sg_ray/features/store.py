@@ -11,7 +11,6 @@ import json
 import os
 import shutil
 import tempfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,12 +21,11 @@ from numpy.typing import NDArray
 
 from sg_ray.errors import SgRayError
 from sg_ray.features.packed import FeatureKind, Ragged
-from sg_ray.files import atomic_path, content_hash, write_json
+from sg_ray.files import atomic_path, content_hash, crc32_of, write_json
 
 _META_FILE = "meta.json"
 _WORK_SUFFIX = ".building"
 _LOCK_SUFFIX = ".lock"
-_BLOCK_BYTES = 2**20
 _UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
@@ -50,7 +48,7 @@ def write_kind(folder: Path, kind: FeatureKind, description: Mapping[str, Any]) 
         "meta": kind.meta,
         "splits": {split: sorted(arrays) for split, arrays in kind.splits.items()},
         "file_sizes": {path.name: path.stat().st_size for path in files},
-        "crc32": {path.name: _crc32(path) for path in files},
+        "crc32": {path.name: crc32_of(path) for path in files},
     }
     write_json(folder / _META_FILE, {**meta, "own_hash": content_hash(meta)})
 
@@ -168,17 +166,8 @@ def _check_own_hash(stored: Mapping[str, Any]) -> None:
 
 def _check_content(folder: Path, checksums: Mapping[str, str]) -> None:
     for name, checksum in checksums.items():
-        if _crc32(folder / name) != checksum:
+        if crc32_of(folder / name) != checksum:
             raise ValueError(f"{name} was changed since it was written (wrong checksum)")
-
-
-def _crc32(path: Path) -> str:
-    """Return the file's CRC-32: quick, and enough against damage that nobody intended."""
-    checksum = 0
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK_BYTES):
-            checksum = zlib.crc32(block, checksum)
-    return f"{checksum:08x}"
 
 
 def _publish(new: Path, folder: Path, is_good: Callable[[Path], bool]) -> None:

@@ -1,31 +1,18 @@
 """Checks of what a sweep reads: data, pretrained models, branches trained elsewhere."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from sg_ray.config import Experiment
 from sg_ray.data.codexglue import HUB_NAME
-from sg_ray.data.samples import SPLITS, Sample
-from sg_ray.features.pretrained_files import VOCABULARIES
-from sg_ray.features.spec import TokenSpec
+from sg_ray.data.samples import Sample
 from sg_ray.models.families import get_family
 from sg_ray.preflight.context import Context
 from sg_ray.preflight.finding import Finding
+from sg_ray.sweep.prepare import check_data as check_objective_on
+from sg_ray.sweep.pretrained import Pretrained, pretrained_of
+from sg_ray.sweep.readiness import is_here
 from sg_ray.training.checkpoint import read_best
-from sg_ray.training.metrics import check_objective
 
 _HUB_TIMEOUT_S = 10
-_WEIGHT_FILES = (
-    ("config.json", "model.safetensors"),
-    ("config.json", "pytorch_model.bin"),
-    ("config.json", "model.safetensors.index.json"),
-    ("config.json", "pytorch_model.bin.index.json"),
-)
-"""Any of these sets of files will do."""
 _DATA_REMEDY = (
     'put its splits into a folder DIR as train.jsonl, valid.jsonl and test.jsonl, {"func": ..., '
     '"target": 0 or 1} on a line, and set data.path=DIR'
@@ -34,11 +21,10 @@ _DATA_REMEDY = (
 
 def check_data(context: Context) -> Finding:
     """The data set can be read, and passes the checks that a sweep makes."""
-    config = context.experiment.data
-    if config.source == "codexglue" and not _is_downloaded(context.experiment.cache_dir):
+    if not is_here(context.experiment):
         return _not_downloaded(f"data set {HUB_NAME}", "dataset", HUB_NAME, _DATA_REMEDY)
     splits = context.data.splits
-    check_objective(context.experiment.objective, _labels(splits["valid"]))
+    check_objective_on(context.experiment, context.data)
     rows = ", ".join(f"{split} {_describe(samples)}" for split, samples in splits.items())
     notes = context.data.notes
     if notes:
@@ -49,14 +35,6 @@ def check_data(context: Context) -> Finding:
 def _describe(samples: Sequence[Sample]) -> str:
     share = sum(sample.label for sample in samples) / len(samples)
     return f"{len(samples)} rows ({share:.0%} vulnerable)"
-
-
-def _labels(samples: Sequence[Sample]) -> NDArray[np.int8]:
-    return np.array([sample.label for sample in samples], dtype=np.int8)
-
-
-def _is_downloaded(cache_dir: Path) -> bool:
-    return all((cache_dir / "codexglue" / f"{split}.jsonl.xz").exists() for split in SPLITS)
 
 
 def check_pretrained(context: Context) -> Finding:
@@ -75,42 +53,12 @@ def check_pretrained(context: Context) -> Finding:
     return Finding.ok(f"files are here: {names}; encoders load, and read whole functions")
 
 
-@dataclass(frozen=True)
-class Pretrained:
-    """A setting that names a folder or hub repository, and which sets of files it may hold."""
-
-    setting: str
-    name: str
-    alternatives: Sequence[tuple[str, ...]]
-
-
-def pretrained_of(experiment: Experiment, family: str) -> list[Pretrained]:
-    """Return the encoder and the tokenizers that a family's own values name."""
-    config = experiment.baseline(family)
-    prefix = f"models.{family}.config"
-    encoder = getattr(config, "pretrained", None)
-    encoders = [Pretrained(f"{prefix}.pretrained", encoder, _WEIGHT_FILES)] if encoder else []
-    tokenizers = [
-        Pretrained(f"{prefix}.tokens.tokenizer", spec.tokenizer, VOCABULARIES)
-        for spec in get_family(family).feature_specs(config)
-        if isinstance(spec, TokenSpec) and spec.tokenizer != "train"
-    ]
-    return [*encoders, *tokenizers]
-
-
 def _look_for(wanted: Pretrained) -> Finding | None:
     """Return what is wrong with a folder or hub name; None if its files are here."""
     setting, name = wanted.setting, wanted.name
-    folder = Path(name)
-    files = ", or ".join(" and ".join(alternative) for alternative in wanted.alternatives)
-    if folder.is_dir():
-        if any(all((folder / file).is_file() for file in some) for some in wanted.alternatives):
-            return None
-        return Finding.fail(f"{setting}: {name} lacks {files}. Put them there")
-    if folder.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
-        return Finding.fail(
-            f"{setting}: the folder {name} does not exist. Give one with {files}, or a hub name"
-        )
+    if wanted.is_folder:
+        wanted.check_folder()
+        return None
     if any(all(_is_cached(name, file) for file in some) for some in wanted.alternatives):
         return None
     remedy = f"run: hf download {name} --local-dir DIR; copy DIR here and set {setting}=DIR"

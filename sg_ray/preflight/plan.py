@@ -1,26 +1,25 @@
 """Checks of the plan itself: its folder, its seeds."""
 
-from sg_ray.config import load_experiment
 from sg_ray.preflight.context import Context
 from sg_ray.preflight.finding import Finding
-from sg_ray.sweep.folders import require_writable
 from sg_ray.sweep.race import attainable_p
+from sg_ray.sweep.readiness import check_folder, what_is_set_aside
 
 
 def check_sweep_folder(context: Context) -> Finding:
-    """The folders can be written; the sweep's is new, or was begun with the same settings."""
+    """The folders can be written; the sweep's is new, or it can be gone on with."""
     experiment = context.experiment
-    require_writable(experiment.output_dir, "output_dir")
-    require_writable(experiment.cache_dir, "cache_dir")
-    begun = experiment.sweep_dir / "sweep.yaml"
-    if not begun.exists():
+    check_folder(experiment)
+    if not (experiment.sweep_dir / "sweep.yaml").exists():
         return Finding.ok(f"{experiment.output_dir / experiment.name} is new")
-    if load_experiment(begun).identity_hash != experiment.identity_hash:
-        return Finding.fail(
-            f"{begun.parent} was begun with other settings. Choose another name=..., or go on "
-            f"with the old settings by --resume {experiment.name}"
-        )
-    return Finding.ok(f"{begun.parent} was begun with these settings: the sweep would go on")
+    begun = f"{experiment.sweep_dir} was begun with these settings"
+    return Finding.ok(f"{begun}: the sweep would go on")
+
+
+def check_records(context: Context) -> Finding:
+    """What is on record was made with these data and this code."""
+    found = what_is_set_aside(context.experiment, context.data)
+    return Finding.warn(found[0]) if found else Finding.ok("all that is on record counts")
 
 
 def check_seeds(context: Context) -> Finding:

@@ -12,10 +12,11 @@ from sg_ray.models.families import get_family
 from sg_ray.models.family import EstimatorFamily
 from sg_ray.preflight.context import Context, temporary_folder
 from sg_ray.preflight.finding import Finding
-from sg_ray.preflight.inputs import check_branches, check_data, check_pretrained, pretrained_of
+from sg_ray.preflight.inputs import check_branches, check_data, check_pretrained
 from sg_ray.preflight.machine import check_devices, check_disk
-from sg_ray.preflight.plan import check_seeds, check_sweep_folder
+from sg_ray.preflight.plan import check_records, check_seeds, check_sweep_folder
 from sg_ray.preflight.software import check_packages, check_ray_session, check_tracking
+from sg_ray.sweep.pretrained import pretrained_of
 from sg_ray.sweep.processes import Process, descendants
 
 _ENOUGH_DETAIL = 1000
@@ -67,6 +68,7 @@ def checks_of(experiment: Experiment) -> list[Check]:
         Check(_step_name(family), partial(check_step, family=family), _needs(experiment, family))
         for family in experiment.all_families
     ]
+    has_begun = (experiment.sweep_dir / "sweep.yaml").exists()
     branches = [_BRANCHES] if any(_BRANCHES.name in step.needs for step in steps) else []
     return [
         Check("packages", check_packages),
@@ -74,6 +76,7 @@ def checks_of(experiment: Experiment) -> list[Check]:
         Check("seeds", check_seeds),
         Check("devices", check_devices),
         Check("data", check_data),
+        *([Check("records", check_records, ("sweep folder", "data"))] if has_begun else []),
         Check("pretrained", check_pretrained),
         *branches,
         Check("mlflow", check_tracking),

@@ -7,11 +7,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from sg_ray.config.experiment import ReplicateSettings
 from sg_ray.config.values import read_values
-from sg_ray.errors import InputError
+from sg_ray.reading import read_model
 from sg_ray.sweep.events import Event, read_events
 from sg_ray.sweep.leaderboard import Row, is_number, rank
 from sg_ray.sweep.records import RunRecord, read_records
@@ -147,10 +145,10 @@ class Sweep:
 def read_sweep(folder: Path) -> Sweep:
     """Read a sweep's folder. Raises InputError that names the file if a record is not valid."""
     path = folder / "sweep.yaml"
+    settings = read_values(path).content if path.exists() else {}
     text = path.read_text(encoding="utf-8") if path.exists() else ""
-    settings = read_values(path).content if text else {}
     records = list(read_records(folder).values())
-    events = list(read_events(folder / "events.jsonl"))
+    events = list(read_events(folder / "events.jsonl", tell=True))
     newest = records[-1].objective if records else DEFAULT_OBJECTIVE
     objective = str(settings.get("objective", newest))
     seeds, race_alpha = _race_of(settings, records)
@@ -179,14 +177,8 @@ def read_verdict(folder: Path) -> Verdict | None:
     path = folder / VERDICT
     if not path.exists():
         return None
-    try:
-        return Verdict.model_validate_json(path.read_text(encoding="utf-8"))
-    except ValidationError as error:
-        reason = error.errors()[0]
-        raise InputError(
-            f"{path}: not a valid verdict ({'.'.join(map(str, reason['loc']))}: {reason['msg']}). "
-            "Delete it to have the page without a verdict."
-        ) from error
+    remedy = "Make it anew: sg-ray report with this folder alone. Or delete it."
+    return read_model(path, Verdict, what="verdict", remedy=remedy)
 
 
 def family_styles(records: Sequence[RunRecord]) -> dict[str, str]:

@@ -1,6 +1,5 @@
 """The results of any folder of trials, grouped into configurations over their seeds."""
 
-import json
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,6 +9,7 @@ from typing import Any
 
 from sg_ray.errors import InputError
 from sg_ray.files import content_hash, short_hash
+from sg_ray.reading import read_object
 from sg_ray.report.text import flat, is_of_machine
 from sg_ray.sweep.leaderboard import is_number
 from sg_ray.sweep.records import RunRecord, read_records
@@ -158,12 +158,11 @@ def _from_record(record: RunRecord, known: Mapping[str, RunRecord]) -> TrialResu
 
 def _from_metadata(path: Path) -> TrialResult | None:
     """Return the trial; None for one with streams of its own, no seed of its configuration."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: not valid JSON ({error}). Delete it or train again.") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: holds no JSON object. Delete it or train again.")
+    remedy = "Delete it, or train again."
+    content = read_object(path, what="summary of a training", remedy=remedy)
+    for name in ("metrics", "identity"):
+        if not isinstance(content.get(name) or {}, dict):
+            raise InputError(f"{path}: not a valid summary of a training ({name}). {remedy}")
     if content.get("streams"):
         return None
     metrics = {**_numbers(content), **_numbers(content.get("metrics") or {})}

@@ -1,6 +1,6 @@
 """Tune's checkpoints on disk: which one an interrupted trial can go on from, and what to keep."""
 
-import json
+import logging
 import re
 import shutil
 from collections.abc import Mapping
@@ -9,12 +9,14 @@ from typing import Any
 
 from sg_ray.errors import SgRayError
 from sg_ray.files import write_json
+from sg_ray.reading import read_object
 from sg_ray.sweep.jobs import TrainJob
 from sg_ray.sweep.records import read_history, trial_dir
 from sg_ray.training.checkpoint import BEST, METADATA, METRICS, check_resumable
 from sg_ray.training.predictions import VALID_PREDICTIONS
 
 _ENVIRONMENT = "environment.json"
+_LOGGER = logging.getLogger(__name__)
 _KEPT = (METADATA, METRICS)
 _KEPT_OF_MODEL = (BEST, VALID_PREDICTIONS)
 
@@ -27,13 +29,19 @@ def new_attempt_dir(sweep_dir: Path) -> Path:
 
 
 def newest_checkpoint(sweep_dir: Path, job: TrainJob) -> Path | None:
-    """Return the job's newest whole checkpoint over all attempts; None without one."""
+    """Return the job's newest whole checkpoint over all attempts; None without one.
+
+    Warns of one that is damaged and passed over.
+    """
     for attempt in reversed(_attempts(sweep_dir)):
         found = attempt.glob(f"{job.base_name}*/checkpoint_*")
         for checkpoint in sorted(found, key=_age, reverse=True):
             try:
                 check_resumable(checkpoint)
-            except SgRayError:
+                read_history(checkpoint)
+                read_environment(checkpoint)
+            except SgRayError as error:
+                _LOGGER.warning("%s is passed over: %s", checkpoint, error)
                 continue
             return checkpoint
     return None
@@ -50,9 +58,9 @@ def write_environment(checkpoint: Path, environment: Mapping[str, Any]) -> None:
 
 
 def read_environment(checkpoint: Path) -> dict[str, Any]:
-    """Return what a checkpoint's trial ran on."""
-    found: dict[str, Any] = json.loads((checkpoint / _ENVIRONMENT).read_text(encoding="utf-8"))
-    return found
+    """Return what a checkpoint's trial ran on. Raises InputError if the note is damaged."""
+    remedy = "Restore it from a copy, or delete the checkpoint."
+    return read_object(checkpoint / _ENVIRONMENT, what="note of an environment", remedy=remedy)
 
 
 def keep_results(sweep_dir: Path, trial_key: str, checkpoint: Path, *, model: bool) -> Path:

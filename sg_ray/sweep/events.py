@@ -6,15 +6,18 @@ away the user's home folder or a secret, and no sample's source ever goes in.
 """
 
 import json
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
+from sg_ray.errors import InputError
 from sg_ray.files import drop_torn_line, to_plain
+from sg_ray.reading import Line, explain_first, json_line, json_lines, read_object
 from sg_ray.redaction import redact
 
 Level = Literal["info", "warning", "error"]
@@ -31,7 +34,8 @@ class Event(BaseModel):
 
     Types and their ``data``:
 
-    - ``sweep_started``: name, plan (the resolved configuration as a dict), once per sweep
+    - ``sweep_started``: name, plan (the resolved configuration as a dict), once per sweep;
+      sweep_id, if an earlier journal's place is taken
     - ``sweep_resumed``: nothing; a driver goes on with a sweep begun before
     - ``data_checked``: fingerprint, notes (sentences about the data)
     - ``plan``: stages, a list of ``sg_ray.sweep.planned.PlannedStage`` (it may shrink)
@@ -84,6 +88,26 @@ class Event(BaseModel):
 
 ONCE_PER_TRIAL = ("trial_started", "trial_finished")
 ONCE_PER_SWEEP = ("sweep_started",)
+FIRST = ("sweep_started", "training_started")
+"""What a whole journal begins with; it identifies the sweep or training."""
+
+_REQUIRED: Mapping[str, Mapping[str, type]] = {
+    "plan": {"stages": list},
+    "stage": {"stage": str},
+    "lr_range": {"family": str},
+    "epoch": {"epoch": int, "metrics": dict},
+    "trial_finished": {"status": str},
+    "dropped": {"family": str, "config_hash": str},
+    "test_scored": {"family": str, "metrics": dict},
+    "sweep_finished": {"status": str},
+}
+"""What readers of an event rely on."""
+
+_LOGGER = logging.getLogger(__name__)
+TRACKING = "tracking.json"
+"""How far MLflow mirrors the journal, and as which sweep."""
+_NUM_TOLD = 3
+"""Damaged lines that are told one by one."""
 
 
 class Journal:
@@ -93,8 +117,8 @@ class Journal:
         self.path = path
         self._listeners = listeners
         path.parent.mkdir(parents=True, exist_ok=True)
+        past = list(read_events(path, tell=True))
         drop_torn_line(path)
-        past = list(read_events(path))
         self._seen: set[tuple[Any, ...] | None] = set()
         for event in past:
             self._note(event)
@@ -145,14 +169,77 @@ def _uptime_ms() -> int:
     return time.monotonic_ns() // 1_000_000
 
 
-def read_events(path: Path) -> Iterator[Event]:
-    """Yield the events of a journal; a torn last line (a kill during a write) is left out."""
+def read_events(path: Path, *, tell: bool = False) -> Iterator[Event]:
+    """Yield the events of a journal; a torn last line (a kill during a write) is left out.
+
+    So is what is no event, or an event for the second time: nothing is lost by it but a view, for
+    the records are the truth. ``tell`` warns of those lines. Raises InputError if the file cannot
+    be read.
+    """
     if not path.exists():
         return
-    with path.open(encoding="utf-8") as lines:
-        for line in lines:
-            if line.endswith("\n"):
-                yield Event.model_validate_json(line)
+    damaged: list[str] = []
+    seen: set[bytes] = set()
+    for line in json_lines(path):
+        event, problem = _event_of(line)
+        if line.content in seen:
+            problem = "it repeats an earlier line"
+        if not line.is_whole:
+            problem = "it is cut off"
+        seen.add(line.content)
+        if event is not None and problem is None:
+            yield event
+        else:
+            damaged.append(f"line {line.number} ({problem})")
+    if tell and not seen:
+        damaged.append("all lines (it is empty)")
+    if tell and damaged:
+        _warn(path, damaged)
+
+
+def lost_beginning(folder: Path) -> dict[str, str]:
+    """Return what a journal must say at its start to belong to the runs that MLflow has already.
+
+    That is the ``sweep_id`` of tracking.json, which a journal whose first line is damaged, or that
+    was deleted, does not give any more. Empty if nothing has been mirrored.
+    """
+    try:
+        found = read_object(folder / TRACKING, what="position", remedy="")
+    except InputError:
+        return {}
+    sweep_id = found.get("sweep_id")
+    return {"sweep_id": sweep_id} if isinstance(sweep_id, str) and sweep_id else {}
+
+
+def parse_event(content: bytes) -> Event | None:
+    """Return the event of a journal's line; None if it is none."""
+    return _event_of(json_line(1, content))[0]
+
+
+def _event_of(line: Line) -> tuple[Event | None, str | None]:
+    """Return a line's event, or what keeps it from being one."""
+    if line.problem is not None:
+        return None, line.problem
+    try:
+        event = Event.model_validate(line.value)
+    except ValidationError as error:
+        return None, explain_first(error)
+    for name, kind in _REQUIRED.get(event.type, {}).items():
+        if not isinstance(event.data.get(name), kind):
+            return None, f"an event {event.type} without a valid {name}"
+    return event, None
+
+
+def _warn(path: Path, damaged: list[str]) -> None:
+    shown = ", ".join(damaged[:_NUM_TOLD])
+    more = f" and {len(damaged) - _NUM_TOLD} more" if len(damaged) > _NUM_TOLD else ""
+    _LOGGER.warning(
+        "%s: %s%s passed over: no valid events. Results are not touched, for the records hold "
+        "them; what these lines said may be missing in MLflow and in the page's timeline.",
+        path,
+        shown,
+        more,
+    )
 
 
 def _identity(event: Event) -> tuple[Any, ...] | None:

@@ -16,6 +16,7 @@ from sg_ray.detector import (
     WINNER_FILE,
     ModelCard,
     WinnerCard,
+    checksums_of,
     features_read,
 )
 from sg_ray.errors import InputError
@@ -23,8 +24,8 @@ from sg_ray.features.build import store_dir
 from sg_ray.files import write_json
 from sg_ray.models.pretrained import save_architecture
 from sg_ray.sweep.planner import Planner
-from sg_ray.sweep.records import RunRecord, trial_dir
-from sg_ray.training.checkpoint import BEST, METADATA, METRICS
+from sg_ray.sweep.records import RunRecord, read_history, read_surroundings, trial_dir
+from sg_ray.training.checkpoint import BEST, METADATA, METRICS, read_best
 from sg_ray.training.metrics import is_better
 from sg_ray.trial import BranchSource
 
@@ -92,6 +93,7 @@ def export_model(
     for spec in features_read(card):
         made = store_dir(cache_dir, record.data_fingerprint, spec)
         _copy_featuriser(made, temporary / FEATURES_DIR / spec.key)
+    card = card.model_copy(update={"checksums": checksums_of(temporary)})
     write_json(temporary / MODEL_FILE, card)
     shutil.rmtree(folder, ignore_errors=True)
     temporary.rename(folder)
@@ -135,11 +137,19 @@ def _copy_trained(trained: Path, config: Mapping[str, Any], folder: Path) -> Non
             f"{trained / BEST} is missing, so its model cannot be exported. Restore the file, or "
             f"delete records/{trained.name}.json to train that trial again."
         )
+    _check_trained(trained)
     for name in (BEST, METADATA, METRICS):
         if (trained / name).exists():
             shutil.copy2(trained / name, folder / name)
     if isinstance(pretrained := config.get("pretrained"), str):
         _save_architecture(pretrained, folder / PRETRAINED_DIR)
+
+
+def _check_trained(trained: Path) -> None:
+    """Raise an error that names a damaged file: here, and not when the model is loaded."""
+    read_best(trained)
+    read_history(trained)
+    read_surroundings(trained)
 
 
 def _save_architecture(name: str, folder: Path) -> None:

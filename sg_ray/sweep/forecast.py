@@ -1,26 +1,28 @@
 """What a sweep would do, in words: ``--dry-run``."""
 
 from collections import Counter
+from collections.abc import Sequence
 
 from sg_ray.config import Experiment, resolved_yaml
 from sg_ray.config.hardware import describe, this_machine
-from sg_ray.errors import InputError
 from sg_ray.sweep.begin import check_same_sweep
 from sg_ray.sweep.planned import planned_stages, up_to
 from sg_ray.sweep.race import attainable_p
 from sg_ray.sweep.records import read_records
-from sg_ray.trial import code_version
 
 
-def describe_plan(experiment: Experiment, *, extends: bool = False) -> str:
+def describe_plan(
+    experiment: Experiment, *, extends: bool = False, warnings: Sequence[str] = ()
+) -> str:
     """Return what is on record, the stages, trials and resources, and the p its seeds can reach.
 
-    ``extends`` is as of ``begin``. Raises InputError if the sweep's folder holds a record that
-    cannot be read.
+    ``extends`` is as of ``begin``; ``warnings`` are those of ``check_ready``. Raises InputError if
+    a start would be refused.
     """
     lines = [
         f"sweep {experiment.name} -> {experiment.sweep_dir}",
         *_on_record(experiment, extends),
+        *(f"  warning: {warning}" for warning in warnings),
         describe(this_machine(experiment.resources.gpus)),
         "",
         "family        lr range  search  replicate    per trial",
@@ -38,15 +40,10 @@ def _on_record(experiment: Experiment, extends: bool) -> list[str]:
     """Say what an earlier start left under this name, and what becomes of it."""
     if not (experiment.sweep_dir / "sweep.yaml").exists():
         return []
-    try:
-        check_same_sweep(experiment, extends=extends)
-    except InputError as error:
-        return ["  a start would be refused:", *(f"  {line}" for line in str(error).splitlines())]
+    check_same_sweep(experiment, extends=extends)
     records = read_records(experiment.sweep_dir).values()
     counts = Counter(record.status for record in records)
     on_record = ", ".join(f"{count} {status}" for status, count in counts.items())
-    if any(record.code_version != code_version() for record in records):
-        return [f"  on record: {on_record}, by another version of the code: starts anew"]
     return [f"  on record: {on_record or 'nothing yet'}; the rest of the plan will be run"]
 
 

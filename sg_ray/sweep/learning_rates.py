@@ -1,18 +1,32 @@
 """What a range test found: taken from the cache or run, drawn, and noted in the folder."""
 
-import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict
+
 from sg_ray.config import LrRangeSettings
 from sg_ray.files import atomic_path, write_json
+from sg_ray.reading import read_model
 from sg_ray.sweep import lr_cache
 from sg_ray.sweep.events import Journal
 from sg_ray.sweep.jobs import LrRangeJob
 
 Found = Mapping[str, Any]
 """``LrRange.as_dict()``: suggestion (or None), reason (why there is none), curves."""
+
+
+class LearningRate(BaseModel):
+    """Content of ``lr_range/FAMILY.json``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    family: str
+    learning_rate: float
+    source: str
+    reason: str | None
+    curve: Sequence[Mapping[str, Any]]
+    suggestion: float | None
 
 
 def cached(settings: LrRangeSettings, job: LrRangeJob) -> Found | None:
@@ -65,17 +79,20 @@ def picture_path(sweep_dir: Path, family: str) -> Path:
 
 
 def read_learning_rates(sweep_dir: Path) -> dict[str, float | None]:
-    """Return the suggestions on record, by family."""
-    paths = sorted((sweep_dir / "lr_range").glob("*.json"))
-    found = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
-    return {entry["family"]: entry["suggestion"] for entry in found}
+    """Return the suggestions on record, by family. Raises InputError that names a damaged file."""
+    return {entry.family: entry.suggestion for entry in _on_record(sweep_dir)}
 
 
 def read_failed_range_tests(sweep_dir: Path) -> dict[str, str]:
     """Return why, by family, those on record found nothing."""
+    found = _on_record(sweep_dir)
+    return {entry.family: entry.reason or "" for entry in found if entry.suggestion is None}
+
+
+def _on_record(sweep_dir: Path) -> list[LearningRate]:
+    remedy = "Restore it from a copy, or delete it: the range test is then made again."
     paths = sorted((sweep_dir / "lr_range").glob("*.json"))
-    found = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
-    return {entry["family"]: entry["reason"] for entry in found if entry["suggestion"] is None}
+    return [read_model(path, LearningRate, what="range test", remedy=remedy) for path in paths]
 
 
 def draw(path: Path, family: str, found: Found) -> None:

@@ -1,28 +1,50 @@
 """Range tests kept between sweeps, keyed by configuration, data and code."""
 
-import json
+import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict
+
+from sg_ray.errors import InputError
 from sg_ray.files import content_hash, write_json
+from sg_ray.reading import read_model
 from sg_ray.sweep.jobs import LrRangeJob
 
 _SECONDS_PER_DAY = 86_400
 
+_LOGGER = logging.getLogger(__name__)
+
+
+class _Kept(BaseModel):
+    """``LrRange.as_dict()``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    suggestion: float | None
+    reason: str | None
+    curves: Sequence[Mapping[str, Any]]
+
 
 def read(cache_dir: Path, job: LrRangeJob, *, max_age_days: float) -> Mapping[str, Any] | None:
-    """Return the kept result of the same test; None if there is none, or it is too old."""
+    """Return the kept result of the same test; None if there is none, or it is too old.
+
+    None also, with a warning, if it is damaged.
+    """
     path = _path(cache_dir, job)
     try:
         age_s = time.time() - path.stat().st_mtime
-        if not 0 <= age_s <= max_age_days * _SECONDS_PER_DAY:
-            return None
-        found: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except OSError:
         return None
-    return found
+    if not 0 <= age_s <= max_age_days * _SECONDS_PER_DAY:
+        return None
+    try:
+        kept = read_model(path, _Kept, what="range test", remedy="The test is made again.")
+    except InputError as error:
+        _LOGGER.warning("%s", error)
+        return None
+    return kept.model_dump()
 
 
 def write(cache_dir: Path, job: LrRangeJob, found: Mapping[str, Any]) -> None:

@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from sg_ray.config import Experiment, ModelSettings
-from sg_ray.data.samples import DataSet
+from sg_ray.data.samples import DataSet, labels_of
 from sg_ray.data.sources import DataConfig, SplitLimits, load_data
 from sg_ray.features.build import prepare_features
 from sg_ray.features.graph_files import export_graphs
@@ -18,6 +18,7 @@ from sg_ray.sweep.learning_rates import read_learning_rates
 from sg_ray.sweep.ledger import Identity, Ledger
 from sg_ray.sweep.planner import Planner
 from sg_ray.sweep.records import read_records
+from sg_ray.training.metrics import check_objective
 from sg_ray.trial import code_version
 
 GraphFormat = Literal["packed", "pt"]
@@ -41,11 +42,36 @@ def pinned(experiment: Experiment) -> Experiment:
     return experiment.model_copy(update={"models": models})
 
 
-def prepare(experiment: Experiment, progress: Progress | None) -> tuple[DataSet, Features]:
-    """Load and check data and encoders, and make (or find) the features that are read."""
+def configs_of(experiment: Experiment) -> dict[str, dict[str, Any]]:
+    """Return the values that each family has in the experiment."""
+    return {name: experiment.baseline(name).model_dump() for name in experiment.all_families}
+
+
+def read_data(experiment: Experiment) -> DataSet:
+    """Return the data, on which the experiment's objective has a value.
+
+    Raises InputError for anything unusable.
+    """
+    data = load_data(experiment.data, experiment.cache_dir)
+    check_data(experiment, data)
+    return data
+
+
+def check_data(experiment: Experiment, data: DataSet) -> None:
+    """Raise InputError if the objective has no value on these data."""
+    check_objective(experiment.objective, labels_of(data.splits["valid"]))
+
+
+def prepare(
+    experiment: Experiment, progress: Progress | None, data: DataSet | None = None
+) -> tuple[DataSet, Features]:
+    """Load and check data (unless they are given) and encoders, and make (or find) the features.
+
+    Raises InputError for data that cannot be used, or on which the objective has no value.
+    """
     for family in experiment.all_families:
         get_family(family).check(experiment.baseline(family))
-    data = load_data(experiment.data, experiment.cache_dir)
+    data = data or read_data(experiment)
     features = prepare_features(
         data,
         feature_specs(experiment),

@@ -1,15 +1,15 @@
 """Run records: the JSON truth about each trial. Everything else is a view of them."""
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from sg_ray.errors import InfrastructureError, InputError
 from sg_ray.features.spec import contents
 from sg_ray.files import write_json
+from sg_ray.reading import json_lines, read_model, read_object
 from sg_ray.redaction import redact
 from sg_ray.training.checkpoint import METADATA, METRICS
 from sg_ray.training.metrics import is_better
@@ -128,11 +128,25 @@ def record_of(
 
 
 def read_history(folder: Path) -> list[dict[str, float | None]]:
-    """Return the epochs in a trial's metrics.jsonl."""
+    """Return the epochs in a trial's metrics.jsonl, from 1 on.
+
+    Raises InputError that names the line if one is damaged, doubled or missing.
+    """
     path = folder / METRICS
     if not path.exists():
         return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    history: list[dict[str, float | None]] = []
+    for line in json_lines(path):
+        problem = line.problem or ("" if line.is_whole else "it is cut off")
+        if not problem and line.value.get("epoch") != len(history) + 1:
+            problem = f"epoch {len(history) + 1} was expected here"
+        if problem:
+            raise InputError(
+                f"{path}, line {line.number}: not a valid epoch ({problem}). Restore the file from "
+                "a copy, or delete its folder to train that trial again."
+            )
+        history.append(line.value)
+    return history
 
 
 def read_surroundings(folder: Path) -> dict[str, Any]:
@@ -143,7 +157,9 @@ def read_surroundings(folder: Path) -> dict[str, Any]:
     path = folder / METADATA
     if not path.exists():
         return {}
-    noted: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")).get("environment", {})
+    remedy = "Restore it from a copy, or delete its folder to train that trial again."
+    content = read_object(path, what="summary of a training", remedy=remedy)
+    noted: dict[str, Any] = content.get("environment", {})
     return noted
 
 
@@ -178,15 +194,12 @@ def write_record(sweep_dir: Path, record: RunRecord) -> None:
 
 def read_record(path: Path) -> RunRecord:
     """Read one record. Raises InputError if it is missing or not valid."""
-    try:
-        return RunRecord.model_validate(json.loads(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}).") from error
-    except (ValueError, ValidationError) as error:
-        raise InputError(
-            f"{path}: not a valid run record ({error}). Restore it from a copy, or delete it to "
-            "train that trial again."
-        ) from error
+    return read_model(
+        path,
+        RunRecord,
+        what="run record",
+        remedy="Restore it from a copy, or delete it to train that trial again.",
+    )
 
 
 def read_records(sweep_dir: Path) -> dict[str, RunRecord]:
@@ -194,9 +207,36 @@ def read_records(sweep_dir: Path) -> dict[str, RunRecord]:
 
     Raises InputError that names the file if one is not a valid record.
     """
-    paths = sorted((sweep_dir / "records").glob("*.json"))
+    folder = sweep_dir / "records"
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder}: not a folder. Restore it from a copy, or delete it.")
+    paths = sorted(folder.glob("*.json"))
     records = [read_record(path) for path in paths]
     return {r.trial_key: r for r in sorted(records, key=lambda r: (r.finished_at_ms, r.trial_key))}
+
+
+def foreign_records(
+    records: Iterable[RunRecord],
+    data_fingerprint: str,
+    code_version: str,
+    configs: Mapping[str, Mapping[str, Any]],
+) -> dict[str, list[RunRecord]]:
+    """Return the records that something else led to than there is now, by what that is.
+
+    ``configs`` of families name the pretrained files of now.
+    """
+    by_reason: dict[str, list[RunRecord]] = {}
+    for record in records:
+        of_now = configs.get(record.family)
+        differs = {
+            "other data": record.data_fingerprint != data_fingerprint,
+            "another version of the code": record.code_version != code_version,
+            "other pretrained files": of_now is not None
+            and contents(record.config) != contents(of_now),
+        }
+        for reason in (reason for reason, holds in differs.items() if holds):
+            by_reason.setdefault(reason, []).append(record)
+    return by_reason
 
 
 def set_aside(
@@ -212,13 +252,7 @@ def set_aside(
     Return how many records it were.
     """
     records = read_records(sweep_dir).values()
-    made_of = {(record.data_fingerprint, record.code_version) for record in records}
-    same_files = all(
-        contents(record.config) == contents(configs[record.family])
-        for record in records
-        if record.family in configs
-    )
-    if same_files and made_of <= {(data_fingerprint, code_version)}:
+    if not foreign_records(records, data_fingerprint, code_version, configs):
         return 0
     number = len(list((sweep_dir / "set_aside").glob("*"))) + 1
     target = sweep_dir / "set_aside" / f"{number:03d}"

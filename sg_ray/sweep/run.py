@@ -12,7 +12,7 @@ from sg_ray.models.families import FAMILIES
 from sg_ray.sweep.begin import begin
 from sg_ray.sweep.checkpoints import drop_attempts, new_attempt_dir
 from sg_ray.sweep.disk import explaining_disk_trouble
-from sg_ray.sweep.events import Event, Journal
+from sg_ray.sweep.events import Event, Journal, lost_beginning
 from sg_ray.sweep.executor import any_group, execute
 from sg_ray.sweep.export import export_winners
 from sg_ray.sweep.leaderboard import Row, rank, write_leaderboard
@@ -20,7 +20,7 @@ from sg_ray.sweep.lock import locked
 from sg_ray.sweep.losses import take_back
 from sg_ray.sweep.planned import planned_stages
 from sg_ray.sweep.planner import Planner
-from sg_ray.sweep.prepare import Progress, make_planner, pinned, prepare
+from sg_ray.sweep.prepare import Progress, configs_of, make_planner, pinned, prepare, read_data
 from sg_ray.sweep.ray_session import ray_session
 from sg_ray.sweep.records import RunRecord, set_aside
 from sg_ray.sweep.signals import StopRequest, stopping
@@ -61,28 +61,31 @@ def run_sweep(
     progress: Progress | None = None,
     families: Families = FAMILIES,
     extends: bool = False,
+    data: DataSet | None = None,
 ) -> Outcome:
     """Run what the sweep's folder does not already hold, and rank what it holds then.
 
-    A first start and a resume are the same call; ``extends`` as in ``begin``. Raises InputError
-    for settings that cannot work or that differ from those the folder was begun with, SgRayError
-    for a full disk.
+    A first start and a resume are the same call; ``extends`` as in ``begin``; ``data`` are those
+    of ``check_ready``, if it was asked. Raises InputError for settings that cannot work or that
+    differ from those the folder was begun with, SgRayError for a full disk.
     """
     sweep_dir = experiment.sweep_dir
     with locked(sweep_dir), explaining_disk_trouble(sweep_dir):
         remove_leftovers(sweep_dir)
         remove_scratch()
+        data = data or read_data(experiment)  # bad data must not leave a sweep begun with them
         resumed = begin(experiment, extends=extends)
         stop = StopRequest()
         with (
             contextlib.closing(Journal(sweep_dir / "events.jsonl", listeners)) as journal,
             stopping(stop),
         ):
-            journal.append("sweep_started", name=experiment.name, plan=experiment)
+            again = lost_beginning(sweep_dir)
+            journal.append("sweep_started", name=experiment.name, plan=experiment, **again)
             if resumed:
                 journal.append("sweep_resumed")
             try:
-                return _run(experiment, journal, address, progress, families, stop)
+                return _run(experiment, data, journal, address, progress, families, stop)
             except BaseException as error:
                 interrupted = _is_interruption(error)
                 with contextlib.suppress(OSError):  # the error itself matters more
@@ -105,6 +108,7 @@ def _is_interruption(error: BaseException | None) -> bool:
 
 def _run(
     experiment: Experiment,
+    data: DataSet,
     journal: Journal,
     address: str,
     progress: Progress | None,
@@ -114,7 +118,7 @@ def _run(
     sweep_dir = experiment.sweep_dir
     journal.append("stage", family="", stage="prepare", num_trials=0)
     experiment = pinned(experiment)
-    data, features = prepare(experiment, progress)
+    data, features = prepare(experiment, progress, data)
     notes = [*data.notes, *_set_aside(experiment, data)]
     journal.append("data_checked", fingerprint=data.fingerprint, notes=notes)
     notes += take_back(sweep_dir, journal)
@@ -176,8 +180,9 @@ def leaderboard(experiment: Experiment, records: Mapping[str, RunRecord]) -> lis
 
 def _set_aside(experiment: Experiment, data: DataSet) -> list[str]:
     """Take records of other data, pretrained files or code out of the count; say so."""
-    configs = {name: experiment.baseline(name).model_dump() for name in experiment.all_families}
-    num_records = set_aside(experiment.sweep_dir, data.fingerprint, code_version(), configs)
+    num_records = set_aside(
+        experiment.sweep_dir, data.fingerprint, code_version(), configs_of(experiment)
+    )
     if not num_records:
         return []
     return [

@@ -19,8 +19,8 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from sg_ray.config import SearchSettings
-from sg_ray.files import drop_torn_line
 from sg_ray.space import Space, narrowed
+from sg_ray.sweep.search_journal import mend_search_journal, unreadable
 from sg_ray.training.metrics import direction
 
 _TRIAL_KEY = "trial_key"
@@ -67,25 +67,21 @@ class FamilySearch:
         ``baseline`` holds the experiment's own values, always the first point. A
         ``learning_rate`` from the range test narrows its interval and makes the second point.
         """
-        drop_torn_line(journal)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         journal.parent.mkdir(parents=True, exist_ok=True)
         self._settings = settings
         own_values = {name: baseline[name] for name in space}
         self._space = narrowed(space, own_values, learning_rate)
-        self._study = optuna.create_study(
-            storage=JournalStorage(JournalFileBackend(str(journal))),
-            study_name=family,
-            direction=_DIRECTIONS[direction(objective)],
-            pruner=_pruner(settings),
-            load_if_exists=True,
-        )
+        first_points = self._first_points(own_values, learning_rate)
+        mend_search_journal(journal, first_points)
+        self._study = _open_study(journal, family, _DIRECTIONS[direction(objective)], settings)
         self._trials: dict[int, Trial] = {}
         self._unfinished = [
             trial.number for trial in self._study.get_trials(states=(TrialState.RUNNING,))
         ]
         if not self._known():
-            self._enqueue(own_values, learning_rate)
+            for values in first_points:
+                self._study.enqueue_trial(values)
 
     @property
     def num_trials(self) -> int:
@@ -135,10 +131,12 @@ class FamilySearch:
         """Note that another point has that trial: this one does not count, one more may be asked.
 
         The point may also be the one that the trial was trained for, if a kill came between the
-        trial's record and ``tell``.
+        trial's record and ``tell``, or if the journal was lost: then it is the first to have it.
         """
         owners = {t.number for t in self._known() if t.user_attrs.get(_TRIAL_KEY) == trial_key}
-        if owners != {number}:
+        if not owners:
+            self.assign(number, trial_key)
+        elif owners != {number}:
             self._trials[number].set_user_attr(_REPEATED, True)
 
     def report(self, number: int, epoch: int, value: float) -> bool:
@@ -165,14 +163,15 @@ class FamilySearch:
     def _known(self) -> list[FrozenTrial]:
         return self._study.get_trials(deepcopy=False)
 
-    def _enqueue(self, own_values: Mapping[str, Any], learning_rate: float | None) -> None:
-        self._study.enqueue_trial(dict(own_values))
+    def _first_points(
+        self, own_values: Mapping[str, Any], learning_rate: float | None
+    ) -> list[dict[str, Any]]:
+        own = dict(own_values)
         dimension = self._space.get("learning_rate")
         if learning_rate is None or dimension is None:
-            return
+            return [own]
         nearest = dimension.clip(learning_rate)
-        if dimension.contains(nearest):
-            self._study.enqueue_trial({**own_values, "learning_rate": nearest})
+        return [own, {**own, "learning_rate": nearest}] if dimension.contains(nearest) else [own]
 
     def _sampler(self, number: int) -> optuna.samplers.BaseSampler:
         num_random = max(2, min(10, self._settings.num_trials // 3))
@@ -184,6 +183,25 @@ class FamilySearch:
                 multivariate=True,
                 constant_liar=True,
             )
+
+
+def _open_study(
+    journal: Path, family: str, wanted: StudyDirection, settings: SearchSettings
+) -> optuna.Study:
+    """Open or create the study. Raises InputError for a journal that does not hold together."""
+    is_new = not journal.exists()
+    try:
+        return optuna.create_study(
+            storage=JournalStorage(JournalFileBackend(str(journal))),
+            study_name=family,
+            direction=wanted,
+            pruner=_pruner(settings),
+            load_if_exists=True,
+        )
+    except (LookupError, ValueError, TypeError, AttributeError) as error:  # a line is missing
+        if is_new:
+            raise
+        raise unreadable(journal, f"{type(error).__name__}: {error}") from error
 
 
 def _pruner(settings: SearchSettings) -> BasePruner:

@@ -3,6 +3,7 @@
 A family that builds on others waits for the configurations of theirs that it is built on.
 """
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -17,6 +18,8 @@ from sg_ray.sweep.ledger import Identity, Ledger
 from sg_ray.sweep.records import RunRecord, trial_dir
 from sg_ray.sweep.search import FamilySearch, Point, journal_path
 from sg_ray.trial import BranchSource, TrialSpec
+
+_LOGGER = logging.getLogger(__name__)
 
 
 class SearchPlan(FamilyPlan):
@@ -171,8 +174,17 @@ class SearchPlan(FamilyPlan):
 
     def _open_search(self) -> FamilySearch:
         if self._search is None:
+            journal = journal_path(self._ledger.sweep_dir, self.family)
+            if not journal.exists() and any(
+                record.stage == "search" for record in self._ledger.of_family(self.family)
+            ):
+                _LOGGER.warning(
+                    "%s is missing: the search asks for its points anew; those on record are not "
+                    "trained again",
+                    journal,
+                )
             self._search = FamilySearch(
-                journal_path(self._ledger.sweep_dir, self.family),
+                journal,
                 self.family,
                 self._experiment.space(self.family),
                 self._baseline,

@@ -21,7 +21,7 @@ from sg_ray.models.families import FAMILIES, get_family
 from sg_ray.models.family import EstimatorFamily, NeuralFamily
 from sg_ray.sweep import learning_rates
 from sg_ray.sweep.disk import explaining_disk_trouble
-from sg_ray.sweep.events import Event, Journal
+from sg_ray.sweep.events import Event, Journal, lost_beginning
 from sg_ray.sweep.export import export_model, withdraw_model
 from sg_ray.sweep.family_plans import FamilyPlan
 from sg_ray.sweep.group import GroupFailure, WorkerGroup, describe
@@ -207,7 +207,8 @@ def _check_place_of_model(folder: Path) -> None:
 
 def _announce(training: Training, journal: Journal) -> None:
     spec, folder = training.spec, training.folder
-    journal.append("training_started", name=spec.name, plan=training.experiment)
+    again = lost_beginning(folder)
+    journal.append("training_started", name=spec.name, plan=training.experiment, **again)
     journal.append(
         "trial_started",
         spec.trial_key,

@@ -1,19 +1,33 @@
 """The test split: read once in the life of a sweep, for the winner, after everything is decided."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict
+
 from sg_ray.config import Experiment
 from sg_ray.files import write_json
+from sg_ray.reading import read_model
 from sg_ray.sweep.events import Journal
 from sg_ray.sweep.jobs import TestJob
 from sg_ray.sweep.planner import Planner
 from sg_ray.sweep.records import trial_dir
 
 _FILE = "test.json"
+
+Metrics = Mapping[str, float | None]
+
+
+class ScoresOnTest(BaseModel):
+    """Content of ``test.json``: means, and the scores of each seed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    family: str
+    config_hash: str
+    metrics: Metrics
+    seeds: Mapping[str, Metrics]
 
 
 class WinnerTest:
@@ -78,13 +92,24 @@ class WinnerTest:
         ]
 
 
-def read_test_scores(sweep_dir: Path) -> dict[tuple[str, str], Mapping[str, float | None]]:
+def read_test_scores(sweep_dir: Path) -> dict[tuple[str, str], Metrics]:
     """Return the winner's mean test metrics by family and configuration; empty if not scored."""
+    found = read_scores(sweep_dir)
+    return {} if found is None else {(found.family, found.config_hash): found.metrics}
+
+
+def read_scores(sweep_dir: Path) -> ScoresOnTest | None:
+    """Return what ``test.json`` says; None without it. Raises InputError if it is damaged."""
     path = sweep_dir / _FILE
     if not path.exists():
-        return {}
-    found = json.loads(path.read_text(encoding="utf-8"))
-    return {(found["family"], found["config_hash"]): found["metrics"]}
+        return None
+    return read_model(
+        path,
+        ScoresOnTest,
+        what="score on the test split",
+        remedy="Restore it from a copy, or delete it: the next `sweep.py --resume` then scores "
+        "the same winner again.",
+    )
 
 
 def set_test_aside(sweep_dir: Path) -> None:

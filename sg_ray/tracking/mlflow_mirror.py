@@ -28,7 +28,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sg_ray.commands import from_here, sg_ray_command
 from sg_ray.files import content_hash, write_json
-from sg_ray.sweep.events import Event, read_events
+from sg_ray.sweep.events import FIRST, TRACKING, Event, parse_event, read_events
 from sg_ray.sweep.folders import require_writable
 from sg_ray.tracking.address import Address, find_address
 from sg_ray.tracking.client import has_odd_place, import_mlflow
@@ -140,7 +140,7 @@ class MlflowMirror:
         self._address = store if isinstance(store, Address) else find_address(store, here)
         self._experiment = experiment
         self._journal = self._sweep_dir / "events.jsonl"
-        self._position_path = self._sweep_dir / "tracking.json"
+        self._position_path = self._sweep_dir / TRACKING
         begin, saved = self._beginning(), self._saved_position()
         is_same_place = (saved.store, saved.experiment) == (begin.store, begin.experiment)
         self._position = saved if is_same_place else begin
@@ -418,8 +418,9 @@ class NoMirror:
 
 
 def _read_identity(journal: Path) -> SweepIdentity | None:
-    events, _ = _read_events(journal, 0, 1)
-    return SweepIdentity.of(events[0][1], journal.parent) if events else None
+    """Return the identity that the journal's beginning gives; None if there is none."""
+    first = next((event for event in read_events(journal) if event.type in FIRST), None)
+    return None if first is None else SweepIdentity.of(first, journal.parent)
 
 
 def _read_events(
@@ -427,13 +428,15 @@ def _read_events(
 ) -> tuple[list[tuple[int, Event]], int]:
     """Return at most ``limit`` whole events from byte ``offset``, and the offset after them.
 
-    Each comes with the offset at which it begins.
+    Each comes with the offset at which it begins. What is no event is passed over; whoever opens
+    the journal tells of it.
     """
     events: list[tuple[int, Event]] = []
     for line in _whole_lines(journal, offset):
         if len(events) == limit:
             break
-        events.append((offset, Event.model_validate_json(line)))
+        if (event := parse_event(line)) is not None:
+            events.append((offset, event))
         offset += len(line)
     return events, offset
 

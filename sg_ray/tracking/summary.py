@@ -2,15 +2,17 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from csv import DictReader
+from csv import Error as CsvError
 from dataclasses import dataclass, field
+from io import StringIO
 from pathlib import Path
 from typing import Self
 
-from pydantic import ValidationError
-
 from sg_ray.config import FLOOR
 from sg_ray.detector import BEST_DIR, read_winner
+from sg_ray.errors import InputError
 from sg_ray.files import short_hash
+from sg_ray.reading import read_model, read_text
 from sg_ray.tracking.mlflow_models import ALIAS
 from sg_ray.tracking.views import CONFIGURATIONS, TRIALS, view_address
 from sg_ray.verdict.model import Comparison, Question, Verdict
@@ -18,6 +20,7 @@ from sg_ray.verdict.model import Comparison, Question, Verdict
 MAX_CHARS = 5000
 """Of a tag's value; older servers hold no more."""
 _MAX_ROWS = 12
+_COLUMNS = frozenset({"rank", "family", "config_hash", "num_seeds"})
 
 Row = Mapping[str, str]
 
@@ -91,17 +94,33 @@ class Summary:
 
 
 def _read_rows(path: Path) -> list[Row]:
+    """Return the rows of leaderboard.csv. Raises InputError that names it if it is damaged."""
     if not path.exists():
         return []
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(DictReader(file))
+    remedy = "`sweep.py --resume` writes it anew from the records."
+    text = read_text(path, what="leaderboard", remedy=remedy)
+    reader = DictReader(StringIO(text, newline=""), strict=True)
+    try:
+        rows: list[Row] = list(reader)
+    except CsvError as error:
+        raise InputError(f"{path}: not a valid leaderboard ({error}). {remedy}") from error
+    numbered = enumerate(rows, start=2)
+    broken = [
+        number
+        for number, row in numbered
+        if None in row or None in row.values() or row.get("rank") != str(number - 1)
+    ]
+    if broken or not _COLUMNS.issubset(reader.fieldnames or ()):
+        line = broken[0] if broken else 1
+        raise InputError(f"{path}: not a valid leaderboard (line {line}). {remedy}")
+    return rows
 
 
 def _read_verdict(path: Path) -> Verdict | None:
-    try:
-        return Verdict.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError):
+    if not path.exists():
         return None
+    remedy = "`sg-ray report` writes it anew from the records."
+    return read_model(path, Verdict, what="verdict", remedy=remedy)
 
 
 def _validation(row: Row) -> dict[str, float]:

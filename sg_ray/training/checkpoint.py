@@ -225,6 +225,8 @@ def _finish_commit(folder: Path, last: Mapping[str, Any]) -> None:
                 f"{path} is missing, though {LAST} says epoch {best_epoch} is the best. "
                 f"Restore it, or delete {folder / LAST} to train this trial from the start."
             )
+        _read(path, BEST_KEYS)
+        read_predictions(folder / VALID_PREDICTIONS)
         if path.name == NEXT_BEST:
             _promote(folder)
     (folder / NEXT_BEST).unlink(missing_ok=True)
@@ -267,6 +269,8 @@ def _write(path: Path, content: Mapping[str, Any]) -> None:
 def _read(path: Path, keys: frozenset[str]) -> dict[str, Any]:
     if not path.exists():
         raise TrainingError(f"{path} does not exist: no epoch was completed, or it was deleted.")
+    if not path.is_file():
+        raise _broken(path, "it is a folder")
     try:
         with zipfile.ZipFile(path) as archive:  # torch.load itself does not look at checksums
             if damaged := archive.testzip():
@@ -284,5 +288,6 @@ def _read(path: Path, keys: frozenset[str]) -> dict[str, Any]:
 def _broken(path: Path, reason: str) -> TrainingError:
     return TrainingError(
         f"{path} is not a usable checkpoint ({reason}). "
-        "Delete it to train this trial from the start, or restore it from a copy."
+        "Restore it from a copy, or delete it, and the trial's record if it has one, to train "
+        "this trial from the start."
     )

@@ -50,7 +50,7 @@ def read_predictions(path: Path) -> Predictions | None:
         return None
     try:
         return _read(path)
-    except UNREADABLE as error:
+    except (*UNREADABLE, OSError) as error:
         raise InputError(
             f"{path}: these are no valid predictions ({type(error).__name__}: {error}). Restore "
             "the file from a copy, or delete it: its trial then counts by its metrics alone."

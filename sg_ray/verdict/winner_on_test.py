@@ -1,22 +1,18 @@
 """The winner on the test split, beside its validation."""
 
-import json
-from collections.abc import Mapping
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
 from sg_ray.statistics.bootstrap import score_interval
 from sg_ray.statistics.scores import score_function
 from sg_ray.sweep.leaderboard import is_number
 from sg_ray.sweep.records import RunRecord, trial_dir
+from sg_ray.sweep.winner_test import ScoresOnTest, read_scores
 from sg_ray.training.predictions import TEST_PREDICTIONS, read_predictions
 from sg_ray.verdict.model import Interval, TestScore
 from sg_ray.verdict.predicted import stacked
 from sg_ray.verdict.trials import Results, score_of, threshold_of
 from sg_ray.verdict.validation_scores import RESAMPLING_SEED
-
-_FILE = "test.json"
 
 
 def score_on_test(sweep_dir: Path, results: Results) -> TestScore | None:
@@ -25,21 +21,20 @@ def score_on_test(sweep_dir: Path, results: Results) -> TestScore | None:
     Validation is that of the same seeds, among them the one on which the winner was chosen: None
     too if one of them is not on record. The interval needs the test predictions of all.
     """
-    path = sweep_dir / _FILE
-    if not path.exists():
+    found = read_scores(sweep_dir)
+    if found is None:
         return None
-    found = json.loads(path.read_text(encoding="utf-8"))
     metric = results.objective.replace("val_", "test_", 1)
-    mean = found["metrics"].get(metric)
+    mean = found.metrics.get(metric)
     records = _scored_records(found, results)
-    if not is_number(mean) or len(records) < len(found["seeds"]):
+    if not is_number(mean) or len(records) < len(found.seeds):
         return None
     scores = [score_of(record, results.objective) for record in records]
     validation_mean = fmean(score for score in scores if score is not None)
     sign = -1.0 if results.lower_is_better else 1.0
     return TestScore(
-        family=found["family"],
-        config_hash=found["config_hash"],
+        family=found.family,
+        config_hash=found.config_hash,
         metric=metric,
         mean=mean,
         interval=_interval(sweep_dir, records, results.objective),
@@ -48,14 +43,14 @@ def score_on_test(sweep_dir: Path, results: Results) -> TestScore | None:
     )
 
 
-def _scored_records(found: Mapping[str, Any], results: Results) -> list[RunRecord]:
+def _scored_records(found: ScoresOnTest, results: Results) -> list[RunRecord]:
     """Return the winner's newest completed record of each seed that was scored."""
-    own = (found["family"], found["config_hash"])
+    own = (found.family, found.config_hash)
     newest = {
         record.seed: record
         for record in results.records
         if (record.family, record.config_hash) == own
-        and str(record.seed) in found["seeds"]
+        and str(record.seed) in found.seeds
         and score_of(record, results.objective) is not None
     }
     return list(newest.values())

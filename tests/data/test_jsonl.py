@@ -5,7 +5,7 @@ import lzma
 import pytest
 import zstandard
 
-from sg_ray.data.jsonl import read_jsonl, write_jsonl
+from sg_ray.data.jsonl import MAX_LINE_BYTES, read_jsonl, write_jsonl
 from sg_ray.data.samples import Sample
 from sg_ray.errors import InputError
 
@@ -48,7 +48,18 @@ def test_rows_become_samples(packed):
         (b'{"func": 3, "target": 1}', "func is number"),
         (b'{"func": " \\n", "target": 1}', "func is empty"),
         (b'{"func": "f", "target": "1"}', "target is string"),
-        (b'{"func": "f", "target": 1.0}', "target is number"),
+        (b'{"func": "f", "target": 1.0}', "target is the number 1.0, expected 0"),
+        (b'{"func": "f", "target": NaN}', "target is the number nan, expected 0"),
+        (b'{"func": "f", "target": null}', "target is null, expected 0"),
+        (b'{"func": "f", "target": ' + b"1" * 5000 + b"}", "target is the number inf, expected 0"),
+        (b'{"func": "f", "target": 1, "idx": ' + b"1" * 5000 + b"}", "at most 600 digits"),
+        (b'{"func": "f", "target": 0, "target": 1}', "key 'target' is given twice"),
+        (b'{"func": "f", "target": 1,}', "not JSON"),
+        (b'{"func": "f", "target": 1}{}', "not JSON"),
+        (b"\0" * 64, "holds NUL bytes.* copy it again"),
+        ('{"func": "f", "target": 1}'.encode("utf-16-le"), "NUL bytes. Convert the file to UTF-8"),
+        ('{"func": "f", "target": 1}'.encode("utf-16"), "text in UTF-16. Convert the file"),
+        (b"a" * (MAX_LINE_BYTES + 1), "longer than 16,777,216 bytes"),
         (b'{"func": "f", "target": 2}', "target is 2"),
         (b'{"func": "f", "target": -1}', "target is -1"),
         (b'{"func": "f", "target": 1, "idx": [1]}', "idx is list"),
@@ -60,6 +71,25 @@ def test_a_bad_row_is_named_by_file_and_line(packed, line, message):
     with pytest.raises(InputError, match=message) as caught:
         read_jsonl(path, "train")
     assert f"{path}, line 2: " in str(caught.value)
+
+
+def test_numbers_nobody_thought_of_in_other_keys_are_ignored(packed):
+    strange = b'"big": ' + b"9" * 5000 + b', "nan": NaN, "deep": {"target": 1, "target": 2}'
+    row = b'{"func": "f", "target": 1, "idx": ' + b"9" * 39 + b", " + strange + b"}\n"
+    assert read_jsonl(packed(row), "train") == [Sample("f", 1, "9" * 39)]
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".xz", ".zst"])
+def test_a_packed_file_without_its_suffix_is_named_as_such(tmp_path, suffix):
+    path = tmp_path / "train.jsonl"
+    path.write_bytes(PACK[suffix](GOOD * 9))
+    with pytest.raises(InputError, match=rf"line 1: a packed file. Let its name end in \{suffix}"):
+        read_jsonl(path, "train")
+
+
+def test_a_folder_in_a_files_place_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"cannot be read \(Is a directory\)"):
+        read_jsonl(tmp_path, "train")
 
 
 def test_an_empty_file_is_refused(packed):

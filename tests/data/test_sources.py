@@ -18,7 +18,9 @@ DEVIGN = Path(os.environ.get("SG_RAY_DEVIGN", ROOT.parent / "shared" / "devign")
 
 
 def _samples(split: str, num_samples: int = 20) -> list[Sample]:
-    return [Sample(f"int {split}_{n};", n % 2, f"{split}-{n}") for n in range(num_samples)]
+    """Return functions whose numbers say nothing of their labels."""
+    names = [f"{split}_{n ^ (n // 2 % 2)}" for n in range(num_samples)]
+    return [Sample(f"int {name};", n % 2, f"{split}-{n}") for n, name in enumerate(names)]
 
 
 @pytest.fixture

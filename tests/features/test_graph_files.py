@@ -174,7 +174,7 @@ def test_a_folder_of_other_files_is_refused(tmp_path: Path) -> None:
 
 def test_a_broken_manifest_is_named(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text("[]")
-    with pytest.raises(InputError, match=r"manifest\.json is not a manifest"):
+    with pytest.raises(InputError, match=r"manifest\.json: not a valid manifest"):
         export(tmp_path, 60)
 
 

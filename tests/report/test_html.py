@@ -181,7 +181,7 @@ def test_a_broken_record_is_named(tmp_path):
 @pytest.mark.parametrize("content", ["{", '{"sweep": "x"}', "[]"])
 def test_a_broken_verdict_is_named(tmp_path, content):
     (tmp_path / "verdict.json").write_text(content)
-    with pytest.raises(InputError, match=r"verdict\.json: not a valid verdict .*Delete it"):
+    with pytest.raises(InputError, match=r"verdict\.json: not a valid verdict .*delete it"):
         build_report(tmp_path)
 
 

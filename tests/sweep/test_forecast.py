@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+import pytest
 from tiny_sweep import tiny_experiment
 
 from sg_ray.config import Experiment
 from sg_ray.config.hardware import describe, profile_of
+from sg_ray.errors import InputError
 from sg_ray.sweep.begin import begin
 from sg_ray.sweep.forecast import describe_plan
 from sg_ray.sweep.records import RunRecord, Status, write_record
@@ -54,19 +56,15 @@ def test_what_is_on_record_is_counted_by_status(tmp_path: Path) -> None:
     assert "on record: 2 completed, 1 pruned, 1 failed; the rest of the plan" in described
 
 
-def test_what_a_start_would_do_with_other_settings_or_code_is_said(tmp_path: Path) -> None:
+def test_other_settings_are_refused_as_by_a_start(tmp_path: Path) -> None:
     plan = tiny_experiment(tmp_path)
     begin(plan)
-    add_record(plan, "t", "completed", "older code")
-    assert "1 completed, by another version of the code: starts anew" in describe_plan(plan)
     other = tiny_experiment(tmp_path, "search.num_trials=9")
-    refused = "a start would be refused:"
-    assert refused in describe_plan(other)
-    assert "search.num_trials: 2 before, 9 now" in describe_plan(other)
-    assert refused not in describe_plan(other, extends=True)
-    fewer = describe_plan(tiny_experiment(tmp_path, "search.num_trials=1"), extends=True)
-    assert refused in fewer
-    assert "extend only adds" in fewer
+    with pytest.raises(InputError, match=r"search\.num_trials: 2 before, 9 now"):
+        describe_plan(other)
+    assert "in all" in describe_plan(other, extends=True)
+    with pytest.raises(InputError, match="extend only adds"):
+        describe_plan(tiny_experiment(tmp_path, "search.num_trials=1"), extends=True)
 
 
 def test_the_trials_are_added_up(tmp_path: Path) -> None:

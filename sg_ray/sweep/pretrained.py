@@ -1,0 +1,72 @@
+"""Pretrained encoders and tokenizers that an experiment names: are their files here?"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sg_ray.config import Experiment
+from sg_ray.errors import InputError
+from sg_ray.features.pretrained_files import VOCABULARIES
+from sg_ray.features.spec import TokenSpec
+from sg_ray.models.families import get_family
+
+_WEIGHT_FILES = (
+    ("config.json", "model.safetensors"),
+    ("config.json", "pytorch_model.bin"),
+    ("config.json", "model.safetensors.index.json"),
+    ("config.json", "pytorch_model.bin.index.json"),
+)
+"""Any of these sets of files will do."""
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A setting that names a folder or hub repository, and which sets of files it may hold."""
+
+    setting: str
+    name: str
+    alternatives: Sequence[tuple[str, ...]]
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether it can only be a folder, or is one."""
+        name = self.name
+        return (
+            Path(name).is_dir()
+            or Path(name).is_absolute()
+            or name.startswith((".", "~"))
+            or name.count("/") > 1
+        )
+
+    def check_folder(self) -> None:
+        """Raise InputError unless the folder is there with its files."""
+        files = ", or ".join(" and ".join(alternative) for alternative in self.alternatives)
+        folder = Path(self.name)
+        if not folder.is_dir():
+            raise InputError(
+                f"{self.setting}: the folder {self.name} does not exist. Give one with {files}, or "
+                "a hub name"
+            )
+        if not any(all((folder / file).is_file() for file in some) for some in self.alternatives):
+            raise InputError(f"{self.setting}: {self.name} lacks {files}. Put them there")
+
+
+def pretrained_of(experiment: Experiment, family: str) -> Sequence[Pretrained]:
+    """Return the encoder and the tokenizers that a family's own values name."""
+    config = experiment.baseline(family)
+    prefix = f"models.{family}.config"
+    encoder = getattr(config, "pretrained", None)
+    encoders = [Pretrained(f"{prefix}.pretrained", encoder, _WEIGHT_FILES)] if encoder else []
+    tokenizers = [
+        Pretrained(f"{prefix}.tokens.tokenizer", spec.tokenizer, VOCABULARIES)
+        for spec in get_family(family).feature_specs(config)
+        if isinstance(spec, TokenSpec) and spec.tokenizer != "train"
+    ]
+    return [*encoders, *tokenizers]
+
+
+def check_folders(experiment: Experiment, family: str) -> None:
+    """Raise InputError if a folder that a family's own values name lacks its files."""
+    for wanted in pretrained_of(experiment, family):
+        if wanted.is_folder:
+            wanted.check_folder()

@@ -1,0 +1,94 @@
+"""What a sweep would stumble over, found before it begins: nothing is written, no Ray is started.
+
+``sweep``, ``extend``, ``--dry-run`` and ``preflight`` ask the same functions.
+"""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from sg_ray.config import Experiment
+from sg_ray.data.codexglue import is_downloaded
+from sg_ray.data.samples import DataSet
+from sg_ray.sweep.admission import check_before_start
+from sg_ray.sweep.begin import check_same_sweep
+from sg_ray.sweep.branches import GivenBranches
+from sg_ray.sweep.folders import require_writable
+from sg_ray.sweep.learning_rates import read_learning_rates
+from sg_ray.sweep.prepare import configs_of, pinned, read_data
+from sg_ray.sweep.pretrained import check_folders
+from sg_ray.sweep.records import foreign_records, read_records
+from sg_ray.sweep.search_journal import read_search_journal
+from sg_ray.sweep.winner_test import read_scores
+from sg_ray.trial import code_version
+
+
+@dataclass(frozen=True)
+class Readiness:
+    """The data that a sweep would read, and what is to be said before it starts.
+
+    ``data`` is None if only the sweep itself may fetch it.
+    """
+
+    data: DataSet | None
+    warnings: tuple[str, ...]
+
+
+def check_ready(
+    experiment: Experiment, address: str, *, extends: bool = False, downloads: bool = True
+) -> Readiness:
+    """Read the data and look at everything that a start would refuse.
+
+    ``extends`` as of ``begin``; without ``downloads`` data that are not here yet are left alone.
+    Raises InputError.
+    """
+    check_before_start(experiment, address)
+    check_folder(experiment, extends=extends)
+    for family in experiment.all_families:
+        check_folders(experiment, family)
+    if not downloads and not is_here(experiment):
+        return Readiness(None, ("the data are not downloaded yet, so they were not looked at",))
+    data = read_data(experiment)
+    GivenBranches(experiment, data.fingerprint).require(experiment.replicate.seeds)
+    return Readiness(data, tuple(what_is_set_aside(experiment, data)))
+
+
+def check_folder(experiment: Experiment, *, extends: bool = False) -> None:
+    """Raise InputError unless the sweep's folder is new, or can be gone on with.
+
+    It can if its settings are these (or grow to these, if ``extends``) and no file is damaged on
+    which the rest of the plan depends.
+    """
+    require_writable(experiment.output_dir, "output_dir")
+    require_writable(experiment.cache_dir, "cache_dir")
+    sweep_dir = experiment.sweep_dir
+    if not (sweep_dir / "sweep.yaml").exists():
+        return
+    check_same_sweep(experiment, extends=extends)
+    read_records(sweep_dir)
+    read_learning_rates(sweep_dir)
+    read_scores(sweep_dir)
+    for journal in sorted((sweep_dir / "search").glob("*.journal")):
+        read_search_journal(journal)
+
+
+def is_here(experiment: Experiment) -> bool:
+    """Return False for data that would have to be downloaded."""
+    return experiment.data.source != "codexglue" or is_downloaded(experiment.cache_dir)
+
+
+def what_is_set_aside(experiment: Experiment, data: DataSet) -> list[str]:
+    """Say which records a start would not count any more, and why; nothing if it keeps all."""
+    records = list(read_records(experiment.sweep_dir).values())
+    if not records:
+        return []
+    configs = configs_of(pinned(experiment))
+    foreign = foreign_records(records, data.fingerprint, code_version(), configs)
+    if not foreign:
+        return []
+    why = " and ".join(foreign)
+    spent = timedelta(seconds=round(sum(record.train_time_s for record in records)))
+    return [
+        f"{len(records)} trials on record ({spent} of training) were made with {why}: "
+        f"a start moves them to {experiment.sweep_dir / 'set_aside'} and trains all anew. To keep "
+        "them in place, choose another name=..."
+    ]
