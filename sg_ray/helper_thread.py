@@ -13,7 +13,7 @@ from queue import SimpleQueue
 from typing import TypeVar
 
 _TURN_S = 0.05
-_LEFT_TO_THE_MAIN_THREAD = {signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2}
+_LEFT_TO_THE_MAIN_THREAD = {signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2}
 
 T = TypeVar("T")
 

@@ -33,6 +33,7 @@ from ray.tune.search import Searcher
 from sg_ray.config import Experiment
 from sg_ray.errors import InfrastructureError, InputError, SgRayError
 from sg_ray.features.packed import Features
+from sg_ray.models.family import EstimatorFamily
 from sg_ray.sweep.actor import JOB, Shared, TrialActor
 from sg_ray.sweep.admission import num_fitting_trials
 from sg_ray.sweep.disk import disk_trouble
@@ -66,6 +67,7 @@ class _InFlight:
 
     stop: StopRequest
     max_failures: int
+    families: Families
     jobs: dict[str, AnyJob] = field(default_factory=dict)
     started: set[str] = field(default_factory=set)
     """Of the jobs, those whose process has begun."""
@@ -79,9 +81,11 @@ class _InFlight:
     """Trainings that a stop has met, and that have saved their position."""
 
     @property
-    def may_save(self) -> bool:
-        """True while something runs that may save a position yet."""
-        return any(isinstance(self.jobs[trial_id], TrainJob) for trial_id in self.started)
+    def num_saving(self) -> int:
+        """Running trainings that learn by steps: an estimator's fit has no position in it."""
+        running = [job for trial_id, job in self.jobs.items() if trial_id in self.started]
+        trained = [self.families[job.spec.family] for job in running if isinstance(job, TrainJob)]
+        return sum(not isinstance(family, EstimatorFamily) for family in trained)
 
     def end(self, trial_id: str) -> AnyJob:
         """Return the job that was Tune's trial; it is in flight no longer."""
@@ -224,7 +228,7 @@ class _RecordingCallback(_Inert, tune.Callback):
             return
         if self._deadline_s is None:
             self._deadline_s = time.monotonic() + GRACE_S
-        if not self.flight.may_save or time.monotonic() > self._deadline_s:
+        if not self.flight.num_saving or time.monotonic() > self._deadline_s:
             raise KeyboardInterrupt
 
     @_guarded
@@ -296,7 +300,7 @@ def execute(
     that Ray may add nodes, so that what it has now is not the limit.
     """
     os.environ.update(_TUNE_ENVIRONMENT)
-    flight = _InFlight(stop, experiment.max_failures)
+    flight = _InFlight(stop, experiment.max_failures, families)
     stop.file = stop_path(experiment.sweep_dir)
     stop.file.unlink(missing_ok=True)
     with _explaining_rays_end():
@@ -345,14 +349,13 @@ def _explaining_rays_end() -> Iterator[None]:
 
 def _positions(flight: _InFlight) -> str:
     """Say what a stop has saved of the trainings it met."""
-    left = [job for trial_id, job in flight.jobs.items() if trial_id in flight.started]
-    num_left = sum(isinstance(job, TrainJob) for job in left)
-    if num_left:
+    num_met = flight.num_saved + flight.num_saving
+    if flight.num_saving:
         return (
-            f"{flight.num_saved} of {flight.num_saved + num_left} trials saved their positions in "
-            "time; the others go on from their last whole epoch"
+            f"{flight.num_saved} of {num_met} trials saved their positions in time; the others go "
+            "on from their last whole epoch"
         )
-    return "positions saved" if flight.num_saved else "no trial was running"
+    return "positions saved" if flight.num_saved else "no trial was in the middle of its training"
 
 
 def _tuner(

@@ -44,6 +44,9 @@ def _on_record(experiment: Experiment, extends: bool) -> list[str]:
     records = read_records(experiment.sweep_dir).values()
     counts = Counter(record.status for record in records)
     on_record = ", ".join(f"{count} {status}" for status, count in counts.items())
+    num_lost = sum(r.failure is not None and r.failure.is_infrastructure for r in records)
+    if num_lost:
+        on_record += f" ({num_lost} for want of a working machine: tried again)"
     return [f"  on record: {on_record or 'nothing yet'}; the rest of the plan will be run"]
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray._private import services
+from ray._private import services, worker
 
 from sg_ray.errors import InputError
 from sg_ray.helper_thread import HelperThread, helper_thread
@@ -221,9 +221,12 @@ def _logged_to(path: Path) -> Iterator[None]:
     handler = _QuietFile(path, encoding="utf-8", errors="backslashreplace")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logger.handlers, logger.propagate = [handler], False
+    # Ray prints ten lines on standard output for each worker that dies; the journal says why.
+    prints, worker._worker_logs_enabled = worker._worker_logs_enabled, False
     try:
         yield
     finally:
+        worker._worker_logs_enabled = prints
         logger.handlers, logger.propagate = before, propagate
         with contextlib.suppress(OSError):
             handler.close()

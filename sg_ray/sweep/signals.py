@@ -13,8 +13,11 @@ from pathlib import Path
 from types import FrameType
 
 _STDERR = 2
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
-"""USR1 and USR2 are what SLURM and other batch systems warn with, some time before the end."""
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+"""USR1 and USR2 are what SLURM and other batch systems warn with, some time before the end.
+
+HUP says that the terminal has gone; ``nohup`` has it ignored, and so it stays.
+"""
 
 
 def stop_path(sweep_dir: Path) -> Path:
@@ -52,7 +55,8 @@ class StopRequest:
         """
         if _is_main_thread():
             for number in SIGNALS:
-                signal.signal(number, self._handle)
+                if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+                    signal.signal(number, self._handle)
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         if self.is_asked:
@@ -69,7 +73,7 @@ class StopRequest:
 
 @contextmanager
 def stopping(request: StopRequest) -> Iterator[None]:
-    """Let SIGINT, SIGTERM, SIGUSR1 and SIGUSR2 ask for a stop until the block's end."""
+    """Let each of ``SIGNALS`` ask for a stop until the block's end."""
     if not _is_main_thread():
         yield
         return

@@ -64,7 +64,17 @@ def test_what_a_helper_starts_leaves_the_groups_signals_to_us() -> None:
     shown = hearing_signals(lambda: subprocess.run(command, capture_output=True, check=True))
     blocked = int(shown.stdout.split()[1], 16)
     numbers = {number for number in SIGNALS if blocked & 1 << (number - 1)}
-    assert numbers == {signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2}
+    assert numbers == set(SIGNALS) - {signal.SIGTERM}
+
+
+def test_a_hangup_that_nohup_has_ignored_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stopping(StopRequest()):
+            os.kill(os.getpid(), signal.SIGHUP)
+            time.sleep(0.1)
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_feature_workers_end_with_an_interruption() -> None:
