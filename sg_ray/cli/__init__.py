@@ -51,7 +51,7 @@ def main(
         if isinstance(stream, io.TextIOWrapper):  # a notebook's own take any text
             stream.reconfigure(errors="backslashreplace")
     given = list(sys.argv[1:] if arguments is None else arguments)
-    known = argparse.Namespace(default=default_experiment, again=_again(given))
+    known = argparse.Namespace(default=default_experiment, again=hide_secrets(_again(given)))
     stop = StopRequest()
     try:
         parsed = _parse(given, known)
