@@ -132,8 +132,8 @@ def test_garbage_gives_graphs(graph):
         "int f(int a) { return " + "a || (b = " * 5000 + "a" + ")" * 5000 + "; }",
         "int f(int a) { x = " + "(a && ({ a++; a; })) + " * 2000 + "a; }",
         "int f(int a) {"
-        + "__try { if (a) goto o; " * 4000
-        + "} __finally { b(); }" * 4000
+        + "__try { if (a) goto o; " * 2000
+        + "} __finally { b(); }" * 2000
         + "o: ; }",
         "int f(int a) {" + "{ int g(int b) { return b + a; } g(a); " * 2000 + "}" * 2000 + "}",
         "int f(int a) { goto *t[a]; " + "".join(f"l{i}: a(&&l{i}); " for i in range(4000)) + "}",
