@@ -1,12 +1,13 @@
 """Functions that `sg-ray predict` finds in C and C++ sources, beside those that ctags finds.
 
-    python experiments/benchmarks/scan_against_ctags.py FOLDER... [--ctags PATH] [--show N]
+    python experiments/benchmarks/scan_against_ctags.py FOLDER... [--show N] [--grammar]
 
 needs Universal Ctags. A function of ctags counts as found by both where one of ours has its line
 and its name in the head; as within where it is a part of one of ours (GNU's nested functions, local
 classes, other branches); as of the same body where no brace is between it and one of ours (a call
 of a macro that ctags takes for a head, the head of another branch); as named where its line was
-reported as not read. All others are missing in silence.
+reported as not read. All others are missing in silence. With ``--grammar``: how many of
+ours are also definitions to tree-sitter's C and C++ grammars, which end in the same line.
 """
 
 import argparse
@@ -18,6 +19,10 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import tree_sitter_c
+import tree_sitter_cpp
+from tree_sitter import Language, Parser
 
 from sg_ray.scan.source_files import Function, Unread, pieces_of_file, source_files
 
@@ -51,9 +56,9 @@ def main() -> None:
     named = (file for folder in arguments.folders for file in source_files(folder))
     files = [file for file in named if isinstance(file, str)]
     tags = _tags(arguments.ctags, files)
-    started = time.perf_counter()
+    started = time.process_time()
     pieces = {file: list(pieces_of_file(file)) for file in files}
-    seconds = time.perf_counter() - started
+    seconds = time.process_time() - started
     counts: Counter[str] = Counter()
     differences: list[Difference] = []
     for file in files:
@@ -61,6 +66,8 @@ def main() -> None:
             counts[difference.kind] += 1
             differences.append(difference)
     _print(files, pieces, seconds, counts)
+    if arguments.grammar:
+        _print_grammar(pieces, arguments.show)
     _show(differences, arguments.show)
 
 
@@ -69,6 +76,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("folders", nargs="+")
     parser.add_argument("--ctags", default="ctags")
     parser.add_argument("--show", type=int, default=0, help="so many of each kind of difference")
+    parser.add_argument("--grammar", action="store_true", help="compare with tree-sitter, too")
     return parser.parse_args()
 
 
@@ -143,10 +151,41 @@ def _print(
     num_bytes = sum(Path(file).stat().st_size for file in files)
     unread = [piece for piece in found if isinstance(piece, Unread) and piece.line is not None]
     print(f"{len(files)} files, {num_bytes / 1e6:.1f} MB; ours: {num_functions} functions")
-    print(f"{seconds:.1f} s: {num_functions / seconds:.0f} functions/s")
+    print(f"{seconds:.1f} s of CPU time: {num_functions / seconds:.0f} functions/s")
     for kind in KINDS:
         print(f"{kind:20} {counts[kind]:7}")
     print(f"{'not read':20} {len(unread):7} pieces named by file and line")
+
+
+def _print_grammar(pieces: dict[str, list[Function | Unread]], number: int) -> None:
+    counts: Counter[str] = Counter()
+    started = time.process_time()
+    apart = []
+    for file, some in pieces.items():
+        ours = [(one.line, one.last_line) for one in some if isinstance(one, Function)]
+        theirs = list(_definitions(Path(file)))
+        ends = {last for _, last in theirs}
+        counts["of ours with the same end"] += sum(last in ends for _, last in ours)
+        counts["of ours without"] += sum(last not in ends for _, last in ours)
+        lines = {line for first, last in ours for line in range(first, last + 1)}
+        apart += [f"{file}:{first}-{last}" for first, last in theirs if first not in lines]
+    counts["begun outside of ours"] = len(apart)
+    print(f"grammars, in {time.process_time() - started:.1f} s: {dict(counts)}")
+    for place in random.Random(0).sample(apart, min(number, len(apart))):
+        print(f"only the grammar's   {place}")
+
+
+def _definitions(path: Path) -> Iterator[tuple[int, int]]:
+    """Yield first and last line of each definition of the grammar, outermost only."""
+    is_c = path.suffix == ".c"
+    language = tree_sitter_c.language() if is_c else tree_sitter_cpp.language()
+    waiting = [Parser(Language(language)).parse(path.read_bytes()).root_node]
+    while waiting:
+        node = waiting.pop()
+        if node.type == "function_definition" and node.child_by_field_name("body"):
+            yield node.start_point[0] + 1, node.end_point[0] + 1
+        else:
+            waiting.extend(node.children)
 
 
 def _show(differences: Sequence[Difference], number: int) -> None:

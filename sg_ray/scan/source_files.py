@@ -12,8 +12,9 @@ import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
-from sg_ray.data.jsonl import PACKED_SUFFIXES, open_unpacked, read_row
+from sg_ray.data.jsonl import MAX_LINE_BYTES, PACKED_SUFFIXES, open_unpacked, read_row
 from sg_ray.errors import InputError
 from sg_ray.scan.blanking import blanked
 from sg_ray.scan.brackets import spans_in
@@ -172,10 +173,12 @@ def _unpacked_name(name: str) -> str:
 # Rows
 
 
-def _rows(lines: Iterable[bytes], file: str) -> Iterator[Piece]:
-    for number, line in enumerate(lines, start=1):
+def _rows(lines: IO[bytes], file: str) -> Iterator[Piece]:
+    for number, line in enumerate(iter(lambda: lines.readline(MAX_LINE_BYTES + 1), b""), start=1):
         if line.strip():
             yield _row(line, file, number)
+        if len(line) > MAX_LINE_BYTES:  # named by now; where the next row begins is not known
+            break
 
 
 def _row(line: bytes, file: str, number: int) -> Piece:
@@ -213,7 +216,7 @@ def _json_rows(content: bytes, file: str) -> Iterator[Piece]:
 
 def _array_rows(text: str, file: str) -> Iterator[Piece]:
     """Yield the functions of an array; what follows a part that is not JSON is not read."""
-    decoder = json.JSONDecoder()
+    decoder = json.JSONDecoder(parse_int=float)  # any number of digits
     position, line, counted = text.index("[") + 1, 1, 0
     while True:
         position = _after_blanks(text, position)
@@ -227,7 +230,7 @@ def _array_rows(text: str, file: str) -> Iterator[Piece]:
             yield Unread(file, str(error))
         except (ValueError, RecursionError):
             yield Unread(
-                file, f"line {line}: not JSON, so the rest of the array is not read. Write an array"
+                file, f"line {line}: not JSON, so what follows is not read. Write an array of rows."
             )
             break
 

@@ -214,7 +214,7 @@ def test_case_14_a_bad_row_of_an_array_is_named(predict, tmp_path):
     code, out, error = predict(path)
     assert (code, [line.split(":")[-1] for line in out.splitlines()]) == (1, ["1", "3"])
     assert f"{path}: line 2: no C source under" in error
-    assert f"{path}: line 4: not JSON, so the rest of the array is not read" in error
+    assert f"{path}: line 4: not JSON, so what follows is not read" in error
 
 
 def test_case_10_and_12_every_function_is_one_line(predict, tmp_path):
