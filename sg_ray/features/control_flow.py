@@ -8,7 +8,7 @@ their statement. A statement that holds a statement expression ``({ ... })`` com
 statements in it. A condition may come out either way, even if it is a constant.
 
 Each function has a flow and labels of its own: none runs into the next, and the flow around a
-nested function passes it by. ``exit`` and its like (``NORETURN_FUNCTIONS``) do not come back.
+nested function passes it by. ``exit`` and its like (see ``functions``) do not come back.
 ``goto *p`` may lead to every label of the function whose address is taken, ``asm goto`` to its
 labels or on. Any statement inside ``__try`` may raise: it may lead to the filter of the
 ``__except``, which accepts what its own ``__try`` raised, or to the ``__finally``. A ``__finally``
