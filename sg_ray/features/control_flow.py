@@ -93,6 +93,8 @@ _JUMPS = frozenset([_BREAK, _CONTINUE, _RETURN, _GOTO, _LEAVE, _ASM])
 
 _MAX_LABELS_OF_ONE_NAME = 8
 
+_MAX_REST = 256
+"""Statements after a function of the file among which a stray brace is looked for."""
 
 _CONDITION = field_id("condition")
 _CONSEQUENCE = field_id("consequence")
@@ -341,7 +343,7 @@ class _Builder:
             return False
         if self._kinds[statements[i]] not in _FILE_LEVEL:
             return True
-        for statement in statements[i:]:
+        for statement in statements[i : i + _MAX_REST]:
             if self._kinds[statement] == _FUNCTION:
                 return False
             if self._kinds[statement] == ERROR_KIND and not self._children[statement]:
