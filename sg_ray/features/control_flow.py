@@ -8,7 +8,7 @@ their statement. A statement that holds a statement expression ``({ ... })`` com
 statements in it. A condition may come out either way, even if it is a constant.
 
 Each function has a flow and labels of its own: none runs into the next, and the flow around a
-nested function passes it by. ``exit`` and its like (``NORETURN_FUNCTIONS``) do not come back.
+nested function passes it by. ``exit`` and its like (see ``functions``) do not come back.
 ``goto *p`` may lead to every label of the function whose address is taken, ``asm goto`` to its
 labels or on. Any statement inside ``__try`` may raise: it may lead to the filter of the
 ``__except``, which accepts what its own ``__try`` raised, or to the ``__finally``. A ``__finally``
@@ -93,6 +93,8 @@ _JUMPS = frozenset([_BREAK, _CONTINUE, _RETURN, _GOTO, _LEAVE, _ASM])
 
 _MAX_LABELS_OF_ONE_NAME = 8
 
+_MAX_REST = 256
+"""Statements after a function of the file among which a stray brace is looked for."""
 
 _CONDITION = field_id("condition")
 _CONSEQUENCE = field_id("consequence")
@@ -341,7 +343,7 @@ class _Builder:
             return False
         if self._kinds[statements[i]] not in _FILE_LEVEL:
             return True
-        for statement in statements[i:]:
+        for statement in statements[i : i + _MAX_REST]:
             if self._kinds[statement] == _FUNCTION:
                 return False
             if self._kinds[statement] == ERROR_KIND and not self._children[statement]:
