@@ -68,7 +68,7 @@ def main(
         print(f"error: {hide_secrets(str(error))}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(f"interrupted; again with: {parsed.again}", file=sys.stderr)
+        print(f"interrupted; go on with: {parsed.again}", file=sys.stderr)
         return stop.exit_code
     return code
 

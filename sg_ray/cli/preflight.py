@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
                 counts[result.finding.status] += 1
                 print(_line(result), flush=True)
     except KeyboardInterrupt:
-        print(f"interrupted; again with: {arguments.again}", file=sys.stderr)
+        print(f"interrupted; go on with: {arguments.again}", file=sys.stderr)
         return stop.exit_code
     summary = ", ".join(f"{counts[status]} {status}" for status in ("ok", "warn", "FAIL", "skip"))
     print(f"\n{experiment.name}: {summary}; {time.perf_counter() - started:.0f} s")

@@ -9,9 +9,10 @@ from sg_ray.files import content_hash
 from sg_ray.sweep.jobs import LrRangeJob, TrainJob
 from sg_ray.sweep.ledger import Identity, Ledger
 from sg_ray.sweep.planner import Planner
-from sg_ray.sweep.records import RunRecord
+from sg_ray.sweep.records import Failure, RunRecord
 from sg_ray.trial import TrialSpec
 
+LOST = Failure(kind="InfrastructureError", message="out of memory", traceback="")
 SEEDS = (42, 2025, 7)
 
 
@@ -47,6 +48,7 @@ class Sweep:
         score: Callable[[TrialSpec], float] = any_score,
     ) -> None:
         self.plan, self.failing, self.score = plan, failing, score
+        self.machines_work = True
         self.ledger = Ledger(plan.sweep_dir, {})
         self.trained: list[str] = []
         self.restart()
@@ -64,7 +66,7 @@ class Sweep:
             self.ledger.learning_rates[job.spec.family] = 3e-3
             return
         self.trained.append(job.spec.trial_key)
-        failed = job.spec.family in self.failing
+        failed = job.spec.family in self.failing or not self.machines_work
         score = self.score(job.spec)
         record = RunRecord(
             trial_key=job.spec.trial_key,
@@ -87,6 +89,7 @@ class Sweep:
             finished_at_ms=len(self.trained),
             train_time_s=0.0,
             environment={},
+            failure=None if self.machines_work else LOST,
         )
         self.planner.on_finished(record)
 

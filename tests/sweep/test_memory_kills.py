@@ -46,7 +46,7 @@ def test_case_02_a_worker_ended_for_want_of_memory_is_started_again(tmp_path: Pa
     command = [sys.executable, "-m", "sg_ray", "sweep", "experiment.yaml"]
     with (tmp_path / "console.log").open("wb") as log:
         driver = subprocess.Popen(
-            [*command, "models.gnn.config.epochs=25"],
+            [*command, "models.gnn.config.epochs=15"],
             cwd=tmp_path,
             stdout=log,
             stderr=log,
@@ -62,5 +62,5 @@ def test_case_02_a_worker_ended_for_want_of_memory_is_started_again(tmp_path: Pa
     assert resumed[0].data["epoch"] >= 1
     records = read_json_records(tmp_path / "outputs/tiny")
     assert [(r["family"], r["status"], r["epochs"]) for r in records if r["family"] == "gnn"] == [
-        ("gnn", "completed", 25)
+        ("gnn", "completed", 15)
     ]

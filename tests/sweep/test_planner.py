@@ -116,3 +116,22 @@ def test_a_kill_between_record_and_tell_adds_no_trial(tmp_path: Path) -> None:
     sweep.run()
     records = sweep.ledger.records.values()
     assert sum(record.stage == "search" for record in records) == 4
+
+
+def test_c04_points_that_machines_lost_are_asked_for_again_and_told(tmp_path: Path) -> None:
+    whole = Sweep(experiment(tmp_path / "whole", families=["gnn"]))
+    whole.run()
+    sweep = Sweep(experiment(tmp_path / "lost", families=["gnn"]))
+    sweep.machines_work = False
+    sweep.run()
+    num_lost = len(sweep.trained)
+    sweep.machines_work = True
+    sweep.ledger.records.clear()  # a start takes them back
+    sweep.restart()
+    sweep.run()
+    assert sweep.planner.finished
+    assert set(sweep.trained[:num_lost]) <= set(sweep.trained[num_lost:])
+    assert len(sweep.trained[num_lost:]) == len(whole.trained)
+    told = sweep.planner.plans["gnn"].winner()
+    assert told is not None
+    assert len(told.seeds) == len(SEEDS)
