@@ -3,11 +3,12 @@
     python experiments/benchmarks/scan_against_ctags.py FOLDER... [--show N] [--grammar]
 
 needs Universal Ctags. A function of ctags counts as found by both where one of ours has its line
-and its name in the head; as within where it is a part of one of ours (GNU's nested functions, local
-classes, other branches); as of the same body where no brace is between it and one of ours (a call
-of a macro that ctags takes for a head, the head of another branch); as named where its line was
-reported as not read. All others are missing in silence. With ``--grammar``: how many of
-ours are also definitions to tree-sitter's C and C++ grammars, which end in the same line.
+and its name in the head (counted apart where its last line is another); as within where it is a
+part of one of ours (GNU's nested functions, local classes, other branches); as of the same body
+where no brace is between it and one of ours (a call of a macro that ctags takes for a head, the
+head of another branch); as named where its line was reported as not read. All others are missing in
+silence. With ``--grammar``: how many of ours are also definitions to tree-sitter's C and C++
+grammars, which end in the same line.
 """
 
 import argparse
@@ -26,10 +27,11 @@ from tree_sitter import Language, Parser
 
 from sg_ray.scan.source_files import Function, Unread, pieces_of_file, source_files
 
-FORMAT = "%N\t%n\t%F"
-"""What ctags prints of a function: name, line, file."""
+FORMAT = "%N\t%n\t%e\t%F"
+"""What ctags prints of a function: name, line, last line, file."""
 MISSING = "missing in silence"
-KINDS = ("found by both", "within", "of the same body", "named", MISSING, "only ours")
+OTHER_END = "with another end"
+KINDS = ("found by both", OTHER_END, "within", "of the same body", "named", MISSING, "only ours")
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class Tag:
 
     name: str
     line: int
+    last_line: int | None
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,8 @@ def _arguments() -> argparse.Namespace:
 
 def _tags(ctags: str, files: Sequence[str]) -> dict[str, list[Tag]]:
     """Return the functions that ctags finds, by file."""
-    command = [ctags, "--languages=C,C++,CUDA", "--kinds-C=f", "--kinds-C++=f", "--sort=no"]
+    command = [ctags, "--languages=C,C++,CUDA", "--kinds-C=f", "--kinds-C++=f"]
+    command += ["--sort=no", "--fields=+ne"]
     done = subprocess.run(
         [*command, f"--_xformat={FORMAT}", "-x", "-L", "-"],
         input="\n".join(files).encode(errors="surrogateescape"),
@@ -91,8 +95,8 @@ def _tags(ctags: str, files: Sequence[str]) -> dict[str, list[Tag]]:
     )
     tags: dict[str, list[Tag]] = defaultdict(list)
     for row in done.stdout.decode(errors="surrogateescape").splitlines():
-        name, line, file = row.split("\t", 2)
-        tags[file].append(Tag(name, int(line)))
+        name, line, last_line, file = row.split("\t", 3)
+        tags[file].append(Tag(name, int(line), int(last_line) if last_line.isdigit() else None))
     return tags
 
 
@@ -120,7 +124,7 @@ def _kind(tag: Tag, pieces: Sequence[Function | Unread], unnamed: list[Function]
         if _plain(tag.name.split("::")[-1]) in _plain(_head(piece)):
             if piece in unnamed:
                 unnamed.remove(piece)
-            return "found by both"
+            return "found by both" if piece.last_line == tag.last_line else OTHER_END
         return "within"
     return MISSING
 
