@@ -43,7 +43,7 @@ class NeuralConfig(FamilyConfig):
     """Samples per optimisation step, over all workers. Memory does not change it."""
     max_units_per_micro_batch: Count = 16_384
     """Padded tokens or graph nodes in one forward pass; a step accumulates as many as it needs."""
-    gradient_clip_norm: float = Field(default=1.0, gt=0, le=1e12)
+    gradient_clip_norm: float = Field(default=1.0, gt=0, le=1e300)
     early_stopping_patience: Count | None = None
     collapse_patience: Count | None = 5
     """Validations in a row that may show a collapsed model; one more epoch is not trained then.
