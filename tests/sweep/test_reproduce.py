@@ -133,7 +133,7 @@ def test_a_recorded_success_that_fails_now_is_a_difference(
     edited: Callable[..., Path], capsys: Capture
 ) -> None:
     def diverge(record: dict[str, Any]) -> None:
-        record["config"].update(learning_rate=10.0, gradient_clip_norm=1e30, weight_decay=1e20)
+        record["config"].update(learning_rate=10.0, gradient_clip_norm=1e30, weight_decay=1e3)
 
     assert main(["reproduce", str(edited("gnn", diverge))]) == 1
     captured = capsys.readouterr()
