@@ -24,7 +24,7 @@ from sg_ray.features.pretrained_files import (
 )
 from sg_ray.features.spec import TokenSpec
 from sg_ray.files import write_json, write_text
-from sg_ray.helper_thread import hearing_signals
+from sg_ray.host.helper_thread import hearing_signals
 
 SPECIAL_TOKENS = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
 """Ids 0 to 4 of a trained tokenizer, as in RoBERTa."""

@@ -1,1 +1,1 @@
-"""The machine as this process may use it: CPUs, memory."""
+"""The machine and this process: CPUs, memory, limits, threads."""

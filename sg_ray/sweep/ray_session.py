@@ -14,8 +14,8 @@ import ray
 from ray._private import services, worker
 
 from sg_ray.errors import InputError
-from sg_ray.helper_thread import HelperThread, helper_thread
 from sg_ray.host.cpus import num_cpus
+from sg_ray.host.helper_thread import HelperThread, helper_thread
 from sg_ray.host.memory import count_memory
 from sg_ray.sweep import ray_trouble
 from sg_ray.sweep.processes import descendants, end
