@@ -339,6 +339,8 @@ def _explaining_rays_end() -> Iterator[None]:
     except SgRayError:
         raise
     except Exception as error:
+        if disk_trouble(error):  # told with the folder by whoever works on it
+            raise
         logging.getLogger("ray").exception("Ray ended the sweep")
         reason = infrastructure_failure(f"{type(error).__name__}: {error}").message
         raise InfrastructureError(

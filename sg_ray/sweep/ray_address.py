@@ -48,11 +48,15 @@ def check_address(address: str, *, patience_s: float = PATIENCE_S) -> None:
     """Raise InputError unless a cluster answers at ``address`` that this process can join.
 
     ``local`` asks for none. ``auto`` is looked for as Ray does: RAY_ADDRESS, then this machine.
+    A process that has joined one already asks nobody.
     """
-    if address == "local" or ray.is_initialized():
+    is_joined = ray.is_initialized()
+    if address == "local" or (is_joined and address == "auto"):
         return
     with _quiet():
         place = _find(address)
+    if is_joined:
+        return
     shown = f"--address {address}"
     with grpc.insecure_channel(place, options=_DIRECTLY) as channel:
         try:

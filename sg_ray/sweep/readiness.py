@@ -59,7 +59,6 @@ def check_folder(experiment: Experiment, *, extends: bool = False) -> None:
     which the rest of the plan depends.
     """
     require_writable(experiment.output_dir, "output_dir")
-    require_writable(experiment.cache_dir, "cache_dir")
     sweep_dir = experiment.sweep_dir
     if not (sweep_dir / "sweep.yaml").exists():
         return

@@ -105,7 +105,7 @@ def test_a_range_test_from_the_future_is_not_used(
         family="gnn", config={}, seed=1, objective="val_f1", data_fingerprint="d", code_version="c"
     )
     job = LrRangeJob(spec=spec, resources=Resources(), num_steps=10, num_seeds=1, max_samples=10)
-    lr_cache.write(tmp_path, job, {"suggestion": 0.1})
+    lr_cache.write(tmp_path, job, {"suggestion": 0.1, "reason": None, "curves": []})
     (path,) = tmp_path.iterdir()
     os.utime(path, (time.time() - age_s,) * 2)
     assert (lr_cache.read(tmp_path, job, max_age_days=7) is not None) == is_used

@@ -24,9 +24,7 @@ def test_read_only_outputs(
     read_only(folder / "outputs")
     assert main(["sweep", "experiment.yaml"]) == 2
     said = capfd.readouterr().err
-    assert str(folder / SWEEP) in said
-    assert "Read-only file system" in said
-    assert "output_dir" in said
+    assert f"output_dir: {folder / 'outputs'} cannot be written (Read-only file system)" in said
     assert sorted(path.name for path in folder.iterdir()) == [
         "experiment.yaml",
         "mlflow.db",

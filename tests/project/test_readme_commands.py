@@ -101,6 +101,7 @@ STEPS = {
     "... --dry-run": Step(
         in_process,
         {"...": "python experiments/sweep.py"},
+        "name=planned",
         prints="the smallest p that they can reach",
     ),
     "... --resume NAME": Step(

@@ -132,7 +132,7 @@ def test_secrets_are_neither_written_nor_told(
     assert "/home/ada" not in written
     assert list(read_events(journal.path)) == heard
     assert heard[0].data["plan"] == {
-        "tracking": {"uri": "mysql://db/m"},
+        "tracking": {"uri": "mysql://ada:***@db/m"},
         "cache_dir": "~/.cache",
     }
     assert heard[1].data["notes"] == ["~/d: ?token=***"]
