@@ -60,7 +60,7 @@ def take_back(sweep_dir: Path, journal: Journal) -> list[str]:
     """
     records = read_records(sweep_dir)
     lost = _lost(records)
-    for key in lost:
+    for key in reversed(lost):  # a branch after what builds on it: a kill in between loses neither
         failure = records[key].failure
         journal.append("trial_taken_back", key, reason=failure and failure.message)
         _set_record_aside(sweep_dir, key)

@@ -92,6 +92,8 @@ def find_address(uri: str, base: Path, environ: Mapping[str, str] = os.environ) 
     """
     shown = hide_credentials(uri)
     if ("://" not in uri and uri != "databricks") or uri.startswith("file:"):
+        if "://" not in uri:  # perhaps a server whose scheme was forgotten
+            shown = hide_credentials(f"http://{uri}").removeprefix("http://")
         raise InputError(
             f"tracking uri {shown!r}: not a database or server that MLflow writes to. "
             f"Use e.g. {DEFAULT_URI} or http://localhost:5000."

@@ -279,6 +279,8 @@ class MlflowMirror:
                     self._send_files()
                 if is_over and self._replay is not None:
                     self._end_open_runs(self._replay)
+                if is_over and self._replay is None and self._result().num_pending:
+                    raise self._beginning_lost()
             self._trouble = None
         except Exception as error:  # whatever MLflow, its database or its server raises
             self._trouble = trouble_of(error, self._address)
@@ -321,7 +323,8 @@ class MlflowMirror:
             self._files_wait_until_s = time.monotonic() + SECONDS_BEFORE_RETRY
         else:
             self._file_trouble = None
-        self._commit(self._position.offset, (*failed, *left))
+        # Those that failed come last: they may never be stored, and hold up no other.
+        self._commit(self._position.offset, (*left, *failed))
 
     def _send_files_of(self, replay: Replay, offset: int) -> list[Refusal]:
         """Send the files of the event at a place in the journal; return what was not stored."""
@@ -363,6 +366,13 @@ class MlflowMirror:
         has_all_runs = saved.run_ids.items() <= self._replay.run_ids().items()
         self._position = saved if is_same_place and has_all_runs else begin
 
+    def _beginning_lost(self) -> StoreTrouble:
+        command = sg_ray_command("sweep", "--resume", from_here(self._sweep_dir))
+        return StoreTrouble(
+            f"{self._journal} does not say which sweep or training it is of: its beginning is lost",
+            f"For a sweep it is written anew by: {command}",
+        )
+
     def _beginning(self) -> Position:
         return Position(
             store=content_hash(str(self._address.database or self._address.page)),
@@ -384,7 +394,8 @@ class MlflowMirror:
             return Position()
 
     def _result(self) -> SyncResult:
-        num_events = sum(1 for _ in _whole_lines(self._journal, self._position.offset))
+        lines = _whole_lines(self._journal, self._position.offset)
+        num_events = sum(parse_event(line) is not None for line in lines)
         num_unsent, trouble = len(self._position.unsent), self._trouble
         return SyncResult(
             self._num_mirrored,

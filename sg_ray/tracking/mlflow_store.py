@@ -264,7 +264,7 @@ class MlflowStore:
 
     def end_running_trials(self, status: EndStatus, at_ms: int) -> None:
         """End every trial's run that is still marked as running."""
-        for run in self._search("attributes.status = 'RUNNING'"):
+        for run in list(self._search("attributes.status = 'RUNNING'")):  # ending one moves pages
             if TRIAL_KEY_TAG in run.data.tags and run.info.lifecycle_stage != "deleted":
                 self._client.set_terminated(run.info.run_id, status=status, end_time=at_ms)
 

@@ -135,9 +135,11 @@ class Replay:
         One that MLflow does not take is passed over with a warning. Raises StoreTrouble.
         """
         handler = getattr(self, f"_on_{event.type}", None)
-        run = self._runs.get(event.trial_key or PARENT)
+        key = event.trial_key or PARENT
+        run = self._runs.get(key)
         is_new = run is None and event.type == "trial_started"
-        if handler is None or not (is_new or (run is not None and not run.is_deleted)):
+        ends_others = event.type in ENDINGS
+        if handler is None or not (is_new or ends_others or self._is_shown(key)):
             return
         try:
             handler(event)
@@ -322,6 +324,8 @@ class Replay:
     def _on_sweep_finished(self, event: Event) -> None:
         self.flush()
         self._store.end_running_trials("KILLED", event.at_ms)
+        if not self._is_shown(PARENT):
+            return
         self._store.end(self._runs[PARENT], SWEEP_STATUS[event.data["status"]], event.at_ms)
         if event.data["status"] != "interrupted":  # else what is ranked is not the result
             self._sum_up(event.at_ms)

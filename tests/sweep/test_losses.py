@@ -1,13 +1,18 @@
 """Jobs lost with their process or machine: told in a line, and taken back by a later start."""
 
+import contextlib
 import os
+from pathlib import Path
 
 import pytest
 import ray
 from ray.exceptions import RayActorError, RayError
 
 from sg_ray.errors import InfrastructureError
-from sg_ray.sweep.losses import UNEXPLAINED, infrastructure_failure
+from sg_ray.sweep import losses
+from sg_ray.sweep.events import Journal
+from sg_ray.sweep.losses import UNEXPLAINED, infrastructure_failure, take_back
+from sg_ray.sweep.records import Failure, RunRecord, read_records, write_record
 
 OUT_OF_MEMORY = """\
 Failure # 1 (occurred at 2026-11-29_23-56-26)
@@ -75,3 +80,51 @@ def test_what_ray_says_of_an_error_or_a_death_becomes_one_plain_line(ray_session
     with pytest.raises(RayError) as crashed:
         ray.get(_die.remote())
     assert "\x1b" not in infrastructure_failure(str(crashed.value)).message
+
+
+def _failed(key: str, kind: str, finished_at_ms: int, **branches: str) -> RunRecord:
+    return RunRecord(
+        trial_key=key,
+        family="fusion" if branches else "gnn",
+        stage="search",
+        config={},
+        config_hash="c",
+        seed=42,
+        status="failed",
+        objective="val_roc_auc",
+        metrics={},
+        best_epoch=None,
+        epochs=0,
+        history=[],
+        branches=branches,
+        data_fingerprint="d",
+        code_version="c",
+        started_at_ms=0,
+        finished_at_ms=finished_at_ms,
+        train_time_s=0.0,
+        environment={},
+        failure=Failure(kind=kind, message="it went", traceback=""),
+    )
+
+
+def test_a_kill_while_trials_are_taken_back_loses_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_record(tmp_path, _failed("branch", InfrastructureError.__name__, 1))
+    write_record(tmp_path, _failed("fused", "InputError", 2, gnn="branch"))
+    set_aside, num_left = losses._set_record_aside, 1
+
+    def killed_after_one(sweep_dir: Path, trial_key: str) -> None:
+        nonlocal num_left
+        if num_left == 0:
+            raise KeyboardInterrupt
+        num_left -= 1
+        set_aside(sweep_dir, trial_key)
+
+    with contextlib.closing(Journal(tmp_path / "events.jsonl")) as journal:
+        with monkeypatch.context() as patch:
+            patch.setattr(losses, "_set_record_aside", killed_after_one)
+            with pytest.raises(KeyboardInterrupt):
+                take_back(tmp_path, journal)
+        take_back(tmp_path, journal)
+    assert read_records(tmp_path) == {}

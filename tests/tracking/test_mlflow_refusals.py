@@ -5,6 +5,7 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mlflow_server import Environ, Server
@@ -130,8 +131,9 @@ def test_b03_one_odd_event_or_value_is_left_out_alone(
     start_trial(journal, "t-odd", config={"a name%": 1, "x" * 300: 2, "learning_rate": 0.1})
     journal.append("epoch", "t-odd", epoch=1, metrics={"val_f1": 0.5, "val f1 in %": 50, "ok": 1})
     journal.append("epoch", "t-odd", epoch=2, metrics={"y" * 300: 1.0, "val_f1": 0.6})
-    journal.append("epoch", "t-odd", epoch="three", metrics={"val_f1": 0.7})
-    journal.append("lr_range", odd=True)
+    journal.append("epoch", "t-odd", epoch="three", metrics={"val_f1": 0.7})  # no valid event
+    journal.append("data_checked", odd=True)
+    journal.append("trial_started", "t-none")
     journal.append("trial_finished", "t-odd", status="unheard of", epochs=2, metrics={})
     tell_trial(journal, sweep_dir, "t-after", "completed")
     tell_end(journal, sweep_dir)
@@ -141,7 +143,7 @@ def test_b03_one_odd_event_or_value_is_left_out_alone(
     assert (result.num_pending, result.error) == (0, None)
     assert result.num_refused == 7
     assert not result.is_complete
-    for told in ("'a name%'", "'val f1 in %'", "epoch of trial t-odd", "lr_range", "'yyyy"):
+    for told in ("'a name%'", "'val f1 in %'", "data_checked", "trial t-none", "'yyyy"):
         assert told in warnings.text
     assert query(POINTS) == [(2 * NUM_EPOCHS + 2,)]
     assert query("select value from metrics where key = 'ok'") == [(1.0,)]
@@ -266,3 +268,55 @@ def test_a_registered_model_that_was_deleted_is_made_again(
     tell_end(journal, sweep_dir)
     assert mirror(sweep_dir, uri).is_complete
     assert query("select alias, version from registered_model_aliases") == [("champion", 1)]
+
+
+def test_files_that_are_never_stored_hold_up_no_others(
+    journal: Journal, sweep_dir: Path, uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
+
+    store = LocalArtifactRepository.log_artifact
+    too_large = tuple(f"t{number}.json" for number in range(MAX_FAILURES_IN_A_ROW))
+
+    def choosy(self: Any, local_file: str, artifact_path: str | None = None) -> None:
+        if local_file.endswith(too_large):
+            raise OSError("413: too large")
+        store(self, local_file, artifact_path)
+
+    journal.append("sweep_started", name="tiny", plan={})
+    for number in range(MAX_FAILURES_IN_A_ROW + 3):
+        tell_trial(journal, sweep_dir, f"t{number}", "completed", number)
+    monkeypatch.setattr(LocalArtifactRepository, "log_artifact", choosy)
+    mirror(sweep_dir, uri)
+    assert mirror(sweep_dir, uri).num_unsent == len(too_large)
+
+
+def test_a_damaged_last_line_is_not_waited_for(journal: Journal, sweep_dir: Path, uri: str) -> None:
+    tell_sweep(journal, sweep_dir)
+    assert mirror(sweep_dir, uri).is_complete
+    with journal.path.open("a") as file:
+        file.write("no event\n")
+    assert mirror(sweep_dir, uri).is_complete
+
+
+def test_a_journal_without_its_beginning_says_so(
+    journal: Journal, sweep_dir: Path, uri: str
+) -> None:
+    start_trial(journal, "t1")
+    result = MlflowMirror(sweep_dir, uri, "tiny").sync(is_over=True)
+    assert "its beginning is lost" in (result.error or "")
+    assert f"sg-ray sweep --resume {sweep_dir}" in result.advice
+
+
+def test_trials_end_with_their_sweep_even_if_its_own_run_was_deleted(
+    journal: Journal, sweep_dir: Path, uri: str, query: Query
+) -> None:
+    from mlflow.tracking import MlflowClient
+
+    journal.append("sweep_started", name="tiny", plan={})
+    mirror(sweep_dir, uri)
+    MlflowClient(uri).delete_run(query("select run_uuid from runs")[0][0])
+    start_trial(journal, "t-lost")
+    tell_end(journal, sweep_dir, status="interrupted")
+    assert mirror(sweep_dir, uri).is_complete
+    assert query(RUNNING + " and lifecycle_stage = 'active'") == [(0,)]

@@ -92,6 +92,11 @@ def test_case_08_an_error_does_not_quote_them(
     assert not shows_a_secret("".join(capsys.readouterr()))
 
 
+def test_case_08_a_server_without_its_scheme_is_refused_without_them() -> None:
+    with pytest.raises(InputError, match=r"'\*\*\*@host:5000': not a database or server"):
+        find_address("ada:password1234@host:5000", Path("/"), {})
+
+
 def test_case_08_a_plan_does_not_show_them(
     experiment_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
