@@ -60,6 +60,17 @@ def file_argument(name: str) -> Callable[[str], Path]:
     return lambda text: Path(_checked(name, text, lambda: checked_place(text, "file")))
 
 
+def new_file_argument(name: str) -> Callable[[str], Path]:
+    """Return the reader of the file to write that argument ``name`` gives: no folder."""
+
+    def read(text: str) -> Path:
+        if checked_place(text, "file") and Path(text).is_dir():
+            raise ValueError("is a folder; name a file in it")
+        return Path(text)
+
+    return lambda text: Path(_checked(name, text, lambda: read(text)))
+
+
 def text_argument(name: str) -> Callable[[str], str]:
     """Return the reader of the text that argument ``name`` gives: anything but an empty one."""
     text_of = TypeAdapter(Text).validate_python

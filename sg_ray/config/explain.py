@@ -23,6 +23,7 @@ _MESSAGES = {
     "model_attributes_type": (
         "Input should be a section with settings of its own, e.g. data.limit.train=100"
     ),
+    "too_short": "Input should hold at least one value",
     "bool_type": "Input should be true or false",
 }
 
