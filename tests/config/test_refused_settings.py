@@ -220,7 +220,6 @@ ARGUMENTS = {
     ("data", "synthetic", "--num-samples", "40", "--seed", "-1"): "--seed -1: ",
     ("data", "sample", "--num", "40", "--seed", "4294967296"): "--seed 4294967296: ",
     ("data", "sample", "--num", "4_0"): "--num 4_0: Input should be a whole number",
-    ("data", "synthetic", "--num-samples", "40", "--out", "e.yaml"): "--out: ",
     ("graphs", "--data", "x", "--out", "e.yaml"): "e.yaml cannot be written (Not a directory)",
 }
 
