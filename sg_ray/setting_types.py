@@ -4,6 +4,7 @@ Strict: ``true`` is no number, a number no text, 1.0 no count. YAML's own rules 
 is, nothing is guessed from it afterwards.
 """
 
+import os
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -14,6 +15,11 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 MAX_SEEDS = 1_000
 """Of one configuration. A typo beyond it would fill the memory with trials that nobody meant."""
+
+MAX_NAME_BYTES = 255
+"""Of a folder's or file's own name, as Linux has it."""
+MAX_PATH_BYTES = 4_000
+"""Of a whole path, with room for what sg-ray puts below it."""
 
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
@@ -42,17 +48,36 @@ class StrictModel(BaseModel):
 def checked_place(value: Any, what: str) -> Any:
     """Return ``value``, the place of a ``what`` such as "folder", if it may be one.
 
-    Raises ValueError for none, for an empty text, and for the address of a remote store.
+    Raises ValueError for none, for an empty text, for what no path can be, and for the address of
+    a remote store.
     """
     if value is None or (isinstance(value, str) and not value.strip()):
         raise SaidInFullError(f"no {what} given")
     if not isinstance(value, str | Path):
         raise NotTextError(f"Input should be the path of a {what}")
-    if "\0" in str(value):
-        raise ValueError(f"a {what} has no NUL in its name")
+    _check_path(str(value), what)
     if _ADDRESS.match(str(value)):
         raise ValueError(f"addresses such as s3:// are not supported; give a {what}")
     return value
+
+
+def _check_path(path: str, what: str) -> None:
+    """Raise ValueError for what the system refuses as a path, whatever there is."""
+    if "\0" in path:
+        raise ValueError(f"a {what} has no NUL in its name")
+    try:
+        encoded = os.fsencode(path)
+    except UnicodeEncodeError as error:
+        raise ValueError(f"a {what}'s name is text, not halves of characters") from error
+    if len(encoded) > MAX_PATH_BYTES or max(map(len, encoded.split(b"/"))) > MAX_NAME_BYTES:
+        raise SaidInFullError(
+            f"too long a name: at most {MAX_NAME_BYTES} bytes between two slashes, and "
+            f"{MAX_PATH_BYTES:,} in all"
+        )
+    try:
+        with_home(Path(path))
+    except RuntimeError as error:
+        raise ValueError("there is no home folder that ~ could stand for: set HOME") from error
 
 
 def _folder(value: Any) -> Any:
@@ -67,13 +92,13 @@ def _hub_name_or_folder(value: Any) -> Any:
     return checked_place(value, "hub name or folder") if isinstance(value, str) else value
 
 
-def _with_home(path: Path) -> Path:
+def with_home(path: Path) -> Path:
     """Return the path with the home folder for a leading ``~``; ``~name`` is a name."""
     return path.expanduser() if path.parts[:1] == ("~",) else path
 
 
 _Folder = Annotated[Path, Strict(False), BeforeValidator(_folder)]
-_OwnFolder = Annotated[_Folder, AfterValidator(_with_home)]
+_OwnFolder = Annotated[_Folder, AfterValidator(with_home)]
 _File = Annotated[Path, Strict(False), BeforeValidator(_file)]
 
 OwnFolder = Annotated[_OwnFolder, Place("folder")]

@@ -59,18 +59,24 @@ def main(
         with stopping(stop):
             code: int = parsed.command(parsed)
     except SgRayError as error:
-        print(f"error: {hide_secrets(str(error))}", file=sys.stderr)
+        print(f"error: {_shown(error)}", file=sys.stderr)
         return error.exit_code
     except BrokenPipeError:  # the reader has gone; Python would flush to it once more at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
     except OSError as error:
-        print(f"error: {hide_secrets(str(error))}", file=sys.stderr)
+        print(f"error: {_shown(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"interrupted; go on with: {parsed.again}", file=sys.stderr)
         return stop.exit_code
     return code
+
+
+def _shown(error: Exception) -> str:
+    """Return the message without secrets, and without what a terminal would take for an order."""
+    text = hide_secrets(str(error))
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
 
 
 def _again(arguments: Sequence[str]) -> str:

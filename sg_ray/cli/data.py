@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from sg_ray.cli.settings import folder_argument, seed_argument
+from sg_ray.cli.settings import count_argument, folder_argument, seed_argument
 from sg_ray.errors import InputError
+from sg_ray.setting_types import with_home
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the commands take."""
     kinds = parser.add_subparsers(required=True, metavar="synthetic|sample|check")
     synthetic = kinds.add_parser("synthetic", help="write synthetic data as JSONL")
-    synthetic.add_argument("--num-samples", type=int, required=True)
+    synthetic.add_argument("--num-samples", type=count_argument("--num-samples"), required=True)
     synthetic.add_argument("--seed", type=seed_argument("--seed"), default=0)
     synthetic.add_argument(
         "--out", type=folder_argument("--out"), default=Path("synthetic"), help="folder to write"
@@ -33,7 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         help="folder of JSONL splits (default: built-in data)",
     )
-    sample.add_argument("--num", type=int, required=True, help="functions over all splits")
+    sample.add_argument(
+        "--num", type=count_argument("--num"), required=True, help="functions over all splits"
+    )
     sample.add_argument("--seed", type=seed_argument("--seed"), default=0)
     sample.add_argument(
         "--out", type=folder_argument("--out"), default=Path("sample"), help="folder to write"
@@ -57,7 +60,7 @@ def _sample(arguments: argparse.Namespace) -> int:
     from sg_ray.data.splits import stratified_sample
 
     source: Path | None = arguments.folder
-    if source is not None and source.expanduser().resolve() == arguments.out.resolve():
+    if source is not None and with_home(source).resolve() == arguments.out.resolve():
         raise InputError(f"--out {arguments.out}: is the folder to sample from. Name another one.")
     data = load_data(DataConfig() if source is None else DataConfig(path=source))
     _write(arguments.out, stratified_sample(data.splits, arguments.num, arguments.seed))

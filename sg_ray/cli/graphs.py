@@ -2,7 +2,7 @@
 
 import argparse
 
-from sg_ray.cli.settings import folder_argument
+from sg_ray.cli.settings import count_argument, folder_argument
 from sg_ray.errors import InputError
 
 
@@ -15,7 +15,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", type=folder_argument("--out"), required=True, help="folder to write"
     )
     parser.add_argument(
-        "--max-samples", type=int, metavar="N", help="at most N functions of each split, stratified"
+        "--max-samples",
+        type=count_argument("--max-samples"),
+        metavar="N",
+        help="at most N functions of each split, stratified",
     )
     parser.add_argument(
         "--format",
@@ -28,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Make the graphs."""
+    from sg_ray.sweep.folders import require_writable
     from sg_ray.sweep.prepare import make_graphs
     from sg_ray.sweep.progress import show_progress
 
@@ -36,6 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
             f"--max-samples {arguments.max_samples}: a split needs at least 2 functions, one of "
             "each label. Ask for 2 or more."
         )
+    require_writable(arguments.out, "--out")
     sizes = make_graphs(
         arguments.data,
         arguments.out,

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from sg_ray.cli.settings import file_argument, folder_argument, named_folder
+from sg_ray.cli.settings import folder_argument, named_folder, new_file_argument
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,11 +16,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a sweep (its name or folder), or any folder of trials",
     )
     parser.add_argument(
-        "--csv", type=file_argument("--csv"), metavar="FILE", help="write the means and SDs as well"
+        "--csv",
+        type=new_file_argument("--csv"),
+        metavar="FILE",
+        help="write the means and SDs as well",
     )
     parser.add_argument(
         "--html",
-        type=file_argument("--html"),
+        type=new_file_argument("--html"),
         metavar="FILE",
         help="where to write the page; with several sweeps it compares them "
         "(default: FOLDER/report.html for one, no page for several)",

@@ -8,6 +8,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from sg_ray.config import Experiment, Given, load_experiment
 from sg_ray.config.values import read_override
+from sg_ray.config.yaml_text import read_value
 from sg_ray.errors import InputError
 from sg_ray.setting_types import OwnFolder, Seed, Text, checked_place
 
@@ -59,6 +60,17 @@ def file_argument(name: str) -> Callable[[str], Path]:
     return lambda text: Path(_checked(name, text, lambda: checked_place(text, "file")))
 
 
+def new_file_argument(name: str) -> Callable[[str], Path]:
+    """Return the reader of the file to write that argument ``name`` gives: no folder."""
+
+    def read(text: str) -> Path:
+        if checked_place(text, "file") and Path(text).is_dir():
+            raise ValueError("is a folder; name a file in it")
+        return Path(text)
+
+    return lambda text: Path(_checked(name, text, lambda: read(text)))
+
+
 def text_argument(name: str) -> Callable[[str], str]:
     """Return the reader of the text that argument ``name`` gives: anything but an empty one."""
     text_of = TypeAdapter(Text).validate_python
@@ -68,7 +80,31 @@ def text_argument(name: str) -> Callable[[str], str]:
 def seed_argument(name: str) -> Callable[[str], int]:
     """Return the reader of the seed that argument ``name`` gives, by the rule for every seed."""
     seed_of = TypeAdapter(Seed).validate_python
-    return lambda text: int(_checked(name, text, lambda: seed_of(int(text))))
+    return lambda text: int(_checked(name, text, lambda: seed_of(_whole_number(name, text))))
+
+
+def count_argument(name: str) -> Callable[[str], int]:
+    """Return the reader of the whole number that argument ``name`` gives."""
+    return lambda text: int(_checked(name, text, lambda: _whole_number(name, text)))
+
+
+def value_argument(name: str) -> Callable[[str], Any]:
+    """Return the reader of the value of a setting that argument ``name`` gives, as YAML has it."""
+
+    def read(text: str) -> Any:
+        value, _ = read_value(text, f"{name} {text}".rstrip())
+        if value is None:
+            raise InputError(f"{name} {text}".rstrip() + ": no value given.")
+        return value
+
+    return read
+
+
+def _whole_number(name: str, text: str) -> int:
+    value, _ = read_value(text, f"{name} {text}")
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ValueError("Input should be a whole number")
+    return value
 
 
 def _checked(name: str, text: str, read: Callable[[], Any]) -> Any:

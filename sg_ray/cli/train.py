@@ -11,6 +11,7 @@ from sg_ray.cli.settings import (
     folder_argument,
     seed_argument,
     split_settings,
+    value_argument,
 )
 from sg_ray.commands import from_here, sg_ray_command
 from sg_ray.config import Experiment, Given, load_experiment
@@ -41,9 +42,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=folder_argument("--output-dir"),
         help="default: outputs/train/FAMILY-CONFIG-seedN-KEY",
     )
-    add("--epochs", type=int)
-    add("--batch-size", type=int, help="samples a step, whatever the memory")
-    add("--lr", type=float, help="learning rate")
+    add("--epochs", type=value_argument("--epochs"))
+    add(
+        "--batch-size",
+        type=value_argument("--batch-size"),
+        help="samples a step, whatever the memory",
+    )
+    add("--lr", type=value_argument("--lr"), help="learning rate")
     add("--seed", type=seed_argument("--seed"), help="default: the experiment's first")
     add("--mixed-precision", action="store_true", help="bf16 or fp16 where the GPU has it")
     add("--use-weighted-sampler", action="store_true", help="draw both classes equally often")

@@ -44,6 +44,9 @@ MAX_MACHINES = 100_000
 MAX_TRIALS = 100_000
 """More points of a search than anybody trains: a typo, which would fill the memory."""
 
+MIN_SHARE = 0.0001
+"""Of a CPU or GPU: Ray counts in units of it, and takes less for none."""
+
 AUTO = "auto"
 """The value that stands for what the hardware suggests."""
 
@@ -57,7 +60,7 @@ class Resources(StrictModel):
     """
 
     gpus: float = Field(default=0.0, ge=0, le=MAX_MACHINES)
-    cpus: float = Field(default=1.0, gt=0, le=MAX_MACHINES)
+    cpus: float = Field(default=1.0, ge=MIN_SHARE, le=MAX_MACHINES)
     num_workers: int = Field(default=1, ge=1, le=MAX_MACHINES)
     min_workers: int | None = Field(default=None, ge=1, le=MAX_MACHINES)
     """With as few workers a trial may start, or go on when machines are taken away."""
@@ -77,6 +80,8 @@ class Resources(StrictModel):
     def _whole_gpus_when_several(self) -> Self:
         if self.gpus > 1 and self.gpus != int(self.gpus):
             raise ValueError(f"gpus above 1 must be whole, got {self.gpus}")
+        if 0 < self.gpus < MIN_SHARE:
+            raise ValueError(f"gpus must be 0 or at least {MIN_SHARE}, got {self.gpus}")
         return self
 
     @model_validator(mode="after")

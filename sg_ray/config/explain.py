@@ -12,13 +12,18 @@ from sg_ray.setting_types import NotTextError, Place, SaidInFullError
 
 MAX_LENGTH = 500
 """Of one message: a wrong value may be long."""
+MAX_PROBLEMS = 20
+"""Told at once."""
 
 _MESSAGES = {
     "tuple_type": "Input should be a list, e.g. [a, b]",
+    "dict_type": "Input should be a section with settings of its own",
+    "mapping_type": "Input should be a section with settings of its own",
     "model_type": "Input should be a section with settings of its own, e.g. data.limit.train=100",
     "model_attributes_type": (
         "Input should be a section with settings of its own, e.g. data.limit.train=100"
     ),
+    "too_short": "Input should hold at least one value",
     "bool_type": "Input should be true or false",
 }
 
@@ -35,6 +40,8 @@ def explain(
             continue
         line = told(values, (*section, *inner), _reason(problem, model, inner, values, section))
         lines.append(line[:MAX_LENGTH])
+    if len(lines) > MAX_PROBLEMS:
+        lines[MAX_PROBLEMS:] = [f"and {len(lines) - MAX_PROBLEMS:,} more"]
     return "\n".join(lines)
 
 
@@ -81,7 +88,7 @@ def _reason(problem: Any, model: type[BaseModel], inner: Key, values: Values, se
 def _hint(kind: str, given: Any, is_no_text: bool, quoted: str | None) -> str:
     if is_no_text and quoted is not None:
         return f"; quote it: {quoted}"
-    if kind == "int_type" and isinstance(given, float):
+    if kind == "int_type" and isinstance(given, float) and given.is_integer():
         return "; write it without a point or an exponent"
     return ""
 

@@ -1,6 +1,6 @@
 """From an experiment file to an ``Experiment``: read, override, fill in ``auto``, check."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ def load_experiment(
         given = Experiment.model_validate(values.content)
     except ValidationError as error:
         raise InputError(explain(error, Experiment, values)) from error
-    direction(given.objective)
+    _check_names(given, values)
     experiment = with_hardware(given)
     names = dict.fromkeys((*experiment.families, *experiment.models))
     checked = {name: _checked(name, experiment, values) for name in names}
@@ -105,6 +105,21 @@ def _check_places(values: Values) -> None:
         what = wanted_place(Experiment, key)
         if what is not None:
             raise InputError(told(values, key, f"no {what} given"))
+
+
+def _check_names(experiment: Experiment, values: Values) -> None:
+    """Raise InputError, with its place, for a metric or family that there is not."""
+    used: list[tuple[Key, Callable[[str], object], str]] = [
+        (("objective",), direction, experiment.objective)
+    ]
+    used += [(("families",), get_family, name) for name in experiment.families]
+    used += [(("models", name), get_family, name) for name in experiment.models]
+    for key, look_up, name in used:
+        try:
+            look_up(name)
+        except InputError as error:
+            reason = str(error).partition(": ")[2]
+            raise InputError(told(values, key, reason)) from error
 
 
 def _check_nothing_is_empty(values: Values) -> None:

@@ -122,7 +122,8 @@ class Values:
     def _space(self, key: Key, name: str) -> "Values":
         path = self.path.parent / name
         if not path.is_file():
-            what = f"{name} does not exist" if name.strip() else "no file given"
+            problem = "is no file" if path.exists() else "does not exist"
+            what = f"{name} {problem}" if name.strip() else "no file given"
             raise InputError(
                 f"{self.where(key)}: {'.'.join(key)}: {what} (search spaces are looked for beside "
                 "the experiment)."
@@ -137,17 +138,30 @@ def _is_in_space(key: Key) -> bool:
 def read_values(path: Path) -> Values:
     """Read a YAML file that holds a mapping. Raises InputError for anything else."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = _decoded(path.read_bytes(), path)
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file. Give the path of an experiment YAML.") from error
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read ({error}).") from error
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise InputError(f"{path}: cannot be read ({reason}).") from error
     document = read_yaml(text, lambda line: f"{path}:{line}")
     content = document.content
     if not isinstance(content, dict):
         found = "nothing" if content is None else type(content).__name__
         raise InputError(f"{path}: must hold a mapping of settings, found {found}.")
     return Values(path, content, document.origins)
+
+
+def _decoded(content: bytes, path: Path) -> str:
+    """Return the text of a file. Raises InputError that names the line that is not UTF-8."""
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line, byte = content.count(b"\n", 0, error.start) + 1, content[error.start]
+        raise InputError(
+            f"{path}:{line}: byte 0x{byte:02x} is not UTF-8. Save the file as UTF-8."
+        ) from error
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def read_override(text: str) -> Override:
@@ -167,4 +181,4 @@ def read_override(text: str) -> Override:
 
 def _in_quotes(text: str) -> str:
     """Return ``text`` as YAML's quoted text, for a shell."""
-    return shlex.quote(json.dumps(text, ensure_ascii=False))
+    return shlex.quote(json.dumps(text, ensure_ascii=not text.isprintable()))

@@ -12,6 +12,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from ruamel.yaml.reader import ReaderError
 from ruamel.yaml.representer import SafeRepresenter
 from ruamel.yaml.resolver import VersionedResolver
 from ruamel.yaml.tag import Tag
@@ -89,7 +90,8 @@ def read_yaml(text: str, place: Callable[[int], str]) -> Document:
 def read_value(text: str, place: str) -> tuple[Any, Written]:
     """Return the value that a command line gives, and how it was written.
 
-    Raises InputError as ``read_yaml`` does, and for a comment: it would cut off what follows.
+    Raises InputError as ``read_yaml`` does, for a comment, which would cut off what follows, and
+    for text of which YAML keeps only a part.
     """
     reader = _Reader(lambda _: place)
     root = reader.compose(text)
@@ -98,7 +100,13 @@ def read_value(text: str, place: str) -> tuple[Any, Written]:
         raise InputError(f"{place}: # begins a comment in YAML, so that the rest would be lost.")
     if root is None:
         return None, Written(place, "")
-    return reader.value(root, ()), Written(place, _plain_text(root))
+    value = reader.value(root, ())
+    plain, is_tagged = _plain_text(root), text.lstrip().startswith("!")
+    if isinstance(value, str) and plain is not None and plain != text and not is_tagged:
+        raise InputError(
+            f"{place}: YAML reads {value!r}: blanks around it, line breaks and such are lost."
+        )
+    return value, Written(place, plain)
 
 
 def write_yaml(content: Any) -> str:
@@ -136,7 +144,15 @@ class _Reader:
         except MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             where = self._place(1 if mark is None else mark.line + 1)
-            raise InputError(f"{where}: not valid YAML: {error.problem}.") from error
+            problem = str(error.problem).partition(", if necessary")[0]
+            raise InputError(f"{where}: not valid YAML: {problem}.") from error
+        except ReaderError as error:
+            line = text.count("\n", 0, error.position) + 1
+            raise InputError(
+                f"{self._place(line)}: not valid YAML: a control character or half of one "
+                f"(U+{ord(text[error.position]):04X}). Take it out, or write it as an escape in "
+                'double quotes, such as "\\t".'
+            ) from error
         except YAMLError as error:
             reason = str(error).splitlines()[0]
             raise InputError(f"{self._place(1)}: not valid YAML: {reason}.") from error

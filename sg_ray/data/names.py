@@ -31,12 +31,12 @@ taken once, more for the best of hundreds of pieces."""
 _NUM_SHOWN = 4
 _GRAM = 3
 
-_HEAD = re.compile(r"\b([A-Za-z_]\w*)\s*\(")
+_HEAD = re.compile(r"\b([^\W\d]\w*)\s*\(")
 _COMMENT = re.compile(r"/\*.*?(?:\*/|\Z)|//[^\n]*", re.DOTALL)
 _STRING = re.compile(r'"(?:\\.|[^"\\\n])*"')
-_WORD = re.compile(r"[A-Za-z_]\w*")
-_VARIABLE = re.compile(r"\b[A-Za-z_]\w*\b(?!\s*\()")
-_PIECE = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+_WORD = re.compile(r"[^\W\d]\w*")
+_VARIABLE = re.compile(r"\b[^\W\d]\w*\b(?!\s*\()")
+_PIECE = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\dA-Za-z_]+")
 _NUMBER = re.compile(r"\d+")
 
 Pieces = frozenset[str]
@@ -44,10 +44,11 @@ Pieces = frozenset[str]
 
 @dataclass(frozen=True)
 class _Parts:
-    """A function's name, what stands before it, the names of its variables, and its comments."""
+    """A function's name, what stands before it, the names in its body, and its comments."""
 
     name: str
     head: str
+    called: str
     variables: str
     comments: str
 
@@ -57,8 +58,9 @@ class _Parts:
         code = _STRING.sub('""', _COMMENT.sub(" ", text))
         found = _HEAD.search(code)
         name, start, end = (found[1], *found.span()) if found else ("", 0, 0)
-        comments = " ".join(_COMMENT.findall(text))
-        return cls(name, code[:start], " ".join(_VARIABLE.findall(code[end:])), comments)
+        body, comments = code[end:], " ".join(_COMMENT.findall(text))
+        called, variables = (" ".join(some.findall(body)) for some in (_HEAD, _VARIABLE))
+        return cls(name, code[:start], called, variables, comments)
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,8 @@ def _of_name(parts: _Parts) -> Iterable[str]:
         yield f"a number of {len(last)} digits"
         yield f"a number of {len(last)} digits, the first {last[0]}"
         yield f"{len(digits)} numbers"
+    yield f"{len(parts.name) - len(parts.name.lstrip('_'))} underscores in front"
+    yield f"{len(parts.name) - len(parts.name.rstrip('_'))} underscores behind"
     yield f"{len(bare)} letters"
     yield "capitals" if parts.name != parts.name.lower() else "small letters"
 
@@ -109,6 +113,7 @@ _PLACES = (
     _Place("the functions' names", _of_name),
     _Place("what stands before the functions' names", lambda parts: _words(parts.head)),
     _Place("comments", lambda parts: _words(parts.comments)),
+    _Place("the names of called functions", lambda parts: _words(parts.called), 0.95, 0.85),
     _Place("variables' names", lambda parts: _words(parts.variables), 0.95, 0.85),
 )
 

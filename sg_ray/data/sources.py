@@ -1,5 +1,6 @@
 """Where samples come from: generated, a folder or files of JSON Lines, or CodeXGLUE."""
 
+import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from sg_ray.data.samples import SPLITS, DataSet, Sample
 from sg_ray.data.splits import split_pairs, stratified_subset
 from sg_ray.data.synthetic import generate, mislabel
 from sg_ray.errors import InputError
-from sg_ray.setting_types import MaybeFile, MaybeFolder, Seed, StrictModel
+from sg_ray.setting_types import MaybeFile, MaybeFolder, Seed, StrictModel, with_home
 
 __all__ = ["DataConfig", "SplitLimits", "check_paths", "load_data", "write_folder", "write_jsonl"]
 
@@ -91,7 +92,7 @@ class DataConfig(StrictModel):
     def files(self) -> Mapping[str, Path]:
         """The files given, by split."""
         given = {split: getattr(self, _file_key(split)) for split in SPLITS}
-        return {split: path.expanduser() for split, path in given.items() if path is not None}
+        return {split: with_home(path) for split, path in given.items() if path is not None}
 
     @property
     def removals(self) -> Removals:
@@ -102,7 +103,7 @@ class DataConfig(StrictModel):
 def check_paths(config: DataConfig) -> None:
     """Raise InputError if a folder or file that ``config`` names is missing; read nothing."""
     if config.path is not None:
-        _require_folder(config.path.expanduser())
+        _require_folder(with_home(config.path))
     for split, path in config.files.items():
         if not path.is_file():
             problem = "is not a file" if path.exists() else "does not exist"
@@ -144,7 +145,7 @@ def _read(config: DataConfig, cache_dir: Path | None) -> tuple[str, Mapping[str,
         read = {split: read_jsonl(path, split) for split, path in config.files.items()}
         return config.files["train"].name, read
     assert config.path is not None  # the configuration's own check
-    folder = config.path.expanduser()
+    folder = with_home(config.path)
     return folder.resolve().name, read_folder(folder)
 
 
@@ -205,12 +206,15 @@ def _split_file_names(split: str) -> list[str]:
 
 def _find_split_file(folder: Path, split: str) -> Path | None:
     names = _split_file_names(split)
-    found = [folder / name for name in names if (folder / name).exists()]
+    found = [folder / name for name in names if os.path.lexists(folder / name)]
     if len(found) > 1:
         clash = " and ".join(path.name for path in found)
         raise InputError(f"{folder} has {clash} for the {split} split. Keep one of them.")
     if not found and split != "test":
         raise InputError(f"{folder} has no {split} split. Add one of: {', '.join(names)}.")
+    if found and not found[0].is_file():
+        problem = "is no file" if found[0].exists() else "is a link to what does not exist"
+        raise InputError(f"{found[0]} {problem}. Put the {split} split there, or take it away.")
     return found[0] if found else None
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sg_ray.errors import InputError
+from sg_ray.setting_types import with_home
 
 CONFIG_FILE = "config.json"
 TOKENIZER_CONFIG_FILE = "tokenizer_config.json"
@@ -65,7 +66,7 @@ def encoder_folder(name: str) -> Path:
 
 def architecture_folder(name: str) -> Path:
     """Return the local folder of an encoder's config.json; weights need not be there."""
-    folder = Path(name).expanduser()
+    folder = with_home(Path(name))
     if not folder.is_dir():
         return encoder_folder(name)
     check_no_code(name, read_settings(folder / CONFIG_FILE))
@@ -171,7 +172,7 @@ class _Kind:
 
 def _find(name: str, kind: _Kind) -> Path:
     """Return the folder that ``name`` is or, of a hub name, the one that the cache has or gets."""
-    folder = Path(name).expanduser()
+    folder = with_home(Path(name))
     if folder.is_dir():
         return folder
     if folder.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:

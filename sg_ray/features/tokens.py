@@ -25,6 +25,7 @@ from sg_ray.features.pretrained_files import (
 from sg_ray.features.spec import TokenSpec
 from sg_ray.files import write_json, write_text
 from sg_ray.host.helper_thread import hearing_signals
+from sg_ray.setting_types import with_home
 
 SPECIAL_TOKENS = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
 """Ids 0 to 4 of a trained tokenizer, as in RoBERTa."""
@@ -91,7 +92,7 @@ class TokenFeaturiser:
         inputs = {"tokenizers": version("tokenizers")}
         if spec.tokenizer == "train":
             return {**inputs, "max_word_bytes": str(MAX_WORD_BYTES)}
-        if spec.tokenizer_content is None and Path(spec.tokenizer).expanduser().is_dir():
+        if spec.tokenizer_content is None and with_home(Path(spec.tokenizer)).is_dir():
             inputs["files"] = tokenizer_content(spec.tokenizer)
         return inputs
 

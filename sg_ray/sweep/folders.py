@@ -5,11 +5,12 @@ import tempfile
 from pathlib import Path
 
 from sg_ray.errors import InputError
+from sg_ray.setting_types import with_home
 
 
 def nearest_existing(folder: Path) -> Path:
     """Return the folder, or the nearest one above it that exists."""
-    path = folder.expanduser().absolute()
+    path = with_home(folder).absolute()
     return next(candidate for candidate in (path, *path.parents) if candidate.exists())
 
 

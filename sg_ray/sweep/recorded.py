@@ -7,6 +7,7 @@ from pathlib import Path
 
 from sg_ray.config import Experiment, load_experiment
 from sg_ray.errors import InputError
+from sg_ray.setting_types import with_home
 from sg_ray.sweep.records import RunRecord, read_record, record_path, trial_dir
 from sg_ray.training.checkpoint import BEST
 from sg_ray.trial import BranchSource
@@ -53,7 +54,7 @@ def find_branches(trial: RecordedTrial) -> dict[str, BranchSource]:
 
 def _find_branch(trial: RecordedTrial, family: str, key: str) -> BranchSource:
     given = trial.experiment.branches_from
-    places = [trial.folder] if given is None else [trial.folder, given.expanduser()]
+    places = [trial.folder] if given is None else [trial.folder, with_home(given)]
     path = next(_records_with_key(places, key), None)
     if path is None:
         looked = " and ".join(str(place) for place in places)

@@ -23,6 +23,7 @@ _OTHER_LOGINS = ("MLFLOW_TRACKING_AUTH", "MLFLOW_TRACKING_AWS_SIGV4")
 _LOGIN_FILE = "~/.mlflow/credentials"
 
 _SQLITE = "sqlite:///"
+_IN_MEMORY = re.compile(r"sqlite(\+\w+)?://(/(:memory:)?)?(\?.*)?")
 _SERVERS = ("http://", "https://")
 _MIN_SECRET_CHARS = 3
 """A shorter one is not looked for in texts: it is in every second word."""
@@ -87,8 +88,9 @@ class Address:
 def find_address(uri: str, base: Path, environ: Mapping[str, str] = os.environ) -> Address:
     """Return the store that ``tracking.uri`` means, a relative path counting from ``base``.
 
-    Raises InputError for an empty URI and for a folder, which MLflow 3 no longer writes to; and if
-    credentials were there once (``***``) and the environment does not give them now.
+    Raises InputError for an empty URI, a database in memory, and a folder, which MLflow 3 no longer
+    writes to; and if credentials were there once (``***``) and the environment does not give them
+    now.
     """
     shown = hide_credentials(uri)
     if ("://" not in uri and uri != "databricks") or uri.startswith("file:"):
@@ -97,6 +99,11 @@ def find_address(uri: str, base: Path, environ: Mapping[str, str] = os.environ) 
         raise InputError(
             f"tracking uri {shown!r}: not a database or server that MLflow writes to. "
             f"Use e.g. {DEFAULT_URI} or http://localhost:5000."
+        )
+    if _IN_MEMORY.fullmatch(uri):
+        raise InputError(
+            f"tracking uri {uri!r}: a database in memory, which ends with this process. Name a "
+            f"file, e.g. {DEFAULT_URI}."
         )
     if uri != shown:
         return _address(uri, base, environ, has_typed_credentials=True)

@@ -58,6 +58,19 @@ OVERRIDES = {
     "data.train_file=https://a/b.jsonl": "not supported; give a file",
     "branches_from=file:///x": "addresses such as s3:// are not supported",
     "models.transformer.config.pretrained=s3://x": "give a hub name or folder",
+    # what no path can be
+    f"output_dir={'a' * 256}": "output_dir: too long a name: at most 255 bytes between two slashes",
+    "cache_dir=" + "\u00e9" * 128: "cache_dir: too long a name",
+    f"data.path={'a/' * 3000}": "data.path: too long a name: at most 255 bytes between two slashes",
+    r'output_dir="\ud800"': "output_dir: a folder's name is text, not halves of characters",
+    r'data.path="a\0b"': "data.path: a folder has no NUL in its name",
+    "data.path=~nobody/x": "data.path: ~nobody/x does not exist",
+    "data.train_file=~nobody/x": "train_file and valid_file belong together",
+    # text of which YAML keeps a part
+    "output_dir=run ": "YAML reads 'run': blanks around it, line breaks and such are lost",
+    "output_dir=a\nb": "YAML reads 'a b'",
+    "data.path=&x foo": """quote it: data.path='"&x foo"'""",
+    "output_dir=a\x07": r"a control character or half of one (U+0007)",
     # text that YAML reads as something else
     "name=123": """name: Input should be a valid string (got 123); quote it: name='"123"'""",
     "name=017": """(got 17); quote it: name='"017"'""",
@@ -66,7 +79,16 @@ OVERRIDES = {
     "data.path=/data/run #3": """quote it: data.path='"/data/run #3"'""",
     "data.path=[run]/": """quote it: data.path='"[run]/"'""",
     "replicate.seeds=[1,2": "not valid YAML: expected ',' or ']'",
+    # names that there are not
+    "objective=val_x": "'objective=val_x': objective: unknown metric 'val_x'. Use one of: val_loss",
+    "families=[gn]": "'families=[gn]': families: unknown family 'gn'. Known: lexical, transformer",
+    "models.gn.config.epochs=3": "models.gn: unknown family 'gn'. Known: lexical, transformer",
+    "models.gnn.space=.": "models.gnn.space: . is no file (search spaces are looked for",
     # types
+    "replicate.seeds=[]": "replicate.seeds: Input should hold at least one value",
+    "models=[gnn]": "models: Input should be a section with settings of its own",
+    "resources.cpus=1e-320": "resources.cpus: Input should be greater than or equal to 0.0001",
+    "resources.gpus=1e-5": "gpus must be 0 or at least 0.0001",
     "replicate.seeds=[1.5]": "replicate.seeds.0: Input should be a valid integer (got 1.5)",
     "replicate.seeds=[true]": "Input should be a valid integer (got True)",
     "replicate.seeds=[-1]": "greater than or equal to 0 (got -1)",
@@ -171,6 +193,10 @@ ARGUMENTS = {
     ("train", "gnn", "e.yaml", "--seed", "4294967296"): "--seed 4294967296: ",
     ("train", "gnn", "e.yaml", "--epochs", "0"): "--epochs 0: models.gnn.config.epochs: ",
     ("train", "gnn", "e.yaml", "--lr", "nan"): "--lr nan: models.gnn.config.learning_rate: ",
+    ("train", "gnn", "e.yaml", "--seed", "1_0"): "--seed 1_0: Input should be a whole number",
+    ("train", "gnn", "e.yaml", "--epochs", ""): "--epochs: no value given",
+    ("train", "gnn", "e.yaml", "--epochs", "1e3"): "write it without a point or an exponent",
+    ("train", "gnn", "e.yaml", "--lr", "1_0e-3"): "Input should be a valid number (got '1_0e-3')",
     ("train", "gnn", "e.yaml", "--output-dir", ""): "--output-dir: no folder given",
     ("train", "gnn", "e.yaml", "--output-dir", "s3://b/x"): "addresses such as s3://",
     ("train", "gnn", "--config", ""): "--config: no file given",
@@ -184,12 +210,17 @@ ARGUMENTS = {
     ("sweep", "runs/lr=1/e.yaml"): "runs/lr=1/e.yaml: no such file",
     ("extend", "", "seeds=[1]"): "name: no value given",
     ("report", ""): "folders: no folder given",
+    ("report", "x" * 256): "too long a name",
+    ("report", "x", "--csv", "."): "--csv .: is a folder; name a file in it",
+    ("track", "sync", "a\0b"): "folder a\\x00b: a folder has no NUL in its name",
     ("reproduce", ""): "record: no value given",
     ("track", "sync", ""): "folder: no folder given",
     ("graphs", "--data", "", "--out", "g"): "--data: no folder given",
     ("data", "synthetic", "--num-samples", "40", "--out", ""): "--out: no folder given",
     ("data", "synthetic", "--num-samples", "40", "--seed", "-1"): "--seed -1: ",
     ("data", "sample", "--num", "40", "--seed", "4294967296"): "--seed 4294967296: ",
+    ("data", "sample", "--num", "4_0"): "--num 4_0: Input should be a whole number",
+    ("graphs", "--data", "x", "--out", "e.yaml"): "e.yaml cannot be written (Not a directory)",
 }
 
 
@@ -219,3 +250,40 @@ def test_b23_seeds_that_extend_cannot_add(
     experiment.sweep_dir.mkdir(parents=True)
     Path("outputs/e/sweep.yaml").write_text(E_YAML)
     assert reason in refusal("extend", "e", given, "--dry-run", capsys=capsys)
+
+
+FILES = {
+    b"name: e\ncache_dir: d\xe9j\n": "f.yaml:2: byte 0xe9 is not UTF-8. Save the file as UTF-8.",
+    "name: e\n".encode("utf-16"): "f.yaml:1: byte 0xff is not UTF-8",
+    b"name: e\n\ncache_dir: a\x07b\n": "f.yaml:3: not valid YAML: a control character",
+    b"name: e\nmodels:\n  gn: {}\n": "f.yaml:3: models.gn: unknown family 'gn'. Known: lexical",
+    b"name: e\nobjective: val_x\n": "f.yaml:2: objective: unknown metric 'val_x'",
+    b"name: e\nx: "
+    + b"[" * 100: "f.yaml:2: not valid YAML: maximum depth of data structure exceeded",
+}
+
+
+@pytest.mark.parametrize("content", FILES)
+def test_case_24_what_is_wrong_in_a_file_is_told_with_its_line(
+    content: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("f.yaml").write_bytes(content)
+    line = refusal("sweep", "f.yaml", "--dry-run", capsys=capsys)
+    assert FILES[content] in line
+    assert "max_depth" not in line
+
+
+def test_a_file_of_wrong_keys_is_told_in_few_lines() -> None:
+    Path("k.yaml").write_text("name: e\n" + "".join(f"key{n}: 1\n" for n in range(300)))
+    with pytest.raises(InputError, match=r"and 280 more$") as caught:
+        load_experiment(Path("k.yaml"))
+    assert str(caught.value).count("\n") == 20
+
+
+def test_a_home_that_nobody_knows_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(path: Path) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "expanduser", unknown)
+    with pytest.raises(InputError, match=r"output_dir: there is no home folder .* set HOME"):
+        load_experiment(Path("e.yaml"), ["output_dir=~/x"])

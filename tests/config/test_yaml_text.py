@@ -34,7 +34,6 @@ WORDS = {
     "!!str 1e-3": "1e-3",
     "'1e-3'": "1e-3",
     "a#b": "a#b",
-    "%YAML 1.1\n---\nyes": "yes",
 }
 
 
@@ -42,6 +41,10 @@ WORDS = {
 def test_a_word_is_what_yaml_1_2_says(text: str) -> None:
     value, _ = read_value(text, "here")
     assert (type(value), value) == (type(WORDS[text]), WORDS[text])
+
+
+def test_a_file_that_says_that_it_is_older_is_read_by_the_same_rules() -> None:
+    assert read_yaml("%YAML 1.1\n---\na: yes\n", str).content == {"a": "yes"}
 
 
 def test_infinity_is_read_so_that_it_can_be_refused_by_name() -> None:
@@ -65,7 +68,12 @@ REFUSED = {
     "&a [*a]": "or itself",
     "*nobody": "undefined alias",
     "a\n---\nb": "another document",
-    "\0": "unacceptable character",
+    "\0": "a control character or half of one (U+0000)",
+    "a ": "YAML reads 'a': blanks around it",
+    "a\nb": "YAML reads 'a b'",
+    "a\x85b": "YAML reads 'a b'",
+    "&x a": "YAML reads 'a'",
+    "--- a": "YAML reads 'a'",
 }
 
 
@@ -91,6 +99,8 @@ def test_a_problem_names_its_line() -> None:
         read_yaml("a: 1\nb: 2\nb: 3\n", str)
     with pytest.raises(InputError, match=r"^2: not valid YAML"):
         read_yaml("a: 1\nb: ]\n", str)
+    with pytest.raises(InputError, match=r"^3: not valid YAML: a control character"):
+        read_yaml("a: 1\nb: 2\nc: \a\n", str)
 
 
 PLAIN = (

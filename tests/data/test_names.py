@@ -78,6 +78,21 @@ TELLING: dict[str, tuple[str, Change, str]] = {
     ),
     "capitals": ("functions' names", called(lambda n, y, _: n.upper() if y else n), "capitals"),
     "length": ("functions' names", called(lambda _, y, __: "a" * (8 + 3 * y)), "letters"),
+    "underscores": (
+        "functions' names",
+        called(lambda n, y, _: "_" * y + n),
+        "underscores in front",
+    ),
+    "not in ASCII": (
+        "functions' names",
+        called(lambda _, y, i: f"{chr(0x574F if y else 0x597D)}{shuffled(i)}"),
+        "'\u574f', '\u597d'",
+    ),
+    "called functions": (
+        "the names of called functions",
+        lambda source, y, _: source.replace("{", f"{{ print_{'bad' if y else 'good'}();", 1),
+        "'bad', 'good'",
+    ),
     "static": (
         "what stands before",
         lambda source, y, _: "static " * y + source.replace("static ", ""),

@@ -80,6 +80,24 @@ def test_a_missing_split_is_refused(folder, split):
         load_data(DataConfig(path=folder))
 
 
+@pytest.mark.parametrize("split", ["train", "test"])
+@pytest.mark.parametrize(
+    ("make", "problem"),
+    [
+        (Path.mkdir, "is no file"),
+        (os.mkfifo, "is no file"),
+        (lambda path: path.symlink_to("gone"), "is a link to what does not exist"),
+        (lambda path: path.symlink_to(path.name), "is a link to what does not exist"),
+    ],
+)
+def test_a_split_that_is_no_file_is_refused_and_never_waited_for(folder, split, make, problem):
+    path = folder / f"{split}.jsonl"
+    path.unlink()
+    make(path)
+    with pytest.raises(InputError, match=f"{split}.jsonl {problem}. Put the {split} split there"):
+        load_data(DataConfig(path=folder))
+
+
 def test_a_missing_folder_and_a_file_are_refused(folder):
     with pytest.raises(InputError, match=r"nowhere does not exist"):
         load_data(DataConfig(path=folder / "nowhere"))

@@ -333,6 +333,12 @@ def test_a_database_path_is_made_absolute(uri, expected):
     assert find_address(uri, Path("/base")).uri == expected
 
 
+@pytest.mark.parametrize("uri", ["sqlite://", "sqlite:///", "sqlite:///:memory:", "sqlite://?a=b"])
+def test_a_database_that_ends_with_the_process_is_refused(uri):
+    with pytest.raises(InputError, match=r"in memory.* Name a file, e\.g\. sqlite:///mlflow\.db"):
+        find_address(uri, Path("/base"))
+
+
 @pytest.mark.parametrize("uri", ["", "mlruns", "./mlruns", "file:///data/mlruns", "file:mlruns"])
 def test_a_folder_is_refused_with_advice(uri):
     with pytest.raises(InputError, match=r"sqlite:///mlflow\.db"):
