@@ -116,7 +116,7 @@ def _settings(name: str, folder: Path) -> Any:
             f"pretrained: {name!r} holds quantised weights, which cannot be trained. Give the "
             "encoder in full precision."
         )
-    settings.use_cache = False
+    settings.use_cache, settings.return_dict = False, True
     if getattr(settings, "attention_type", None) == "block_sparse":
         # BigBird turns to full attention for good once it meets a short batch: what it says of a
         # function would depend on what came before.
