@@ -141,7 +141,8 @@ def _flag_settings(arguments: argparse.Namespace) -> list[Given]:
         Given(f"models.{arguments.family}.space", {}, own),  # nothing is searched
     ]
     if arguments.quick_test:
-        quick = {**QUICK_TEST, f"{config}.epochs": 1}
+        has_epochs = "epochs" in get_family(arguments.family).Config.model_fields
+        quick = {**QUICK_TEST, **({f"{config}.epochs": 1} if has_epochs else {})}
         given += [Given(key, value, "--quick-test") for key, value in quick.items()]
     flags: dict[str, tuple[str, Any]] = {
         "--train-data": ("data.train_file", arguments.train_data),

@@ -18,6 +18,7 @@ from sg_ray.errors import InputError
 from sg_ray.setting_types import with_home
 
 CONFIG_FILE = "config.json"
+ADAPTER_FILE = "adapter_config.json"
 TOKENIZER_CONFIG_FILE = "tokenizer_config.json"
 SPECIAL_TOKENS_FILE = "special_tokens_map.json"
 BPE_FILES = ("vocab.json", "merges.txt")
@@ -42,6 +43,7 @@ _WEIGHTS = (
 )
 """Weights in one file, or the index of those in several; the first kind that is there counts."""
 
+_POINTER = b"version https://git-lfs"
 _SMALL_FILES = ("*.json", "*.txt", "*.model")
 _NUM_CHARS = 16
 
@@ -53,7 +55,12 @@ def encoder_folder(name: str) -> Path:
     code of its own.
     """
     folder = _find(name, _ENCODER)
-    check_no_code(name, read_settings(folder / CONFIG_FILE))
+    if (folder / ADAPTER_FILE).is_file():
+        raise InputError(
+            f"pretrained: {name!r} holds an adapter ({ADAPTER_FILE}), which would be left out. "
+            "Merge it into its encoder (peft: merge_and_unload), save that and give its folder."
+        )
+    check_no_code(f"pretrained: {name!r}", read_settings(folder / CONFIG_FILE))
     if not weight_files(folder):
         raise InputError(
             f"pretrained: {name!r} could not be loaded: {folder} lacks weights, whole in "
@@ -66,10 +73,10 @@ def encoder_folder(name: str) -> Path:
 
 def architecture_folder(name: str) -> Path:
     """Return the local folder of an encoder's config.json; weights need not be there."""
-    folder = with_home(Path(name))
-    if not folder.is_dir():
+    folder = local_folder("pretrained", name)
+    if folder is None:
         return encoder_folder(name)
-    check_no_code(name, read_settings(folder / CONFIG_FILE))
+    check_no_code(f"pretrained: {name!r}", read_settings(folder / CONFIG_FILE))
     return folder
 
 
@@ -85,6 +92,29 @@ def tokenizer_folder(name: str) -> Path:
             "or vocab.txt."
         )
     return folder
+
+
+def local_folder(setting: str, name: str) -> Path | None:
+    """Return the folder that ``name`` is; None if there is none: it may be of the hub.
+
+    Raises InputError, beginning with ``setting``, if it cannot be looked into.
+    """
+    folder = with_home(Path(name))
+    try:
+        if not folder.is_dir():
+            return None
+        (folder / CONFIG_FILE).exists()
+    except OSError as error:
+        raise InputError(
+            f"{setting}: the folder {folder} cannot be read ({error.strerror}). Give another, or "
+            "make it readable."
+        ) from error
+    return folder
+
+
+def can_only_be_a_folder(name: str) -> bool:
+    """Return True for a name that no repository of the hub has."""
+    return Path(name).is_absolute() or name.startswith((".", "~")) or name.count("/") > 1
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -131,12 +161,12 @@ def read_settings(path: Path) -> Mapping[str, Any]:
     return settings
 
 
-def check_no_code(name: str, settings: Mapping[str, Any]) -> None:
+def check_no_code(what: str, settings: Mapping[str, Any]) -> None:
     """Raise InputError if ``settings`` name classes that lie beside them as Python files."""
     if settings.get("auto_map"):
         raise InputError(
-            f"pretrained: {name!r} needs code of its own (auto_map); sg-ray runs none. Give an "
-            "encoder that the transformers library knows by itself."
+            f"{what} needs code of its own (auto_map); sg-ray runs none. Give one that the "
+            "transformers library knows by itself."
         )
 
 
@@ -172,10 +202,10 @@ class _Kind:
 
 def _find(name: str, kind: _Kind) -> Path:
     """Return the folder that ``name`` is or, of a hub name, the one that the cache has or gets."""
-    folder = with_home(Path(name))
-    if folder.is_dir():
+    folder = local_folder(kind.setting, name)
+    if folder is not None:
         return folder
-    if folder.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
+    if can_only_be_a_folder(name):
         raise InputError(f"{kind.setting}: the folder {name} does not exist. {kind.advice}")
     cached = _cached(name)
     if cached is not None and kind.is_whole(cached):
@@ -238,7 +268,11 @@ _TOKENIZER = _Kind(
 
 def _parts(index: Path) -> list[str]:
     names = read_settings(index).get("weight_map")
-    if not isinstance(names, dict) or not all(isinstance(part, str) for part in names.values()):
+    if (
+        not names
+        or not isinstance(names, dict)
+        or not all(isinstance(part, str) for part in names.values())
+    ):
         raise InputError(f"{index} names no files (weight_map). Fetch it again.")
     return sorted(set(names.values()))
 
@@ -246,9 +280,14 @@ def _parts(index: Path) -> list[str]:
 def _content(paths: Iterable[Path]) -> str:
     digest = hashlib.sha256()
     for path in paths:
-        status = path.stat()
         digest.update(path.name.encode() + b"\0")
-        digest.update(_file_hash(path.resolve(), status.st_size, status.st_mtime_ns))
+        try:
+            status = path.stat()
+            digest.update(_file_hash(path.resolve(), status.st_size, status.st_mtime_ns))
+        except OSError as error:
+            raise InputError(
+                f"{path} cannot be read ({error.strerror}). Fetch it again."
+            ) from error
     return digest.hexdigest()[:_NUM_CHARS]
 
 
@@ -257,4 +296,10 @@ def _file_hash(path: Path, size: int, modified_ns: int) -> bytes:
     """Read a file once, unless it has changed since: weights may be gigabytes."""
     del size, modified_ns  # part of what is remembered
     with path.open("rb") as file:
+        if file.read(len(_POINTER)) == _POINTER:
+            raise InputError(
+                f"{path} holds no data, but says where Git LFS keeps them. Fetch them: run "
+                "`git lfs pull` there."
+            )
+        file.seek(0)
         return hashlib.file_digest(file, "sha256").digest()

@@ -17,6 +17,8 @@ from sg_ray.features.pretrained_files import (
     SPECIAL_TOKENS_FILE,
     TOKENIZER_CONFIG_FILE,
     check_content,
+    check_no_code,
+    local_folder,
     quiet_hugging_face,
     read_settings,
     tokenizer_content,
@@ -25,7 +27,6 @@ from sg_ray.features.pretrained_files import (
 from sg_ray.features.spec import TokenSpec
 from sg_ray.files import write_json, write_text
 from sg_ray.host.helper_thread import hearing_signals
-from sg_ray.setting_types import with_home
 
 SPECIAL_TOKENS = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
 """Ids 0 to 4 of a trained tokenizer, as in RoBERTa."""
@@ -92,7 +93,7 @@ class TokenFeaturiser:
         inputs = {"tokenizers": version("tokenizers")}
         if spec.tokenizer == "train":
             return {**inputs, "max_word_bytes": str(MAX_WORD_BYTES)}
-        if spec.tokenizer_content is None and with_home(Path(spec.tokenizer)).is_dir():
+        if spec.tokenizer_content is None and local_folder("tokenizer", spec.tokenizer):
             inputs["files"] = tokenizer_content(spec.tokenizer)
         return inputs
 
@@ -221,6 +222,9 @@ def _convert(folder: Path) -> Tokenizer:
     """Return a tokenizer of another form (vocab.txt, SentencePiece) as the library converts it."""
     from transformers import AutoTokenizer
 
+    if (folder / TOKENIZER_CONFIG_FILE).is_file():
+        settings = read_settings(folder / TOKENIZER_CONFIG_FILE)
+        check_no_code(f"tokenizer: {folder}", settings)
     try:
         with quiet_hugging_face():
             tokenizer = AutoTokenizer.from_pretrained(

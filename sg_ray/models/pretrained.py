@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sg_ray.errors import InputError
 from sg_ray.features.pretrained_files import (
@@ -116,7 +116,7 @@ def _settings(name: str, folder: Path) -> Any:
             f"pretrained: {name!r} holds quantised weights, which cannot be trained. Give the "
             "encoder in full precision."
         )
-    settings.use_cache = False
+    settings.use_cache, settings.return_dict = False, True
     if getattr(settings, "attention_type", None) == "block_sparse":
         # BigBird turns to full attention for good once it meets a short batch: what it says of a
         # function would depend on what came before.
@@ -143,7 +143,7 @@ def _encoder_of(model: Any) -> Any:
     is_pair = getattr(model.config, "is_encoder_decoder", False) and not is_whole
     encoder = model.get_encoder() if is_pair else model
     if getattr(encoder, "pooler", None) is not None:
-        encoder.pooler = None
+        encoder.pooler = nn.Identity()  # not None: not all of them ask whether they have one
     return encoder
 
 

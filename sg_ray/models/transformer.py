@@ -284,6 +284,10 @@ def _token_split(
 def _probe_split(config: TransformerConfig, kind: FeatureKind) -> TokenSplit:
     special = {kind.meta[name] for name in ("bos_id", "eos_id", "pad_id", "unk_id")}
     ordinary = [number for number in range(kind.meta["vocab_size"]) if number not in special]
+    if not ordinary:
+        raise InputError(
+            f"tokenizer {config.tokens.tokenizer!r} has no tokens but special ones. Use another."
+        )
     num_special = sum(kind.meta[name] is not None for name in ("bos_id", "eos_id"))
     ids = Ragged.pack(probes(config.max_tokens - num_special, ordinary))
     return _token_split(config, kind, np.zeros(len(ids), dtype=np.int8), ids)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from sg_ray.data.codexglue import HUB_NAME
 from sg_ray.data.samples import Sample
+from sg_ray.errors import InputError
 from sg_ray.models.families import get_family
 from sg_ray.preflight.context import Context
 from sg_ray.preflight.finding import Finding
@@ -67,8 +68,14 @@ def _look_for(wanted: Pretrained) -> Finding | None:
 
 def _is_cached(name: str, file: str) -> bool:
     from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
 
-    return isinstance(try_to_load_from_cache(name, file), str)
+    try:
+        return isinstance(try_to_load_from_cache(name, file), str)
+    except HFValidationError as error:
+        raise InputError(
+            f"{name!r} is no folder here, and no name of the hub ({error})."
+        ) from error
 
 
 def _not_downloaded(what: str, repo_type: str, hub_name: str, remedy: str) -> Finding:

@@ -17,7 +17,12 @@ from sg_ray.sweep.ray_check import RayReport, check_ray
 from sg_ray.tracking.check import check_store
 
 _PACKAGE = "sg-ray"
-_MODULES = {"pyyaml": "yaml", "scikit-learn": "sklearn"}
+_MODULES = {
+    "grpcio": "grpc",
+    "pyyaml": "yaml",
+    "ruamel-yaml": "ruamel.yaml",
+    "scikit-learn": "sklearn",
+}
 """Where the module is not called as the package."""
 _IMPORTED_ELSEWHERE = "mlflow"
 """Its own check imports it, with telemetry turned off before."""

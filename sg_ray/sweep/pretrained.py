@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from sg_ray.config import Experiment
 from sg_ray.errors import InputError
-from sg_ray.features.pretrained_files import VOCABULARIES
+from sg_ray.features.pretrained_files import VOCABULARIES, can_only_be_a_folder, local_folder
 from sg_ray.features.spec import TokenSpec
 from sg_ray.models.families import get_family
 
@@ -29,20 +28,15 @@ class Pretrained:
 
     @property
     def is_folder(self) -> bool:
-        """Whether it can only be a folder, or is one."""
-        name = self.name
-        return (
-            Path(name).is_dir()
-            or Path(name).is_absolute()
-            or name.startswith((".", "~"))
-            or name.count("/") > 1
-        )
+        """Whether it can only be a folder, or is one. Raises InputError if that is locked."""
+        is_here = local_folder(self.setting, self.name) is not None
+        return is_here or can_only_be_a_folder(self.name)
 
     def check_folder(self) -> None:
         """Raise InputError unless the folder is there with its files."""
         files = ", or ".join(" and ".join(alternative) for alternative in self.alternatives)
-        folder = Path(self.name)
-        if not folder.is_dir():
+        folder = local_folder(self.setting, self.name)
+        if folder is None:
             raise InputError(
                 f"{self.setting}: the folder {self.name} does not exist. Give one with {files}, or "
                 "a hub name"

@@ -4,6 +4,8 @@ import contextlib
 import logging
 import os
 import secrets
+import shlex
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -150,7 +152,19 @@ def _private_settings(several_workers: bool) -> dict[str, Any]:
     # Train frees the workers' placement groups with the help of the state service, which
     # comes with the dashboard.
     dashboard = {"include_dashboard": several_workers, "dashboard_host": "127.0.0.1"}
-    return {**_QUIET, **dashboard, "num_cpus": num_cpus(), **_memory_settings()}
+    return {
+        **_QUIET,
+        **dashboard,
+        "num_cpus": num_cpus(),
+        **_memory_settings(),
+        **_quoted_python(),
+    }
+
+
+def _quoted_python() -> dict[str, Any]:
+    """Ray has a shell start its workers, and names Python there without quotes."""
+    quoted = shlex.quote(sys.executable)
+    return {} if quoted == sys.executable else {"runtime_env": {"py_executable": quoted}}
 
 
 def _memory_settings() -> dict[str, int]:

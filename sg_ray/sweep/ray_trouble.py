@@ -5,6 +5,7 @@ import os
 import re
 import resource
 import shutil
+import sys
 from pathlib import Path
 
 import ray
@@ -26,6 +27,8 @@ _MIB = 2**20
 _LITTLE_MIB = 200
 _LEAST_MIB = 10
 _SHARED_MEMORY = Path("/dev/shm")
+_UNQUOTED = frozenset("'\\\n")
+"""What Ray leaves as it is in the command of its workers, and its node process reads as syntax."""
 _LATE = ("timed out", "failed to start gcs", "timeout", "persisted port")
 _USUAL = {
     "RAY_USAGE_STATS_ENABLED",
@@ -72,6 +75,7 @@ def refuse_what_cannot_hold_ray() -> None:
     """
     if ray.is_initialized():
         return
+    _refuse_paths_with_quotes()
     _refuse_few_processes()
     _refuse_few_files()
     folder = temporary_folder()
@@ -148,6 +152,18 @@ def _by_error_number(error: OSError) -> str | None:
     if token.is_relative_to(place):
         advice = "Ray needs a writable HOME, for its token"
     return f"Ray did not start on this machine: {place}: {error.strerror}; {advice}."
+
+
+def _refuse_paths_with_quotes() -> None:
+    move = "Move the checkout with its .venv to another folder"
+    change = "Set RAY_TMPDIR to another folder, such as RAY_TMPDIR=/tmp"
+    own = {sys.executable: move, ray.__file__: move, str(temporary_folder()): change}
+    for path, advice in own.items():
+        if set(path) & _UNQUOTED:
+            raise InputError(
+                f"a quote, a backslash or a line feed is in the path {path!r}: Ray cannot start "
+                f"its workers there. {advice}."
+            )
 
 
 def _refuse_few_processes() -> None:

@@ -59,6 +59,8 @@ def check_folder(experiment: Experiment, *, extends: bool = False) -> None:
     which the rest of the plan depends.
     """
     require_writable(experiment.output_dir, "output_dir")
+    if not experiment.cache_dir.is_dir():  # one that is there may hold all that is needed
+        require_writable(experiment.cache_dir, "cache_dir")
     sweep_dir = experiment.sweep_dir
     if not (sweep_dir / "sweep.yaml").exists():
         return

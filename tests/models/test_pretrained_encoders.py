@@ -25,6 +25,7 @@ from sg_ray.models.families import FAMILIES
 from sg_ray.models.family import Inputs
 from sg_ray.models.transformer import TokenSplit, Transformer, TransformerConfig
 from sg_ray.sweep.export import export_model
+from sg_ray.sweep.pretrained import Pretrained
 from sg_ray.sweep.records import record_of
 from sg_ray.trial import TrialContext, TrialSpec, run_trial
 
@@ -258,6 +259,25 @@ class TestWeights:
         (folder / "model.safetensors").unlink()
         self.refused(folder, "lacks weights, whole in")
 
+    def test_an_index_of_no_files(self, folder: Path) -> None:
+        (folder / "model.safetensors").unlink()
+        (folder / "model.safetensors.index.json").write_text('{"weight_map": {}}')
+        self.refused(folder, r"index\.json names no files")
+
+    @pytest.mark.parametrize("file", ["model.safetensors", "tokenizer.json"])
+    def test_a_pointer_of_git_lfs_is_told_from_the_file(self, file: str, folder: Path) -> None:
+        (folder / file).write_text("version https://git-lfs.github.com/spec/v1\nsize 9\n")
+        self.refused(folder, rf"{file} holds no data.*git lfs pull")
+
+    def test_an_adapter_is_not_left_out(self, folder: Path) -> None:
+        (folder / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+        self.refused(folder, r"holds an adapter \(adapter_config\.json\).*merge_and_unload")
+
+    def test_settings_that_ask_for_tuples(self, folder: Path) -> None:
+        expected = Reader(config_of(str(folder)), 9).embed(0)
+        self.settings(folder, return_dict=False)
+        assert torch.equal(Reader(config_of(str(folder)), 9).embed(0), expected)
+
     def test_weights_in_several_files(self, folder: Path) -> None:
         whole = folder / "model.safetensors"
         weights = load_file(whole)
@@ -315,6 +335,53 @@ def test_case_07_code_of_its_own_is_refused_and_not_run(
         with pytest.raises(InputError, match=r"needs code of its own \(auto_map\); sg-ray runs no"):
             ask(config)
     assert not (tmp_path / "ran").exists()
+
+
+def test_case_07_a_tokenizer_with_code_of_its_own_is_not_read_as_another(
+    encoder: SaveEncoder, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(encoder("bert"), tmp_path / "remote"))
+    (folder / "tokenizer.json").unlink()
+    (folder / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\na\n")
+    (folder / "tokenizer_config.json").write_text('{"auto_map": {"AutoTokenizer": ["x.Y", null]}}')
+    with pytest.raises(InputError, match=r"tokenizer: .*needs code of its own"):
+        Transformer().check(config_of(str(folder)))
+
+
+def test_an_encoder_that_pools_whether_asked_or_not_is_read(tmp_path: Path) -> None:
+    kind = replace(KINDS["bert"], config="LayoutLMConfig", model="LayoutLMModel")
+    config = config_of(save_encoder(kind, tmp_path))
+    Transformer().check(config)
+    assert not any("pooler" in name for name in Reader(config, 5).model.state_dict())
+
+
+class TestNames:
+    """What is given for ``pretrained``: the same place for a sweep's start and for training."""
+
+    def refused(self, name: str, complaint: str) -> None:
+        for ask in (lambda: Transformer().pinned(config_of(name)), lambda: self.look(name)):
+            with pytest.raises(InputError, match=complaint):
+                ask()
+
+    def look(self, name: str) -> None:
+        wanted = Pretrained("pretrained", name, (("config.json", "model.safetensors"),))
+        assert wanted.is_folder
+        wanted.check_folder()
+
+    def test_the_home_folder(
+        self, encoder: SaveEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "here").symlink_to(encoder("bert"))
+        monkeypatch.setenv("HOME", str(tmp_path))
+        Transformer().pinned(config_of("~/here"))
+        self.look("~/here")
+        self.refused("~/nowhere", "does not exist")
+
+    def test_the_home_folder_of_nobody(self) -> None:
+        self.refused("~no-such-user/encoder", "does not exist")
+
+    def test_a_place_that_cannot_be_looked_at(self) -> None:
+        self.refused("x" * 5000, r"cannot be read \(File name too long\)")
 
 
 class TestContent:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import tomllib
 from collections import namedtuple
 from pathlib import Path
 
@@ -258,6 +259,15 @@ def test_packages_missing_or_of_another_version_are_named(preflight: Preflight) 
     assert f"torch is {torch.__version__}, wanted ==1.0" in printed.detail["packages"]
     assert "sg-ray-nonesuch is not installed" in printed.detail["packages"]
     assert "numpy" not in printed.detail["packages"]
+
+
+def test_the_packages_that_are_required_can_be_imported_by_their_modules(
+    preflight: Preflight,
+) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    preflight.patch.setattr(software, "requires", lambda _: project["dependencies"])
+    printed = preflight(only=("packages",))
+    assert (printed.status["packages"], printed.exit_code) == ("ok", 0)
 
 
 def test_what_extras_need_is_looked_for(preflight: Preflight) -> None:

@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 import ray
 from ray._private import services
+from ray._private.runtime_env.context import RuntimeEnvContext
+from ray.core.generated.common_pb2 import Language
 from ray.exceptions import RpcError
 
 from sg_ray.errors import InputError
@@ -179,6 +181,42 @@ def test_e02_few_processes_are_refused_by_name(
     monkeypatch.setattr(resource, "getrlimit", dict([few_files]).__getitem__)
     with pytest.raises(InputError, match=r"ulimit -Hn is 64"):
         ray_trouble._refuse_few_files()
+
+
+@pytest.mark.usefixtures("no_ray_yet")
+@pytest.mark.parametrize("character", ["'", "\\", "\n"])
+def test_e04_paths_that_ray_would_read_as_quoted_are_refused(
+    character: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray's node process ends of them, or its workers never start."""
+    with monkeypatch.context() as changed:
+        changed.setattr(sys, "executable", f"/it{character}s/.venv/bin/python")
+        with pytest.raises(InputError, match=r"cannot start its workers there\. Move the checkout"):
+            ray_trouble.refuse_what_cannot_hold_ray()
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / f"it{character}s"))
+    with pytest.raises(InputError, match="Set RAY_TMPDIR to another folder"):
+        ray_trouble.refuse_what_cannot_hold_ray()
+
+
+@pytest.mark.usefixtures("no_ray_yet")
+@pytest.mark.parametrize("folder", ["a b", "50%20", "x#y", "$(x) & y", 'the "new" one', "caf\xe9"])
+def test_e04_the_shell_that_starts_workers_gets_the_path_of_python_whole(
+    folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    python = tmp_path / folder / "python"
+    python.parent.mkdir()
+    python.symlink_to(sys.executable)
+    given: dict[str, Any] = {}
+    monkeypatch.setattr(ray, "init", lambda **settings: given.update(settings))
+    monkeypatch.setattr(sys, "executable", str(python))
+    with session(tmp_path):
+        pass
+    named = given.get("runtime_env", {}).get("py_executable", sys.executable)
+    command = RuntimeEnvContext(py_executable=named)
+    monkeypatch.setattr(os, "execvp", lambda _, args: subprocess.run(args, check=True))
+    monkeypatch.chdir(tmp_path)
+    command.exec_worker(["-c", "open('started', 'w')"], Language.PYTHON)
+    assert (tmp_path / "started").exists()
 
 
 @pytest.mark.usefixtures("no_ray_yet")

@@ -70,6 +70,14 @@ def test_a_quick_test_trains_saves_and_logs(
     check_that_it_predicts_as_trained(folder / "run", capsys, *limits)
 
 
+def test_a_quick_test_of_what_has_no_epochs(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ("--quick-test", "--output-dir", "run", "tracking.enabled=false")
+    assert train("lexical", *flags) == 0, capsys.readouterr().err
+    assert only_record(folder / "run")["status"] == "completed"
+
+
 def test_flags_decide_what_is_trained(folder: Path) -> None:
     flags = [
         "--epochs",
