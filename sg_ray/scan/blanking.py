@@ -34,17 +34,28 @@ _NUMBER_START = re.compile(r"(?<!\w)\d\w*\Z")
 
 # The first element is a plain set, by which the regular expression engine skips the rest fast.
 _TOKEN = re.compile(
-    r"[{}\"'/#](?:"
-    r"(?<=[{}])"
+    r"[{}\"'/#<%?](?:"
+    r"(?<=[{}])|(?<=<)%|(?<=%)>|(?<=\?)\?[<>]"
     rf'|(?<=")(?:{_LITERAL[1:]})'
     rf"|(?<=')(?:{_CHARACTER[1:]})"
     rf"|(?<=/)(?:{_LINE_COMMENT[1:]}|{_BLOCK_COMMENT[1:]})"
-    rf"|(?<=\#)(?:[^\n\\/\"']++|{_SPLICE}|{_LINE_COMMENT}|{_BLOCK_COMMENT}"
-    rf"|{_LITERAL}|'(?:\\.|[^'\\\n])'|[/'])*+"
+    r"|(?<=\#)|(?<=%):|(?<=\?)\?="
     r")",
     re.DOTALL,
 )
-_DIRECTIVE = re.compile(r"#\s*(\w+)[ \t]*(.*)", re.DOTALL)
+_REST_OF_DIRECTIVE = re.compile(
+    rf"(?:[^\n\\/\"']++|{_SPLICE}|{_LINE_COMMENT}|{_BLOCK_COMMENT}"
+    rf"|{_LITERAL}|'(?:\\.|[^'\\\n])'|[/'])*+",
+    re.DOTALL,
+)
+_SPLICED = re.compile(r"\\\r?\n")
+_DIRECTIVE = re.compile(r"(?:#|%:|\?\?=)\s*(\w+)[ \t]*(.*)", re.DOTALL)
+_BRACES = {
+    **dict.fromkeys(("{", "<%", "??<"), Mark.OPEN),
+    **dict.fromkeys(("}", "%>", "??>"), Mark.CLOSE),
+}
+_SPELT_DIFFERENTLY = frozenset("<%?")
+"""What digraphs and trigraphs begin with."""
 _CONDITIONALS = {
     **dict.fromkeys(("if", "ifdef", "ifndef"), Mark.IF),
     **dict.fromkeys(("else", "elif", "elifdef", "elifndef"), Mark.ELSE),
@@ -64,6 +75,8 @@ class Code:
     kinds: list[Mark] = field(default_factory=list)
     positions: list[int] = field(default_factory=list)
     """Where each mark begins in ``text`` and ``blank``."""
+    open_comment: int | None = None
+    """Where a comment begins that has no end."""
     conditions: dict[int, str] = field(default_factory=dict)
     """The directive of each IF and ELSE by the number of its mark, such as ``ifdef DEBUG``."""
 
@@ -99,20 +112,31 @@ def blanked(text: str) -> Code:
     while match := _TOKEN.search(text, position):
         start, position = match.span()
         first = text[start]
-        if first in "{}":
-            code.kinds.append(Mark.OPEN if first == "{" else Mark.CLOSE)
+        brace = _BRACES.get(match[0])
+        if brace is not None:
+            code.kinds.append(brace)
             code.positions.append(start)
+            if first in _SPELT_DIFFERENTLY:
+                pieces += (
+                    text[done:start],
+                    ("{" if brace == Mark.OPEN else "}").ljust(len(match[0])),
+                )
+                done = position
             continue
         if first == "'" and _separates_digits(text, start):
             position = start + 1
             continue
-        if first == "#":
+        if first == "#" or first in _SPELT_DIFFERENTLY:
             if not _begins_line(text, start):
-                position = start + 1
                 continue
-            _note_conditional(code, start, match[0])
+            match = _REST_OF_DIRECTIVE.match(text, position)
+            assert match is not None
+            position = match.end()
+            _note_conditional(code, start, text[start:position])
         elif first == '"':
             position = _end_of_raw_literal(text, start) or position
+        elif position == len(text) and match[0].startswith("/*") and match[0][-2:] != "*/":
+            code.open_comment = start
         pieces.append(text[done:start])
         pieces.append(_in_place_of(text[start:position]))
         done = position
@@ -153,10 +177,13 @@ def _end_of_raw_literal(text: str, quote: int) -> int | None:
 
 
 def _note_conditional(code: Code, start: int, directive: str) -> None:
-    match = _DIRECTIVE.match(directive)
+    match = _DIRECTIVE.match(
+        _SPLICED.sub(" ", directive[:_LONGEST_INDENT]) + directive[_LONGEST_INDENT:]
+    )
     kind = _CONDITIONALS.get(match[1]) if match else None
     if match is None or kind is None:
         return
-    code.conditions[len(code.kinds)] = " ".join(f"{match[1]} {match[2]}".split())
+    condition = _SPLICED.sub(" ", f"{match[1]} {match[2]}")
+    code.conditions[len(code.kinds)] = " ".join(condition.split())
     code.kinds.append(kind)
     code.positions.append(start)

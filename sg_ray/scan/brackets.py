@@ -19,6 +19,7 @@ from sg_ray.scan.heads import BLOCK_SIGN, Head, HeadKind, below_blank_line, read
 
 NO_END = "a function whose end was not found"
 NO_HEAD = "code that belongs to no function"
+NO_COMMENT_END = "a comment without an end"
 NOT_CLEAR = "a block that may hold code"
 TANGLED = "braces that could not be untangled"
 
@@ -39,12 +40,17 @@ def spans_in(code: Code) -> list[Span]:
     Functions within functions are parts of the outer one, classes within functions too. Takes time
     in proportion to the length of the text, whatever it holds.
     """
-    return _Scan(code, linked(code)).run()
+    spans = _Scan(code, linked(code)).run()
+    if code.open_comment is not None and "{" in code.text[code.open_comment :]:
+        spans.append(Span(code.open_comment, len(code.text), NO_COMMENT_END))
+    return spans
 
 
 _STATEMENT = re.compile(
     r"\b(?:return|if|else|while|for|do|switch|case|goto|break|continue)\b(?!\s*::)"
 )
+_SIMPLE_STATEMENT = re.compile(r"\b(?:return|goto|break|continue)\b[^;{}]*;")
+"""What stands outside of braces only if a macro holds them."""
 _CATCH = re.compile(r"\s*(?:catch|__except|__finally)\b")
 _CODE = re.compile(r"=[^;]*;|\breturn\b|(?:\A|[;{}])\s*\w+\s*\((?!\s*\*)")
 """What blocks hold that are more than declarations."""
@@ -58,6 +64,8 @@ _REQUIREMENT = re.compile(r"\b(?:concept|requires)\b")
 
 _STEPS_A_MARK = 64
 """How often a brace is looked at, in the mean, before a file is given up."""
+_LONGEST_HEAD = 2_000
+"""Characters before a brace where a function may begin within another that has no end."""
 _MAX_PARTS = 32
 """Blocks within one head."""
 
@@ -127,11 +135,18 @@ class _Scan:
     # What was found
 
     def _function(self, start: int, end: int) -> None:
+        if self.loose is None and _SIMPLE_STATEMENT.search(self._before(start, None)):
+            self.loose = self.head_start
         self._give_up_loose(start)
         self.spans.append(Span(start, end))
 
     def _not_read(self, start: int, end: int, reason: str) -> None:
-        if self.mark >= self.never_until:
+        if self.mark < self.never_until:
+            return
+        last = self.spans[-1] if self.spans else None
+        if last and last.reason == reason and not self.code.blank[last.end : start].strip():
+            last.end = end
+        else:
             self.spans.append(Span(start, end, reason))
 
     def _give_up_loose(self, end: int) -> None:
@@ -212,7 +227,8 @@ class _Scan:
             return False
         is_call = ")" in self.code.blank[head.start : self.code.positions[self.mark]]
         if ";" in block:
-            return is_call or bool(_CODE.search(block))
+            is_ended = self.code.blank[close + 1 : close + 50].lstrip().startswith(";")
+            return (is_call and not is_ended) or bool(_CODE.search(block))
         return is_call and "," not in _GROUP.sub("", block) and not _DATUM.match(block)
 
     def _is_requirement(self, opening: int) -> bool:
@@ -227,8 +243,19 @@ class _Scan:
             self._next_head(at, after)
             return
         self._give_up_loose(head.start)
-        self._not_read(head.start, len(self.code.text), NO_END)
-        self._next_head(len(self.code.text), len(positions))
+        after, mark = self._next_function(head)
+        self._not_read(head.start, after, NO_END)
+        self._next_head(after, mark)
+
+    def _next_function(self, head: Head) -> tuple[int, int]:
+        """Return where a function begins after one that has no end, and its mark."""
+        indent = self.code.indent(head.start)
+        for mark in range(self.mark + 1, len(self.code.kinds)):
+            if self.code.kinds[mark] == Mark.OPEN:
+                start = self._head_before(mark, indent)
+                if start is not None:
+                    return start, mark
+        return len(self.code.text), len(self.code.kinds)
 
     def _on_statement(self, head: Head, opening: int, close: int) -> None:
         last = self._last_function()
@@ -394,6 +421,8 @@ class _Scan:
             self.steps += 1
             kind = kinds[mark]
             if kind == Mark.OPEN:
+                if depth and self._head_before(mark, indent) is not None:
+                    return _End(by_indent, is_balanced=False, is_certain=is_certain)
                 depth += 1
             elif kind == Mark.CLOSE:
                 depth -= 1
@@ -426,6 +455,26 @@ class _Scan:
             head.is_typed
             and head.kind == HeadKind.FUNCTION
             and self._is_at(start + head.start, indent)
+        )
+
+    def _head_before(self, mark: int, indent: int) -> int | None:
+        """Return where a function begins, as far left, between ``mark`` and the brace before it.
+
+        If there is one, the block that is followed has ended, by a brace that is not there.
+        """
+        positions, blank = self.code.positions, self.code.blank
+        opening = positions[mark]
+        start = max(positions[mark - 1] + 1, opening - _LONGEST_HEAD)
+        if self.code.kinds[mark - 1] > Mark.CLOSE or blank.find(")", start, opening) < 0:
+            return None
+        head = read_head(blank[start:opening])
+        is_function = (
+            head.is_typed
+            and head.kind == HeadKind.FUNCTION
+            and not _STATEMENT.search(blank, start + head.start, opening)
+        )
+        return (
+            start + head.start if is_function and self._is_at(start + head.start, indent) else None
         )
 
     def _is_placed(self, end: int, indent: int) -> bool:

@@ -79,6 +79,10 @@ _MAX_DECLARATIONS = 200
 _LINE_OF_MACRO = re.compile(
     r"\s*(?P<name>\w++)[ \t]*(?P<call>\((?:[^()]|\([^()]*\))*+\))?[ \t]*\r?\n"
 )
+_BRACKETING = re.compile(r"(?:\b|_)(?:BEGIN|END)(?:\b|_)")
+"""What macros are named that begin or end a part of a file."""
+_METHOD = re.compile(r"^[-+][ \t]*\([^;{}=]*\Z", re.MULTILINE)
+"""The head of a method in Objective-C."""
 _POINTER = re.compile(r"\(\s*\*")
 _MAX_LINES_OF_MACROS = 100
 _BLANK_LINE = re.compile(r"\n[ \t\r]*(?=\n)")
@@ -87,6 +91,8 @@ _BLANK_LINE = re.compile(r"\n[ \t\r]*(?=\n)")
 def read_head(before: str) -> Head:
     """Read the head at the end of ``before``: blanked code since the last brace that counts."""
     start = before.rfind(";") + 1
+    if method := _METHOD.search(before, start):
+        return Head(HeadKind.FUNCTION, method.start(), is_typed=True)
     items, depth = _items(before, start)
     items = _without_labels(items)
     kind = _kind([item.text for item in items], is_balanced=depth == 0)
@@ -124,7 +130,7 @@ def trimmed(before: str, head: Head) -> Head:
         if match["name"] in _TYPE_WORDS | _SPECIFIERS:
             break
         end, is_call = match.end(), match["call"] is not None
-        ends.append((end, is_call))
+        ends.append((end, is_call or bool(_BRACKETING.search(match["name"]))))
     for end, is_call in reversed(ends[-_MAX_LINES_OF_MACROS:]):
         rest = read_head(before[end:])
         is_apart = before[end:].lstrip(" \t\r").startswith("\n")
@@ -180,10 +186,10 @@ def _without_angles(items: Sequence[_Item]) -> list[_Item]:
 
 
 def _kind(texts: Sequence[str], *, is_balanced: bool) -> HeadKind:
-    if texts and texts[0] == "extern" and texts[1:] and texts[1][0] == '"':
+    if len(texts) > 1 and texts[-2] == "extern" and texts[-1][0] == '"':
+        return HeadKind.SCOPE  # calls of macros may stand before it
+    if len(texts) > 1 and texts[0] == "extern" and texts[1][0] == '"':
         texts = texts[2:]
-        if not texts:
-            return HeadKind.SCOPE
     if not texts or texts[0] in _CONTROL | _MAYBE_CONTROL:
         return HeadKind.STATEMENT
     if "namespace" in texts[:3] or texts == ["export"]:
@@ -263,13 +269,15 @@ def _ends_in_lambda(texts: Sequence[str]) -> bool:
 
 def _without_labels(items: Sequence[_Item]) -> list[_Item]:
     """Leave out ``public:`` and the like in front."""
-    rest = list(items)
-    while rest and rest[0].text in _ACCESS:
-        colon = next((n for n, item in enumerate(rest[:3]) if item.text == ":"), None)
+    start = 0
+    while start < len(items) and items[start].text in _ACCESS:
+        colon = next(
+            (n for n, item in enumerate(items[start : start + 3]) if item.text == ":"), None
+        )
         if colon is None:
             break
-        rest = rest[colon + 1 :]
-    return rest
+        start += colon + 1
+    return list(items[start:])
 
 
 def _without_specifiers(texts: Sequence[str]) -> list[str]:
@@ -301,7 +309,7 @@ def _old_style_start(before: str) -> int | None:
 
 def _is_old_style(declaration: str, items: Sequence[_Item]) -> bool:
     """Return whether a declaration is ``f(a, b) int a``: more than a pointer ``int (*a)()``."""
-    if not items or items[0].text in _CONTROL or any(item.text == "=" for item in items):
+    if not items or any(item.text == "=" or item.text in _CONTROL for item in items):
         return False
     return any(
         group.text == "()"

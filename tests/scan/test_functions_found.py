@@ -7,7 +7,7 @@ import re
 import pytest
 
 from sg_ray.scan.blanking import blanked
-from sg_ray.scan.brackets import NO_END, NO_HEAD, spans_in
+from sg_ray.scan.brackets import NO_COMMENT_END, NO_END, NO_HEAD, spans_in
 
 CONDITION_IN_IFDEF = """\
 struct st { int mode; int wrap; int flags; unsigned check; };
@@ -328,6 +328,52 @@ HIDDEN = {
         "    return 2;\n}\n",
         ["1-7 int f(void)", "9-12 static int h(void)"],
     ),
+    "a brace that is missing": (
+        "int f(int a)\n{\n    x();\n\nstatic int g(int b)\n{\n    return 2;\n}\nint h(void) { return 3; }\n",
+        [f"1-4: {NO_END}", "5-8 static int g(int b)", "9-9 int h(void)"],
+    ),
+    "braces of macros": (
+        "int f(void) BEGIN return 1; END\nint g(void)\n{\n    return 2;\n}\n",
+        [f"1-1: {NO_HEAD}", "2-5 int g(void)"],
+    ),
+    "digraphs": (
+        "%:if\\\n 0\nit's {\n%:endif\nint f(int a)\n<%\n    return a %3;\n%>\nint g(void) { return 1; }\n",
+        ["5-8 int f(int a) <% return a %3", "9-9 int g(void)"],
+    ),
+    "trigraphs": (
+        "int f(int a)\n??<\n    return a ?1:2;\n??>\nint g(void) { return 1; }\n",
+        ["1-4 int f(int a) ??< return a ?1:2", "5-5 int g(void)"],
+    ),
+    "a comment without an end": (
+        "int f(void) { return 1; }\n/* x\nint g(void) { return 1; }\n",
+        ["1-1 int f(void)", f"2-3: {NO_COMMENT_END}"],
+    ),
+    "methods of Objective-C": (
+        "@implementation A\n- (int)m {\n    return 1;\n}\n+ (id)n:(int)a with:(int)b\n{\n    return 0;\n}\n"
+        "int f(void) { return 1; }\n",
+        ["2-4 - (int)m", "5-8 + (id)n:(int)a with:(int)b", "9-9 int f(void)"],
+    ),
+    "a structure by a macro": (
+        "PACKED(s) { int a; int b; };\nRUN(t) { a = 1; };\nint f(void) { return 1; }\n",
+        ["2-2 RUN(t)", "3-3 int f(void)"],
+    ),
+    "frames of macros": (
+        "BEGIN_C_DECLS\nint f(void) { return 1; }\nEND_C_DECLS\nint g(void) { return 2; }\n",
+        ["2-2 int f(void)", "4-4 int g(void)"],
+    ),
+    'a macro above extern "C"': (
+        'HEADER_BEGIN\nextern "C" {\nint f(void) { return 1; }\nint g(void) { return 2; }\n}\n',
+        ["3-3 int f(void)", "4-4 int g(void)"],
+    ),
+    "a label and a macro's condition at the left": (
+        "int f(int c)\n{\n    EACH(x)\n        }\n#if A\n    if (b) {\n#endif\nagain:\n    if TEST(c)\n"
+        "    {\n        x();\n    }\n    }\n    return 1;\n}\nint g(void) { return 2; }\n",
+        ["1-15 int f(int c)", "16-16 int g(void)"],
+    ),
+    "code that nobody compiles below a call of a macro": (
+        "ID(x)\n#if 0\nint f(void)\n{\n    return 1;\n}\n#endif\nint g(void) { return 2; }\n",
+        ["3-6 int f(void)", "8-8 int g(void)"],
+    ),
     "no indentation at all": (
         "int f(int a)\n{\nif (a)\n{\nx = 1;\n}\nEACH(b)\n{\ny(b);\n}\nreturn x;\n}\nint g(void)\n{\nreturn 1;\n}\n",
         ["1-12 int f(int a)", "13-16 int g(void)"],
@@ -377,8 +423,10 @@ def test_text_of_a_function_that_cannot_be_read_is_named(text, expected):
         'R"(' * 5_000,
         "a<" * 20_000 + "{;}",
         "(" * 100_000 + "{",
+        "a # b " * 50_000,
+        "public: " * 40_000 + "int f() {}",
     ],
-    ids=range(15),
+    ids=range(17),
 )
 @pytest.mark.timeout(60)
 def test_no_text_takes_for_ever(text):
