@@ -9,6 +9,7 @@ import pytest
 
 from sg_ray.cli import main
 from sg_ray.cli.sweep import show_end
+from sg_ray.commands import sg_ray_command
 from sg_ray.config import Experiment
 from sg_ray.live.stream import SafeStream
 from sg_ray.sweep.run import Outcome
@@ -80,4 +81,5 @@ def test_an_interrupted_command_says_so(
 
     monkeypatch.setattr("sg_ray.cli.report.run", interrupted)
     assert main(["report", "outputs"]) == 130
-    assert capsys.readouterr().err == "interrupted\n"
+    again = sg_ray_command("report", "outputs")
+    assert capsys.readouterr().err == f"interrupted; go on with: {again}\n"
