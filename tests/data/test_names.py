@@ -14,7 +14,6 @@ from sg_ray.data.names import notes_on_names
 from sg_ray.data.samples import Sample
 from sg_ray.data.sources import DataConfig, load_data
 
-DEVIGN = Path("/work/shared/devign")
 NAME = re.compile(r"\b([A-Za-z_]\w*)\s*\(")
 
 Change = Callable[[str, int, int], str]
@@ -175,9 +174,11 @@ def test_what_is_no_function_is_read_without_complaint() -> None:
     notes_on_names({"train": samples, "valid": samples})
 
 
-@pytest.mark.skipif(not DEVIGN.exists(), reason="Devign is not here")
-def test_devigns_names_are_honest() -> None:
-    splits = {name: read_jsonl(DEVIGN / f"{name}.jsonl.xz", name) for name in ("train", "valid")}
+def test_devigns_names_are_honest(devign_dir: Path) -> None:
+    splits = {
+        name: read_jsonl(next(devign_dir.glob(f"{name}.jsonl*")), name)
+        for name in ("train", "valid")
+    }
     assert notes_on_names(splits) == []
     few = {name: samples[:300] for name, samples in splits.items()}
     assert notes_on_names(few) == []
