@@ -4,6 +4,7 @@ import pytest
 from made_sweep import SEARCH_SEED, MadeSweep
 
 from sg_ray.cli.sweep import run_and_show
+from sg_ray.commands import runnable
 from sg_ray.config import load_experiment
 from sg_ray.sweep import run
 from sg_ray.sweep.events import Event
@@ -47,7 +48,7 @@ def test_a_finished_sweep_ends_with_its_verdict(experiment, monkeypatch, capsys)
     (question,) = verdict.questions
     told = [
         verdict.headline,
-        f"): {question.comparisons[0].command}",
+        f"): {runnable(question.comparisons[0].command)}",
     ]
     places = [printed.index(text) for text in ("* floor:", *told, "verdict.json")]
     assert places == sorted(places)
