@@ -72,7 +72,9 @@ class ExpressionFlow:
         operands = self._operands(node)
         operator = self._choices.operators[node]
         kinds = self._tree.kinds
-        if operator and len(operands) == 2:
+        if not operands:  # the limit of nodes cut them off
+            self._link_step(node, yes, no, context)
+        elif operator and len(operands) == 2:
             left, right = operands
             start = self.start(right)
             self._link_operand(left, *((start, no) if operator == AND else (yes, start)), context)
@@ -127,9 +129,12 @@ class ExpressionFlow:
         elif self._tree.kinds[node] == _BLOCK:
             self._link_statement(node, self.join(node, yes, no), context)
         else:
-            self._steps.edge(node, yes)
-            self._steps.edge(node, no)
-            self._tries.may_raise(node, context.seh_try)
+            self._link_step(node, yes, no, context)
+
+    def _link_step(self, node: int, yes: int, no: int, context: Context) -> None:
+        self._steps.edge(node, yes)
+        self._steps.edge(node, no)
+        self._tries.may_raise(node, context.seh_try)
 
     def _go_through_nested(self, call: int, *follows: int) -> None:
         """Let values pass through a nested function that is called, or may be called back."""

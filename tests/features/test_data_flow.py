@@ -298,3 +298,27 @@ def test_names_of_labels_are_no_variables(last_use):
 def test_label_and_function_of_the_same_name_in_two_functions(def_use):
     source = "int f(int x) { goto o; o: return x; }\nint g(int x) { x = 1; goto o; o: return x; }"
     assert def_use(source) == {("x0", "x1"), ("x3", "x4")}
+
+
+CHOICES = """
+int f(a, p) int a; int *p;
+{
+    int b = a ? !p : (a && (b = g(a))) || !(a ?: 2), c = ({ int t = a; if (!t) t = 2; t; });
+    int inner(int x) { return x ? b : exit(x), 1; }
+    switch (a) { case 1 ... 3: b++; default: for (; a && !b; a--) continue; }
+    __try { do { b = inner(a) ? *p : c; } while (b || h(a && c)); if (c) __leave; }
+    __finally { static void *to[] = { &&end, &&f2 }; goto *to[a]; }
+    asm goto ("x %0" : "=r"(c), "+r"(b) : "r"(a), "m"(p[a ? 1 : 2]) : "cc" : end, f2);
+end: f2: return sizeof(a && b) + (c, !b) + typeof(a ? 1 : 2)(c);
+}
+"""
+
+
+def test_a_tree_may_be_cut_off_at_any_node():
+    source, parser = CHOICES.encode(), SyntaxParser()
+    whole = parser.parse(source, 10_000)
+    for num_nodes in range(1, len(whole.kinds) + 1):
+        tree = parser.parse(source, num_nodes)
+        flow = data_flow(tree, flow_graph(tree))
+        nodes = [node for edges in (flow.def_use, flow.last_use) for pair in edges for node in pair]
+        assert all(0 <= node < num_nodes for node in nodes)
