@@ -177,7 +177,7 @@ class SyntaxParser:
             else:
                 continue
             break
-        marks = frozenset(unseparated), frozenset(computed_gotos)
+        marks = frozenset(unseparated), frozenset(computed_gotos - {len(kinds)})  # it was cut off
         return SyntaxTree(kinds, parents, fields, leaves, texts, *marks)
 
 
