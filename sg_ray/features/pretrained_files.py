@@ -42,6 +42,10 @@ _WEIGHTS = (
     ("pytorch_model.bin", "pytorch_model.bin.index.json"),
 )
 """Weights in one file, or the index of those in several; the first kind that is there counts."""
+ENCODERS: Sequence[tuple[str, ...]] = tuple(
+    (CONFIG_FILE, file) for files in _WEIGHTS for file in files
+)
+"""Any of these sets of files makes an encoder."""
 
 _POINTER = b"version https://git-lfs"
 _SMALL_FILES = ("*.json", "*.txt", "*.model")

@@ -5,17 +5,14 @@ from dataclasses import dataclass
 
 from sg_ray.config import Experiment
 from sg_ray.errors import InputError
-from sg_ray.features.pretrained_files import VOCABULARIES, can_only_be_a_folder, local_folder
+from sg_ray.features.pretrained_files import (
+    ENCODERS,
+    VOCABULARIES,
+    can_only_be_a_folder,
+    local_folder,
+)
 from sg_ray.features.spec import TokenSpec
 from sg_ray.models.families import get_family
-
-_WEIGHT_FILES = (
-    ("config.json", "model.safetensors"),
-    ("config.json", "pytorch_model.bin"),
-    ("config.json", "model.safetensors.index.json"),
-    ("config.json", "pytorch_model.bin.index.json"),
-)
-"""Any of these sets of files will do."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +47,7 @@ def pretrained_of(experiment: Experiment, family: str) -> Sequence[Pretrained]:
     config = experiment.baseline(family)
     prefix = f"models.{family}.config"
     encoder = getattr(config, "pretrained", None)
-    encoders = [Pretrained(f"{prefix}.pretrained", encoder, _WEIGHT_FILES)] if encoder else []
+    encoders = [Pretrained(f"{prefix}.pretrained", encoder, ENCODERS)] if encoder else []
     tokenizers = [
         Pretrained(f"{prefix}.tokens.tokenizer", spec.tokenizer, VOCABULARIES)
         for spec in get_family(family).feature_specs(config)
