@@ -2,19 +2,20 @@
 
 import multiprocessing
 import os
-import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sg_ray.errors import InputError
 from sg_ray.features.featuriser import Featuriser
 from sg_ray.features.kinds import load_featuriser
+from sg_ray.host.helper_thread import HelperThread, helper_thread
 
 MIN_SAMPLES_FOR_WORKERS = 2_000
 """Below this, starting processes takes longer than they save."""
@@ -23,18 +24,39 @@ CHUNK_SIZE = 256
 """Functions encoded at a time."""
 
 
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class WorkerPool:
+    """Processes that make features, started when there is work for them."""
+
+    _executor: ProcessPoolExecutor
+    _starter: HelperThread
+
+    def map(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+        """Yield ``function(item)`` for each item, in order.
+
+        An interruption waits until the workers are started: one that is cut off while it is told
+        what to do would say so with a traceback.
+        """
+        return self._starter.finish(lambda: self._executor.map(function, items))
+
+
 @contextmanager
-def worker_pool(num_workers: int, kind: str) -> Iterator[ProcessPoolExecutor]:
+def worker_pool(num_workers: int, kind: str) -> Iterator[WorkerPool]:
     """Yield processes that make features of ``kind``; on the way out they are ended.
 
-    There are as many as ``num_workers``. Raises InputError if one of them is killed.
+    There are at most ``num_workers``. Raises InputError if one of them is killed.
     """
     before = set(multiprocessing.active_children())
-    pool = ProcessPoolExecutor(
+    executor = ProcessPoolExecutor(
         num_workers, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker
     )
     try:
-        yield pool
+        with helper_thread() as starter:
+            yield WorkerPool(executor, starter)
     except KeyboardInterrupt:  # a worker may be minutes from the end of what it has begun
         for process in set(multiprocessing.active_children()) - before:
             process.kill()
@@ -46,7 +68,7 @@ def worker_pool(num_workers: int, kind: str) -> Iterator[ProcessPoolExecutor]:
             "`taskset -c 0` before the command, which leaves it a single one."
         ) from error
     finally:
-        pool.shutdown(cancel_futures=True)
+        executor.shutdown(cancel_futures=True)
 
 
 @lru_cache(maxsize=1)
@@ -56,8 +78,6 @@ def worker_featuriser(folder: Path) -> Featuriser[Any]:
 
 
 def _start_worker() -> None:
-    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
-        signal.signal(number, signal.SIG_IGN)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     threading.Thread(target=_exit_with_parent, daemon=True).start()
 

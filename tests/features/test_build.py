@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from feature_builds import SPECS, make_data, start_build
 
@@ -234,15 +235,15 @@ def wait_for(condition, timeout_s=20.0):
 
 def workers_of(pid):
     """Worker processes alone: multiprocessing keeps a resource tracker as well."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [int(child) for child in children if b"spawn_main" in command_line(child)]
+    children = psutil.Process(pid).children()
+    return [child.pid for child in children if "spawn_main" in command_line(child)]
 
 
-def command_line(pid):
+def command_line(process):
     try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except FileNotFoundError:
-        return b""
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return ""
 
 
 def is_running(pid):

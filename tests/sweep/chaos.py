@@ -207,9 +207,10 @@ class Sweep:
         """Fire; False if there is nobody (any more) to be hit."""
         if shot.victim == "memory":
             num_before = len(self._events())
-            return fill_memory(
+            fill_memory(
                 lambda: self._has_lost_for_memory(num_before) or start.driver.poll() is not None
             )
+            return self._has_lost_for_memory(num_before)
         return start.hit(shot.victim, shot.signal)
 
     def _has_lost_for_memory(self, since: int) -> bool:

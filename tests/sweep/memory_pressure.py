@@ -27,12 +27,11 @@ def strict_memory_monitor() -> dict[str, str]:
     }
 
 
-def fill_memory(is_enough: Callable[[], bool]) -> bool:
-    """Take memory until ``is_enough`` says so, then give it back; False if it never does."""
+def fill_memory(is_enough: Callable[[], bool]) -> None:
+    """Take memory until ``is_enough`` says so, or for half a minute, then give it back."""
     taken: list[bytearray] = []
     deadline = time.monotonic() + _PATIENCE_S
-    while not (hit := is_enough()) and time.monotonic() < deadline:
+    while not is_enough() and time.monotonic() < deadline:
         if psutil.virtual_memory().available > _LEFT_TO_OTHERS_MB * _MB:
             taken.append(bytearray(b"x") * (_STEP_MB * _MB))
         time.sleep(_POLL_S)
-    return hit

@@ -80,7 +80,7 @@ def test_a_hangup_that_nohup_has_ignored_stays_ignored() -> None:
 def test_feature_workers_end_with_an_interruption() -> None:
     def interrupted() -> None:
         with worker_pool(2, "graphs") as pool:
-            pool.submit(time.sleep, 600)
+            pool.map(time.sleep, [600])
             raise KeyboardInterrupt
 
     started = time.monotonic()
