@@ -196,6 +196,7 @@ class _PruningScheduler(_Inert, FIFOScheduler):
         manager = controller._actor_manager
         if not isinstance(manager, _ActorManager):
             controller._actor_manager = _ActorManager(manager._resource_manager)
+        keep_from_asking(trial)
         super().on_trial_add(tune_controller, trial)
 
     def on_trial_result(self, _controller: Any, trial: Trial, result: dict[str, Any]) -> str:
@@ -441,6 +442,15 @@ def _error_of(trial: Trial) -> str:
 
 def _checkpoint(trial: Trial) -> Path | None:
     return Path(trial.checkpoint.path) if trial.checkpoint else None
+
+
+def keep_from_asking(trial: Trial) -> None:
+    """Give a trial of Tune's, before its first result, something that is not empty.
+
+    Tune would ask the actor for more where it has nothing, above all once that actor has died; and
+    of one that the memory monitor ended, the answer is an error that would end the whole run.
+    """
+    trial.run_metadata.last_result = {"done": False}
 
 
 def _forget_results(trial: Trial) -> None:

@@ -7,10 +7,14 @@ import time
 from pathlib import Path
 
 import pytest
+import ray
 from memory_pressure import fill_memory, strict_memory_monitor
+from ray.exceptions import OutOfMemoryError
+from ray.tune.experiment import Trial
 from tiny_sweep import read_json_records, write_experiment
 
 from sg_ray.sweep.events import Event, read_events
+from sg_ray.sweep.executor import keep_from_asking
 
 ROOT = Path(__file__).parents[2]
 _PATIENCE_S = 180.0
@@ -31,6 +35,21 @@ def wait_for_second_model_epoch(folder: Path, driver: "subprocess.Popen[bytes]")
         assert driver.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def test_case_02_an_actor_that_died_before_its_first_result_is_not_asked_for_one(
+    ray_session: None,
+) -> None:
+    @ray.remote
+    def ended() -> None:
+        raise OutOfMemoryError("ended by the memory monitor")
+
+    trial = Trial("trainable", stub=True)
+    trial._default_result_or_future = ended.remote()
+    with pytest.raises(OutOfMemoryError):
+        _ = trial.last_result  # as Tune has it: the whole run ends of this
+    keep_from_asking(trial)
+    assert not trial.last_result["done"]
 
 
 @pytest.mark.slow
