@@ -22,9 +22,11 @@ def in_brief(verdict: Verdict) -> str:
 
 
 def _repeats(headline: str, answer: str) -> bool:
-    """Return True if the headline is the answer with one word more: its configuration, say."""
+    """Return True if the headline is the answer, or has one word more: its configuration, say."""
     words, answer_words = headline.split(), answer.split()
-    return any(words[:at] + words[at + 1 :] == answer_words for at in range(len(words)))
+    return words == answer_words or any(
+        words[:at] + words[at + 1 :] == answer_words for at in range(len(words))
+    )
 
 
 def _purpose(comparison: Comparison) -> str:

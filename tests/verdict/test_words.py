@@ -293,3 +293,56 @@ def test_small_words():
     assert metric_name("val_f1_at_threshold") == "F1 at the tuned threshold"
     assert duration(0.001, uses_gpu=False) == "1 minute of training"
     assert duration(1.25, uses_gpu=True) == "1.2 GPU-hours"
+
+
+def test_case_40_who_beats_the_floor_says_so_if_the_table_has_the_floor_first(tmp_path):
+    """The table's mean is over all seeds, the search's unlucky one included."""
+    made = MadeSweep(tmp_path, seeds=(SEARCH_SEED, *SEEDS))
+    made.add("gnn", "a", {**growing(0.5), SEARCH_SEED: -3.0})
+    made.add("lexical", "floor", level(0.5))
+    verdict = build_verdict(tmp_path)
+    assert verdict.standings[0].is_floor
+    assert verdict.headline.startswith(f"gnn {hash_of('gnn', 'a')} wins: it beats the floor (p = ")
+    assert re.search(
+        r"; over all seeds the floor is ranked first \(0\.50\d+, gnn 0\.2848\)\.$", verdict.headline
+    )
+
+
+def test_case_40_a_floor_above_a_better_mean_is_explained_by_failures(tmp_path):
+    made = MadeSweep(tmp_path)
+    made.add("gnn", "a", {SEARCH_SEED: 0.9, 1: 0.9, 2: None, 3: 0.9})
+    made.add("lexical", "floor", dict.fromkeys((SEARCH_SEED, 1, 2, 3), 0.7))
+    assert build_verdict(tmp_path).headline.startswith(
+        f"The floor is ranked first (0.7000), above gnn {hash_of('gnn', 'a')} (0.9000, 1 of 4 "
+        "seeds failed); "
+    )
+
+
+@pytest.mark.parametrize("seeds", [(SEARCH_SEED,), (SEARCH_SEED, 1, 2)])
+@pytest.mark.parametrize("family", ["gnn", "transformer"])  # sorted before the floor, and after
+def test_case_40_nobody_leads_who_is_level(tmp_path, family, seeds):
+    made = MadeSweep(tmp_path, seeds=seeds)
+    made.add(family, "a", dict.fromkeys(seeds, 0.5))
+    made.add("lexical", "floor", dict.fromkeys(seeds, 0.5))
+    verdict = build_verdict(tmp_path)
+    assert "level with" in verdict.headline
+    assert "level with" in verdict.questions[0].answer
+    assert "lead" not in verdict.headline + verdict.questions[0].answer
+    assert "above" not in verdict.headline
+
+
+def test_no_seeds_are_advised_for_what_has_failed_with_all_it_had(tmp_path):
+    made = MadeSweep(tmp_path, seeds=(SEARCH_SEED, 1))
+    made.add("gnn", "a", {SEARCH_SEED: None, 1: None})
+    made.add("lexical", "floor", {SEARCH_SEED: 0.7, 1: 0.7})
+    (question,) = build_verdict(tmp_path).questions
+    (one,) = question.comparisons
+    assert one.command is None
+    assert one.sentence.endswith(f"; no trial of gnn {hash_of('gnn', 'a')} has completed.")
+
+
+def test_in_brief_nothing_is_said_twice_after_failures_only(tmp_path):
+    made = MadeSweep(tmp_path, seeds=(SEARCH_SEED, 1))
+    made.add("gnn", "a", {SEARCH_SEED: None, 1: None})
+    made.add("lexical", "floor", {SEARCH_SEED: None, 1: None})
+    assert in_brief(build_verdict(tmp_path)) == "No trial has completed: nothing can be said yet."
