@@ -79,6 +79,11 @@ def refuse_what_cannot_hold_ray() -> None:
     _refuse_few_processes()
     _refuse_few_files()
     folder = temporary_folder()
+    if not str(folder).isascii():
+        raise InputError(
+            f"Ray's temporary folder {folder} ({_setter()}) has characters beyond ASCII, which Ray "
+            "cannot take there. Set RAY_TMPDIR to another, such as RAY_TMPDIR=/tmp."
+        )
     length = len(os.fsencode(folder / _SOCKET.format(pid=os.getpid())))
     if length > _LONGEST_SOCKET_PATH:
         raise InputError(

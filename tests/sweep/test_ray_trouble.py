@@ -255,6 +255,17 @@ def test_e03_a_temporary_folder_with_a_long_name_is_refused(
 
 
 @pytest.mark.usefixtures("no_ray_yet")
+@pytest.mark.parametrize("name", ["f\xfcr uns", "\udcff"])
+def test_e03_a_temporary_folder_beyond_ascii_is_refused(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    monkeypatch.setenv("TMPDIR", f"/tmp/{name}")
+    with pytest.raises(InputError, match=r"\(TMPDIR\) has characters beyond ASCII.*RAY_TMPDIR=/"):
+        ray_trouble.refuse_what_cannot_hold_ray()
+
+
+@pytest.mark.usefixtures("no_ray_yet")
 @pytest.mark.parametrize(
     ("ray_tmpdir", "tmpdir", "expected"),
     [("", "", "/tmp"), ("", "t", "t"), ("r/s", "/t", "r/s"), (None, "", "/tmp"), (None, "/t", "/t")],
