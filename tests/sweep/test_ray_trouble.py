@@ -268,7 +268,13 @@ def test_e03_a_temporary_folder_beyond_ascii_is_refused(
 @pytest.mark.usefixtures("no_ray_yet")
 @pytest.mark.parametrize(
     ("ray_tmpdir", "tmpdir", "expected"),
-    [("", "", "/tmp"), ("", "t", "t"), ("r/s", "/t", "r/s"), (None, "", "/tmp"), (None, "/t", "/t")],
+    [
+        ("", "", "/tmp"),
+        ("", "t", "t"),
+        ("r/s", "/t", "r/s"),
+        (None, "", "/tmp"),
+        (None, "/t", "/t"),
+    ],
 )
 def test_e03_ray_is_given_a_whole_path_to_its_temporary_folder(
     ray_tmpdir: str | None,

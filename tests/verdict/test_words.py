@@ -1,6 +1,8 @@
 """What is said about comparisons, questions and the sweep."""
 
 import re
+import shlex
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -176,7 +178,7 @@ def test_in_brief_the_headline_is_not_repeated(tmp_path):
     made.add("lexical", "floor", level(0.5, 2))
     verdict = build_verdict(tmp_path)
     families, gnn = verdict.questions
-    brief = in_brief(verdict)
+    brief = in_brief(verdict, tmp_path)
     assert families.text not in brief
     assert brief.splitlines()[1] == f"  {gnn.text} {gnn.answer}"
 
@@ -202,11 +204,11 @@ def test_two_fresh_seeds_cannot_decide_and_the_least_number_is_told(tmp_path):
         "takes at least 6."
     )
     assert any("2 fresh seeds cannot decide anything" in note for note in verdict.notes)
-    brief = in_brief(verdict).splitlines()
+    brief = in_brief(verdict, tmp_path).splitlines()
     assert brief[0] == verdict.headline  # which is the answer to the only question
     assert re.match(
         r"To tell .+ from .+ \((about|at least) \d+ more seeds?\): "
-        r"\S*sg-ray extend made replicate\.max_seeds=\d+$",
+        r"\S*sg-ray extend \S+ replicate\.max_seeds=\d+$",
         brief[1],
     )
 
@@ -345,4 +347,22 @@ def test_in_brief_nothing_is_said_twice_after_failures_only(tmp_path):
     made = MadeSweep(tmp_path, seeds=(SEARCH_SEED, 1))
     made.add("gnn", "a", {SEARCH_SEED: None, 1: None})
     made.add("lexical", "floor", {SEARCH_SEED: None, 1: None})
-    assert in_brief(build_verdict(tmp_path)) == "No trial has completed: nothing can be said yet."
+    told = in_brief(build_verdict(tmp_path), tmp_path)
+    assert told == "No trial has completed: nothing can be said yet."
+
+
+def test_in_brief_the_command_finds_the_sweep_from_wherever_it_is_printed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "outputs" / "made"
+    made = MadeSweep(folder, seeds=(SEARCH_SEED, 1))
+    made.add("gnn", "a", {SEARCH_SEED: 0.9, 1: 0.9})
+    made.add("lexical", "floor", {SEARCH_SEED: 0.7, 1: 0.7})
+    verdict = build_verdict(folder)
+    assert "sg-ray extend made replicate.max_seeds=" in in_brief(verdict, folder)
+    assert "sg-ray extend made replicate.max_seeds=" in in_brief(verdict, Path("outputs/made"))
+    monkeypatch.chdir(tmp_path / "outputs")
+    assert "sg-ray extend made replicate" in in_brief(verdict, Path("made"))
+    (tmp_path / "else where").mkdir()
+    monkeypatch.chdir(tmp_path / "else where")
+    told = in_brief(verdict, Path("../outputs/made"))
+    assert f"sg-ray extend {shlex.quote(str(folder))} replicate.max_seeds=" in told
