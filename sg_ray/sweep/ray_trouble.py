@@ -76,6 +76,11 @@ def refuse_what_cannot_hold_ray() -> None:
     if ray.is_initialized():
         return
     _refuse_paths_with_quotes()
+    if shutil.which("bash") is None:
+        raise InputError(
+            "bash is in no folder of PATH, and Ray starts its workers by it: without it none would "
+            "ever begin. Install it, or add its folder to PATH."
+        )
     _refuse_few_processes()
     _refuse_few_files()
     folder = temporary_folder()
