@@ -259,15 +259,29 @@ def test_case_57_seeds_that_were_not_trained_alike_are_told(tmp_path):
         ({"device": "cuda", "device_name": "NVIDIA H100"}, "seed 1 on NVIDIA H100"),
         ({"precision": "bf16"}, "seed 42 in fp32, seed 1 in bf16"),
         ({"torch": "2.14.0"}, "seed 42 with torch 2.13.0, seed 1 with torch 2.14.0"),
+        ({"device_name": "EPYC 9654"}, "seed 42 on a CPU, seed 1 on EPYC 9654"),
+        ({"cpu_capability": "AVX512"}, "seed 42 by AVX2, seed 1 by AVX512"),
     ],
 )
 def test_case_57_every_kind_of_arithmetic_is_compared(tmp_path, change, told):
     made = MadeSweep(tmp_path)
     usual = {"device": "cpu", "num_workers": 1, "precision": "fp32", "torch": "2.13.0"}
+    usual["cpu_capability"] = "AVX2"
     made.add("gnn", "a", {SEARCH_SEED: 0.7}, environment=usual)
     made.add("gnn", "a", {1: 0.7}, environment={**usual, **change})
     (note,) = notes_of(made)
     assert told in note
+
+
+def test_case_57_gpus_of_one_kind_may_have_other_cuda(tmp_path):
+    made = MadeSweep(tmp_path)
+    usual = {"device": "cuda", "device_name": "H100", "cpu_capability": "AVX2", "cuda": "12.6"}
+    made.add("gnn", "a", {SEARCH_SEED: 0.7}, environment=usual)
+    made.add("gnn", "a", {1: 0.7}, environment={**usual, "cpu_capability": "AVX512"})
+    assert notes_of(made) == []
+    made.add("gnn", "a", {2: 0.7}, environment={**usual, "cuda": "13.0"})
+    (note,) = notes_of(made)
+    assert "seeds 42 and 1 with CUDA 12.6, seed 2 with CUDA 13.0." in note
 
 
 def test_case_57_families_may_differ_and_the_unknown_is_not_held_against_a_seed(tmp_path):
