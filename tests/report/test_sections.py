@@ -1,6 +1,7 @@
 """What each section of the page says."""
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from sg_ray.report.html import build_report
 from sg_ray.report.sections import cost, origin, race, seeds, verdict, winner
 from sg_ray.sweep.events import Journal
 from sg_ray.sweep.records import write_record
+from sg_ray.sweep.winner_test import set_test_aside
 from sg_ray.verdict.model import Verdict
 
 
@@ -147,6 +149,17 @@ def test_the_race_shows_running_means_of_fresh_seeds_and_who_was_dropped(folder,
     names = map(short_hash, (dropped.config_hash, dropped.against))
     for text in (*names, "31.4", "10.0", "\u22120.0312"):
         assert text in section
+
+
+def test_after_an_extension_the_test_split_was_not_read_once(folder, page, tmp_path):
+    assert "read once, for it alone" in page.section("test")
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "test.json").write_bytes((folder / "test.json").read_bytes())
+    set_test_aside(tmp_path)
+    (tmp_path / "test.json").write_bytes((folder / "test.json").read_bytes())
+    section = Page(build_report(tmp_path).read_text(encoding="utf-8")).section("test")
+    assert "read before for who won then (1 time: " in section
+    assert "once" not in section
 
 
 def test_the_winner_is_scored_on_both_splits(folder, page):
