@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(arguments.csv)
     page = _write_page(folders, arguments.html)
     if len(folders) == 1 and (verdict := read_verdict(folders[0])) is not None:
-        print(f"\n{in_brief(verdict)}\n")
+        print(f"\n{in_brief(verdict, folders[0])}\n")
     if page is not None:
         print(page)
     return 0

@@ -139,7 +139,7 @@ def _told(outcome: "Outcome", experiment: Experiment, mlflow: Sequence[str]) -> 
     yield format_table(outcome.rows, experiment.objective)
     verdict = None if outcome.interrupted else read_verdict(outcome.sweep_dir)
     if verdict is not None:
-        yield "\n" + in_brief(verdict)
+        yield "\n" + in_brief(verdict, outcome.sweep_dir)
     remarks = [*outcome.notes, *outcome.problems]
     if remarks:
         yield "\n" + "\n".join(remarks)

@@ -1,7 +1,6 @@
 """``sg-ray train``: one configuration with one seed, no sweep."""
 
 import argparse
-import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -85,6 +84,7 @@ def run(arguments: argparse.Namespace) -> int:
                 (arguments.resume and _folder_of(arguments.resume)) or arguments.output_dir,
                 find_lr=_find_lr(arguments),
                 progress=show_progress,
+                settings=_same_settings(arguments),
             )
             _introduce(training)
             with mirror_of(experiment, training.folder) as mirror:
@@ -101,7 +101,7 @@ def run(arguments: argparse.Namespace) -> int:
     shown = "  ".join(f"{name} {value:.4f}" for name, value in best.items() if value is not None)
     print(f"best epoch {record.best_epoch}: {shown}")
     print(f"{training.folder}: best_model.pt, training_metadata.json, metrics.jsonl, records/")
-    print(f"score C functions with: sg-ray predict {shlex.quote(str(training.folder))} FILE.c")
+    print(f"score C functions with: {sg_ray_command('predict', training.folder, 'FILE.c')}")
     return 0
 
 
@@ -130,6 +130,14 @@ def _experiment_file(arguments: argparse.Namespace, file: Path | None) -> Path:
     if len(files) > 1:
         raise InputError(f"give one experiment file, not 2: {files[0]} {files[1]}")
     return files[0] if files else Path(arguments.default)
+
+
+def _same_settings(arguments: argparse.Namespace) -> list[str]:
+    """Return what another family's training on the same data would be given, too."""
+    files = [] if arguments.config is None else [f"--config={arguments.config}"]
+    data = [("--train-data", arguments.train_data), ("--val-data", arguments.val_data)]
+    named = [f"{flag}={path}" for flag, path in data if path is not None]
+    return [*arguments.settings, *files, *named]
 
 
 def _flag_settings(arguments: argparse.Namespace) -> list[Given]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from sg_ray.commands import sg_ray_command
 from sg_ray.config.auto import with_hardware
 from sg_ray.config.experiment import Experiment, ModelSettings
 from sg_ray.config.explain import explain, told, wanted_place
@@ -151,10 +152,13 @@ def _place(values: Values, section: Key, name: str) -> str:
 def _check_branches(name: str, experiment: Experiment, values: Values) -> None:
     missing = [b for b in get_family(name).branches if b not in experiment.families]
     if missing:
-        names = " and ".join(missing)
-        commands = "; ".join(f"sg-ray train {branch}" for branch in missing)
+        names, where = " and ".join(missing), values.where(("families",))
+        is_sweep = where != f"train {name}"
+        place = f"{where}: families" if is_sweep else where
+        add = f"Add {names} to families, or name" if is_sweep else "Name"
+        commands = "; ".join(sg_ray_command("train", one, values.path) for one in missing)
         raise InputError(
-            f"{values.where(('families',))}: families: {name} builds on {names}. Add {names} "
-            "to families, or name the folder of a sweep or of trainings that holds them, "
-            f"e.g. {commands}; then branches_from={experiment.output_dir / 'train'}."
+            f"{place}: {name} builds on {names}. {add} the folder of a sweep or of trainings that "
+            f"holds them, e.g., with the same overrides, {commands}; then "
+            f"branches_from={experiment.output_dir / 'train'}."
         )

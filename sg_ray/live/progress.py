@@ -53,6 +53,8 @@ class Progress:
     trials: dict[str, Trial] = field(default_factory=dict)
     preparing: str = ""
     """What is being made of how many samples, while features are made."""
+    waiting: tuple[int, str] | None = None
+    """For how many seconds no trial has begun, and why; None if anything happened since."""
     best: dict[str, float] = field(default_factory=dict)
     learning_rates: dict[str, str] = field(default_factory=dict)
     durations_s: dict[str, list[float]] = field(default_factory=dict)
@@ -70,6 +72,7 @@ class Progress:
     def apply(self, event: Event) -> None:
         """Take one event into account; a type not known here is passed over."""
         self.now_ms = max(self.now_ms, event.at_ms)
+        self.waiting = None
         handler = getattr(self, f"_on_{event.type}", None)
         if handler is not None:
             handler(event)
@@ -178,6 +181,9 @@ class Progress:
 
     def _on_dropped(self, event: Event) -> None:
         self._dropped.add((str(event.data["family"]), str(event.data["config_hash"])))
+
+    def _on_waiting(self, event: Event) -> None:
+        self.waiting = int(event.data["wait_s"]), str(event.data["reason"])
 
     def _on_trial_started(self, event: Event) -> None:
         data, key = event.data, event.trial_key or ""

@@ -119,6 +119,10 @@ class LiveView:
                 f"  {data['family']}-{data['config_hash'][:8]} dropped after "
                 f"{data['after_seeds']} fresh seeds: {data['against'][:8]} is better"
             )
+        if event.type == "job_lost":
+            return f"  {data['name']} was lost, and is tried again: {data['reason']}"
+        if event.type == "waiting":
+            return f"  {_waiting(progress)}"
         if event.type == "test_scored":
             metrics = ", ".join(f"{k} {_number(v)}" for k, v in data["metrics"].items())
             return f"  test split, {data['family']}: {metrics}"
@@ -176,7 +180,8 @@ def _table(progress: Progress, elapsed_s: float) -> "Table":
     from rich.table import Table
 
     title = f"{_title(progress)}: {progress.preparing or _trials(progress)}"
-    caption = _times(elapsed_s, time_left_s(progress))
+    times = _times(elapsed_s, time_left_s(progress))
+    caption = f"{as_ascii(_waiting(progress))}\n{times}" if progress.waiting else times
     table = Table(title=title, caption=caption, box=box.ASCII, title_justify="left")
     for column in ("family", "trials", "running", "learning rate", f"best {progress.objective}"):
         table.add_column(column, overflow="fold")
@@ -199,6 +204,11 @@ def _title(progress: Progress) -> str:
 
 def _trials(progress: Progress) -> str:
     return f"{progress.num_finished}/{up_to(*progress.num_planned)} trials"
+
+
+def _waiting(progress: Progress) -> str:
+    wait_s, reason = progress.waiting or (0, "")
+    return f"no trial has begun for {_clock_text(wait_s)}: {reason}"
 
 
 def _times(elapsed_s: float, left_s: tuple[float, float] | None) -> str:

@@ -1,6 +1,6 @@
 """Several sweeps on one page, side by side; ranked together where that means something."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from sg_ray.report.sections.leaderboard import table_metrics
 from sg_ray.report.sections.section import Section
 from sg_ray.report.sections.seeds import MAX_STRIPS, Strips, row_strips, row_values
 from sg_ray.sweep.leaderboard import Row, ranked_value
+from sg_ray.verdict.arithmetic import Arithmetic, mixtures
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,12 @@ def comparison_sections(sweeps: Sequence[NamedSweep]) -> list[Section]:
     """Return the sections of the page."""
     differences = obstacles(sweeps)
     sections = [
-        Section("sweeps", "Sweeps", "comparison_sweeps.html.jinja", (sweeps, differences)),
+        Section(
+            "sweeps",
+            "Sweeps",
+            "comparison_sweeps.html.jinja",
+            (sweeps, differences, list(cautions(sweeps))),
+        ),
         Section("families", "By family", "comparison_families.html.jinja", _side_by_side(sweeps)),
     ]
     if not differences:
@@ -105,6 +111,19 @@ def obstacles(sweeps: Sequence[NamedSweep]) -> list[str]:
             told = "; ".join(f"{name}: {', '.join(v) or 'none'}" for name, v in values.items())
             found.append(f"The {what} differ ({told}).")
     return found
+
+
+def cautions(sweeps: Sequence[NamedSweep]) -> Iterator[str]:
+    """Yield, in sentences, with what other arithmetic a family was trained in different sweeps."""
+    for family in dict.fromkeys(row.family for one in sweeps for row in one.sweep.rows):
+        trained = (
+            (one.name, Arithmetic.of(record))
+            for one in sweeps
+            for record in one.sweep.records
+            if record.family == family and record.status == "completed"
+        )
+        for mixture in mixtures(trained, "sweep"):
+            yield f"{family} was not always trained alike: {mixture}."
 
 
 def _read(folder: Path) -> Sweep:

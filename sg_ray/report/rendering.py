@@ -7,6 +7,7 @@ from typing import Any
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 
+from sg_ray.commands import runnable
 from sg_ray.files import short_hash
 from sg_ray.sweep.leaderboard import Row, format_mean, is_number
 
@@ -30,6 +31,7 @@ def render(template: str, styles: Mapping[str, str], **content: Any) -> str:
         "number": number,
         "p": p_value,
         "percent": _percent,
+        "runnable": runnable,
         "short_hash": short_hash,
         "signed": signed,
         "style": lambda family: styles.get(family, ""),

@@ -13,9 +13,11 @@ from sg_ray.reading import read_object
 from sg_ray.report.text import flat, is_of_machine
 from sg_ray.sweep.leaderboard import is_number
 from sg_ray.sweep.records import RunRecord, read_records
+from sg_ray.verdict.arithmetic import Arithmetic
 
 METADATA = "training_metadata.json"
 UNKNOWN = "-"
+_NOT_KNOWN = Arithmetic()
 
 
 @dataclass(frozen=True, order=True)
@@ -43,6 +45,7 @@ class TrialResult:
     settings: Mapping[str, Any]
     objective: str | None = None
     origin: Origin = Origin()
+    arithmetic: Arithmetic = _NOT_KNOWN
     finished_at_ms: int = 0
     """0 where only the metadata is left."""
 
@@ -152,6 +155,7 @@ def _from_record(record: RunRecord, known: Mapping[str, RunRecord]) -> TrialResu
         settings=flat({**record.config, "branches": branches}),
         objective=record.objective,
         origin=Origin(record.data_fingerprint, record.code_version),
+        arithmetic=Arithmetic.of(record),
         finished_at_ms=record.finished_at_ms,
     )
 

@@ -12,6 +12,7 @@ from sg_ray.files import atomic_path, short_hash, to_plain
 from sg_ray.report.results import UNKNOWN, Configuration, Origin
 from sg_ray.report.text import aligned
 from sg_ray.sweep.leaderboard import is_number
+from sg_ray.verdict.arithmetic import mixtures
 
 SHOWN_METRICS = ("val_roc_auc", "val_f1", "val_accuracy", "val_mcc", "val_loss", "best_val_f1")
 _SETTINGS_CHARS = 70
@@ -32,8 +33,18 @@ def summary(configurations: Sequence[Configuration]) -> str:
     for origin, group in by_origin.items():
         if len(by_origin) > 1:
             sections.append(f"data {origin.data_fingerprint}, code {origin.code_version}")
-        sections += [_seed_table(group), _configuration_table(group)]
+        sections += [_seed_table(group), _configuration_table(group), *_mixed(group)]
     return "\n\n".join(sections)
+
+
+def _mixed(configurations: Sequence[Configuration]) -> Iterator[str]:
+    """Say whose seeds were not trained alike, so that their mean is one of unlike things."""
+    for one in configurations:
+        for mixture in mixtures((result.seed, result.arithmetic) for result in one.completed):
+            yield (
+                f"note: {one.family} {short_hash(one.config_hash)} was not always trained alike: "
+                f"{mixture}. A difference between these seeds may be the machine's."
+            )
 
 
 def write_csv(path: Path, configurations: Sequence[Configuration]) -> None:

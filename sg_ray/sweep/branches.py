@@ -107,7 +107,7 @@ class GivenBranches:
         if not found:
             raise InputError(
                 f"branches_from={self._folder}: holds no trained {family}. Train it first: "
-                f"sg-ray train {family}"
+                + sg_ray_command("train", family)
             )
         return found
 

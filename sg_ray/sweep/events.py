@@ -46,6 +46,8 @@ class Event(BaseModel):
     - ``trial_resumed``: epoch, the number of epochs in the checkpoint that it goes on from
     - ``epoch``: epoch (from 1), metrics (name -> number or null)
     - ``trial_finished``: status, epochs, metrics; the record file holds the rest
+    - ``job_lost``: name, reason; its process or machine died, and it is handed out again
+    - ``waiting``: wait_s, reason; there are trials to run, and none has begun for so long
     - ``trial_taken_back``: reason; the trial's end does not count, for a process or machine was at
       fault. It is tried again, and finishes once more
     - ``dropped``: family, config_hash, against, after_seeds: the race gave a finalist up
@@ -54,7 +56,8 @@ class Event(BaseModel):
     - ``sweep_finished``: status ("completed", "failed" or "interrupted")
 
     ``trial_key`` is set on trial_started, trial_resumed, epoch, trial_finished,
-    trial_taken_back. A line of the journal also says ``level``, which follows from the rest.
+    trial_taken_back, and on job_lost if the job is a trial. A line of the journal also says
+    ``level``, which follows from the rest.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -97,6 +100,8 @@ _REQUIRED: Mapping[str, Mapping[str, type]] = {
     "lr_range": {"family": str},
     "epoch": {"epoch": int, "metrics": dict},
     "trial_finished": {"status": str},
+    "job_lost": {"name": str, "reason": str},
+    "waiting": {"wait_s": int, "reason": str},
     "dropped": {"family": str, "config_hash": str},
     "test_scored": {"family": str, "metrics": dict},
     "sweep_finished": {"status": str},

@@ -39,6 +39,7 @@ from sg_ray.sweep.admission import num_fitting_trials
 from sg_ray.sweep.disk import disk_trouble
 from sg_ray.sweep.jobs import AnyJob, TrainJob, parse_job
 from sg_ray.sweep.losses import infrastructure_failure
+from sg_ray.sweep.ray_trouble import temporary_folder
 from sg_ray.sweep.records import Failure
 from sg_ray.sweep.signals import StopRequest, stop_path
 from sg_ray.sweep.worklist import Worklist
@@ -59,6 +60,9 @@ _TUNE_ENVIRONMENT = {
 
 GRACE_S = 30.0
 """How long trials get to save their position after a signal; what cannot be saved is left."""
+
+WAIT_TOLD_S = 60.0
+"""So often it is said that no trial begins."""
 
 
 @dataclass
@@ -218,6 +222,7 @@ class _RecordingCallback(_Inert, tune.Callback):
     def __init__(self, worklist: Worklist, flight: _InFlight) -> None:
         self._worklist, self.flight = worklist, flight
         self._deadline_s: float | None = None
+        self._idle_since_s = self._told_at_s = time.monotonic()
 
     def setup(self, **_: Any) -> None:
         """Take SIGUSR1 back: Tune has just put a handler of its own in place."""
@@ -226,11 +231,22 @@ class _RecordingCallback(_Inert, tune.Callback):
     def on_step_begin(self, **_: Any) -> None:
         """Give up, after a signal, what has no position to save or does not do so in time."""
         if not self.flight.stop():
+            self._tell_of_waiting()
             return
         if self._deadline_s is None:
             self._deadline_s = time.monotonic() + GRACE_S
         if not self.flight.num_saving or time.monotonic() > self._deadline_s:
             raise KeyboardInterrupt
+
+    @_guarded
+    def _tell_of_waiting(self) -> None:
+        """Say once a minute that there are trials to run, and that none has begun."""
+        now_s = time.monotonic()
+        if self.flight.started or not self.flight.jobs:
+            self._idle_since_s = self._told_at_s = now_s
+        elif now_s - self._told_at_s >= WAIT_TOLD_S:
+            self._told_at_s = now_s
+            self._worklist.on_waiting(now_s - self._idle_since_s, _why_none_begins())
 
     @_guarded
     def on_trial_start(self, *, trial: Trial, **_: Any) -> None:
@@ -348,6 +364,17 @@ def _explaining_rays_end() -> Iterator[None]:
             f"Ray could not go on: {reason} (ray.log tells more). All that was recorded is kept: "
             "the same command again, or --resume, goes on from there."
         ) from error
+
+
+def _why_none_begins() -> str:
+    """Say whether the cluster has room for a trial that Ray has been asked for."""
+    groups = ray.util.placement_group_table().values()
+    if any(group["state"] in ("PENDING", "RESCHEDULING") for group in groups):
+        have, free = ray.cluster_resources(), ray.available_resources()
+        shares = (f"{free.get(n, 0):g} of {have[n]:g} {n}s" for n in ("CPU", "GPU") if n in have)
+        return f"Ray has no room for one ({', '.join(shares) or 'no CPUs'} are free)"
+    logs = temporary_folder() / "ray/session_latest/logs"
+    return f"Ray has room for one, but its process does not start; on its node {logs} tells more"
 
 
 def _positions(flight: _InFlight) -> str:

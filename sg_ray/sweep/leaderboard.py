@@ -114,7 +114,7 @@ def write_leaderboard(path: Path, rows: Sequence[Row]) -> None:
 
 
 def format_table(rows: Sequence[Row], objective: str) -> str:
-    """Return ``rows`` as an ASCII table for a console; the floor is marked with a star."""
+    """Return ``rows`` as an ASCII table for a console, with what one must know to read it."""
     metrics = list(dict.fromkeys([objective, "val_f1", "val_accuracy"]))
     header = ["rank", "family", "config", "seeds", "failed", *metrics]
     body = [
@@ -134,8 +134,11 @@ def format_table(rows: Sequence[Row], objective: str) -> str:
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
         for line in lines
     )
-    has_floor = any(row.is_floor for row in rows)
-    return text + ("\n* floor: what a model must beat to be worth its cost" if has_floor else "")
+    if any(row.is_floor for row in rows):
+        text += "\n* floor: what a model must beat to be worth its cost"
+    if any(row.failed_seeds and row.seeds for row in rows):
+        text += "\nmeans leave failed seeds out; in the ranking they count as the worst value"
+    return text
 
 
 def format_mean(row: Row, metric: str) -> str:

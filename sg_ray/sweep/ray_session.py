@@ -26,11 +26,13 @@ from sg_ray.sweep.ray_address import check_address
 _EXTRA_TIME_S = (0.0, 120.0)
 """By start: how much longer than Ray does to wait for its parts. The second finds files cached."""
 
-_SETTINGS = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_prestart_worker_first_driver": "0",
+_PREFERRED = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_prestart_worker_first_driver": "0"}
+_NEEDED = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # a relative pretrained=DIR stays right
+    "TUNE_RESULT_DIR": None,  # these two have no effect any more, but Tune raises for them
+    "RAY_AIR_LOCAL_CACHE_DIR": None,
 }
+"""Variables that are so for the length of a session, whatever they were; None: not set."""
 _OBJECT_STORE_SHARE = 0.3
 """Of the memory that this process may use; as Ray has it of the machine's."""
 _LEAST_OBJECT_STORE_BYTES = 80 * 2**20
@@ -44,10 +46,10 @@ def ray_session(address: str, *, log: Path, several_workers: bool) -> Iterator[N
     of its own. Inside a process that runs Ray already, that one is used and left running. Raises
     InputError, with the cause, if Ray does not start or no cluster answers.
     """
-    for name, value in _SETTINGS.items():
+    for name, value in _PREFERRED.items():
         os.environ.setdefault(name, value)
     # Its thread lives as long as Ray does: see HelperThread.
-    with _logged_to(log), helper_thread() as helper:
+    with _variables(_NEEDED), _logged_to(log), helper_thread() as helper:
         if ray.is_initialized():
             yield
             return
@@ -186,9 +188,10 @@ def _environment_of_its_own() -> Iterator[None]:
 
     Ray writes a token into the home folder, which not everybody has, and which would have later
     clusters ask for it. Its processes also warn, and must not end of it (PYTHONWARNINGS=error);
-    and they are not to look for another cluster (RAY_ADDRESS).
+    they are not to look for another cluster (RAY_ADDRESS), and all find the one temporary folder.
     """
-    with _variables({"PYTHONWARNINGS": None, "RAY_ADDRESS": None, **_own_token()}):
+    place = {"RAY_TMPDIR": str(ray_trouble.temporary_folder())}
+    with _variables({"PYTHONWARNINGS": None, "RAY_ADDRESS": None, **place, **_own_token()}):
         _read_token_anew()
         yield
     _read_token_anew()

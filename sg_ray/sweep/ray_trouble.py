@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import ray
-from ray._common.utils import get_default_system_temp_dir
 
 from sg_ray.errors import InputError
 from sg_ray.host.process_limits import room_for_processes
@@ -23,6 +22,7 @@ _LONGEST_SOCKET_PATH = 107
 """Bytes; a limit of the kernel."""
 _SOCKET = "ray/session_2026-01-01_00-00-00_000000_{pid}/sockets/plasma_store"
 """The longest that Ray puts below its temporary folder; all dates are as long."""
+_PLACES = ("RAY_TMPDIR", "TMPDIR")
 _MIB = 2**20
 _LITTLE_MIB = 200
 _LEAST_MIB = 10
@@ -76,9 +76,19 @@ def refuse_what_cannot_hold_ray() -> None:
     if ray.is_initialized():
         return
     _refuse_paths_with_quotes()
+    if shutil.which("bash") is None:
+        raise InputError(
+            "bash is in no folder of PATH, and Ray starts its workers by it: without it none would "
+            "ever begin. Install it, or add its folder to PATH."
+        )
     _refuse_few_processes()
     _refuse_few_files()
     folder = temporary_folder()
+    if not str(folder).isascii():
+        raise InputError(
+            f"Ray's temporary folder {folder} ({_setter()}) has characters beyond ASCII, which Ray "
+            "cannot take there. Set RAY_TMPDIR to another, such as RAY_TMPDIR=/tmp."
+        )
     length = len(os.fsencode(folder / _SOCKET.format(pid=os.getpid())))
     if length > _LONGEST_SOCKET_PATH:
         raise InputError(
@@ -93,8 +103,12 @@ def refuse_what_cannot_hold_ray() -> None:
 
 
 def temporary_folder() -> Path:
-    """Return the folder in which Ray keeps its sessions: RAY_TMPDIR, TMPDIR or ``/tmp``."""
-    return Path(get_default_system_temp_dir())
+    """Return the folder in which Ray keeps its sessions: RAY_TMPDIR, TMPDIR or ``/tmp``.
+
+    Ray itself takes an empty variable for the working folder, and fails below a relative path.
+    """
+    given = (os.environ.get(name) for name in _PLACES)
+    return Path(next(filter(None, given), "/tmp")).absolute()
 
 
 def first_words(error: BaseException) -> str:
@@ -199,7 +213,7 @@ def _refuse_full(folder: Path) -> None:
 
 
 def _setter() -> str:
-    return next((name for name in ("RAY_TMPDIR", "TMPDIR") if name in os.environ), "the default")
+    return next((name for name in _PLACES if os.environ.get(name)), "the default")
 
 
 def _suspects() -> str:

@@ -4,7 +4,7 @@ Its folder is told like a sweep's: a record in ``records/``, a journal that MLfl
 trial's own files lie at its top, the model that ``sg_ray.detector`` loads in ``detector/``.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Literal
 
 import ray
 
+from sg_ray.commands import sg_ray_command
 from sg_ray.config import Experiment, ModelSettings, resolved_yaml
 from sg_ray.detector import MODEL_FILE, TRAINING_DIR
 from sg_ray.errors import InfrastructureError, InputError, SgRayError
@@ -78,18 +79,20 @@ def prepare_training(
     *,
     find_lr: FindLr = "no",
     progress: Progress | None = None,
+    settings: Sequence[str] = (),
 ) -> Training:
     """Make features, find the learning rate if asked to, and settle the trial and its folder.
 
-    ``folder`` None is ``output_dir/train/NAME``, NAME telling configuration, seed and key. Raises
-    InputError if a branch is missing or the folder holds another trial.
+    ``folder`` None is ``output_dir/train/NAME``, NAME telling configuration, seed and key.
+    ``settings`` are those of the command line, to advise commands with the same. Raises InputError
+    if a branch is missing or the folder holds another trial.
     """
     experiment = pinned(experiment)
     data, features = prepare(experiment, progress)
     plan = make_planner(experiment, data).plans[family]
     context = _context(experiment, family, features)
     config = experiment.baseline(family).model_dump(mode="json")
-    _check_branches(experiment, plan.spec(config, seed))
+    _check_branches(experiment, plan.spec(config, seed), settings)
     lr_range = None
     if find_lr != "no" and isinstance(get_family(family), NeuralFamily):
         lr_range = _find_lr(experiment, plan, context, seed, use_cache=find_lr == "cached")
@@ -322,14 +325,19 @@ def _as_trained(experiment: Experiment, spec: TrialSpec) -> Experiment:
     )
 
 
-def _check_branches(experiment: Experiment, spec: TrialSpec) -> None:
+def _check_branches(experiment: Experiment, spec: TrialSpec, settings: Sequence[str]) -> None:
     missing = [name for name in get_family(spec.family).branches if name not in spec.branches]
     if missing:
-        commands = "\n".join(f"  sg-ray train {name} --seed {spec.seed}" for name in missing)
+        same = [text for text in settings if not text.startswith("branches_from=")]
+
+        def command(family: str, *more: str) -> str:
+            return sg_ray_command("train", family, *same, "--seed", spec.seed, *more)
+
+        commands = "\n".join(f"  {command(name)}" for name in missing)
+        place = experiment.output_dir / "train"
         where = f" in {experiment.branches_from}" if experiment.branches_from else ""
         raise InputError(
             f"{spec.family} builds on {' and '.join(missing)} trained with seed {spec.seed}, and "
             f"there is none{where}. Train them first, with the same data:\n{commands}\n"
-            f"then: sg-ray train {spec.family} --seed {spec.seed} "
-            f"branches_from={experiment.output_dir / 'train'}"
+            f"then: {command(spec.family, f'branches_from={place}')}"
         )

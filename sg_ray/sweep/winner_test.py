@@ -16,6 +16,7 @@ from sg_ray.sweep.planner import Planner
 from sg_ray.sweep.records import trial_dir
 
 _FILE = "test.json"
+_ASIDE = "set_aside"
 
 Metrics = Mapping[str, float | None]
 
@@ -107,7 +108,7 @@ def read_scores(sweep_dir: Path) -> ScoresOnTest | None:
         path,
         ScoresOnTest,
         what="score on the test split",
-        remedy="Restore it from a copy, or delete it: the next `sweep.py --resume` then scores "
+        remedy="Restore it from a copy, or delete it: the next `sg-ray sweep --resume` then scores "
         "the same winner again.",
     )
 
@@ -116,6 +117,11 @@ def set_test_aside(sweep_dir: Path) -> None:
     """Put the test scores of a sweep that is extended where they can be found, but not counted."""
     path = sweep_dir / _FILE
     if path.exists():
-        aside = sweep_dir / "set_aside"
+        aside = sweep_dir / _ASIDE
         aside.mkdir(exist_ok=True)
-        path.rename(aside / f"test-{len(list(aside.glob('test-*.json'))) + 1:03d}.json")
+        path.rename(aside / f"test-{len(tests_set_aside(sweep_dir)) + 1:03d}.json")
+
+
+def tests_set_aside(sweep_dir: Path) -> list[Path]:
+    """Return the files of test scores that a sweep had before it was extended."""
+    return sorted((sweep_dir / _ASIDE).glob("test-*.json"))

@@ -98,6 +98,10 @@ class Worklist:
         key = job.spec.trial_key if isinstance(job, TrainJob) else None
         self._journal.append("job_lost", key, name=job.name, reason=reason)
 
+    def on_waiting(self, wait_s: float, reason: str) -> None:
+        """Journal that no trial has begun for so long."""
+        self._journal.append("waiting", wait_s=round(wait_s), reason=reason)
+
     def on_epoch(self, job: TrainJob, epoch: int, metrics: Mapping[str, float | None]) -> bool:
         """Return True if the trial should be given up after this epoch."""
         return self._planner.on_epoch(job, epoch, metrics.get(self._experiment.objective))

@@ -385,7 +385,7 @@ def _setup_lock(database: Path | None) -> Iterator[None]:
 @contextmanager
 def exclusive(path: Path) -> Iterator[None]:
     """Hold an advisory lock on ``path`` over all processes; a kill sets it free."""
-    with path.open("a") as file:
+    with path.open("ab") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 

@@ -1,7 +1,7 @@
 """With what a trial's sums were done: seeds that differ in it are not the same experiment."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -17,8 +17,10 @@ class Arithmetic:
 
     workers: str | None = None
     device: str | None = None
+    instructions: str | None = None
     precision: str | None = None
     torch: str | None = None
+    cuda: str | None = None
 
     @classmethod
     def of(cls, record: RunRecord) -> "Arithmetic":
@@ -27,37 +29,52 @@ class Arithmetic:
         return cls(
             workers=_phrase("by {}", noted.get("num_workers"), lambda n: count_of(n, "worker")),
             device=_phrase("on {}", _device(noted)),
+            instructions=_phrase("by {}", _instructions(noted)),
             precision=_phrase("in {}", noted.get("precision")),
             torch=_phrase("with torch {}", noted.get("torch")),
+            cuda=_phrase("with CUDA {}", noted.get("cuda") if _is_on_gpu(noted) else None),
         )
 
 
-def mixtures(trials: Sequence[tuple[str, Arithmetic]]) -> Iterator[str]:
+def mixtures(trials: Iterable[tuple[str, Arithmetic]], noun: str = "seed") -> Iterator[str]:
     """Yield who was trained how, e.g. "seed 1 by 1 worker, seeds 2 and 3 by 2 workers".
 
-    ``trials`` are names with their arithmetic; one phrase for each aspect in which they differ.
+    ``trials`` are names (each of a ``noun``) with their arithmetic; one phrase for each aspect in
+    which they differ.
     """
+    told = list(dict.fromkeys(trials))
     for aspect in (one.name for one in fields(Arithmetic)):
         names: dict[str, list[str]] = defaultdict(list)
-        for name, arithmetic in trials:
+        for name, arithmetic in told:
             phrase = getattr(arithmetic, aspect)
-            if phrase is not None:
+            if phrase is not None and name not in names[phrase]:
                 names[phrase].append(name)
         if len(names) > 1:
-            yield ", ".join(f"{_some(of_phrase)} {phrase}" for phrase, of_phrase in names.items())
+            yield ", ".join(f"{_some(group, noun)} {phrase}" for phrase, group in names.items())
 
 
 def _phrase(form: str, value: Any, text: Any = str) -> str | None:
     return None if value is None else form.format(text(value))
 
 
+def _is_on_gpu(noted: Any) -> bool:
+    return bool(noted.get("device") == "cuda")
+
+
 def _device(noted: Any) -> str | None:
-    device = noted.get("device")
-    return noted.get("device_name", "a GPU") if device == "cuda" else device and "a CPU"
+    """Return the model of GPU or CPU: another kind rounds otherwise."""
+    if not noted.get("device"):
+        return None
+    return noted.get("device_name") or ("a GPU" if _is_on_gpu(noted) else "a CPU")
 
 
-def _some(names: Sequence[str]) -> str:
+def _instructions(noted: Any) -> str | None:
+    """Return the widest instructions that torch uses on a CPU."""
+    return None if _is_on_gpu(noted) else noted.get("cpu_capability")
+
+
+def _some(names: Sequence[str], noun: str) -> str:
     """Return e.g. "seeds 2 and 3" of the seeds' names, the first few of many."""
     shown, more = names[:_NUM_LISTED], len(names) - _NUM_LISTED
     text = listed([*shown, f"{more} more"] if more > 0 else shown)
-    return f"{'seed' if len(names) == 1 else 'seeds'} {text}"
+    return f"{noun if len(names) == 1 else f'{noun}s'} {text}"

@@ -84,7 +84,7 @@ def _question(
         name=name,
         text="Which family is best?" if name == FAMILIES else f"Which {name} is best?",
         comparisons=compared,
-        answer=answer(name, teams, compared),
+        answer=answer(name, teams, compared, results.objective),
     )
 
 
@@ -110,7 +110,7 @@ def _favouring_first(duel: Duel, claim: Claim) -> Duel:
 def _comparison(finding: Finding, results: Results, scores: ValidationScores) -> Comparison:
     duel, differences = finding.duel, finding.duel.differences
     described = _described(duel, scores)
-    more_seeds = None if finding.is_decided else _more_seeds(finding)
+    more_seeds = _more_seeds(finding) if _can_tell_more(finding) else None
     draft = Comparison(
         a=duel.a.side,
         b=duel.b.side,
@@ -170,6 +170,11 @@ def _detectable(finding: Finding) -> float | None:
     effect = detectable_effect(len(differences), alpha)
     sd = sample_sd(differences.tolist())
     return effect * sd if effect is not None and sd > 0 else None
+
+
+def _can_tell_more(finding: Finding) -> bool:
+    """Whether more seeds may decide it: not of one whose trials have all failed so far."""
+    return not finding.is_decided and not (finding.duel.a.is_silent or finding.duel.b.is_silent)
 
 
 def _more_seeds(finding: Finding) -> int | None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from sg_ray.config import FLOOR
 from sg_ray.files import short_hash
 from sg_ray.statistics.sequential import seeds_for_anytime_p
+from sg_ray.sweep.leaderboard import is_number, ranked_value
 from sg_ray.sweep.race import CLAIM_ALPHA
 from sg_ray.verdict.model import FAMILIES, Comparison, Question, Side
 from sg_ray.verdict.sentences import count_of, listed, p_value, starting
@@ -35,7 +36,9 @@ class _Tally:
         return listed([name_of(side, by_family=by_family) for side in others])
 
 
-def answer(question: str, teams: Sequence[Team], compared: Sequence[Comparison]) -> str:
+def answer(
+    question: str, teams: Sequence[Team], compared: Sequence[Comparison], objective: str
+) -> str:
     """Return a question's answer: about the first of ``teams`` (best first) that nobody beats.
 
     One without a score is never the answer.
@@ -48,7 +51,10 @@ def answer(question: str, teams: Sequence[Team], compared: Sequence[Comparison])
     is_first = first is tallies[0]
     place = "is ranked first" if is_first else "is not beaten"
     name = name_of(first.side, by_family=by_family)
-    leads = is_first and not first.ahead
+    level = _level_with(first, teams, objective)
+    if level:
+        place += f", level with {first.rivals(level, by_family=by_family)}"
+    leads = is_first and not first.ahead and not level
     return starting(
         _position(name, place, first, len(compared), by_family=by_family, leads=leads) + "."
     )
@@ -67,27 +73,34 @@ def headline(results: Results, asked: Sequence[Question]) -> str:
             return f"{name} has nobody to be compared with."
         return f"{winner.family}: {within.answer}"
     tally = _tally(_side_of(winner.family, families), families.comparisons)
+    level = _level_with(tally, _teams(results), results.objective)
     above = _floor_above(results, tally)
     if above is not None:
-        return _below_the_floor(results, name, winner, above, len(families.comparisons))
+        return _below_the_floor(
+            results, name, winner, above, len(families.comparisons), is_level=above in level
+        )
+    though = _though_the_floor_is_first(results, winner, tally)
     if tally.undecided or tally.lost:
+        place = "is the best-ranked model"
+        if level:
+            place += f", level with {tally.rivals(level, by_family=True)}"
         return (
             _position(
                 name,
-                "is the best-ranked model",
+                place,
                 tally,
                 len(families.comparisons),
                 by_family=True,
-                leads=not tally.ahead,
+                leads=not (tally.ahead or level or though),
             )
-            + "."
+            + f"{though}."
         )
     victory = f"wins: it beats {tally.rivals(tally.won, by_family=True)} ({_evidence(tally.won)})"
     if within is None or _beats_all(winner.row.config_hash, within):
-        return f"{name} {victory}."
+        return f"{name} {victory}{though}."
     return (
-        f"{winner.family} {victory}; which of its configurations is best is undecided, "
-        f"{short_hash(winner.row.config_hash)} is ranked first."
+        f"{winner.family} {victory}{though}; which of its configurations is best is undecided, "
+        f"{short_hash(winner.row.config_hash)} is ranked first of them."
     )
 
 
@@ -111,11 +124,29 @@ def _floor_above(results: Results, tally: _Tally) -> Comparison | None:
     return next((one for one, pair in sides if any(s.family == FLOOR for s in pair)), None)
 
 
+def _though_the_floor_is_first(results: Results, winner: Contender, tally: _Tally) -> str:
+    """Say, of one that beats the floor on fresh seeds, if the table has the floor above it."""
+    first = results.contenders[0]
+    if not first.row.is_floor or not any(one.b.family == FLOOR for one in tally.won):
+        return ""
+    return (
+        f"; over all seeds the floor is ranked first ({_score(results, first)}, "
+        f"{winner.family} {_score(results, winner)})"
+    )
+
+
 def _below_the_floor(
-    results: Results, name: str, winner: Contender, compared: Comparison, num_in_question: int
+    results: Results,
+    name: str,
+    winner: Contender,
+    compared: Comparison,
+    num_in_question: int,
+    *,
+    is_level: bool,
 ) -> str:
     floor_score, score = _score(results, results.contenders[0]), _score(results, winner)
-    start = f"The floor is ranked first ({floor_score}), above {name} ({score}); "
+    place = "level with" if is_level else "above"
+    start = f"The floor is ranked first ({floor_score}), {place} {name} ({score}); "
     if not compared.seeds:
         return f"{start}there is no fresh seed to tell."
     is_ahead = compared.difference and compared.a.family != FLOOR
@@ -124,8 +155,32 @@ def _below_the_floor(
 
 
 def _score(results: Results, contender: Contender) -> str:
-    """Return the mean by which a configuration is ranked, as the leaderboard shows it."""
-    return f"{contender.row.means[results.objective]:.4f}"
+    """Return a configuration's mean as the leaderboard shows it, and what else it is ranked by."""
+    row = contender.row
+    num_failed, num_seeds = len(row.failed_seeds), len(row.failed_seeds) + len(row.seeds)
+    failed = f", {num_failed} of {count_of(num_seeds, 'seed')} failed" if num_failed else ""
+    return f"{row.means[results.objective]:.4f}{failed}"
+
+
+def _teams(results: Results) -> list[Team]:
+    return [Team(tuple(members)) for members in results.families.values()]
+
+
+def _level_with(tally: _Tally, teams: Sequence[Team], objective: str) -> list[Comparison]:
+    """Return the comparisons with those that no digit shown tells apart from a side."""
+    shown = {team.side: _shown(ranked_value(team.best.row, objective)) for team in teams}
+    own = shown[tally.side]
+    return [
+        one
+        for one in tally.undecided
+        if own is not None
+        and shown[one.a] == shown[one.b]
+        and _shown(one.difference) in (None, _shown(0.0))
+    ]
+
+
+def _shown(value: float | None) -> str | None:
+    return f"{abs(value):.4f}" if is_number(value) else None
 
 
 def name_of(side: Side, *, by_family: bool) -> str:

@@ -1,14 +1,18 @@
 """The verdict in a few lines, for a console."""
 
-from sg_ray.commands import runnable
+import shlex
+from pathlib import Path
+
+from sg_ray.commands import from_here, runnable
+from sg_ray.config import Experiment
 from sg_ray.verdict.model import Comparison, Verdict
 
 
-def in_brief(verdict: Verdict) -> str:
+def in_brief(verdict: Verdict, folder: Path) -> str:
     """Return the headline, the answer to each question, and a command to know more.
 
     The first answer is left out if it only repeats the headline. The command is that of the first
-    comparison that has one: the best-ranked are compared first.
+    comparison that has one: the best-ranked are compared first. ``folder`` is the sweep's.
     """
     asked = list(verdict.questions)
     if asked and _repeats(verdict.headline, asked[0].answer):
@@ -16,15 +20,34 @@ def in_brief(verdict: Verdict) -> str:
     answers = [f"  {question.text} {question.answer}" for question in asked]
     compared = (one for question in verdict.questions for one in question.comparisons)
     to_know_more = [
-        f"{_purpose(one)}: {runnable(one.command)}" for one in compared if one.command is not None
+        f"{_purpose(one)}: {runnable(_of_folder(one.command, verdict.sweep, folder))}"
+        for one in compared
+        if one.command is not None
     ]
     return "\n".join([verdict.headline, *answers, *to_know_more[:1]])
 
 
+def _of_folder(command: str, sweep: str, folder: Path) -> str:
+    """Name the folder in a command that would not find the sweep from here by what it says."""
+    return shlex.join(
+        str(from_here(folder.resolve())) if _is_lost(word, sweep, folder) else word
+        for word in shlex.split(command)
+    )
+
+
+def _is_lost(word: str, sweep: str, folder: Path) -> bool:
+    if "=" in word or Path(word).name != sweep:
+        return False
+    usual = Experiment.model_fields["output_dir"].default
+    return not any(one.exists() and one.samefile(folder) for one in (Path(word), usual / word))
+
+
 def _repeats(headline: str, answer: str) -> bool:
-    """Return True if the headline is the answer with one word more: its configuration, say."""
+    """Return True if the headline is the answer, or has one word more: its configuration, say."""
     words, answer_words = headline.split(), answer.split()
-    return any(words[:at] + words[at + 1 :] == answer_words for at in range(len(words)))
+    return words == answer_words or any(
+        words[:at] + words[at + 1 :] == answer_words for at in range(len(words))
+    )
 
 
 def _purpose(comparison: Comparison) -> str:

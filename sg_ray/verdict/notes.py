@@ -23,7 +23,7 @@ def notes(
     if any(not standing.is_floor for standing in standings):
         yield (
             f"Configurations were chosen on seed {results.search_seed}, the search's: it counts in "
-            "no comparison, and for no mean where there are others."
+            "no comparison, and for the leaderboard's mean only."
         )
     yield from _chosen_branches(results)
     yield from _too_few_seeds(asked)

@@ -125,6 +125,9 @@ def _what_it_takes(comparison: Comparison, duel: Duel) -> str:
     given_up = [team for team in (duel.a, duel.b) if not team.best.is_in_race]
     if given_up:
         return f"; the race gave {listed([team_name(team) for team in given_up])} up"
+    silent = [team for team in (duel.a, duel.b) if team.is_silent]
+    if silent:
+        return f"; no trial of {listed([team_name(team) for team in silent])} has completed"
     more, num_seeds = comparison.more_seeds, len(comparison.seeds)
     if more is None:
         return "" if not comparison.difference else "; 100 seeds would probably not decide it"

@@ -36,6 +36,11 @@ class Team:
         return self.best.row.is_floor
 
     @property
+    def is_silent(self) -> bool:
+        """Whether none of its trials has a score."""
+        return not any(one.judged for one in self.members)
+
+    @property
     def side(self) -> Side:
         """A configuration or, with several members, the family."""
         is_alone = len(self.members) == 1

@@ -63,3 +63,8 @@ def test_closed_streams_stay_out_of_the_files(tmp_path: Path) -> None:
     )
     assert ended.returncode == 0
     assert (tmp_path / "f").read_text() == ""
+
+
+def test_an_older_train_that_was_asked_for_is_not_taken(tmp_path: Path) -> None:
+    ended = run("-c", "import sg_ray.sweep.group", cwd=tmp_path, RAY_TRAIN_V2_ENABLED="0")
+    assert ended.returncode == 0, ended.stderr

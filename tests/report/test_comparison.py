@@ -144,3 +144,14 @@ def test_the_same_sweep_twice_counts_once_in_the_tables(tmp_path, capsys):
     twice = capsys.readouterr().out
     assert main(["report", str(one)]) == 0
     assert capsys.readouterr().out.startswith(twice.rstrip("\n"))
+
+
+def test_case_57_sweeps_of_other_arithmetic_are_ranked_with_a_warning(tmp_path):
+    one = write_sweep(tmp_path / "one", environment={"device": "cpu", "precision": "fp32"})
+    gpu = {"device": "cuda", "device_name": "H100", "precision": "bf16"}
+    two = write_sweep(tmp_path / "two", environment=gpu)
+    section = compared(one, two).section("sweeps")
+    assert "gnn was not always trained alike: sweep one in fp32, sweep two in bf16." in section
+    assert "sweep one on a CPU, sweep two on H100." in section
+    three = write_sweep(tmp_path / "three", environment=gpu)
+    assert "trained alike" not in compared(two, three).section("sweeps")

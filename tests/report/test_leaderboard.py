@@ -70,6 +70,9 @@ def test_a_failed_seed_outweighs_a_better_mean():
     rows = f1_rank(records)
     assert widths(rows) == [1, 2]
     assert (rows[1].seeds, rows[1].failed_seeds) == ((42,), (7,))
+    explained = "in the ranking they count as the worst value"
+    assert format_table(rows, "val_f1").endswith(explained)
+    assert explained not in format_table(rows[:1], "val_f1")
 
 
 def test_one_failure_of_many_seeds_is_no_verdict():

@@ -201,3 +201,25 @@ def test_a_trial_that_varies_one_stream_is_named_and_is_not_the_best():
     assert progress.trials["b"].name == "ab12cd34-seed42-init7"
     assert progress.best == {"gnn": 0.7}
     assert progress.num_finished == 2
+
+
+LOST = {"name": "gnn-ab12cd34-seed42", "reason": "out of memory"}
+WAITS = {"wait_s": 120, "reason": "Ray has no room for one (0 of 4 CPUs are free)"}
+
+
+def test_c12_what_was_lost_and_what_is_waited_for_is_told():
+    stream = io.StringIO()
+    with LiveView(OBJECTIVE, stream=stream) as view:
+        view(stage(3))
+        view(Event(at_ms=1, type="job_lost", trial_key="a", data=LOST))
+        view(Event(at_ms=2, type="waiting", data=WAITS))
+    assert stream.getvalue().splitlines()[-2:] == [
+        "  gnn-ab12cd34-seed42 was lost, and is tried again: out of memory",
+        "  no trial has begun for 0:02:00: Ray has no room for one (0 of 4 CPUs are free)",
+    ]
+
+
+def test_c12_it_is_waited_until_something_happens():
+    waits = Event(at_ms=2, type="waiting", data=WAITS)
+    assert told(stage(3), waits).waiting == (120, WAITS["reason"])
+    assert told(stage(3), waits, started("a", 3)).waiting is None

@@ -1,6 +1,7 @@
 """What each section of the page says."""
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,12 +9,14 @@ from page_parser import Page, check
 from sample_sweep import BASE_MS, MINUTE_MS, OBJECTIVE, SEEDS, make_record, write_sample_sweep
 from sample_verdict import COMMAND, write_sample_verdict
 
+from sg_ray.commands import runnable
 from sg_ray.files import short_hash, write_json
 from sg_ray.report.content import read_sweep
 from sg_ray.report.html import build_report
 from sg_ray.report.sections import cost, origin, race, seeds, verdict, winner
 from sg_ray.sweep.events import Journal
 from sg_ray.sweep.records import write_record
+from sg_ray.sweep.winner_test import set_test_aside
 from sg_ray.verdict.model import Verdict
 
 
@@ -58,7 +61,24 @@ def test_every_comparison_has_its_sentence_numbers_and_outcome(folder, page):
 def test_what_would_decide_it_is_told_with_the_command(page):
     section = page.section("verdict")
     assert "About 6 more seeds, 14 min 24 s of training" in section
-    assert section.count(f'<pre class="command">{COMMAND}</pre>') == 2  # once a question
+    command = f'<pre class="command">{runnable(COMMAND)}</pre>'
+    assert section.count(command) == 2  # once a question, as it runs here
+
+
+def test_with_one_seed_the_number_of_more_is_the_least_as_the_sentence_has_it(folder, tmp_path):
+    open_one = {"outcome": "undecided", "more_seeds": 5, "command": COMMAND}
+    rewritten(folder, tmp_path, seeds=(1,), **open_one)
+    section = Page(build_report(tmp_path).read_text(encoding="utf-8")).section("verdict")
+    assert "At least 5 more seeds" in section
+    assert "About" not in section
+
+
+def test_no_seeds_are_counted_for_what_gets_none(folder, tmp_path):
+    """As for a pair of which the race gave one up."""
+    rewritten(folder, tmp_path, outcome="undecided", more_seeds=5, command=None)
+    section = Page(build_report(tmp_path).read_text(encoding="utf-8")).section("verdict")
+    assert "more seeds" not in section
+    assert "No reasonable number" not in section
 
 
 def test_no_number_of_seeds_is_no_promise(folder, tmp_path):
@@ -129,6 +149,17 @@ def test_the_race_shows_running_means_of_fresh_seeds_and_who_was_dropped(folder,
     names = map(short_hash, (dropped.config_hash, dropped.against))
     for text in (*names, "31.4", "10.0", "\u22120.0312"):
         assert text in section
+
+
+def test_after_an_extension_the_test_split_was_not_read_once(folder, page, tmp_path):
+    assert "read once, for it alone" in page.section("test")
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "test.json").write_bytes((folder / "test.json").read_bytes())
+    set_test_aside(tmp_path)
+    (tmp_path / "test.json").write_bytes((folder / "test.json").read_bytes())
+    section = Page(build_report(tmp_path).read_text(encoding="utf-8")).section("test")
+    assert "read before for who won then (1 time: " in section
+    assert "once" not in section
 
 
 def test_the_winner_is_scored_on_both_splits(folder, page):

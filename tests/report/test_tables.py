@@ -263,3 +263,17 @@ def test_trials_that_vary_one_stream_are_no_seeds_of_their_configuration(tmp_pat
     write_seeds(tmp_path / "copies" / "sweep")
     write_metadata(tmp_path / "copies" / "alone", **content)
     assert len(read_results(tmp_path / "copies")) == len(SEEDS)
+
+
+def test_case_57_seeds_of_several_folders_that_were_not_trained_alike_are_told(tmp_path):
+    alike = {"device": "cpu", "num_workers": 1}
+    for name, seed, environment in (
+        ("a", 1, alike),
+        ("b", 2, {**alike, "num_workers": 2}),
+        ("c", 3, {**alike, "num_workers": 2}),
+    ):
+        record = make_record("gnn", {"dropout": 0.1}, seed, metrics={"val_f1": 0.7})
+        write_record(tmp_path / name, record.model_copy(update={"environment": environment}))
+    told = summary(read_configurations(tmp_path))
+    assert "was not always trained alike: seed 1 by 1 worker, seeds 2 and 3 by 2 workers." in told
+    assert "alike" not in summary(read_configurations(tmp_path / "b", tmp_path / "c"))

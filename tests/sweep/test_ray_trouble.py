@@ -170,6 +170,27 @@ def test_e01_a_session_has_a_token_of_its_own(
 
 
 @pytest.mark.usefixtures("no_ray_yet")
+def test_e03_leftovers_of_older_sweeps_stay_out_of_a_session(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tune raises for the first two; with the third, relative paths lead elsewhere."""
+    left = {"TUNE_RESULT_DIR": "/old", "RAY_AIR_LOCAL_CACHE_DIR": "/old"}
+    left["RAY_CHDIR_TO_TRIAL_DIR"] = "1"
+    seen: list[dict[str, str]] = []
+    monkeypatch.setattr(ray, "init", lambda **_: seen.append(dict(os.environ)))
+    for name, value in left.items():
+        monkeypatch.setenv(name, value)
+    with session(tmp_path):
+        pass
+    assert {name: seen[0].get(name) for name in left} == {
+        "TUNE_RESULT_DIR": None,
+        "RAY_AIR_LOCAL_CACHE_DIR": None,
+        "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    }
+    assert {name: os.environ[name] for name in left} == left
+
+
+@pytest.mark.usefixtures("no_ray_yet")
 def test_e02_few_processes_are_refused_by_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -231,6 +252,49 @@ def test_e03_a_temporary_folder_with_a_long_name_is_refused(
         ray_trouble.refuse_what_cannot_hold_ray()
     assert f"({name}) has too long a name" in str(raised.value)
     assert "107 bytes" in str(raised.value)
+
+
+@pytest.mark.usefixtures("no_ray_yet")
+@pytest.mark.parametrize("name", ["f\xfcr uns", "\udcff"])
+def test_e03_a_temporary_folder_beyond_ascii_is_refused(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    monkeypatch.setenv("TMPDIR", f"/tmp/{name}")
+    with pytest.raises(InputError, match=r"\(TMPDIR\) has characters beyond ASCII.*RAY_TMPDIR=/"):
+        ray_trouble.refuse_what_cannot_hold_ray()
+
+
+@pytest.mark.usefixtures("no_ray_yet")
+@pytest.mark.parametrize(
+    ("ray_tmpdir", "tmpdir", "expected"),
+    [
+        ("", "", "/tmp"),
+        ("", "t", "t"),
+        ("r/s", "/t", "r/s"),
+        (None, "", "/tmp"),
+        (None, "/t", "/t"),
+    ],
+)
+def test_e03_ray_is_given_a_whole_path_to_its_temporary_folder(
+    ray_tmpdir: str | None,
+    tmpdir: str,
+    expected: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TMPDIR", tmpdir)
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    if ray_tmpdir is not None:
+        monkeypatch.setenv("RAY_TMPDIR", ray_tmpdir)
+    seen: list[str] = []
+    monkeypatch.setattr(ray_trouble, "refuse_what_cannot_hold_ray", lambda: None)
+    monkeypatch.setattr(ray, "init", lambda **_: seen.append(os.environ["RAY_TMPDIR"]))
+    monkeypatch.chdir(tmp_path)
+    with session(tmp_path):
+        pass
+    assert seen == [str(tmp_path / expected)]
+    assert os.environ.get("RAY_TMPDIR") == ray_tmpdir
 
 
 @pytest.mark.usefixtures("no_ray_yet")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -175,18 +176,24 @@ def test_fusion_names_what_is_missing_and_then_builds_on_it(
 ) -> None:
     assert train("fusion", "--epochs", "1") == 2
     refusal = capsys.readouterr().err
-    for command in ("sg-ray train transformer", "sg-ray train gnn", "branches_from="):
-        assert command in refusal
+    assert "to families" not in refusal  # which a training takes no others into
+    for command in ("sg-ray train transformer ", "sg-ray train gnn "):
+        assert f"{command}experiment.yaml" in refusal
+    assert "branches_from=" in refusal
     assert train("transformer", "--epochs", "1") == 0
     branches = f"branches_from={folder / 'outputs/train'}"
     assert train("fusion", "--epochs", "1", branches) == 2
-    assert "holds no trained gnn. Train it first: sg-ray train gnn" in capsys.readouterr().err
+    refusal = capsys.readouterr().err
+    assert re.search(r"holds no trained gnn\. Train it first: \S*sg-ray train gnn\b", refusal)
     assert train("gnn", "--epochs", "1", "data.limit.train=100") == 0
     assert train("fusion", "--epochs", "1", branches) == 2
     assert "gnn was trained on other data" in capsys.readouterr().err
     assert train("gnn", "--epochs", "1") == 0
     assert train("fusion", "--epochs", "1", "--seed", "8", branches) == 2
-    assert "trained with seed 8" in capsys.readouterr().err
+    refusal = capsys.readouterr().err
+    assert "trained with seed 8" in refusal
+    assert re.search(r"sg-ray train gnn \S+\.yaml --seed 8\n", refusal)
+    assert re.search(r"sg-ray train fusion \S+\.yaml --seed 8 branches_from=", refusal)
     assert train("fusion", "--epochs", "1", "--output-dir", "fused", branches) == 0
     assert set(only_record(folder / "fused")["branches"]) == {"transformer", "gnn"}
     check_that_it_predicts_as_trained(folder / "fused", capsys)

@@ -100,7 +100,7 @@ def test_a_sweep_in_which_nothing_completed_says_so(tmp_path, status):
     assert verdict.headline == (
         "Only the floor has a score (0.5000): no trial of gnn has completed."
     )
-    assert "gnn leads" not in in_brief(verdict)
+    assert "gnn leads" not in in_brief(verdict, tmp_path)
     write_verdict(tmp_path)
     assert verdict.headline in build_report(tmp_path).read_text(encoding="utf-8")
 
@@ -116,7 +116,7 @@ def test_case_40_after_failures_only_nobody_leads(tmp_path):
     made = MadeSweep(tmp_path)
     for family in ("gnn", "lexical"):
         made.add(family, "a", dict.fromkeys((SEARCH_SEED, 1, 2), None))
-    told = in_brief(build_verdict(tmp_path))
+    told = in_brief(build_verdict(tmp_path), tmp_path)
     assert told.startswith("No trial has completed: nothing can be said yet.")
     assert not {"leads", "first", "beaten"} & set(told.split())
 

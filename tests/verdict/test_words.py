@@ -1,6 +1,8 @@
 """What is said about comparisons, questions and the sweep."""
 
 import re
+import shlex
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -176,7 +178,7 @@ def test_in_brief_the_headline_is_not_repeated(tmp_path):
     made.add("lexical", "floor", level(0.5, 2))
     verdict = build_verdict(tmp_path)
     families, gnn = verdict.questions
-    brief = in_brief(verdict)
+    brief = in_brief(verdict, tmp_path)
     assert families.text not in brief
     assert brief.splitlines()[1] == f"  {gnn.text} {gnn.answer}"
 
@@ -202,11 +204,11 @@ def test_two_fresh_seeds_cannot_decide_and_the_least_number_is_told(tmp_path):
         "takes at least 6."
     )
     assert any("2 fresh seeds cannot decide anything" in note for note in verdict.notes)
-    brief = in_brief(verdict).splitlines()
+    brief = in_brief(verdict, tmp_path).splitlines()
     assert brief[0] == verdict.headline  # which is the answer to the only question
     assert re.match(
         r"To tell .+ from .+ \((about|at least) \d+ more seeds?\): "
-        r"\S*sg-ray extend made replicate\.max_seeds=\d+$",
+        r"\S*sg-ray extend \S+ replicate\.max_seeds=\d+$",
         brief[1],
     )
 
@@ -257,15 +259,29 @@ def test_case_57_seeds_that_were_not_trained_alike_are_told(tmp_path):
         ({"device": "cuda", "device_name": "NVIDIA H100"}, "seed 1 on NVIDIA H100"),
         ({"precision": "bf16"}, "seed 42 in fp32, seed 1 in bf16"),
         ({"torch": "2.14.0"}, "seed 42 with torch 2.13.0, seed 1 with torch 2.14.0"),
+        ({"device_name": "EPYC 9654"}, "seed 42 on a CPU, seed 1 on EPYC 9654"),
+        ({"cpu_capability": "AVX512"}, "seed 42 by AVX2, seed 1 by AVX512"),
     ],
 )
 def test_case_57_every_kind_of_arithmetic_is_compared(tmp_path, change, told):
     made = MadeSweep(tmp_path)
     usual = {"device": "cpu", "num_workers": 1, "precision": "fp32", "torch": "2.13.0"}
+    usual["cpu_capability"] = "AVX2"
     made.add("gnn", "a", {SEARCH_SEED: 0.7}, environment=usual)
     made.add("gnn", "a", {1: 0.7}, environment={**usual, **change})
     (note,) = notes_of(made)
     assert told in note
+
+
+def test_case_57_gpus_of_one_kind_may_have_other_cuda(tmp_path):
+    made = MadeSweep(tmp_path)
+    usual = {"device": "cuda", "device_name": "H100", "cpu_capability": "AVX2", "cuda": "12.6"}
+    made.add("gnn", "a", {SEARCH_SEED: 0.7}, environment=usual)
+    made.add("gnn", "a", {1: 0.7}, environment={**usual, "cpu_capability": "AVX512"})
+    assert notes_of(made) == []
+    made.add("gnn", "a", {2: 0.7}, environment={**usual, "cuda": "13.0"})
+    (note,) = notes_of(made)
+    assert "seeds 42 and 1 with CUDA 12.6, seed 2 with CUDA 13.0." in note
 
 
 def test_case_57_families_may_differ_and_the_unknown_is_not_held_against_a_seed(tmp_path):
@@ -293,3 +309,74 @@ def test_small_words():
     assert metric_name("val_f1_at_threshold") == "F1 at the tuned threshold"
     assert duration(0.001, uses_gpu=False) == "1 minute of training"
     assert duration(1.25, uses_gpu=True) == "1.2 GPU-hours"
+
+
+def test_case_40_who_beats_the_floor_says_so_if_the_table_has_the_floor_first(tmp_path):
+    """The table's mean is over all seeds, the search's unlucky one included."""
+    made = MadeSweep(tmp_path, seeds=(SEARCH_SEED, *SEEDS))
+    made.add("gnn", "a", {**growing(0.5), SEARCH_SEED: -3.0})
+    made.add("lexical", "floor", level(0.5))
+    verdict = build_verdict(tmp_path)
+    assert verdict.standings[0].is_floor
+    assert verdict.headline.startswith(f"gnn {hash_of('gnn', 'a')} wins: it beats the floor (p = ")
+    assert re.search(
+        r"; over all seeds the floor is ranked first \(0\.50\d+, gnn 0\.2848\)\.$", verdict.headline
+    )
+
+
+def test_case_40_a_floor_above_a_better_mean_is_explained_by_failures(tmp_path):
+    made = MadeSweep(tmp_path)
+    made.add("gnn", "a", {SEARCH_SEED: 0.9, 1: 0.9, 2: None, 3: 0.9})
+    made.add("lexical", "floor", dict.fromkeys((SEARCH_SEED, 1, 2, 3), 0.7))
+    assert build_verdict(tmp_path).headline.startswith(
+        f"The floor is ranked first (0.7000), above gnn {hash_of('gnn', 'a')} (0.9000, 1 of 4 "
+        "seeds failed); "
+    )
+
+
+@pytest.mark.parametrize("seeds", [(SEARCH_SEED,), (SEARCH_SEED, 1, 2)])
+@pytest.mark.parametrize("family", ["gnn", "transformer"])  # sorted before the floor, and after
+def test_case_40_nobody_leads_who_is_level(tmp_path, family, seeds):
+    made = MadeSweep(tmp_path, seeds=seeds)
+    made.add(family, "a", dict.fromkeys(seeds, 0.5))
+    made.add("lexical", "floor", dict.fromkeys(seeds, 0.5))
+    verdict = build_verdict(tmp_path)
+    assert "level with" in verdict.headline
+    assert "level with" in verdict.questions[0].answer
+    assert "lead" not in verdict.headline + verdict.questions[0].answer
+    assert "above" not in verdict.headline
+
+
+def test_no_seeds_are_advised_for_what_has_failed_with_all_it_had(tmp_path):
+    made = MadeSweep(tmp_path, seeds=(SEARCH_SEED, 1))
+    made.add("gnn", "a", {SEARCH_SEED: None, 1: None})
+    made.add("lexical", "floor", {SEARCH_SEED: 0.7, 1: 0.7})
+    (question,) = build_verdict(tmp_path).questions
+    (one,) = question.comparisons
+    assert one.command is None
+    assert one.sentence.endswith(f"; no trial of gnn {hash_of('gnn', 'a')} has completed.")
+
+
+def test_in_brief_nothing_is_said_twice_after_failures_only(tmp_path):
+    made = MadeSweep(tmp_path, seeds=(SEARCH_SEED, 1))
+    made.add("gnn", "a", {SEARCH_SEED: None, 1: None})
+    made.add("lexical", "floor", {SEARCH_SEED: None, 1: None})
+    told = in_brief(build_verdict(tmp_path), tmp_path)
+    assert told == "No trial has completed: nothing can be said yet."
+
+
+def test_in_brief_the_command_finds_the_sweep_from_wherever_it_is_printed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "outputs" / "made"
+    made = MadeSweep(folder, seeds=(SEARCH_SEED, 1))
+    made.add("gnn", "a", {SEARCH_SEED: 0.9, 1: 0.9})
+    made.add("lexical", "floor", {SEARCH_SEED: 0.7, 1: 0.7})
+    verdict = build_verdict(folder)
+    assert "sg-ray extend made replicate.max_seeds=" in in_brief(verdict, folder)
+    assert "sg-ray extend made replicate.max_seeds=" in in_brief(verdict, Path("outputs/made"))
+    monkeypatch.chdir(tmp_path / "outputs")
+    assert "sg-ray extend made replicate" in in_brief(verdict, Path("made"))
+    (tmp_path / "else where").mkdir()
+    monkeypatch.chdir(tmp_path / "else where")
+    told = in_brief(verdict, Path("../outputs/made"))
+    assert f"sg-ray extend {shlex.quote(str(folder))} replicate.max_seeds=" in told

@@ -10,6 +10,7 @@ from sg_ray.report.charts.calibration import reliability_diagram
 from sg_ray.report.content import Sweep
 from sg_ray.report.sections.section import Section
 from sg_ray.sweep.leaderboard import Row
+from sg_ray.sweep.winner_test import tests_set_aside
 from sg_ray.verdict.model import Standing, TestScore
 
 _SHOWN = ("roc_auc", "pr_auc", "f1", "accuracy", "mcc", "precision", "recall", "loss")
@@ -33,11 +34,15 @@ class MetricLine:
 
 @dataclass(frozen=True)
 class WinnerContent:
-    """The winner's row with its scores; ``score`` is what the verdict says about the test."""
+    """The winner's row with its scores; ``score`` is what the verdict says about the test.
+
+    ``num_earlier`` is how often the test split was read before: the sweep was extended since.
+    """
 
     row: Row
     score: TestScore | None
     metrics: Sequence[MetricLine]
+    num_earlier: int
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,7 @@ def on_test(sweep: Sweep) -> Section | None:
         for name in _SHOWN
         if f"test_{name}" in row.test
     ]
-    content = WinnerContent(row, score, metrics)
+    content = WinnerContent(row, score, metrics, len(tests_set_aside(sweep.folder)))
     return Section("test", "Winner on the test split", "winner.html.jinja", content)
 
 

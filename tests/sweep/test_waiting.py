@@ -1,0 +1,72 @@
+"""A sweep whose trials cannot begin says so, and why."""
+
+import re
+import shutil
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import ray
+
+from sg_ray.errors import InputError
+from sg_ray.sweep import executor, ray_trouble
+
+
+class Waits:
+    """Hears what the worklist would write down."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[float, str]] = []
+
+    def on_waiting(self, wait_s: float, reason: str) -> None:
+        self.heard.append((wait_s, reason))
+
+
+def test_c12_it_is_told_once_a_minute_while_no_trial_has_begun(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = SimpleNamespace(now_s=0.0)
+    monkeypatch.setattr(executor.time, "monotonic", lambda: clock.now_s)
+    monkeypatch.setattr(executor, "_why_none_begins", lambda: "no room")
+    flight: Any = SimpleNamespace(
+        stop=lambda: False, jobs={"a": "job", "b": "job"}, started=set(), error=None
+    )
+    waits: Any = Waits()
+    callback = executor._RecordingCallback(waits, flight)
+    for now_s in range(0, 150, 10):
+        clock.now_s = float(now_s)
+        callback.on_step_begin()
+    assert waits.heard == [(60.0, "no room"), (120.0, "no room")]
+    flight.started = {"a"}
+    for now_s in range(150, 400, 10):
+        clock.now_s = float(now_s)
+        callback.on_step_begin()
+    flight.started = set()
+    clock.now_s = 440.0
+    callback.on_step_begin()
+    assert len(waits.heard) == 2  # b has waited for a's end, and 50 s since
+    assert flight.error is None
+
+
+@pytest.mark.parametrize(
+    ("states", "said"),
+    [
+        (("CREATED", "PENDING"), r"Ray has no room for one \(0 of 4 CPUs, 0 of 1 GPUs are free\)"),
+        (("CREATED", "REMOVED"), "Ray has room for one, but its process does not start; .*logs"),
+    ],
+)
+def test_c12_the_reason_is_asked_of_ray(
+    states: tuple[str, ...], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = {number: {"state": state} for number, state in enumerate(states)}
+    monkeypatch.setattr(ray.util, "placement_group_table", lambda: table)
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 4.0, "GPU": 1.0})
+    monkeypatch.setattr(ray, "available_resources", dict)
+    assert re.match(said, executor._why_none_begins())
+
+
+def test_without_bash_no_worker_would_ever_begin(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(shutil, "which", lambda name: None if name == "bash" else f"/bin/{name}")
+    with pytest.raises(InputError, match="bash is in no folder of PATH"):
+        ray_trouble.refuse_what_cannot_hold_ray()
