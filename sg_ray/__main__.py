@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sg_ray.errors import InputError
-from sg_ray.host.interpreter import check_interpreter, open_closed_streams, why_not_imported
+from sg_ray.host.interpreter import check_interpreter, open_closed_streams
 from sg_ray.redaction import hide_secrets
 
 
@@ -22,9 +22,6 @@ def run(arguments: Sequence[str] | None = None, *, default_experiment: Path | No
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except ImportError as error:
-        print(f"error: {why_not_imported(error)}", file=sys.stderr)
-        sys.exit(1)
     try:
         code = main(arguments, default_experiment=default_experiment or DEFAULT_EXPERIMENT)
     except Exception:  # unforeseen: whatever a library's error says, its secrets stay here

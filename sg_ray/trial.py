@@ -3,11 +3,10 @@
 Called by the Tune actor, by each worker of a TorchTrainer group, and by ``sg-ray train``.
 """
 
-import hashlib
 import time
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -280,18 +279,6 @@ def _check_weights(source: BranchSource) -> None:
             f"{source.trial_key} on record. Restore the file, or delete the record "
             f"{source.trial_key}.json to train that trial, and what builds on it, again."
         )
-
-
-@lru_cache(maxsize=1)
-def code_version() -> str:
-    """Hash of the source that decides a trial's numbers: data, features, models, training."""
-    package = Path(__file__).parent
-    digest = hashlib.sha256()
-    for part in ("data", "features", "models", "training"):
-        for path in sorted((package / part).rglob("*.py")):
-            digest.update(path.relative_to(package).as_posix().encode())
-            digest.update(path.read_bytes())
-    return digest.hexdigest()[:12]
 
 
 def now_ms() -> int:

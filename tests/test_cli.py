@@ -117,3 +117,19 @@ def test_a_narrow_console_encoding_does_not_crash(tmp_path: Path) -> None:
     )
     assert finished.returncode == 2
     assert b"does not exist" in finished.stderr
+
+
+@pytest.mark.parametrize("option", ["--version", "--help"])
+def test_what_needs_no_library_loads_none(option: str) -> None:
+    script = (
+        "import sys\n"
+        "from sg_ray.cli import main\n"
+        "try:\n"
+        f"    main([{option!r}])\n"
+        "finally:\n"
+        "    print(sorted({'torch', 'ray', 'mlflow', 'pydantic'} & set(sys.modules)))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.endswith("[]\n")

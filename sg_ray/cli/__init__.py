@@ -1,45 +1,39 @@
 """Commands: arguments in, one call into the package, an exit code out."""
 
 import argparse
+import importlib
 import io
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from sg_ray import __version__
-from sg_ray.cli import (
-    data,
-    extend,
-    graphs,
-    predict,
-    preflight,
-    report,
-    reproduce,
-    sweep,
-    track,
-    train,
-)
 from sg_ray.commands import sg_ray_command
 from sg_ray.errors import SgRayError
 from sg_ray.host.cpus import num_cpus
+from sg_ray.host.interpreter import why_not_imported
 from sg_ray.redaction import hide_secrets
 from sg_ray.sweep.signals import StopRequest, stopping
 
 DEFAULT_EXPERIMENT = Path("experiments/quick.yaml")
 COMMANDS = {
-    "preflight": (preflight, "tell whether an experiment can run here"),
-    "sweep": (sweep, "search, replicate over seeds, rank"),
-    "extend": (extend, "add search trials, finalists or seeds to a sweep"),
-    "train": (train, "train one configuration with one seed"),
-    "predict": (predict, "score C functions with an exported model"),
-    "report": (report, "rebuild a sweep's tables and page"),
-    "reproduce": (reproduce, "train a recorded trial again and compare"),
-    "track": (track, "let MLflow catch up with what is on record"),
-    "graphs": (graphs, "make the program graphs of a data folder"),
-    "data": (data, "write or sample data, check a data folder"),
+    "preflight": "tell whether an experiment can run here",
+    "sweep": "search, replicate over seeds, rank",
+    "extend": "add search trials, finalists or seeds to a sweep",
+    "train": "train one configuration with one seed",
+    "predict": "score C functions with an exported model",
+    "report": "rebuild a sweep's tables and page",
+    "reproduce": "train a recorded trial again and compare",
+    "track": "let MLflow catch up with what is on record",
+    "graphs": "make the program graphs of a data folder",
+    "data": "write or sample data, check a data folder",
 }
-"""Each command's module declares its arguments and sets ``command``, which runs it."""
+"""Each is a module of this package that declares its arguments and sets ``command``, which runs it.
+
+Only the one that is asked for is imported: with torch and Ray that takes seconds.
+"""
 BROKEN_PIPE = 141
 
 
@@ -68,7 +62,7 @@ def main(
         print(f"error: {_shown(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(f"interrupted; go on with: {parsed.again}", file=sys.stderr)
+        print(f"interrupted; go on with: {known.again}", file=sys.stderr)
         return stop.exit_code
     return code
 
@@ -95,7 +89,7 @@ def _compute_on_own_cpus() -> None:
 
 def _parse(arguments: Sequence[str], known: argparse.Namespace) -> argparse.Namespace:
     """Parse, with ``key=value`` settings allowed on both sides of options."""
-    parser = _parser()
+    parser = _parser(next((text for text in arguments if not text.startswith("-")), None))
     parsed, rest = parser.parse_known_args(arguments, known)
     unknown = [text for text in rest if text.startswith("-") or not hasattr(parsed, "settings")]
     if unknown:
@@ -105,12 +99,22 @@ def _parse(arguments: Sequence[str], known: argparse.Namespace) -> argparse.Name
     return parsed
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(asked: str | None) -> argparse.ArgumentParser:
+    """Return the parser of all commands, with the arguments of the one that is ``asked`` for."""
     parser = argparse.ArgumentParser(
         prog="sg-ray", description="Compare detectors of vulnerable C functions over seeds."
     )
     parser.add_argument("--version", action="version", version=f"sg-ray {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for name, (module, summary) in COMMANDS.items():
-        module.add_arguments(commands.add_parser(name, help=summary))
+    for name, summary in COMMANDS.items():
+        command = commands.add_parser(name, help=summary)
+        if name == asked:
+            _module(name).add_arguments(command)
     return parser
+
+
+def _module(name: str) -> Any:
+    try:
+        return importlib.import_module(f"sg_ray.cli.{name}")
+    except ImportError as error:
+        raise SgRayError(why_not_imported(error)) from error

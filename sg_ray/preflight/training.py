@@ -9,12 +9,13 @@ from pathlib import Path
 
 import torch
 
+from sg_ray.code_version import code_version
 from sg_ray.config import Experiment
 from sg_ray.features.packed import Features
 from sg_ray.models.families import FAMILIES
 from sg_ray.models.family import FamilyConfig, NeuralConfig
 from sg_ray.training.checkpoint import BEST, METADATA, read_best, weights_id
-from sg_ray.trial import BranchSource, TrialContext, TrialSpec, code_version, run_trial
+from sg_ray.trial import BranchSource, TrialContext, TrialSpec, run_trial
 
 _KIB_PER_MB = 1024
 _BYTES_PER_MB = 2**20

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from sg_ray.code_version import code_version
 from sg_ray.config import Experiment, ModelSettings
 from sg_ray.data.samples import DataSet, labels_of
 from sg_ray.data.sources import DataConfig, SplitLimits, load_data
@@ -19,7 +20,6 @@ from sg_ray.sweep.ledger import Identity, Ledger
 from sg_ray.sweep.planner import Planner
 from sg_ray.sweep.records import read_records
 from sg_ray.training.metrics import check_objective
-from sg_ray.trial import code_version
 
 GraphFormat = Literal["packed", "pt"]
 

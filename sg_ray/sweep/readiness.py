@@ -6,6 +6,7 @@
 from dataclasses import dataclass
 from datetime import timedelta
 
+from sg_ray.code_version import code_version
 from sg_ray.config import Experiment
 from sg_ray.data.codexglue import is_downloaded
 from sg_ray.data.samples import DataSet
@@ -19,7 +20,6 @@ from sg_ray.sweep.pretrained import check_folders
 from sg_ray.sweep.records import foreign_records, read_records
 from sg_ray.sweep.search_journal import read_search_journal
 from sg_ray.sweep.winner_test import read_scores
-from sg_ray.trial import code_version
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import ray
 import torch
 from pydantic import ValidationError
 
+from sg_ray.code_version import code_version
 from sg_ray.config import Resources
 from sg_ray.data.sources import load_data
 from sg_ray.errors import InputError
@@ -31,7 +32,6 @@ from sg_ray.trial import (
     BranchSource,
     TrialContext,
     TrialSpec,
-    code_version,
     environment,
     now_ms,
     run_trial,

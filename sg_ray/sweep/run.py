@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sg_ray.code_version import code_version
 from sg_ray.config import Experiment
 from sg_ray.data.samples import DataSet
 from sg_ray.files import remove_leftovers, remove_scratch, short_hash
@@ -26,7 +27,7 @@ from sg_ray.sweep.records import RunRecord, set_aside
 from sg_ray.sweep.signals import StopRequest, stopping
 from sg_ray.sweep.winner_test import read_test_scores
 from sg_ray.sweep.worklist import Worklist
-from sg_ray.trial import Families, code_version
+from sg_ray.trial import Families
 
 Listener = Callable[[Event], None]
 

@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 from tiny_sweep import tiny_experiment
 
+from sg_ray.code_version import code_version
 from sg_ray.config import Experiment
 from sg_ray.config.hardware import describe, profile_of
 from sg_ray.errors import InputError
 from sg_ray.sweep.begin import begin
 from sg_ray.sweep.forecast import describe_plan
 from sg_ray.sweep.records import RunRecord, Status, write_record
-from sg_ray.trial import code_version
 
 
 def add_record(plan: Experiment, key: str, status: Status, version: str) -> None:
