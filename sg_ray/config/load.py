@@ -19,6 +19,9 @@ from sg_ray.space import checked_space
 from sg_ray.training.metrics import direction
 
 _TRACKING_URI = ("tracking", "uri")
+_FILES = ("train_file", "valid_file", "test_file")
+_WIN_OVER = {"data.path": _FILES, "data.source": (*_FILES, "path")}
+"""Which settings of ``data`` win over another one, in whatever order they are given."""
 
 
 def load_experiment(
@@ -33,6 +36,7 @@ def load_experiment(
     values = read_values(path)
     changes: list[Given | Override] = [*settings, *map(read_override, overrides)]
     for change in changes:
+        _check_counts(change, values)
         values = values.given(change)
     values = values.with_spaces()
     _check_places(values)
@@ -97,6 +101,20 @@ def _plain(value: Any, dumped: Any) -> Any:
     if isinstance(value, Mapping):
         return {name: _plain(item, dumped[name]) for name, item in value.items()}
     return dumped
+
+
+def _check_counts(change: Given | Override, values: Values) -> None:
+    """Raise InputError for a change of where data come from that what is there would win over."""
+    name = change.key.removeprefix("data.")
+    for winner in _WIN_OVER.get(change.key, ()):
+        source = "path" if winner == "path" else "files"
+        if values.at(("data", winner)) is None or (name, change.value) == ("source", source):
+            continue
+        given = f"data.{winner} ({values.where(('data', winner))})"
+        raise InputError(
+            f"{change.origin.place}: {given} wins over it. Leave one of them out, or replace the "
+            f"whole section: 'data={{{name}: {change.value}}}'"
+        )
 
 
 def _check_places(values: Values) -> None:

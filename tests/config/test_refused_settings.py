@@ -115,6 +115,7 @@ OVERRIDES = {
     "resources.num_workers=1000000000": "less than or equal to 100000",
     "max_failures=1000000000": "less than or equal to 1000",
     f"search.seed={'9' * 5000}": "a number of 5,000 characters",
+    f"{'a.' * 3000}a=1": "no setting lies that deep",
 }
 
 
@@ -131,6 +132,29 @@ def test_case_20_a_file_gives_no_folder(value: str) -> None:
     path.write_text(f"name: e\ndata:\n  path: {value}\n")
     with pytest.raises(InputError, match=r"^p\.yaml:3: data\.path: no folder given$"):
         load_experiment(path)
+
+
+@pytest.mark.parametrize(
+    ("place", "override", "refused"),
+    [
+        ("path: d", "data.source=synthetic", True),
+        ("path: d", "data.source=codexglue", True),
+        ("path: d", "data.source=path", False),
+        ("train_file: a, valid_file: b", "data.path=d", True),
+        ("train_file: a, valid_file: b", "data.source=path", True),
+        ("train_file: a, valid_file: b", "data.source=files", False),
+        ("source: codexglue", "data.path=d", False),
+    ],
+)
+def test_data_of_the_command_line_are_never_left_out_in_silence(
+    place: str, override: str, refused: bool
+) -> None:
+    Path("p.yaml").write_text(f"name: e\ndata: {{{place}}}\n")
+    if not refused:
+        load_experiment(Path("p.yaml"), [override])
+        return
+    with pytest.raises(InputError, match=r"\(p\.yaml:2\) wins over it\. .* 'data={"):
+        load_experiment(Path("p.yaml"), [override])
 
 
 def test_null_is_a_value_where_it_says_something() -> None:
@@ -203,6 +227,9 @@ ARGUMENTS = {
     ("train", "gnn", "--resume", ""): "--resume: no file given",
     ("train", "gnn", "e.yaml", "--train-data", "/run #3/x.jsonl", "--val-data", "y"): (
         "data.train_file: /run #3/x.jsonl does not exist"
+    ),
+    ("train", "gnn", "e.yaml", "--train-data", "a", "--val-data", "b", "data.path=d"): (
+        "'data.path=d': data.train_file (--train-data a) wins over it"
     ),
     ("sweep", "--resume", ""): "--resume: no value given",
     ("sweep", "e.yaml", "--address", ""): "--address: no value given",
