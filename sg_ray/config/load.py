@@ -14,6 +14,7 @@ from sg_ray.config.values import Given, Override, Values, read_override, read_va
 from sg_ray.config.yaml_text import Key, write_yaml
 from sg_ray.errors import InputError
 from sg_ray.models.families import get_family
+from sg_ray.models.family import EstimatorFamily
 from sg_ray.redaction import hide_credentials, hide_secrets, holds_secret
 from sg_ray.space import checked_space
 from sg_ray.training.metrics import direction
@@ -154,6 +155,8 @@ def _checked(name: str, experiment: Experiment, values: Values) -> ModelSettings
         baseline = family.Config.model_validate(settings.config)
     except ValidationError as error:
         raise InputError(explain(error, family.Config, values, (*key, "config"))) from error
+    if settings.space and isinstance(family, EstimatorFamily):
+        raise InputError(told(values, (*key, "space"), f"{name} is not searched; leave it out"))
     space = checked_space(settings.space, baseline, partial(_place, values, (*key, "space")))
     if name in experiment.families and experiment.branches_from is None:
         _check_branches(name, experiment, values)

@@ -106,6 +106,20 @@ OVERRIDES = {
     "models.gnn.space.dropout={uniform: [0, .inf]}": "Input should be a finite number",
     "models.gnn.space.epochs={choice: [5, 7.0]}": "7.0 is not a legal value",
     "models.gnn.space.dropout={choice: [0.1, 1e-1]}": "none of them twice",
+    # a search would come upon them, hours later
+    "models.transformer.space={hidden_dim: {int_uniform: [64, 128]}}": (
+        "space.hidden_dim: 65 is not a legal value (hidden_dim 65 must be a multiple of num_heads 4"
+    ),
+    "models.transformer.space={hidden_dim: {int_uniform: [64, 4096]}}": "65 is not a legal value",
+    "models.transformer.space={hidden_dim: {choice: [128, 72]}, num_heads: {choice: [4, 8, 16]}}": (
+        "models.transformer.space.num_heads: 16 beside hidden_dim 72 is not a legal value"
+    ),
+    "models.transformer.space={pretrained: {choice: [null, org/name]}}": (
+        "the family has no hyperparameter 'pretrained' to search over"
+    ),
+    "models.lexical.space={min_df: {choice: [1, 2]}}": (
+        "models.lexical.space: lexical is not searched; leave it out"
+    ),
     # typos that would fill the memory
     "search.num_trials=1000000000": "less than or equal to 100000",
     "models.gnn.config.epochs=1000000000": "less than or equal to 100000",
