@@ -6,7 +6,14 @@ from itertools import combinations, product
 from typing import Annotated, Any, Self
 
 from optuna.trial import Trial
-from pydantic import BaseModel, PlainValidator, Strict, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    PlainValidator,
+    Strict,
+    ValidationError,
+    model_validator,
+)
 
 from sg_ray.errors import InputError
 from sg_ray.models.family import FamilyConfig
@@ -24,7 +31,15 @@ def _plain(value: Any) -> Any:
 MAX_LISTED = 64
 """Whole numbers of an interval that are looked at one by one."""
 
-Interval = Annotated[tuple[float, float], Strict(False)]
+
+def _low_and_high(value: Any) -> Any:
+    if isinstance(value, list | tuple) and len(value) != 2:
+        raise ValueError("Input should be [low, high]")
+    return value
+
+
+_Bounds = BeforeValidator(_low_and_high)
+Interval = Annotated[tuple[float, float], Strict(False), _Bounds]
 Plain = Annotated[bool | int | float | str | None, PlainValidator(_plain)]
 
 
@@ -33,7 +48,7 @@ class Dimension(StrictModel):
 
     uniform: Interval | None = None
     log_uniform: Interval | None = None
-    int_uniform: Annotated[tuple[int, int], Strict(False)] | None = None
+    int_uniform: Annotated[tuple[int, int], Strict(False), _Bounds] | None = None
     choice: Annotated[tuple[Plain, ...], Strict(False)] | None = None
 
     @model_validator(mode="after")

@@ -78,6 +78,9 @@ OVERRIDES = {
     "output_dir=2024": """quote it: output_dir='"2024"'""",
     "data.path=/data/run #3": """quote it: data.path='"/data/run #3"'""",
     "data.path=[run]/": """quote it: data.path='"[run]/"'""",
+    "data.path=a: b/c": """quote it: data.path='"a: b/c"'""",
+    "output_dir=- x": """quote it: output_dir='"- x"'""",
+    "name={x}": """quote it: name='"{x}"'""",
     "replicate.seeds=[1,2": "not valid YAML: expected ',' or ']'",
     # names that there are not
     "objective=val_x": "'objective=val_x': objective: unknown metric 'val_x'. Use one of: val_loss",
@@ -106,6 +109,8 @@ OVERRIDES = {
     "models.gnn.space.dropout={uniform: [0, .inf]}": "Input should be a finite number",
     "models.gnn.space.epochs={choice: [5, 7.0]}": "7.0 is not a legal value",
     "models.gnn.space.dropout={choice: [0.1, 1e-1]}": "none of them twice",
+    "models.gnn.space.dropout={uniform: [0.1]}": "uniform: Input should be [low, high] (got [0.1])",
+    "models.gnn.space.epochs={int_uniform: [1, 2, 3]}": "int_uniform: Input should be [low, high]",
     # a search would come upon them, hours later
     "models.transformer.space={hidden_dim: {int_uniform: [64, 128]}}": (
         "space.hidden_dim: 65 is not a legal value (hidden_dim 65 must be a multiple of num_heads 4"
@@ -226,6 +231,17 @@ def test_case_27_train_and_other_families_do_not_go_together(
     assert line.startswith("train gnn and families=[transformer] do not go together")
 
 
+@pytest.mark.parametrize("flags", [("--output-dir", "new"), ("--find-lr",), ("--force-find-lr",)])
+def test_a_flag_that_a_resumed_training_would_pass_over_is_refused(
+    flags: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("run").mkdir()
+    Path("run/last.pt").touch()
+    Path("run/experiment.yaml").write_text(E_YAML)
+    line = refusal("train", "gnn", "--resume", "run", *flags, capsys=capsys)
+    assert line.startswith(f"--resume run and {' '.join(flags)} do not go together: ")
+
+
 ARGUMENTS = {
     ("train", "gnn", "e.yaml", "--seed", "-1"): "--seed -1: Input should be greater than",
     ("train", "gnn", "e.yaml", "--seed", "4294967296"): "--seed 4294967296: ",
@@ -262,6 +278,17 @@ ARGUMENTS = {
     ("data", "sample", "--num", "40", "--seed", "4294967296"): "--seed 4294967296: ",
     ("data", "sample", "--num", "4_0"): "--num 4_0: Input should be a whole number",
     ("graphs", "--data", "x", "--out", "e.yaml"): "e.yaml cannot be written (Not a directory)",
+    ("graphs", "--data", "x", "--out", "g", "--max-samples", "1" + "0" * 10): (
+        "--max-samples 10000000000: Input should be less than or equal to 1000000000"
+    ),
+    ("data", "synthetic", "--num-samples", "40", "--out", "e.yaml"): "--out: ",
+    ("data", "sample", "--num", "40", "--out", "e.yaml/x"): "cannot be written (Not a directory)",
+    ("train", "gnn", "e.yaml", "--output-dir", "e.yaml"): "--output-dir: ",
+    ("train", "gnn", "e.yaml", "output_dir=e.yaml"): "output_dir: ",
+    ("train", "gnn", "e.yaml", "--find-lr", "lr_range.cache_dir=e.yaml"): "lr_range.cache_dir: ",
+    ("train", "lexical", "e.yaml", "--find-lr"): "--find-lr: lexical has no learning rate",
+    ("sweep", "e.yaml", "data.num_samples", "=", "240"): "key=value, without blanks",
+    ("sweep", "e.yaml", "--resume", "e"): "takes its experiment from its folder, not e.yaml",
 }
 
 
