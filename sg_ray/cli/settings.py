@@ -138,11 +138,13 @@ def _resumed(name: str, overrides: Sequence[str], given: Sequence[Given]) -> Exp
     there = experiment.sweep_dir
     if not there.exists() or not folder.samefile(there):
         own_name = folder.resolve().name
-        way_out = (
-            f"Leave output_dir={experiment.output_dir} out."
-            if experiment.name == own_name
-            else f"Call the folder {experiment.name} again, or give its new name: name={own_name}"
-        )
+        if experiment.name == own_name:
+            way_out = f"Leave output_dir={experiment.output_dir} out."
+        elif any(text.startswith("name=") for text in overrides):
+            way_out = f"Leave name={experiment.name} out."
+        else:
+            way_out = f"Call the folder {experiment.name} again, or give its new name: "
+            way_out += f"name={own_name}"
         raise InputError(
             f"{name}: its sweep lies in {folder}, and would go on in {there}. {way_out}"
         )

@@ -203,6 +203,8 @@ def _check_writable(experiment: Experiment, folder: Path | None, find_lr: FindLr
         require_writable(experiment.output_dir / "train", "output_dir")
     else:
         require_writable(folder, "--output-dir")
+    if not experiment.cache_dir.is_dir():  # one that is there may hold all that is needed
+        require_writable(experiment.cache_dir, "cache_dir")
     if find_lr != "no":
         require_writable(experiment.lr_range.cache_dir, "lr_range.cache_dir")
 

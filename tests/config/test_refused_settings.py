@@ -287,6 +287,31 @@ ARGUMENTS = {
     ("train", "gnn", "e.yaml", "output_dir=e.yaml"): "output_dir: ",
     ("train", "gnn", "e.yaml", "--find-lr", "lr_range.cache_dir=e.yaml"): "lr_range.cache_dir: ",
     ("train", "lexical", "e.yaml", "--find-lr"): "--find-lr: lexical has no learning rate",
+    ("train", "gnn", "e.yaml", "cache_dir=e.yaml"): "cache_dir: ",
+    (
+        "sweep",
+        "e.yaml",
+        "tracking.enabled=true",
+        "tracking.uri=s3://bucket",
+    ): "not a database or server",
+    (
+        "sweep",
+        "e.yaml",
+        "tracking.enabled=true",
+        "tracking.uri=http://",
+    ): "not a database or server",
+    (
+        "sweep",
+        "e.yaml",
+        "tracking.enabled=true",
+        "tracking.uri=http://127.0.0.1:99999",
+    ): "not a database or server",
+    (
+        "sweep",
+        "e.yaml",
+        "tracking.enabled=true",
+        "tracking.uri=http://[::1",
+    ): "not a database or server",
     ("sweep", "e.yaml", "data.num_samples", "=", "240"): "key=value, without blanks",
     ("sweep", "e.yaml", "--resume", "e"): "takes its experiment from its folder, not e.yaml",
 }

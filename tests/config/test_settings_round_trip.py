@@ -155,6 +155,8 @@ def test_a_sweep_never_goes_on_in_another_ones_folder(
     (tmp_path / "outputs/quick").rename("outputs/renamed")
     with pytest.raises(InputError, match="Call the folder quick again, or give its new name: name"):
         named_experiment([], Path("unused"), "renamed")
+    with pytest.raises(InputError, match="Leave name=new out"):
+        named_experiment(["name=new"], Path("unused"), "outputs/other")
     again = named_experiment(["name=renamed"], Path("unused"), "renamed")
     assert again.sweep_dir == tmp_path / "outputs/renamed"
     with pytest.raises(InputError, match="Leave output_dir=elsewhere out"):
