@@ -2,10 +2,18 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from itertools import combinations, product
 from typing import Annotated, Any, Self
 
 from optuna.trial import Trial
-from pydantic import BaseModel, PlainValidator, Strict, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    PlainValidator,
+    Strict,
+    ValidationError,
+    model_validator,
+)
 
 from sg_ray.errors import InputError
 from sg_ray.models.family import FamilyConfig
@@ -20,7 +28,18 @@ def _plain(value: Any) -> Any:
     raise ValueError("a choice is a number, a text, true, false or null")
 
 
-Interval = Annotated[tuple[float, float], Strict(False)]
+MAX_LISTED = 64
+"""Whole numbers of an interval that are looked at one by one."""
+
+
+def _low_and_high(value: Any) -> Any:
+    if isinstance(value, list | tuple) and len(value) != 2:
+        raise ValueError("Input should be [low, high]")
+    return value
+
+
+_Bounds = BeforeValidator(_low_and_high)
+Interval = Annotated[tuple[float, float], Strict(False), _Bounds]
 Plain = Annotated[bool | int | float | str | None, PlainValidator(_plain)]
 
 
@@ -29,7 +48,7 @@ class Dimension(StrictModel):
 
     uniform: Interval | None = None
     log_uniform: Interval | None = None
-    int_uniform: Annotated[tuple[int, int], Strict(False)] | None = None
+    int_uniform: Annotated[tuple[int, int], Strict(False), _Bounds] | None = None
     choice: Annotated[tuple[Plain, ...], Strict(False)] | None = None
 
     @model_validator(mode="after")
@@ -70,9 +89,15 @@ class Dimension(StrictModel):
         return value if bounds is None else min(max(value, bounds[0]), bounds[1])
 
     def examples(self) -> tuple[Any, ...]:
-        """Return the values that must be valid for the whole dimension to be (bounds, choices)."""
-        bounds = self.uniform or self.log_uniform or self.int_uniform
-        return bounds if bounds is not None else (self.choice or ())
+        """Return the values that must be valid for the whole dimension to be.
+
+        Bounds and choices; of whole numbers all that are between, or if those are many the next.
+        """
+        if self.int_uniform is not None:
+            low, high = self.int_uniform
+            is_short = high - low <= MAX_LISTED
+            return tuple(range(low, high + 1)) if is_short else (low, low + 1, high - 1, high)
+        return self.uniform or self.log_uniform or self.choice or ()
 
 
 Space = Mapping[str, Dimension]
@@ -97,7 +122,8 @@ def checked_space(
     """Return the space, its choices as the family's configuration makes them of what was given.
 
     ``where`` tells where a dimension was given. Raises InputError that begins with that, for a
-    dimension that is no hyperparameter of the family, or takes a value that is not legal.
+    dimension that is no hyperparameter of the family, or takes a value that is not legal, be it
+    only beside one of another dimension: the search would end when it comes upon it.
     """
     searchable = searchable_fields(type(baseline))
     checked = {}
@@ -107,7 +133,8 @@ def checked_space(
                 f"{where(name)}: the family has no hyperparameter {name!r} to search over. "
                 f"It has: {', '.join(sorted(searchable))}."
             )
-        values = [_as_configured(name, v, baseline, where) for v in dimension.examples()]
+        examples = dimension.examples()
+        values = [getattr(_configured({name: v}, baseline, where), name) for v in examples]
         checked[name] = _with_choices(dimension, values, where(name))
         own = getattr(baseline, name)
         if not checked[name].contains(own):
@@ -116,19 +143,25 @@ def checked_space(
                 f"{dimension.model_dump(exclude_none=True)}; it is always tried first, so widen "
                 f"the space or change config.{name}."
             )
+    for pair in combinations(checked, 2):
+        for both in product(*(checked[name].examples() for name in pair)):
+            _configured(dict(zip(pair, both, strict=True)), baseline, where)
     return checked
 
 
-def _as_configured(
-    name: str, value: Any, baseline: FamilyConfig, where: Callable[[str], str]
-) -> Any:
-    """Return what the family's configuration makes of one value of a hyperparameter."""
+def _configured(
+    values: Mapping[str, Any], baseline: FamilyConfig, where: Callable[[str], str]
+) -> FamilyConfig:
+    """Return the family's configuration with values from a space. Raises InputError if illegal."""
     try:
-        config = type(baseline).model_validate({**baseline.model_dump(), name: value})
+        return type(baseline).model_validate({**baseline.model_dump(), **values})
     except ValidationError as error:
         reason = error.errors()[0]["msg"].removeprefix("Value error, ")
-        raise InputError(f"{where(name)}: {value!r} is not a legal value ({reason}).") from error
-    return getattr(config, name)
+        *others, name = values
+        beside = "".join(f" beside {other} {values[other]!r}" for other in others)
+        raise InputError(
+            f"{where(name)}: {values[name]!r}{beside} is not a legal value ({reason})."
+        ) from error
 
 
 def _with_choices(dimension: Dimension, values: Sequence[Any], place: str) -> Dimension:
@@ -141,12 +174,13 @@ def _with_choices(dimension: Dimension, values: Sequence[Any], place: str) -> Di
 
 
 def searchable_fields(config: type[FamilyConfig]) -> set[str]:
-    """Names of a family's hyperparameters, without the nested settings of its features.
+    """Names of a family's hyperparameters, without the settings of its features.
 
     Features are made once per sweep, so what shapes them is not searched over.
     """
     return {
         name
         for name, field in config.model_fields.items()
-        if not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel))
+        if name not in config.FIXED
+        and not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel))
     }

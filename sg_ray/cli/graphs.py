@@ -3,7 +3,7 @@
 import argparse
 
 from sg_ray.cli.settings import count_argument, folder_argument
-from sg_ray.errors import InputError
+from sg_ray.data.sources import Limit
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--max-samples",
-        type=count_argument("--max-samples"),
+        type=count_argument("--max-samples", Limit),
         metavar="N",
         help="at most N functions of each split, stratified",
     )
@@ -35,11 +35,6 @@ def run(arguments: argparse.Namespace) -> int:
     from sg_ray.sweep.prepare import make_graphs
     from sg_ray.sweep.progress import show_progress
 
-    if arguments.max_samples is not None and arguments.max_samples < 2:
-        raise InputError(
-            f"--max-samples {arguments.max_samples}: a split needs at least 2 functions, one of "
-            "each label. Ask for 2 or more."
-        )
     require_writable(arguments.out, "--out")
     sizes = make_graphs(
         arguments.data,

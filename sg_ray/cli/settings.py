@@ -27,7 +27,9 @@ def named_experiment(
     if resume is None:
         return load_experiment(file or default, overrides, given)
     if file is not None:
-        raise InputError(f"--resume {resume}: takes its experiment from the sweep, not {file}")
+        raise InputError(
+            f"{resume}: a sweep that was begun takes its experiment from its folder, not {file}"
+        )
     return _resumed(resume, overrides, given)
 
 
@@ -38,7 +40,10 @@ def split_settings(settings: Sequence[str]) -> tuple[Path | None, list[str]]:
     """
     files = [text for text in settings if not _is_override(text)]
     if len(files) > 1:
-        raise InputError(f"give one experiment file, not {len(files)}: {' '.join(files)}")
+        raise InputError(
+            f"give one experiment file, not {len(files)}: {' '.join(files)} (a setting is written "
+            "key=value, without blanks)"
+        )
     if files == [""]:
         raise InputError("'': no experiment file given. Give its path, or leave it out.")
     return (Path(files[0]) if files else None), [t for t in settings if _is_override(t)]
@@ -83,9 +88,10 @@ def seed_argument(name: str) -> Callable[[str], int]:
     return lambda text: int(_checked(name, text, lambda: seed_of(_whole_number(name, text))))
 
 
-def count_argument(name: str) -> Callable[[str], int]:
-    """Return the reader of the whole number that argument ``name`` gives."""
-    return lambda text: int(_checked(name, text, lambda: _whole_number(name, text)))
+def count_argument(name: str, kind: Any = int) -> Callable[[str], int]:
+    """Return the reader of the whole number, of a ``kind``, that argument ``name`` gives."""
+    count_of = TypeAdapter(kind).validate_python
+    return lambda text: int(_checked(name, text, lambda: count_of(_whole_number(name, text))))
 
 
 def value_argument(name: str) -> Callable[[str], Any]:
@@ -132,11 +138,13 @@ def _resumed(name: str, overrides: Sequence[str], given: Sequence[Given]) -> Exp
     there = experiment.sweep_dir
     if not there.exists() or not folder.samefile(there):
         own_name = folder.resolve().name
-        way_out = (
-            f"Leave output_dir={experiment.output_dir} out."
-            if experiment.name == own_name
-            else f"Call the folder {experiment.name} again, or give its new name: name={own_name}"
-        )
+        if experiment.name == own_name:
+            way_out = f"Leave output_dir={experiment.output_dir} out."
+        elif any(text.startswith("name=") for text in overrides):
+            way_out = f"Leave name={experiment.name} out."
+        else:
+            way_out = f"Call the folder {experiment.name} again, or give its new name: "
+            way_out += f"name={own_name}"
         raise InputError(
             f"{name}: its sweep lies in {folder}, and would go on in {there}. {way_out}"
         )

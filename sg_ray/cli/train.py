@@ -17,6 +17,7 @@ from sg_ray.config import Experiment, Given, load_experiment
 from sg_ray.config.hardware import describe, this_machine
 from sg_ray.errors import InputError
 from sg_ray.models.families import get_family
+from sg_ray.models.family import EstimatorFamily
 from sg_ray.sweep.train_once import EXPERIMENT, FindLr, Training
 from sg_ray.training.checkpoint import LAST
 
@@ -108,6 +109,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _experiment(arguments: argparse.Namespace) -> Experiment:
     """Return the experiment: the flags first, then key=value, which win."""
     get_family(arguments.family)  # an unknown one is named before its settings are
+    _check_flags(arguments)
     file, overrides = split_settings(arguments.settings)
     experiment = load_experiment(
         _experiment_file(arguments, file), overrides, _flag_settings(arguments)
@@ -118,6 +120,28 @@ def _experiment(arguments: argparse.Namespace) -> Experiment:
             f"together. Leave families out, or let it hold {arguments.family}."
         )
     return experiment
+
+
+def _check_flags(arguments: argparse.Namespace) -> None:
+    """Raise InputError for a flag that would change nothing."""
+    flag = "--force-find-lr" if arguments.force_find_lr else "--find-lr"
+    finds_lr = arguments.find_lr or arguments.force_find_lr
+    if finds_lr and isinstance(get_family(arguments.family), EstimatorFamily):
+        raise InputError(f"{flag}: {arguments.family} has no learning rate. Leave {flag} out.")
+    if arguments.resume is None:
+        return
+    if finds_lr:
+        raise InputError(
+            f"--resume {arguments.resume} and {flag} do not go together: its learning rate was "
+            f"settled when it began. Leave {flag} out."
+        )
+    there, given = _folder_of(arguments.resume), arguments.output_dir
+    if given is not None and given.resolve() != there.resolve():
+        raise InputError(
+            f"--resume {arguments.resume} and --output-dir {given} do not go together: the "
+            f"training goes on in its own folder. Leave --output-dir out, or copy {there} there "
+            "and resume the copy."
+        )
 
 
 def _experiment_file(arguments: argparse.Namespace, file: Path | None) -> Path:
@@ -172,8 +196,6 @@ def _flag_settings(arguments: argparse.Namespace) -> list[Given]:
 
 
 def _find_lr(arguments: argparse.Namespace) -> FindLr:
-    if arguments.resume is not None:
-        return "no"  # it was settled when the training began
     if arguments.force_find_lr:
         return "anew"
     return "cached" if arguments.find_lr else "no"

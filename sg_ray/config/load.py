@@ -15,11 +15,15 @@ from sg_ray.config.values import Given, Override, Values, read_override, read_va
 from sg_ray.config.yaml_text import Key, write_yaml
 from sg_ray.errors import InputError
 from sg_ray.models.families import get_family
+from sg_ray.models.family import EstimatorFamily
 from sg_ray.redaction import hide_credentials, hide_secrets, holds_secret
 from sg_ray.space import checked_space
 from sg_ray.training.metrics import direction
 
 _TRACKING_URI = ("tracking", "uri")
+_FILES = ("train_file", "valid_file", "test_file")
+_WIN_OVER = {"data.path": _FILES, "data.source": (*_FILES, "path")}
+"""Which settings of ``data`` win over another one, in whatever order they are given."""
 
 
 def load_experiment(
@@ -34,6 +38,7 @@ def load_experiment(
     values = read_values(path)
     changes: list[Given | Override] = [*settings, *map(read_override, overrides)]
     for change in changes:
+        _check_counts(change, values)
         values = values.given(change)
     values = values.with_spaces()
     _check_places(values)
@@ -100,6 +105,20 @@ def _plain(value: Any, dumped: Any) -> Any:
     return dumped
 
 
+def _check_counts(change: Given | Override, values: Values) -> None:
+    """Raise InputError for a change of where data come from that what is there would win over."""
+    name = change.key.removeprefix("data.")
+    for winner in _WIN_OVER.get(change.key, ()):
+        source = "path" if winner == "path" else "files"
+        if values.at(("data", winner)) is None or (name, change.value) == ("source", source):
+            continue
+        given = f"data.{winner} ({values.where(('data', winner))})"
+        raise InputError(
+            f"{change.origin.place}: {given} wins over it. Leave one of them out, or replace the "
+            f"whole section: 'data={{{name}: {change.value}}}'"
+        )
+
+
 def _check_places(values: Values) -> None:
     """Raise InputError for a place that is null: a variable that is not set, or ``~``."""
     for key in values.null_keys:
@@ -137,6 +156,8 @@ def _checked(name: str, experiment: Experiment, values: Values) -> ModelSettings
         baseline = family.Config.model_validate(settings.config)
     except ValidationError as error:
         raise InputError(explain(error, family.Config, values, (*key, "config"))) from error
+    if settings.space and isinstance(family, EstimatorFamily):
+        raise InputError(told(values, (*key, "space"), f"{name} is not searched; leave it out"))
     space = checked_space(settings.space, baseline, partial(_place, values, (*key, "space")))
     if name in experiment.families and experiment.branches_from is None:
         _check_branches(name, experiment, values)

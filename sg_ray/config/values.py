@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sg_ray.config.yaml_text import Key, Written, read_value, read_yaml
+from sg_ray.config.yaml_text import MAX_DEPTH, Key, Written, read_value, read_yaml
 from sg_ray.errors import InputError
 
 MAX_SHOWN = 200
@@ -23,6 +23,11 @@ class Given:
     value: Any
     place: str
     """What the user wrote, e.g. ``--epochs 3``."""
+
+    @property
+    def origin(self) -> Written:
+        """Where the value was given."""
+        return Written(self.place)
 
 
 @dataclass(frozen=True)
@@ -63,12 +68,12 @@ class Values:
     def is_empty(self, key: Key) -> bool:
         """Whether the key was given with nothing behind it, and nothing was put there since."""
         origin = self.origins.get(key)
-        return origin is not None and origin.text == "" and self._at(key) is None
+        return origin is not None and origin.text == "" and self.at(key) is None
 
     @property
     def null_keys(self) -> Iterator[Key]:
         """The keys that were given null, or nothing."""
-        return (key for key in self.origins if self._at(key) is None)
+        return (key for key in self.origins if self.at(key) is None)
 
     def given(self, setting: Given | Override) -> "Values":
         """Return the values with one setting changed. Raises InputError if its key cannot be.
@@ -76,11 +81,13 @@ class Values:
         A key within a search space that is a file changes what the file holds.
         """
         key = tuple(setting.key.split("."))
+        if len(key) > MAX_DEPTH:
+            raise InputError(f"{setting.origin.place}: no setting lies that deep.")
         values = self.with_spaces() if _is_in_space(key) else self
-        origin = setting.origin if isinstance(setting, Override) else Written(setting.place)
-        return values._changed(key, setting.value, origin)
+        return values._changed(key, setting.value, setting.origin)
 
-    def _at(self, key: Key) -> Any:
+    def at(self, key: Key) -> Any:
+        """Return the value of a key; None if there is none."""
         value: Any = self.content
         for name in key:
             value = value.get(name) if isinstance(value, dict) else None

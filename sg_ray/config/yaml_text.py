@@ -106,7 +106,7 @@ def read_value(text: str, place: str) -> tuple[Any, Written]:
         raise InputError(
             f"{place}: YAML reads {value!r}: blanks around it, line breaks and such are lost."
         )
-    return value, Written(place, plain)
+    return value, Written(place, plain if isinstance(root, ScalarNode) else text)
 
 
 def write_yaml(content: Any) -> str:

@@ -31,6 +31,9 @@ MAX_BATCH = 1_000_000
 class FamilyConfig(StrictModel):
     """Hyperparameters of a family: its own, and those of the training loop. Never the seed."""
 
+    FIXED: ClassVar[frozenset[str]] = frozenset()
+    """Names of those that no search may vary, for features depend on them."""
+
 
 class NeuralConfig(FamilyConfig):
     """What the training loop needs to know; families add their architecture."""

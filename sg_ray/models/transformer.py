@@ -71,6 +71,7 @@ class TransformerConfig(NeuralConfig):
     """Of the readout, and of the hidden layers of an encoder from scratch."""
     pooling: Pooling = "cls"
 
+    FIXED: ClassVar[frozenset[str]] = frozenset({"pretrained", "pretrained_content"})
     ARCHITECTURE: ClassVar[tuple[str, ...]] = (
         "num_layers",
         "hidden_dim",

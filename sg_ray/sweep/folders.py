@@ -16,7 +16,8 @@ def nearest_existing(folder: Path) -> Path:
 
 def require_writable(folder: Path, setting: str) -> None:
     """Raise InputError unless ``folder`` takes files, or can be made. Leaves nothing there."""
-    existing = nearest_existing(folder)
+    path = with_home(folder).absolute()
+    existing = next(place for place in (path, *path.parents) if os.path.lexists(place))
     try:
         with tempfile.TemporaryFile(dir=existing):
             pass

@@ -58,7 +58,9 @@ def check_folder(experiment: Experiment, *, extends: bool = False) -> None:
     It can if its settings are these (or grow to these, if ``extends``) and no file is damaged on
     which the rest of the plan depends.
     """
-    require_writable(experiment.output_dir, "output_dir")
+    require_writable(experiment.sweep_dir, "output_dir")
+    if experiment.lr_range.enabled:
+        require_writable(experiment.lr_range.cache_dir, "lr_range.cache_dir")
     if not experiment.cache_dir.is_dir():  # one that is there may hold all that is needed
         require_writable(experiment.cache_dir, "cache_dir")
     sweep_dir = experiment.sweep_dir

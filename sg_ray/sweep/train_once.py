@@ -25,6 +25,7 @@ from sg_ray.sweep.disk import explaining_disk_trouble
 from sg_ray.sweep.events import Event, Journal, lost_beginning
 from sg_ray.sweep.export import export_model, withdraw_model
 from sg_ray.sweep.family_plans import FamilyPlan
+from sg_ray.sweep.folders import require_writable
 from sg_ray.sweep.group import GroupFailure, WorkerGroup, describe
 from sg_ray.sweep.jobs import LrRangeJob, job_name
 from sg_ray.sweep.lock import locked
@@ -87,6 +88,7 @@ def prepare_training(
     ``settings`` are those of the command line, to advise commands with the same. Raises InputError
     if a branch is missing or the folder holds another trial.
     """
+    _check_writable(experiment, folder, find_lr)
     experiment = pinned(experiment)
     data, features = prepare(experiment, progress)
     plan = make_planner(experiment, data).plans[family]
@@ -196,6 +198,18 @@ def _export(training: Training, record: RunRecord) -> None:
             f"{folder}: trained and on record, but sg-ray predict cannot have its model ({error}). "
             "When that is mended, the same command makes it."
         ) from error
+
+
+def _check_writable(experiment: Experiment, folder: Path | None, find_lr: FindLr) -> None:
+    """Raise InputError, before hours of work, for a folder that takes no files."""
+    if folder is None:
+        require_writable(experiment.output_dir / "train", "output_dir")
+    else:
+        require_writable(folder, "--output-dir")
+    if not experiment.cache_dir.is_dir():  # one that is there may hold all that is needed
+        require_writable(experiment.cache_dir, "cache_dir")
+    if find_lr != "no":
+        require_writable(experiment.lr_range.cache_dir, "lr_range.cache_dir")
 
 
 def _check_place_of_model(folder: Path) -> None:

@@ -24,6 +24,7 @@ _LOGIN_FILE = "~/.mlflow/credentials"
 
 _SQLITE = "sqlite:///"
 _IN_MEMORY = re.compile(r"sqlite(\+\w+)?://(/(:memory:)?)?(\?.*)?")
+_DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 _SERVERS = ("http://", "https://")
 _MIN_SECRET_CHARS = 3
 """A shorter one is not looked for in texts: it is in every second word."""
@@ -88,12 +89,12 @@ class Address:
 def find_address(uri: str, base: Path, environ: Mapping[str, str] = os.environ) -> Address:
     """Return the store that ``tracking.uri`` means, a relative path counting from ``base``.
 
-    Raises InputError for an empty URI, a database in memory, and a folder, which MLflow 3 no longer
-    writes to; and if credentials were there once (``***``) and the environment does not give them
-    now.
+    Raises InputError for an empty URI, a scheme that MLflow does not know, a server without a host,
+    a database in memory, and a folder, which MLflow 3 no longer writes to; and if credentials were
+    there once (``***``) and the environment does not give them now.
     """
     shown = hide_credentials(uri)
-    if ("://" not in uri and uri != "databricks") or uri.startswith("file:"):
+    if not _is_store(uri):
         if "://" not in uri:  # perhaps a server whose scheme was forgotten
             shown = hide_credentials(f"http://{uri}").removeprefix("http://")
         raise InputError(
@@ -115,6 +116,20 @@ def find_address(uri: str, base: Path, environ: Mapping[str, str] = os.environ) 
             raise InputError(_missing(uri, environ))
         uri = _place(uri)
     return _address(uri, base, environ)
+
+
+def _is_store(uri: str) -> bool:
+    """Whether MLflow writes to URIs of this kind; a server's names a host, and a port if any."""
+    scheme, separator, rest = uri.partition("://")
+    if not separator:
+        return uri == "databricks"
+    if f"{scheme}://" not in _SERVERS:
+        return scheme.partition("+")[0] in _DATABASES or scheme.startswith("databricks")
+    try:
+        parts = urlsplit(uri)
+        return bool(parts.hostname) and ("@" in rest or parts.port != 0)
+    except ValueError:  # no port, or half of an IPv6 address
+        return False
 
 
 def sqlite_path(uri: str) -> Path | None:

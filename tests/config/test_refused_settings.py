@@ -78,6 +78,9 @@ OVERRIDES = {
     "output_dir=2024": """quote it: output_dir='"2024"'""",
     "data.path=/data/run #3": """quote it: data.path='"/data/run #3"'""",
     "data.path=[run]/": """quote it: data.path='"[run]/"'""",
+    "data.path=a: b/c": """quote it: data.path='"a: b/c"'""",
+    "output_dir=- x": """quote it: output_dir='"- x"'""",
+    "name={x}": """quote it: name='"{x}"'""",
     "replicate.seeds=[1,2": "not valid YAML: expected ',' or ']'",
     # names that there are not
     "objective=val_x": "'objective=val_x': objective: unknown metric 'val_x'. Use one of: val_loss",
@@ -106,6 +109,22 @@ OVERRIDES = {
     "models.gnn.space.dropout={uniform: [0, .inf]}": "Input should be a finite number",
     "models.gnn.space.epochs={choice: [5, 7.0]}": "7.0 is not a legal value",
     "models.gnn.space.dropout={choice: [0.1, 1e-1]}": "none of them twice",
+    "models.gnn.space.dropout={uniform: [0.1]}": "uniform: Input should be [low, high] (got [0.1])",
+    "models.gnn.space.epochs={int_uniform: [1, 2, 3]}": "int_uniform: Input should be [low, high]",
+    # a search would come upon them, hours later
+    "models.transformer.space={hidden_dim: {int_uniform: [64, 128]}}": (
+        "space.hidden_dim: 65 is not a legal value (hidden_dim 65 must be a multiple of num_heads 4"
+    ),
+    "models.transformer.space={hidden_dim: {int_uniform: [64, 4096]}}": "65 is not a legal value",
+    "models.transformer.space={hidden_dim: {choice: [128, 72]}, num_heads: {choice: [4, 8, 16]}}": (
+        "models.transformer.space.num_heads: 16 beside hidden_dim 72 is not a legal value"
+    ),
+    "models.transformer.space={pretrained: {choice: [null, org/name]}}": (
+        "the family has no hyperparameter 'pretrained' to search over"
+    ),
+    "models.lexical.space={min_df: {choice: [1, 2]}}": (
+        "models.lexical.space: lexical is not searched; leave it out"
+    ),
     # typos that would fill the memory
     "search.num_trials=1000000000": "less than or equal to 100000",
     "models.gnn.config.epochs=1000000000": "less than or equal to 100000",
@@ -115,6 +134,7 @@ OVERRIDES = {
     "resources.num_workers=1000000000": "less than or equal to 100000",
     "max_failures=1000000000": "less than or equal to 1000",
     f"search.seed={'9' * 5000}": "a number of 5,000 characters",
+    f"{'a.' * 3000}a=1": "no setting lies that deep",
 }
 
 
@@ -131,6 +151,29 @@ def test_case_20_a_file_gives_no_folder(value: str) -> None:
     path.write_text(f"name: e\ndata:\n  path: {value}\n")
     with pytest.raises(InputError, match=r"^p\.yaml:3: data\.path: no folder given$"):
         load_experiment(path)
+
+
+@pytest.mark.parametrize(
+    ("place", "override", "refused"),
+    [
+        ("path: d", "data.source=synthetic", True),
+        ("path: d", "data.source=codexglue", True),
+        ("path: d", "data.source=path", False),
+        ("train_file: a, valid_file: b", "data.path=d", True),
+        ("train_file: a, valid_file: b", "data.source=path", True),
+        ("train_file: a, valid_file: b", "data.source=files", False),
+        ("source: codexglue", "data.path=d", False),
+    ],
+)
+def test_data_of_the_command_line_are_never_left_out_in_silence(
+    place: str, override: str, refused: bool
+) -> None:
+    Path("p.yaml").write_text(f"name: e\ndata: {{{place}}}\n")
+    if not refused:
+        load_experiment(Path("p.yaml"), [override])
+        return
+    with pytest.raises(InputError, match=r"\(p\.yaml:2\) wins over it\. .* 'data={"):
+        load_experiment(Path("p.yaml"), [override])
 
 
 def test_null_is_a_value_where_it_says_something() -> None:
@@ -188,6 +231,17 @@ def test_case_27_train_and_other_families_do_not_go_together(
     assert line.startswith("train gnn and families=[transformer] do not go together")
 
 
+@pytest.mark.parametrize("flags", [("--output-dir", "new"), ("--find-lr",), ("--force-find-lr",)])
+def test_a_flag_that_a_resumed_training_would_pass_over_is_refused(
+    flags: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("run").mkdir()
+    Path("run/last.pt").touch()
+    Path("run/experiment.yaml").write_text(E_YAML)
+    line = refusal("train", "gnn", "--resume", "run", *flags, capsys=capsys)
+    assert line.startswith(f"--resume run and {' '.join(flags)} do not go together: ")
+
+
 ARGUMENTS = {
     ("train", "gnn", "e.yaml", "--seed", "-1"): "--seed -1: Input should be greater than",
     ("train", "gnn", "e.yaml", "--seed", "4294967296"): "--seed 4294967296: ",
@@ -203,6 +257,9 @@ ARGUMENTS = {
     ("train", "gnn", "--resume", ""): "--resume: no file given",
     ("train", "gnn", "e.yaml", "--train-data", "/run #3/x.jsonl", "--val-data", "y"): (
         "data.train_file: /run #3/x.jsonl does not exist"
+    ),
+    ("train", "gnn", "e.yaml", "--train-data", "a", "--val-data", "b", "data.path=d"): (
+        "'data.path=d': data.train_file (--train-data a) wins over it"
     ),
     ("sweep", "--resume", ""): "--resume: no value given",
     ("sweep", "e.yaml", "--address", ""): "--address: no value given",
@@ -221,6 +278,42 @@ ARGUMENTS = {
     ("data", "sample", "--num", "40", "--seed", "4294967296"): "--seed 4294967296: ",
     ("data", "sample", "--num", "4_0"): "--num 4_0: Input should be a whole number",
     ("graphs", "--data", "x", "--out", "e.yaml"): "e.yaml cannot be written (Not a directory)",
+    ("graphs", "--data", "x", "--out", "g", "--max-samples", "1" + "0" * 10): (
+        "--max-samples 10000000000: Input should be less than or equal to 1000000000"
+    ),
+    ("data", "synthetic", "--num-samples", "40", "--out", "e.yaml"): "--out: ",
+    ("data", "sample", "--num", "40", "--out", "e.yaml/x"): "cannot be written (Not a directory)",
+    ("train", "gnn", "e.yaml", "--output-dir", "e.yaml"): "--output-dir: ",
+    ("train", "gnn", "e.yaml", "output_dir=e.yaml"): "output_dir: ",
+    ("train", "gnn", "e.yaml", "--find-lr", "lr_range.cache_dir=e.yaml"): "lr_range.cache_dir: ",
+    ("train", "lexical", "e.yaml", "--find-lr"): "--find-lr: lexical has no learning rate",
+    ("train", "gnn", "e.yaml", "cache_dir=e.yaml"): "cache_dir: ",
+    (
+        "sweep",
+        "e.yaml",
+        "tracking.enabled=true",
+        "tracking.uri=s3://bucket",
+    ): "not a database or server",
+    (
+        "sweep",
+        "e.yaml",
+        "tracking.enabled=true",
+        "tracking.uri=http://",
+    ): "not a database or server",
+    (
+        "sweep",
+        "e.yaml",
+        "tracking.enabled=true",
+        "tracking.uri=http://127.0.0.1:99999",
+    ): "not a database or server",
+    (
+        "sweep",
+        "e.yaml",
+        "tracking.enabled=true",
+        "tracking.uri=http://[::1",
+    ): "not a database or server",
+    ("sweep", "e.yaml", "data.num_samples", "=", "240"): "key=value, without blanks",
+    ("sweep", "e.yaml", "--resume", "e"): "takes its experiment from its folder, not e.yaml",
 }
 
 

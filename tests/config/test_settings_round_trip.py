@@ -107,7 +107,8 @@ def test_any_values_come_back(
     tmp_path: Path, chosen: dict[str, Any], left_out: tuple[str, ...]
 ) -> None:
     assume(len({Path(chosen[file]) for file in FILES}) == len(FILES))
-    check(tmp_path, without(chosen, left_out))
+    in_order = {one.key: chosen[one.key] for one in SETTINGS}  # a source after a path is refused
+    check(tmp_path, without(in_order, left_out))
 
 
 def test_no_setting_is_forgotten() -> None:
@@ -154,6 +155,8 @@ def test_a_sweep_never_goes_on_in_another_ones_folder(
     (tmp_path / "outputs/quick").rename("outputs/renamed")
     with pytest.raises(InputError, match="Call the folder quick again, or give its new name: name"):
         named_experiment([], Path("unused"), "renamed")
+    with pytest.raises(InputError, match="Leave name=new out"):
+        named_experiment(["name=new"], Path("unused"), "outputs/other")
     again = named_experiment(["name=renamed"], Path("unused"), "renamed")
     assert again.sweep_dir == tmp_path / "outputs/renamed"
     with pytest.raises(InputError, match="Leave output_dir=elsewhere out"):

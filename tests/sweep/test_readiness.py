@@ -80,6 +80,16 @@ def a_damaged_record() -> None:
     Path("outputs/v/records/a.json").write_text("{}")
 
 
+def a_file_where_the_folder_would_be() -> None:
+    Path("outputs").mkdir()
+    Path("outputs/v").touch()
+
+
+def a_link_that_leads_nowhere() -> None:
+    Path("outputs").mkdir()
+    Path("outputs/v").symlink_to("nowhere")
+
+
 def nothing() -> None:
     """The command line alone is wrong."""
 
@@ -103,6 +113,9 @@ REFUSED: list[tuple[Callable[[], None], list[str], str]] = [
     (nothing, ["families=[fusion]", "branches_from=d"], "holds no trained transformer"),
     (nothing, ["name=a/b"], "name: "),
     (nothing, ["output_dir=e.yaml"], "cannot be written"),
+    (a_file_where_the_folder_would_be, [], "outputs/v cannot be written (Not a directory)"),
+    (a_link_that_leads_nowhere, [], "outputs/v cannot be written (No such file or directory)"),
+    (nothing, ["lr_range={cache_dir: e.yaml}"], "lr_range.cache_dir: "),
     (a_damaged_record, [], "a.json: not a valid run record"),
 ]
 
