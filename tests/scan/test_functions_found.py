@@ -336,6 +336,13 @@ HIDDEN = {
         "int f(void) BEGIN return 1; END\nint g(void)\n{\n    return 2;\n}\n",
         [f"1-1: {NO_HEAD}", "2-5 int g(void)"],
     ),
+    "braces of macros of this file": (
+        "#define BEGIN {\n#define END } /* { */\n#define FUNC(n) int n(void) {\n#define NS_BEGIN namespace n {\n"
+        "#ifdef A\n#define MAYBE {\n#else\n#define MAYBE\n#endif\nvoid f(int a)\nBEGIN\n    g(a);\nEND\n"
+        "FUNC(h)\n    if (x) BEGIN g(x); END\nEND\nNS_BEGIN\nint k(void) MAYBE { return 1; }\nEND\nint l(void) { x(); }\n",
+        ["10-13 void f(int a) BEGIN g(a)", "14-16 FUNC(h) if (x) BEGIN g(x)"]
+        + ["18-18 int k(void) MAYBE", "20-20 int l(void)"],
+    ),
     "digraphs": (
         "%:if\\\n 0\nit's {\n%:endif\nint f(int a)\n<%\n    return a %3;\n%>\nint g(void) { return 1; }\n",
         ["5-8 int f(int a) <% return a %3", "9-9 int g(void)"],
