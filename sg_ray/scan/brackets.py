@@ -83,9 +83,9 @@ _SIMPLE_STATEMENT = re.compile(r"\b(?:return|goto|break|continue)\b[^;{}]*;")
 _GAP = r"[ \t]*+\n?+[ \t]*+"
 _WORD = r"[A-Za-z]\w*+"
 _LINES = rf"(?:[^\s;{{}}][^;{{}}\n]*;{_GAP}){{0,32}}"
-_EXPRESSION = (
-    r"(?:\b[a-z]\w*+[ \t]*\([^;{}\n]*\)|[*\w.>\[\]-]++[ \t]*[-+*/|&^]?=[^;{}\n]*|[\w.>-]+?(?:\+\+|--))"
-)
+_CALL = r"\b[a-z]\w*+[ \t]*\([^;{}\n]*\)"
+_ASSIGNMENT = r"[*\w.>\[\]-]++[ \t]*[-+*/|&^]?=[^;{}\n]*|[\w.>-]+?(?:\+\+|--)"
+_EXPRESSION = rf"(?:{_CALL}|{_ASSIGNMENT})"
 _WITHOUT_BRACES = re.compile(
     r"(?<![(,])(?<![(,] )\b(?:if|while|for|switch)\s*\("
     r"|(?<![(,])(?<![(,] )\b(?:return|goto|break|continue)\b[^;{}]{0,500};"
