@@ -12,7 +12,9 @@ assembly operands are none. A name in ``sizeof``, ``typeof``, an attribute or th
 - ``x += 1`` and ``x++`` read, then write; the right side is read before the left is written.
 - ``&x`` reads and may write, so earlier writes stay visible.
 - A write through a pointer, index or member reads its base variable. There is no alias analysis.
-- An assembly statement reads its inputs and ``+`` operands, then writes its outputs.
+- An assembly statement reads its inputs and ``+`` operands, then writes its outputs. Names in the
+  text of assembly are not looked at, nor are those in ``__asm { ... }``.
+- An enumerator hides variables of its name and is never written.
 """
 
 from enum import Enum
@@ -39,6 +41,7 @@ _DECLARATION = kind_id("declaration")
 _PARAMETER = kind_id("parameter_declaration")
 _PARAMETERS = kind_id("parameter_list")
 _STORAGE_CLASS = kind_id("storage_class_specifier")
+_ENUMERATOR = kind_id("enumerator")
 _ASM_OUTPUT = kind_id("gnu_asm_output_operand")
 _ASM_LABELS = kind_id("gnu_asm_goto_list")
 _ASSIGN = kind_id("=", named=False)
@@ -193,6 +196,8 @@ class _AccessReader:
         parent_kind = tree.kinds[parent]
         if field == _DECLARATOR:
             self._read_declarator(node, name)
+        elif parent_kind == _ENUMERATOR and field != _VALUE:
+            self._scopes.declare(name)  # a constant has no value to write
         elif self._is_parameter_name(node, parent_kind):
             if not self._is_in_prototype(parent):
                 self._add(node, node, self._scopes.declare(name), Action.WRITE)
@@ -260,11 +265,14 @@ class _AccessReader:
             self._complete(initialised, node, variable, action)
 
     def _has_value_already(self, declaration: int) -> bool:
-        specifier = declaration + 1
-        kinds = self._tree.kinds
-        if kinds[specifier : specifier + 1] != [_STORAGE_CLASS]:
-            return False
-        return self._tree.text_of.get(specifier) in (b"static", b"extern")
+        """Return whether ``static`` or ``extern`` stands before the name, in any order of words."""
+        kinds, fields, text = self._tree.kinds, self._tree.fields, self._tree.text_of
+        part = declaration + 1
+        while part <= self._last[declaration] and fields[part] != _DECLARATOR:
+            if kinds[part] == _STORAGE_CLASS and text[part] in (b"static", b"extern"):
+                return True
+            part = self._last[part] + 1
+        return False
 
     def _is_in_prototype(self, parameters: int) -> bool:
         """Return whether ``parameters`` are those of a type: their names mean nothing."""

@@ -84,7 +84,8 @@ class Steps:
         if self._data_edges:
             step_edges = (edges - self._passed_by).union(self._data_edges)
         steps = self.nodes.union(source for source, _ in self.edges)
-        steps.update(target for _, target in step_edges)
+        for edge in step_edges:  # a nested function may have no path to its end
+            steps.update(edge)
         if len(steps) > len(self.nodes):
             edges = _between(self.nodes, edges)
         has_ends = max(steps, default=0) >= self._num_nodes

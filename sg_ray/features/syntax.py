@@ -25,6 +25,18 @@ _TYPEOF = re.compile(
     rb"\((?:[^(){};\"']|\((?:[^(){};\"']|\([^(){};\"']*\))*\))*\)"
 )
 """A type by an expression, which may hold calls of calls."""
+_AUTO = re.compile(rb"\bauto(?=\s++(?:\*++\s*+)?\w+\s*+=)")
+"""``auto x = 1``, of which the grammar takes the name for a type."""
+_POINTER_RESULT = re.compile(
+    rb"(?<!\*)\*++(?=\s*\w+\s*\(\s*\w+\s*(?:,\s*\w+\s*)*\)(?:\s*[A-Za-z_][^;{}=]*;){1,64}\s*\{)"
+)
+"""What an old-style function returns: ``char *f(p) char *p; {`` reads as a product."""
+_MICROSOFT_ASM = re.compile(
+    rb"(?:^|(?<=[;{})])|(?<=\belse))(?P<before>[ \t]*+)_?_?asm(?P<gap>\s*+)"
+    rb"(?:\{[^{}]*\}|(?<=[ \t])(?!_*(?:volatile|goto|inline)\b)\w[^\n;{}\"/]*+)(?:[ \t]*;)?",
+    re.MULTILINE,
+)
+"""Assembly in a block, or on the rest of the line."""
 
 
 def _words(text: str) -> frozenset[str]:
@@ -127,7 +139,7 @@ class SyntaxParser:
     def _read(self, source: bytes, max_nodes: int) -> SyntaxTree:
         # One tight loop instead of small functions: a call per node would double its time.
         actions = self._actions
-        parsed = source if self._tokens_only else _with_typeof_as_name(source)
+        parsed = source if self._tokens_only else _as_the_grammar_knows(source)
         cursor = self._parser.parse(parsed).walk()
         kinds: list[int] = []
         parents: list[int] = []
@@ -181,14 +193,27 @@ class SyntaxParser:
         return SyntaxTree(kinds, parents, fields, leaves, texts, *marks)
 
 
-def _with_typeof_as_name(source: bytes) -> bytes:
-    """Return ``source`` with each ``typeof(...)`` as one name of the same length.
+def _as_the_grammar_knows(source: bytes) -> bytes:
+    """Return ``source`` with what the grammar does not know as something like it, as long."""
+    if b"typeof" in source:  # taken for a call, which makes another statement of the declaration
+        source = _TYPEOF.sub(lambda match: b"typeof".ljust(len(match[0]), b"_"), source)
+    if b"auto" in source:
+        source = _AUTO.sub(b"int_", source)
+    if b"asm" in source:
+        source = _MICROSOFT_ASM.sub(_as_gnu_asm, source)
+    source = source.replace(b"_Thread_local", b"__extension__")
+    return _POINTER_RESULT.sub(lambda match: b" " * len(match[0]), source)
 
-    The grammar takes it for a call and makes another statement of the declaration.
-    """
-    if b"typeof" not in source:
-        return source
-    return _TYPEOF.sub(lambda match: b"typeof".ljust(len(match[0]), b"_"), source)
+
+def _as_gnu_asm(match: re.Match[bytes]) -> bytes:
+    start, end = match.span()
+    opening, closing = match.end("gap") - start, end - start - 3
+    if match.string[match.end("gap")] != ord("{"):
+        opening -= 1
+    if opening - len(match["before"]) < 4 or closing <= opening:  # no room
+        return b";".ljust(end - start)
+    head = match["before"] + b"asm"
+    return head.ljust(opening - 1) + b'("' + b"_" * (closing - opening - 1) + b'");'
 
 
 def kind_names() -> list[str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from torch import Tensor, nn
 
 from sg_ray.errors import InputError
@@ -18,12 +19,16 @@ from sg_ray.features.pretrained_files import (
     architecture_folder,
     encoder_folder,
     quiet_hugging_face,
+    weight_files,
 )
 
 _TABLES = re.compile(
     r"(position_ids|token_type_ids|inv_freq|masked_bias|causal_mask|(attn|attention)\.bias)$"
 )
 """Constants that older versions of the library saved beside the weights."""
+
+_PRECISIONS = frozenset(["F64", "F32", "F16", "BF16", "float64", "float32", "float16", "bfloat16"])
+"""Names of what weights are stored as, in safetensors and in pickled files."""
 
 
 def load_encoder(name: str) -> Any:
@@ -51,6 +56,7 @@ def load_encoder(name: str) -> Any:
         raise _not_loaded(name, error) from error
     encoder = _encoder_of(model)
     _check_weights(name, model, encoder, report)
+    _check_precision(name, folder, model)
     return encoder
 
 
@@ -115,6 +121,12 @@ def _settings(name: str, folder: Path) -> Any:
         raise InputError(
             f"pretrained: {name!r} holds quantised weights, which cannot be trained. Give the "
             "encoder in full precision."
+        )
+    if getattr(settings, "transformers_weights", None) is not None:
+        raise InputError(
+            f"pretrained: {name!r} has its weights in a file of another name, by "
+            "transformers_weights in config.json. Name that file model.safetensors and remove the "
+            "setting."
         )
     settings.use_cache, settings.return_dict = False, True
     if getattr(settings, "attention_type", None) == "block_sparse":
@@ -194,6 +206,31 @@ def _check_weights(name: str, model: Any, encoder: Any, report: Mapping[str, Any
             f"pretrained: {name!r} holds {len(broken)} of {len(wanted)} weights that are not "
             f"finite (first: {broken[0]}). Fetch its files again."
         )
+
+
+def _check_precision(name: str, folder: Path, model: Any) -> None:
+    """Refuse weights that were turned into float32 but are numbers of another kind."""
+    prefix = f"{model.base_model_prefix}."
+    floating = {key for key, tensor in _tensors(model) if tensor.is_floating_point()}
+    for key, dtype in _stored_dtypes(weight_files(folder)):
+        if dtype not in _PRECISIONS and (key in floating or key.removeprefix(prefix) in floating):
+            raise InputError(
+                f"pretrained: {name!r} holds weights as {dtype} (first: {key}), which mean nothing "
+                "without the scale that they were quantised by. Give the encoder in full precision."
+            )
+
+
+def _stored_dtypes(files: Sequence[Path]) -> Iterator[tuple[str, str]]:
+    """Yield the name of each tensor in files of weights, and of its type."""
+    for file in files:
+        if file.suffix == ".safetensors":
+            with safe_open(file, framework="pt") as content:
+                for key in content.keys():  # noqa: SIM118 - it is no mapping
+                    yield key, content.get_slice(key).get_dtype()
+        elif file.suffix == ".bin":
+            content = torch.load(file, map_location="meta", weights_only=True)
+            for key, tensor in content.items():
+                yield key, str(tensor.dtype).removeprefix("torch.")
 
 
 def _tensors(module: Any) -> Iterator[tuple[str, Tensor]]:

@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import cached_property
+from operator import itemgetter
 
 
 class Mark(IntEnum):
@@ -54,6 +55,9 @@ _BRACES = {
     **dict.fromkeys(("{", "<%", "??<"), Mark.OPEN),
     **dict.fromkeys(("}", "%>", "??>"), Mark.CLOSE),
 }
+_BEGINS_BLOCK = re.compile(r"(?:\A\s*|\)\s*|\b(?:else|do)\s*)\{")
+"""A block of statements, not of a structure or namespace."""
+_BRACE_OF = {Mark.OPEN: "{", Mark.CLOSE: "}"}
 _SPELT_DIFFERENTLY = frozenset("<%?")
 """What digraphs and trigraphs begin with."""
 _CONDITIONALS = {
@@ -61,6 +65,10 @@ _CONDITIONALS = {
     **dict.fromkeys(("else", "elif", "elifdef", "elifndef"), Mark.ELSE),
     "endif": Mark.ENDIF,
 }
+_MACRO = re.compile(r"(?:#|%:)\s*define\s+(\w+)(\([^()]*\))?(.*)", re.DOTALL)
+_LONGEST_MACRO = 2_000
+_HIDDEN = {"{": Mark.OPEN, "({": Mark.OPEN, "}": Mark.CLOSE}
+"""Macros with a brace that they do not match. One with parameters that closes may be anything."""
 _LONGEST_RAW_LITERAL = 16_384
 _LONGEST_INDENT = 200
 """Columns; a brace further right is not where a function ends, however little is before it."""
@@ -79,6 +87,9 @@ class Code:
     """Where a comment begins that has no end."""
     conditions: dict[int, str] = field(default_factory=dict)
     """The directive of each IF and ELSE by the number of its mark, such as ``ifdef DEBUG``."""
+    macros: dict[str, str] = field(default_factory=dict)
+    """What is left of each macro's braces: "{" of ``#define BEGIN {``, "({" if it has parameters;
+    nothing if it is defined in several ways."""
 
     @cached_property
     def _line_starts(self) -> list[int]:
@@ -119,7 +130,7 @@ def blanked(text: str) -> Code:
             if first in _SPELT_DIFFERENTLY:
                 pieces += (
                     text[done:start],
-                    ("{" if brace == Mark.OPEN else "}").ljust(len(match[0])),
+                    _BRACE_OF[brace].ljust(len(match[0])),
                 )
                 done = position
             continue
@@ -133,6 +144,7 @@ def blanked(text: str) -> Code:
             assert match is not None
             position = match.end()
             _note_conditional(code, start, text[start:position])
+            _note_macro(code, text[start:position])
         elif first == '"':
             position = _end_of_raw_literal(text, start) or position
         elif position == len(text) and match[0].startswith("/*") and match[0][-2:] != "*/":
@@ -142,6 +154,8 @@ def blanked(text: str) -> Code:
         done = position
     pieces.append(text[done:])
     code.blank = "".join(pieces)
+    if any(brace in _HIDDEN for brace in code.macros.values()):
+        _show_hidden(code)
     return code
 
 
@@ -187,3 +201,45 @@ def _note_conditional(code: Code, start: int, directive: str) -> None:
     code.conditions[len(code.kinds)] = " ".join(condition.split())
     code.kinds.append(kind)
     code.positions.append(start)
+
+
+def _note_macro(code: Code, directive: str) -> None:
+    match = _MACRO.match(directive) if len(directive) < _LONGEST_MACRO else None
+    if match is None:
+        return
+    name, parameters, body = match.groups()
+    braces = "(" if parameters else ""
+    if "{" in body or "}" in body:
+        code_of_body = blanked(body)
+        braces += "".join(_BRACE_OF[kind] for kind in code_of_body.kinds if kind in _BRACE_OF)
+        while "{}" in braces:
+            braces = braces.replace("{}", "")
+        if braces.endswith("{") and not _BEGINS_BLOCK.search(code_of_body.blank):
+            braces = ""
+    code.macros[name] = braces if code.macros.get(name, braces) == braces else ""
+
+
+def _show_hidden(code: Code) -> None:
+    """Put the braces of macros where they are used: on the name, or behind its arguments."""
+    names = "|".join(name for name, braces in code.macros.items() if braces in _HIDDEN)
+    marks = [
+        (position, kind, code.conditions.get(number))
+        for number, (position, kind) in enumerate(zip(code.positions, code.kinds, strict=True))
+    ]
+    pieces: list[str] = []
+    done = 0
+    for match in re.finditer(rf"\b({names})\b(?:[ \t]*\([^(){{}}]*\)(\s))?", code.blank):
+        braces = code.macros[match[1]]
+        group = 2 if braces == "({" else 1
+        start, end = match.span(group)
+        if start >= 0:
+            pieces += (code.blank[done:start], _BRACE_OF[_HIDDEN[braces]].ljust(end - start))
+            marks.append((start, _HIDDEN[braces], None))
+            done = end
+    code.blank = "".join((*pieces, code.blank[done:]))
+    marks.sort(key=itemgetter(0))
+    code.positions = [position for position, _, _ in marks]
+    code.kinds = [kind for _, kind, _ in marks]
+    code.conditions = {
+        number: condition for number, (_, _, condition) in enumerate(marks) if condition is not None
+    }

@@ -9,7 +9,7 @@ the indentation decides. What remains is named as not read.
 
 import bisect
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -40,10 +40,39 @@ def spans_in(code: Code) -> list[Span]:
     Functions within functions are parts of the outer one, classes within functions too. Takes time
     in proportion to the length of the text, whatever it holds.
     """
-    spans = _Scan(code, linked(code)).run()
+    branches = linked(code)
+    spans = _Scan(code, branches).run()
+    spans = sorted((*spans, *_without_braces(code, branches, spans)), key=lambda span: span.start)
     if code.open_comment is not None and "{" in code.text[code.open_comment :]:
         spans.append(Span(code.open_comment, len(code.text), NO_COMMENT_END))
     return spans
+
+
+def _without_braces(code: Code, branches: Branches, spans: Sequence[Span]) -> Iterator[Span]:
+    """Yield what stands between spans and is code, though no brace of the file says so."""
+    blank = _compiled(code, branches)
+    done = 0
+    for span in (*spans, Span(len(blank), len(blank))):
+        found = _WITHOUT_BRACES.search(blank, done, span.start)
+        if found:
+            before = blank[done : found.start()]
+            start = done + max(before.rfind(";"), before.rfind("}")) + 1
+            text = blank[start : span.start]
+            yield Span(span.start - len(text.lstrip()), start + len(text.rstrip()), NO_HEAD)
+        done = max(done, span.end)
+
+
+def _compiled(code: Code, branches: Branches) -> str:
+    """Return the blanked code without what nobody compiles, every character in its place."""
+    pieces: list[str] = []
+    done = 0
+    for mark in sorted(mark for chain in branches.chains.values() for mark in chain[:-1]):
+        start = code.positions[mark]
+        if start >= done and branches.is_never(mark):
+            end = code.positions[branches.next_branch(mark)]
+            pieces += (code.blank[done:start], " " * (end - start))
+            done = end
+    return "".join((*pieces, code.blank[done:]))
 
 
 _STATEMENT = re.compile(
@@ -51,6 +80,18 @@ _STATEMENT = re.compile(
 )
 _SIMPLE_STATEMENT = re.compile(r"\b(?:return|goto|break|continue)\b[^;{}]*;")
 """What stands outside of braces only if a macro holds them."""
+_GAP = r"[ \t]*+\n?+[ \t]*+"
+_WORD = r"[A-Za-z]\w*+"
+_LINES = rf"(?:[^\s;{{}}][^;{{}}\n]*;{_GAP}){{0,32}}"
+_CALL = r"\b[a-z]\w*+[ \t]*\([^;{}\n]*\)"
+_ASSIGNMENT = r"[*\w.>\[\]-]++[ \t]*[-+*/|&^]?=[^;{}\n]*|[\w.>-]+?(?:\+\+|--)"
+_EXPRESSION = rf"(?:{_CALL}|{_ASSIGNMENT})"
+_WITHOUT_BRACES = re.compile(
+    r"(?<![(,])(?<![(,] )\b(?:if|while|for|switch)\s*\("
+    r"|(?<![(,])(?<![(,] )\b(?:return|goto|break|continue)\b[^;{}]{0,500};"
+    rf"|\){_GAP}{_WORD}{_GAP}{_LINES}?{_EXPRESSION};{_GAP}{_LINES}{_WORD}[ \t]*(?:\n|\Z)"
+)
+"""Statements, or calls and assignments between two words after a head: macros hold the braces."""
 _CATCH = re.compile(r"\s*(?:catch|__except|__finally)\b")
 _CODE = re.compile(r"=[^;]*;|\breturn\b|(?:\A|[;{}])\s*\w+\s*\((?!\s*\*)")
 """What blocks hold that are more than declarations."""

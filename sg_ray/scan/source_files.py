@@ -18,6 +18,7 @@ from sg_ray.data.jsonl import MAX_LINE_BYTES, PACKED_SUFFIXES, open_unpacked, re
 from sg_ray.errors import InputError
 from sg_ray.scan.blanking import blanked
 from sg_ray.scan.brackets import spans_in
+from sg_ray.scan.grammars import read_grammar
 
 STANDARD_INPUT = "-"
 SOURCE_SUFFIXES = (
@@ -26,6 +27,7 @@ SOURCE_SUFFIXES = (
 )
 """What the names of C and C++ files end in, in small or capital letters."""
 NO_FUNCTION = "no function in it"
+RULES = "rules of lex or yacc, which are no functions: give the C file that is made of them"
 
 _ROW_SUFFIXES = (".jsonl", ".ndjson")
 _ARRAY_SUFFIX = ".json"
@@ -244,7 +246,13 @@ def _after_blanks(text: str, position: int) -> int:
 
 
 def _functions(content: bytes, file: str) -> Iterator[Piece]:
-    code = blanked(_decoded(content))
+    text = _decoded(content)
+    code = blanked(text)
+    if grammar := read_grammar(text, code.blank):
+        code = blanked(grammar.text)
+        if "{" in text[grammar.rules_start : grammar.rules_end]:
+            lines = code.line(grammar.rules_start), code.line(grammar.rules_end - 1)
+            yield Unread(file, RULES, *lines)
     for span in spans_in(code):
         first, last = code.line(span.start), code.line(span.end - 1)
         if span.reason:

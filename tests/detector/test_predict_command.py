@@ -228,6 +228,38 @@ def test_case_10_and_12_every_function_is_one_line(predict, tmp_path):
     assert [line.rpartition(":")[2] for line in out.splitlines()] == ["1", "9", "10"]
 
 
+GRAMMAR = """\
+%{
+static int count(int a) { return a; }
+%}
+DIGIT [0-9]
+%%
+"if"      { n++; return IF; }
+{DIGIT}+  { yylval = atoi(yytext); return NUM; }
+.         { don't(); }
+%%
+int main(void)
+{
+    return yylex();
+}
+"""
+
+
+def test_rules_of_lex_and_yacc_are_named_and_what_stands_around_them_is_scored(predict, tmp_path):
+    path = tmp_path / "scan.l"
+    path.write_text(GRAMMAR)
+    code, out, error = predict(path)
+    assert (code, [line.rpartition(":")[2] for line in out.splitlines()]) == (1, ["2", "10"])
+    assert f"{path}:5-8: not read: rules of lex or yacc" in error
+    path.write_text("%code {\nint lost(void) { return 1; }\n}\n%%\na: b\n")
+    code, out, error = predict(path)
+    assert (code, out) == (1, "")
+    assert f"{path}:1-5: not read: rules of lex or yacc" in error
+    path.write_text('/*\n%%\n*/\nint f(void) { return "%%\\\n%%\\\n"[a]; }\n')
+    code, out, error = predict(path)
+    assert (code, len(out.splitlines())) == (0, 1)
+
+
 def test_a_missing_model_is_named(tmp_path, capsys):
     assert main(["predict", str(tmp_path), "x.c"]) == 2
     assert "holds no model.json" in capsys.readouterr().err

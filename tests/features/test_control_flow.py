@@ -205,6 +205,10 @@ def test_function_without_type_is_no_loop(control_flow):
     assert control_flow(source) == {("main argc argv", "a"), ("other x y", "b"), ("f", "d")}
 
 
+def test_old_style_function_that_returns_a_pointer_is_one(control_flow):
+    assert control_flow("static char *\nf(p) const char *p;\n{ a(); }") == {("f", "a")}
+
+
 def test_case_50_flow_passes_by_a_nested_function(control_flow):
     source = "int f(int a) { int inner(int b) { return b + 1; } return inner(a); }"
     assert control_flow(source) == {("f", "inner a"), ("f", "b + 1")}
@@ -403,6 +407,24 @@ def test_assembly_may_go_to_its_labels_or_on(control_flow):
     assert {edge for edge in control_flow(source) if edge[0] == jump} == {
         (jump, "a"),
         (jump, "out b"),
+    }
+
+
+def test_assembly_of_microsoft_is_a_statement(control_flow):
+    source = """void f(void) {
+        if (c) __asm { mov eax, x }; else _asm{ nop }
+        __asm ret
+        __asm volatile ("w");
+        d(); }"""
+    block, other, line, gnu = "{ mov eax, x ", "{ nop", " r", '"w"'
+    assert control_flow(source) == {
+        ("f", "c"),
+        ("c", block),
+        ("c", other),
+        (block, line),
+        (other, line),
+        (line, gnu),
+        (gnu, "d"),
     }
 
 

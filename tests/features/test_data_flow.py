@@ -1,3 +1,5 @@
+import pytest
+
 from sg_ray.features.control_flow import flow_graph
 from sg_ray.features.data_flow import MAX_ACCESSES, MAX_SOURCES_PER_READ, data_flow
 from sg_ray.features.syntax import SyntaxParser
@@ -224,6 +226,9 @@ def test_old_style_parameters_are_written_on_entry(def_use):
         ("argv1", "argv2"),
     }
     assert def_use("f(x) { a(x); }") == {("x0", "x1")}
+    source = "struct s **f(p, n) struct s *p; int n; { while (n--) p++; return p; }"
+    edges = {("p1", "p2"), ("p1", "p3"), ("p2", "p3")}
+    assert {edge for edge in def_use(source) if edge[0][0] == "p"} == edges
     assert {("x0", "x1"), ("y0", "y1")} <= def_use("f(T *x, int y) { a(x, y); }")
 
 
@@ -242,6 +247,15 @@ def test_assembly_reads_inputs_and_writes_outputs(def_use):
 
 def test_assembly_output_through_a_pointer_reads_it(def_use):
     assert def_use('void f(int *p) { asm ("i" : "=m"(*p)); a(p); }') == {("p0", "p1"), ("p0", "p2")}
+
+
+@pytest.mark.parametrize(
+    "assembly",
+    ["__asm { mov eax, x\n add x, 1 ; don't\n }", "__asm\n{\nmov eax, x\n};", "\n_asm mov x, 1\n"],
+)
+def test_names_in_assembly_of_microsoft_are_not_looked_at(assembly, def_use):
+    source = f"int f(int x) {{ x = 1; if (x) {{ {assembly} }} else __asm {{ nop }} return x; }}"
+    assert def_use(source) == {("x1", "x2"), ("x1", "x3")}
 
 
 def test_output_of_assembly_is_there_at_its_labels(def_use):
@@ -276,6 +290,42 @@ def test_length_of_an_array_type_is_read(def_use):
 def test_static_variable_keeps_its_value(def_use):
     source = "void f(int n) { while (n--) { static int s = 1; a(s); s = 2; } }"
     assert {edge for edge in def_use(source) if edge[0][0] == "s"} == {("s0", "s1"), ("s2", "s1")}
+
+
+@pytest.mark.parametrize(
+    "words", ["int static", "volatile static int", "static _Thread_local int", "const T extern"]
+)
+def test_storage_class_may_stand_anywhere_before_the_name(words, def_use):
+    source = f"void f(int n) {{ while (n--) {{ {words} s = 1; a(s); s = 2; }} }}"
+    assert {edge for edge in def_use(source) if edge[0][0] == "s"} == {("s0", "s1"), ("s2", "s1")}
+
+
+def test_type_by_what_is_assigned(def_use):
+    source = "int f(int n) { auto x = n; const auto *p = &x; auto int z = 1; return x + *p + z; }"
+    assert def_use(source) == {
+        ("n0", "n1"),
+        ("x0", "x1"),
+        ("x0", "x2"),
+        ("x1", "x2"),
+        ("p0", "p1"),
+        ("z0", "z1"),
+    }
+
+
+def test_enumerators_are_constants_that_hide_variables(def_use, last_use):
+    source = "void f(int x) { { enum { x = 3, y = x + 1 }; a(x, y); } b(x); }"
+    assert def_use(source) == {("x0", "x4")}
+    assert last_use(source) == {("x2", "x3")}
+
+
+def test_nested_function_that_never_comes_back(def_use):
+    source = "int f(int x) { void g(void) { exit(x); } g(); return x; }"
+    assert def_use(source) == {("x0", "x1")}
+    source = """int f(int x) {
+        __label__ out;
+        void g(void) { goto out; }
+        x = 1; g(); x = 2; out: return x; }"""
+    assert def_use(source) == {("x1", "x3")}
 
 
 def test_what_no_path_reaches_is_seen_by_nothing_that_one_does(def_use):

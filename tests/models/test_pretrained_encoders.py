@@ -253,6 +253,27 @@ class TestWeights:
         self.rewrite(folder, spoil)
         self.refused(folder, r"1 of 37 weights that are not finite")
 
+    @pytest.mark.parametrize("dtype", [torch.int8, torch.float8_e4m3fn])
+    def test_weights_that_are_quantised_without_a_word_in_the_settings(
+        self, dtype: torch.dtype, folder: Path
+    ) -> None:
+        name = "roberta.encoder.layer.0.output.dense.weight"
+        self.rewrite(folder, lambda w: {**w, name: w[name].to(dtype)})
+        with pytest.raises(InputError, match=rf"holds weights as \w+ \(first: {name}\)"):
+            Transformer().check(config_of(str(folder)))
+        torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+        (folder / "model.safetensors").unlink()
+        self.refused(folder, rf"holds weights as \w+ \(first: {name}\)")
+
+    def test_weights_in_half_precision(self, folder: Path) -> None:
+        self.rewrite(folder, lambda w: {name: tensor.half() for name, tensor in w.items()})
+        Transformer().check(config_of(str(folder)))
+
+    def test_weights_that_the_settings_keep_elsewhere(self, folder: Path) -> None:
+        shutil.copy(folder / "model.safetensors", folder / "other.safetensors")
+        self.settings(folder, transformers_weights="other.safetensors")
+        self.refused(folder, "has its weights in a file of another name")
+
     def test_a_part_of_several_files_is_missing(self, folder: Path) -> None:
         weights = load_file(folder / "model.safetensors")
         index = {"weight_map": dict.fromkeys(weights, "model-00001-of-00002.safetensors")}

@@ -194,6 +194,7 @@ HEADS = {
         "static const int table[] = { 1, 2, 3 };\nint p(int a);\nenum e { A = f(1), B };\n"
         "typedef struct { int (*call)(int); } ops;\nstatic struct ops o = { .call = run };\n"
         "ROWS(x)\n{ 1, 2 },\n{ 3, 4 },\nDEFINE_TABLE(y, { 1, 2 });\nclass API(1) C;\n"
+        "int m(void)\n    ATTR NONNULL((1));\nint n(void)\n    ATTR\n    __nonnull((1));\nEND_DECLS\n"
         "PACK(struct q { int a; });\nenum { N = sizeof(union { int a; long b; }) };\n",
         [],
     ),
@@ -336,6 +337,23 @@ HIDDEN = {
         "int f(void) BEGIN return 1; END\nint g(void)\n{\n    return 2;\n}\n",
         [f"1-1: {NO_HEAD}", "2-5 int g(void)"],
     ),
+    "braces of macros, and no jump": (
+        "int f(void) { return 1; }\nvoid g(int a)\nBEGIN\n    int x = a;\n    h(x);\nEND\n\nint k(void) { x(); }\n"
+        "FUNC void l(void) IS x->y = 1; END\n",
+        ["1-1 int f(void)", f"2-6: {NO_HEAD}", "8-8 int k(void)", f"9-9: {NO_HEAD}"],
+    ),
+    "braces of macros around control flow, up to the end": (
+        "KEYWORD(if, 1)\nint f(void) { return 1; }\n#if 0\nif (nobody) compiles();\n#endif\nRUN(x)\n"
+        "    while (a) g(a);\nSTOP\n",
+        ["2-2 int f(void)", f"6-8: {NO_HEAD}"],
+    ),
+    "braces of macros of this file": (
+        "#define BEGIN {\n#define END } /* { */\n#define FUNC(n) int n(void) {\n#define NS_BEGIN namespace n {\n"
+        "#ifdef A\n#define MAYBE {\n#else\n#define MAYBE\n#endif\nvoid f(int a)\nBEGIN\n    g(a);\nEND\n"
+        "FUNC(h)\n    if (x) BEGIN g(x); END\nEND\nNS_BEGIN\nint k(void) MAYBE { return 1; }\nEND\nint l(void) { x(); }\n",
+        ["10-13 void f(int a) BEGIN g(a)", "14-16 FUNC(h) if (x) BEGIN g(x)"]
+        + ["18-18 int k(void) MAYBE", "20-20 int l(void)"],
+    ),
     "digraphs": (
         "%:if\\\n 0\nit's {\n%:endif\nint f(int a)\n<%\n    return a %3;\n%>\nint g(void) { return 1; }\n",
         ["5-8 int f(int a) <% return a %3", "9-9 int g(void)"],
@@ -425,8 +443,11 @@ def test_text_of_a_function_that_cannot_be_read_is_named(text, expected):
         "(" * 100_000 + "{",
         "a # b " * 50_000,
         "public: " * 40_000 + "int f() {}",
+        "f(x) A b;\n" * 20_000 + "int f() {}",
+        "return " * 40_000 + "int f() {}",
+        "#define A {\n" * 20_000 + "int f() A }",
     ],
-    ids=range(17),
+    ids=range(20),
 )
 @pytest.mark.timeout(60)
 def test_no_text_takes_for_ever(text):
