@@ -9,14 +9,19 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, NoReturn, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from sg_ray.errors import InputError
 
 Model = TypeVar("Model", bound=BaseModel)
+
+Number = Annotated[float, Field(strict=True)]
+"""A measured number: no text or truth value that could be taken for one."""
+TimeMs = Annotated[int, Field(ge=0, lt=7_258_118_400_000)]
+"""Milliseconds since 1970, before the year 2200: what is beyond is damage, and no date."""
 
 
 def read_text(path: Path, *, what: str, remedy: str) -> str:
@@ -124,11 +129,15 @@ def _parse(text: str) -> Any:
     if "\0" in text:
         raise ValueError(f"line {text.count(chr(10), 0, text.index(chr(0))) + 1}: NUL bytes")
     try:
-        return json.loads(text, object_pairs_hook=_without_doubles)
+        return json.loads(text, object_pairs_hook=_without_doubles, parse_constant=_refuse_constant)
     except json.JSONDecodeError as error:
         raise ValueError(f"line {error.lineno}: {error.msg}") from error
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number")
 
 
 def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

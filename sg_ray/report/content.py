@@ -79,7 +79,8 @@ class Sweep:
     @property
     def notes(self) -> list[str]:
         """What the checks of the data said: the ``notes`` of any event."""
-        notes = (note for event in self.events for note in event.data.get("notes") or ())
+        given = (event.data.get("notes") for event in self.events)
+        notes = (note for some in given if isinstance(some, list) for note in some)
         return list(dict.fromkeys(str(note) for note in notes))
 
     @property

@@ -12,7 +12,7 @@ from sg_ray.files import write_json
 from sg_ray.reading import read_object
 from sg_ray.sweep.jobs import TrainJob
 from sg_ray.sweep.records import read_history, trial_dir
-from sg_ray.training.checkpoint import BEST, METADATA, METRICS, check_resumable
+from sg_ray.training.checkpoint import BEST, LAST, METADATA, METRICS, check_resumable
 from sg_ray.training.predictions import VALID_PREDICTIONS
 
 _ENVIRONMENT = "environment.json"
@@ -45,6 +45,17 @@ def newest_checkpoint(sweep_dir: Path, job: TrainJob) -> Path | None:
                 continue
             return checkpoint
     return None
+
+
+def keep_position(checkpoint: Path) -> bool:
+    """Return whether a stop has left a position here; delete the checkpoint if it has not.
+
+    Tune makes one of a trial that had not begun to train, too.
+    """
+    has_position = (checkpoint / LAST).exists()
+    if not has_position:
+        shutil.rmtree(checkpoint, ignore_errors=True)
+    return has_position
 
 
 def is_finished(checkpoint: Path) -> bool:

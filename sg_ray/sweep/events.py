@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from sg_ray.errors import InputError
 from sg_ray.files import drop_torn_line, to_plain
-from sg_ray.reading import Line, explain_first, json_line, json_lines, read_object
+from sg_ray.reading import Line, TimeMs, explain_first, json_line, json_lines, read_object
 from sg_ray.redaction import redact
 
 Level = Literal["info", "warning", "error"]
@@ -61,7 +61,7 @@ class Event(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    at_ms: int
+    at_ms: TimeMs
     type: str
     trial_key: str | None = None
     data: Mapping[str, Any]

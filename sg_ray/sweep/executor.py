@@ -36,6 +36,7 @@ from sg_ray.features.packed import Features
 from sg_ray.models.family import EstimatorFamily
 from sg_ray.sweep.actor import JOB, Shared, TrialActor
 from sg_ray.sweep.admission import num_fitting_trials
+from sg_ray.sweep.checkpoints import keep_position
 from sg_ray.sweep.disk import disk_trouble
 from sg_ray.sweep.jobs import AnyJob, TrainJob, parse_job
 from sg_ray.sweep.losses import infrastructure_failure
@@ -276,7 +277,7 @@ class _RecordingCallback(_Inert, tune.Callback):
         job, checkpoint = self.flight.jobs[trial.trial_id], _checkpoint(trial)
         if result.get("interrupted", False):
             self.flight.end(trial.trial_id)
-            self.flight.num_saved += checkpoint is not None
+            self.flight.num_saved += checkpoint is not None and keep_position(checkpoint)
         elif self.flight.error is not None:  # it was cut short
             self.flight.end(trial.trial_id)
         elif lack := self._worklist.failure_of_results(job, result, checkpoint, pruned=pruned):

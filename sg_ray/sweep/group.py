@@ -43,12 +43,18 @@ class _Gate:
 
     def __init__(self) -> None:
         self._allowed_epoch = 0
+        self._was_reached = False
 
     def allow(self, epoch: int) -> None:
         self._allowed_epoch = max(self._allowed_epoch, epoch)
 
     def allowed_epoch(self) -> int:
+        self._was_reached = True
         return self._allowed_epoch
+
+    def was_reached(self) -> bool:
+        """Return whether a worker has ever asked: all before that is set-up."""
+        return self._was_reached
 
 
 class GroupFailure(Exception):  # noqa: N818 - a worker's failure, passed on
@@ -76,9 +82,10 @@ class WorkerGroup(Iterator[EpochResult]):
     ) -> None:
         """Nothing starts before the first epoch is asked for.
 
-        Once the file ``stop`` exists, the workers save their position and end: Interrupted.
+        Once the file ``stop`` exists, the workers save their position and end: Interrupted. A group
+        that is still being set up has none, and is not waited for.
         """
-        self._folder = folder
+        self._folder, self._stop = folder, stop
         self._results = Queue(actor_options=_on_this_node())
         self._gate = ray.remote(**_on_this_node())(_Gate).remote()
         self._epoch = 0
@@ -118,6 +125,7 @@ class WorkerGroup(Iterator[EpochResult]):
 
     def __next__(self) -> EpochResult:
         """Return the next epoch. Raises Interrupted, GroupFailure, or what ended the group."""
+        self._end_set_up_if_stopped()
         if self._thread is None:
             self._thread = threading.Thread(target=self._fit, daemon=True)
             self._thread.start()
@@ -130,6 +138,7 @@ class WorkerGroup(Iterator[EpochResult]):
             except Empty:
                 if not self._thread.is_alive():
                     raise self._error or StopIteration from None
+                self._end_set_up_if_stopped()
                 is_written = num_epochs(self._folder) >= self._epoch
                 if is_written and was_written:  # its worker died before it could hand it over
                     self._gate.allow.remote(self._epoch + 1)
@@ -152,6 +161,10 @@ class WorkerGroup(Iterator[EpochResult]):
         self._results.shutdown(force=True)
         ray.kill(self._gate)
         shutil.rmtree(self._train_storage, ignore_errors=True)
+
+    def _end_set_up_if_stopped(self) -> None:
+        if self._stop.exists() and not ray.get(self._gate.was_reached.remote()):
+            raise Interrupted
 
     def _fit(self) -> None:
         try:

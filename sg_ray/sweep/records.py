@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from sg_ray.errors import InfrastructureError, InputError
 from sg_ray.features.spec import contents
 from sg_ray.files import write_json
-from sg_ray.reading import json_lines, read_model, read_object
+from sg_ray.reading import Number, TimeMs, json_lines, read_model, read_object
 from sg_ray.redaction import redact
 from sg_ray.training.checkpoint import METADATA, METRICS
 from sg_ray.training.metrics import is_better
@@ -21,7 +21,7 @@ Stage = Literal["floor", "search", "replicate", "variance", "train"]
 """``variance`` varies one stream of random numbers alone, to tell what it adds to the variance over
 seeds; ``train`` is a training by itself, outside of a sweep."""
 
-Epochs = Sequence[Mapping[str, float | None]]
+Epochs = Sequence[Mapping[str, Number | None]]
 """Metrics of each epoch, and ``epoch`` from 1."""
 
 
@@ -55,16 +55,16 @@ class RunRecord(BaseModel):
     seed: int
     status: Status
     objective: str
-    metrics: Mapping[str, float | None]
+    metrics: Mapping[str, Number | None]
     best_epoch: int | None
     epochs: int
     history: Epochs
     branches: Mapping[str, str]
     data_fingerprint: str
     code_version: str
-    started_at_ms: int
-    finished_at_ms: int
-    train_time_s: float
+    started_at_ms: TimeMs
+    finished_at_ms: TimeMs
+    train_time_s: Number
     environment: Mapping[str, Any]
     failure: Failure | None = None
     mlflow_run_id: str | None = None
@@ -193,13 +193,26 @@ def write_record(sweep_dir: Path, record: RunRecord) -> None:
 
 
 def read_record(path: Path) -> RunRecord:
-    """Read one record. Raises InputError if it is missing or not valid."""
-    return read_model(
-        path,
-        RunRecord,
-        what="run record",
-        remedy="Restore it from a copy, or delete it to train that trial again.",
-    )
+    """Read one record. Raises InputError if it is missing, not valid, or another trial's."""
+    remedy = "Restore it from a copy, or delete it to train that trial again."
+    record = read_model(path, RunRecord, what="run record", remedy=remedy)
+    if record.trial_key != path.stem:
+        raise InputError(
+            f"{path}: the record of another trial, {record.trial_key}. Call it "
+            f"{record.trial_key}.json if there is none, or else delete it."
+        )
+    if contradiction := _contradiction(record):
+        raise InputError(f"{path}: not a valid run record ({contradiction}). {remedy}")
+    return record
+
+
+def _contradiction(record: RunRecord) -> str | None:
+    """Return which metric is not that of the best epoch; None where all are, or none is known."""
+    best = best_epoch(record.history, record.objective)
+    for name, value in record.metrics.items():
+        if best is not None and best.get(name) != value:
+            return f"metrics.{name}: {value}, in its best epoch {best.get(name)}"
+    return None
 
 
 def read_records(sweep_dir: Path) -> dict[str, RunRecord]:

@@ -275,7 +275,12 @@ def _group_epochs(training: Training, request: StopRequest) -> Iterator[EpochRes
             max_failures=experiment.max_failures,
         )
         with closing(group), _explaining_lost_workers(folder):
-            yield from group
+            try:
+                yield from group
+            except Interrupted:
+                if not (folder / LAST).exists():  # it was still being set up
+                    raise KeyboardInterrupt from None
+                raise
 
 
 @contextmanager

@@ -114,7 +114,7 @@ class Position(BaseModel):
     """Hash of the store's URI, without its credentials."""
     experiment: str = ""
     sweep_id: str = ""
-    offset: int = 0
+    offset: int = Field(default=0, ge=0)
     """Bytes of the journal that have been mirrored."""
     run_ids: Mapping[str, str] = Field(default_factory=dict)
     """MLflow run by trial key; the sweep's own under the empty key."""
@@ -364,7 +364,8 @@ class MlflowMirror:
         begin = self._beginning().model_copy(update={"sweep_id": sweep.sweep_id})
         is_same_place = begin == saved.model_copy(update={"offset": 0, "run_ids": {}, "unsent": ()})
         has_all_runs = saved.run_ids.items() <= self._replay.run_ids().items()
-        self._position = saved if is_same_place and has_all_runs else begin
+        is_known = is_same_place and has_all_runs and _begins_a_line(self._journal, saved.offset)
+        self._position = saved if is_known else begin
 
     def _beginning_lost(self) -> StoreTrouble:
         command = sg_ray_command("sweep", "--resume", from_here(self._sweep_dir))
@@ -450,6 +451,15 @@ def _read_events(
             events.append((offset, event))
         offset += len(line)
     return events, offset
+
+
+def _begins_a_line(journal: Path, offset: int) -> bool:
+    """Whether a line may begin there: not so if the journal was mended by hand, or is another."""
+    if offset == 0:
+        return True
+    with journal.open("rb") as file:
+        file.seek(offset - 1)
+        return file.read(1) == b"\n"
 
 
 def _whole_lines(journal: Path, offset: int) -> Iterator[bytes]:

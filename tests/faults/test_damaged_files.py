@@ -17,13 +17,13 @@ from small_sweeps import DATABASE, SWEEP, copy_of, repeated_points, results, run
 from sg_ray.cli import main
 from sg_ray.config import load_experiment
 from sg_ray.detector import Detector, read_card, read_winner
-from sg_ray.errors import SgRayError
+from sg_ray.errors import InputError, SgRayError
 from sg_ray.files import write_json
-from sg_ray.report.content import read_verdict
+from sg_ray.report.content import read_sweep, read_verdict
 from sg_ray.report.results import read_results
 from sg_ray.sweep import lr_cache
 from sg_ray.sweep.checkpoints import read_environment
-from sg_ray.sweep.events import read_events
+from sg_ray.sweep.events import Journal, read_events
 from sg_ray.sweep.jobs import LrRangeJob
 from sg_ray.sweep.learning_rates import read_learning_rates
 from sg_ray.sweep.records import read_history, read_records
@@ -229,6 +229,74 @@ def test_b14_a_damaged_file_is_named_or_passed_over_with_a_word(
             put_back(file, content)
     assert silent == []
     assert repr(read(whole)) == expected
+
+
+def changed(**values: Any) -> Damage:
+    """Give a JSON file other values; ``a__b`` is the key ``b`` of ``a``."""
+
+    def damage(path: Path) -> None:
+        content = json.loads(path.read_text())
+        for place, value in values.items():
+            section, _, key = place.rpartition("__")
+            (content[section] if section else content)[key] = value
+        path.write_text(json.dumps(content))
+
+    return damage
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (changed(metrics__val_roc_auc=7.0), r"metrics\.val_roc_auc: 7\.0, in its best epoch 0\."),
+        (
+            changed(metrics__val_roc_auc="0.9"),
+            "metrics.val_roc_auc: Input should be a valid number",
+        ),
+        (changed(metrics__val_roc_auc=True), "metrics.val_roc_auc: Input should be a valid number"),
+        (changed(metrics__val_loss=float("nan")), "NaN is no number"),
+        (changed(metrics__val_loss=float("-inf")), "-Infinity is no number"),
+        (changed(started_at_ms=10**18), "started_at_ms: Input should be less than"),
+        (changed(trial_key="0" * 16), r"of another trial, 0{16}\. Call it 0{16}\.json"),
+    ],
+    ids=["other", "text", "truth value", "NaN", "infinity", "time", "key"],
+)
+def test_b14_a_record_with_impossible_values_is_named(
+    whole: Path, damage: Damage, said: str
+) -> None:
+    file = victim_in(whole, KINDS["record"])
+    content = file.read_bytes()
+    damage(file)
+    try:
+        with pytest.raises(InputError, match=said) as refused:
+            read_records(whole)
+    finally:
+        put_back(file, content)
+    assert_named(str(refused.value), file, "values")
+
+
+@pytest.mark.parametrize("at_ms", [-1, 10**18, 10**30])
+def test_b14_an_event_at_no_time_is_passed_over(
+    whole: Path, at_ms: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = victim_in(whole, KINDS["journal"])
+    content, expected = file.read_bytes(), events(whole)
+    first, _, rest = content.partition(NEWLINE)
+    impossible = {**json.loads(first), "at_ms": at_ms}
+    file.write_bytes(json.dumps(impossible).encode() + NEWLINE + rest)
+    try:
+        assert events(whole) == expected[1:]
+        assert "line 1 (at_ms: Input should be" in caplog.text
+        assert read_sweep(whole).started_at != "unknown"
+    finally:
+        put_back(file, content)
+
+
+def test_b14_notes_that_are_none_are_left_out(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "events.jsonl")
+    for notes in (-1, "text", ["a note"]):
+        journal.append("data_checked", notes=notes)
+    journal.close()
+    assert read_sweep(tmp_path).notes == ["a note"]
 
 
 def put_back(file: Path, content: bytes) -> None:

@@ -128,6 +128,8 @@ def make_record(
         "environment": {"python": "3.11.7", "torch": "2.13.0", "device": "cpu", "num_threads": 1},
         "failure": failure if status == "failed" else None,
     }
+    if "metrics" in changes:  # which epochs of another curve would contradict
+        changes = {"history": [], **changes}
     return RunRecord(**{**fields, **changes})
 
 

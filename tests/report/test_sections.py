@@ -274,6 +274,7 @@ def test_trials_that_vary_one_stream_cost_and_count_for_nothing_else(tmp_path):
                     "streams": {stream: 9},
                     "trial_key": f"varied-{stream}",
                     "metrics": {**original.metrics, OBJECTIVE: 0.99},
+                    "history": [],
                     "finished_at_ms": original.finished_at_ms + 1 + number,
                 }
             ),

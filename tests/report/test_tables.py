@@ -52,7 +52,7 @@ def test_case_56_a_failure_that_another_folder_mended_is_not_shown(tmp_path, fai
     (record, *_) = write_seeds(tmp_path / "m")
     failure = Failure(kind="OutOfMemory", message="killed", traceback="")
     failed = record.model_copy(
-        update={"status": "failed", "failure": failure, "metrics": {}, "finished_at_ms": 2**60}
+        update={"status": "failed", "failure": failure, "metrics": {}, "finished_at_ms": 2**42}
     )
     write_record(tmp_path / failed_in, failed)
     folders = [tmp_path / "m", tmp_path / failed_in]

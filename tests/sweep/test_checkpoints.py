@@ -9,7 +9,12 @@ from pathlib import Path
 import pytest
 
 from sg_ray.files import remove_scratch, scratch_folder
-from sg_ray.sweep.checkpoints import drop_checkpoints, keep_results, lacks_results
+from sg_ray.sweep.checkpoints import (
+    drop_checkpoints,
+    keep_position,
+    keep_results,
+    lacks_results,
+)
 
 ROOT = Path(__file__).parents[2]
 MODEL = {"best_model.pt", "valid_predictions.npz"}
@@ -43,6 +48,17 @@ def test_b06_the_checkpoints_of_attempts_that_were_lost_go_too(tmp_path: Path) -
         (attempt / name / "checkpoint_000000").mkdir(parents=True)
     drop_checkpoints(tmp_path, "key", "gnn-1a2b-seed42-key")
     assert [path.name for path in attempt.iterdir()] == ["gnn-1a2b-seed7-other"]
+
+
+def test_a_stop_before_the_first_step_leaves_no_position(tmp_path: Path) -> None:
+    begun, not_begun = tmp_path / "checkpoint_1", tmp_path / "checkpoint_2"
+    for folder in (begun, not_begun):
+        folder.mkdir()
+        (folder / "environment.json").touch()
+    (begun / "last.pt").touch()
+    assert keep_position(begun)
+    assert not keep_position(not_begun)
+    assert list(tmp_path.iterdir()) == [begun]
 
 
 def test_b15_a_checkpoint_out_of_sight_or_cut_short_is_no_result(tmp_path: Path) -> None:

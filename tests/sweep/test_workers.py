@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import torch
 from ray.util.state import list_actors
 from tiny_sweep import own_processes, read_json_records, tiny_experiment
 
+from sg_ray.sweep.events import Event, read_events
 from sg_ray.sweep.run import run_sweep
 from sg_ray.sweep.signals import StopRequest
 from sg_ray.sweep.train_once import prepare_training, train_once
@@ -118,6 +120,30 @@ def test_a_group_that_is_stopped_goes_on_where_it_was(ray_session: None, tmp_pat
     assert [epoch.epoch for epoch in stopped] == [1, 2, 3]
     for one, other in zip(plain, stopped, strict=True):
         assert other.metrics["val_loss"] == pytest.approx(one.metrics["val_loss"], abs=1e-6)
+
+
+@pytest.mark.timeout(600)
+def test_a_group_that_is_stopped_while_it_is_set_up_is_not_waited_for(
+    ray_session: None, tmp_path: Path
+) -> None:
+    experiment = tiny_experiment(tmp_path, *NO_DROPOUT, "resources.num_workers=2")
+    stop = StopRequest()
+
+    def stop_it(event: Event) -> None:
+        if event.type == "trial_started":
+            timer.start()
+
+    def ask() -> None:
+        assert stop.file is not None
+        stop.file.touch()
+
+    timer = threading.Timer(1.0, ask)  # seconds before workers are ready
+    training = prepare_training(experiment, "gnn", 42, tmp_path / "train")
+    with pytest.raises(KeyboardInterrupt):  # not Interrupted, which says that a position is saved
+        train_once(training, listeners=(stop_it,), stop=stop)
+    assert not (tmp_path / "train/last.pt").exists()
+    events = read_events(tmp_path / "train/events.jsonl")
+    assert [event.type for event in events][-1:] == ["training_finished"]
 
 
 @pytest.mark.timeout(600)

@@ -75,6 +75,24 @@ def test_c04_a_trial_taken_back_is_one_run_that_ends_anew(client, journal, sweep
     assert len(client.get_metric_history(runs["t-broken"].info.run_id, "val_f1")) == NUM_EPOCHS
 
 
+def test_b14_a_journal_that_lost_a_line_is_mirrored_to_its_end(client, journal, sweep_dir, uri):
+    tell_sweep(journal, sweep_dir)
+    MlflowMirror(sweep_dir, uri, "tiny").sync()
+    lines = journal.path.read_bytes().splitlines(keepends=True)
+    journal.path.write_bytes(b"".join([*lines[:3], *lines[4:]]))  # taken out by hand, say
+    again = Journal(journal.path)
+    again.append("sweep_resumed")
+    tell_trial(again, sweep_dir, "t-late", "completed")
+    tell_end(again, sweep_dir)
+    again.close()
+    result = MlflowMirror(sweep_dir, uri, "tiny").sync()
+
+    assert (result.num_pending, result.error) == (0, None)
+    runs = runs_by_key(client)
+    assert set(runs) == {"", "t-best", "t-cut", "t-broken", "t-late"}
+    assert runs["t-late"].info.status == "FINISHED"
+
+
 def test_times_parameters_and_metrics_are_those_of_the_journal(client, journal, sweep_dir, uri):
     tell_sweep(journal, sweep_dir)
     MlflowMirror(sweep_dir, uri, "tiny").sync()
