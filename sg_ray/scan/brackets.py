@@ -82,9 +82,10 @@ _SIMPLE_STATEMENT = re.compile(r"\b(?:return|goto|break|continue)\b[^;{}]*;")
 """What stands outside of braces only if a macro holds them."""
 _GAP = r"[ \t]*+\n?+[ \t]*+"
 _WORD = r"[A-Za-z]\w*+"
-_LINES = rf"(?:[^\s;{{}}][^;{{}}\n]*;{_GAP}){{0,32}}"
-_CALL = r"\b[a-z]\w*+[ \t]*\([^;{}\n]*\)"
-_ASSIGNMENT = r"[*\w.>\[\]-]++[ \t]*[-+*/|&^]?=[^;{}\n]*|[\w.>-]+?(?:\+\+|--)"
+_REST = r"[^;{}\n]{0,200}+"
+_LINES = rf"(?:[^\s;{{}}]{_REST};{_GAP}){{0,32}}"
+_CALL = r"\b[a-z]\w*+[ \t]*\([^;{}\n]{0,200}\)"
+_ASSIGNMENT = rf"[*\w.>\[\]-]{{1,200}}+[ \t]*[-+*/|&^]?={_REST}|[\w.>-]{{1,200}}?(?:\+\+|--)"
 _EXPRESSION = rf"(?:{_CALL}|{_ASSIGNMENT})"
 _WITHOUT_BRACES = re.compile(
     r"(?<![(,])(?<![(,] )\b(?:if|while|for|switch)\s*\("

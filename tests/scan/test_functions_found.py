@@ -446,8 +446,10 @@ def test_text_of_a_function_that_cannot_be_read_is_named(text, expected):
         "f(x) A b;\n" * 20_000 + "int f() {}",
         "return " * 40_000 + "int f() {}",
         "#define A {\n" * 20_000 + "int f() A }",
+        "(a) Word x ++ " * 20_000,
+        ") W\na = b;" * 20_000,
     ],
-    ids=range(20),
+    ids=range(22),
 )
 @pytest.mark.timeout(60)
 def test_no_text_takes_for_ever(text):
