@@ -108,6 +108,11 @@ class TrialSpec(BaseModel):
         return self.model_validate({**self.model_dump(), "streams": streams})
 
 
+def job_name(spec: TrialSpec) -> str:
+    """Return the folder name of a trial, readable and unique in a sweep."""
+    return f"{spec.name}-{spec.trial_key[:8]}"
+
+
 @dataclass(frozen=True)
 class TrialContext:
     """What a process gives its trials: families, shared features, caches, device, threads."""

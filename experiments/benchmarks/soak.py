@@ -18,7 +18,7 @@ import numpy as np
 
 from sg_ray.config import Experiment, load_experiment
 from sg_ray.config.yaml_text import write_yaml
-from sg_ray.sweep.events import Event
+from sg_ray.records.journal import Event
 from sg_ray.sweep.run import run_sweep
 from sg_ray.tracking.mlflow_mirror import mirror_of
 

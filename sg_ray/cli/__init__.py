@@ -14,8 +14,8 @@ from sg_ray.commands import sg_ray_command
 from sg_ray.errors import SgRayError
 from sg_ray.host.cpus import num_cpus
 from sg_ray.host.interpreter import why_not_imported
+from sg_ray.host.signals import StopRequest, stopping
 from sg_ray.redaction import hide_secrets
-from sg_ray.sweep.signals import StopRequest, stopping
 
 DEFAULT_EXPERIMENT = Path("experiments/quick.yaml")
 COMMANDS = {

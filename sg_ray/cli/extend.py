@@ -13,8 +13,8 @@ from sg_ray.config import Experiment, ReplicateSettings
 from sg_ray.config.explain import explain
 from sg_ray.config.values import Values, read_override
 from sg_ray.errors import InputError
+from sg_ray.records.record import read_records
 from sg_ray.setting_types import MAX_SEEDS
-from sg_ray.sweep.records import read_records
 
 _SEEDS = ("seeds", "replicate.seeds")
 

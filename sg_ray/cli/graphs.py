@@ -31,9 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Make the graphs."""
-    from sg_ray.sweep.folders import require_writable
-    from sg_ray.sweep.prepare import make_graphs
-    from sg_ray.sweep.progress import show_progress
+    from sg_ray.host.folders import require_writable
+    from sg_ray.live.lines import show_progress
+    from sg_ray.prepare.graphs import make_graphs
 
     require_writable(arguments.out, "--out")
     sizes = make_graphs(

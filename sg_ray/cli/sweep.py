@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from sg_ray.cli.settings import named_experiment, text_argument
 from sg_ray.commands import from_here, sg_ray_command
 from sg_ray.config import Experiment
-from sg_ray.sweep.events import Event, read_events
-from sg_ray.sweep.records import stamp_run_ids
+from sg_ray.records.journal import Event, read_events
+from sg_ray.records.record import stamp_run_ids
 
 if TYPE_CHECKING:
     from sg_ray.data.samples import DataSet
@@ -132,8 +132,8 @@ def show_end(
 
 def _told(outcome: "Outcome", experiment: Experiment, mlflow: Sequence[str]) -> Iterator[str]:
     """Yield the table, the verdict, remarks, and where all of it lies."""
+    from sg_ray.records.leaderboard import format_table
     from sg_ray.report.content import read_verdict
-    from sg_ray.sweep.leaderboard import format_table
     from sg_ray.verdict.in_brief import in_brief
 
     yield format_table(outcome.rows, experiment.objective)

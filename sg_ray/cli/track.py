@@ -32,9 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _sync(arguments: argparse.Namespace) -> int:
     """Replay the journal; return 1 if MLflow does not have it all."""
-    from sg_ray.sweep.events import read_events
-    from sg_ray.sweep.lock import locked
-    from sg_ray.sweep.records import stamp_run_ids
+    from sg_ray.host.lock import locked
+    from sg_ray.records.journal import read_events
+    from sg_ray.records.record import stamp_run_ids
     from sg_ray.tracking.mlflow_mirror import MlflowMirror, mirror_of
 
     folder = named_folder(arguments.folder)

@@ -18,7 +18,7 @@ from sg_ray.config.hardware import describe, this_machine
 from sg_ray.errors import InputError
 from sg_ray.models.families import get_family
 from sg_ray.models.family import EstimatorFamily
-from sg_ray.sweep.train_once import EXPERIMENT, FindLr, Training
+from sg_ray.single.train import EXPERIMENT, FindLr, Training
 from sg_ray.training.checkpoint import LAST
 
 QUICK_TEST = {"data.limit.train": 200, "data.limit.valid": 100, "data.limit.test": 100}
@@ -66,9 +66,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Train; return the exit code."""
-    from sg_ray.sweep.progress import show_epoch, show_progress
-    from sg_ray.sweep.signals import StopRequest, stopping
-    from sg_ray.sweep.train_once import prepare_training, train_once
+    from sg_ray.host.signals import StopRequest, stopping
+    from sg_ray.live.lines import show_epoch, show_progress
+    from sg_ray.single.train import prepare_training, train_once
     from sg_ray.tracking.mlflow_mirror import check_tracking, mirror_of
     from sg_ray.training.loop import Interrupted
 
@@ -218,7 +218,7 @@ def _introduce(training: Training) -> None:
     print(f"{spec.name} on {training.context.device.type}, in {training.folder}")
     if training.lr_range is None:
         return
-    _, found, source = training.lr_range
+    found, source = training.lr_range.found, training.lr_range.source
     own = spec.config["learning_rate"]
     if found["suggestion"] is None:
         print(f"No learning rate suggested ({found['reason']}): using {own:.3g}")

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from typing import Any, get_args
 
 from sg_ray.files import short_hash
-from sg_ray.sweep.events import Event
-from sg_ray.sweep.leaderboard import is_number
-from sg_ray.sweep.planned import PlannedStage
-from sg_ray.sweep.records import Stage
+from sg_ray.records.journal import Event
+from sg_ray.records.leaderboard import is_number
+from sg_ray.records.planned import PlannedStage
+from sg_ray.records.record import Stage
 from sg_ray.training.metrics import is_better
 from sg_ray.training.seeding import seed_name
 

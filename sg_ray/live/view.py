@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, Self, TextIO
 from sg_ray.live.progress import TRIAL_STAGES, Progress
 from sg_ray.live.stream import SafeStream, as_ascii
 from sg_ray.live.time_left import time_left_s
-from sg_ray.sweep.events import Event
-from sg_ray.sweep.leaderboard import is_number
-from sg_ray.sweep.planned import up_to
+from sg_ray.records.journal import Event
+from sg_ray.records.leaderboard import is_number
+from sg_ray.records.planned import up_to
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -29,7 +29,7 @@ LEAST_COLUMNS = 60
 
 
 class LiveView:
-    """Shows a sweep's events as they come; a listener for ``sg_ray.sweep.events.Journal``.
+    """Shows a sweep's events as they come; a listener for ``sg_ray.records.journal.Journal``.
 
     ``past`` are the events of a sweep that is resumed. On a stream that is not a terminal one line
     is written per stage, learning rate and finished trial, at most one a second for the latter.

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import torch
 
+from sg_ray.cluster.admission import num_fitting_here
 from sg_ray.config import FLOOR, Experiment
 from sg_ray.features.build import store_dir
 from sg_ray.features.packed import FeatureKind
 from sg_ray.host.cpus import count_cpus
+from sg_ray.host.folders import nearest_existing
 from sg_ray.models.family import NeuralConfig
 from sg_ray.preflight.context import Context, device_of
 from sg_ray.preflight.finding import Finding
-from sg_ray.sweep.admission import num_fitting_here
-from sg_ray.sweep.folders import nearest_existing
 from sg_ray.training.precision import resolve_precision
 
 _NUM_TUNE_CHECKPOINTS = 3

@@ -2,7 +2,7 @@
 
 from sg_ray.preflight.context import Context
 from sg_ray.preflight.finding import Finding
-from sg_ray.sweep.race import attainable_p
+from sg_ray.records.race import attainable_p
 from sg_ray.sweep.readiness import check_folder, what_is_set_aside
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sg_ray.config import Experiment
 from sg_ray.errors import SgRayError
+from sg_ray.host.processes import Process, descendants
 from sg_ray.models.families import get_family
 from sg_ray.models.family import EstimatorFamily
 from sg_ray.preflight.context import Context, temporary_folder
@@ -16,8 +17,7 @@ from sg_ray.preflight.inputs import check_branches, check_data, check_pretrained
 from sg_ray.preflight.machine import check_devices, check_disk
 from sg_ray.preflight.plan import check_records, check_seeds, check_sweep_folder
 from sg_ray.preflight.software import check_packages, check_ray_session, check_tracking
-from sg_ray.sweep.pretrained import pretrained_of
-from sg_ray.sweep.processes import Process, descendants
+from sg_ray.prepare.pretrained import pretrained_of
 
 _ENOUGH_DETAIL = 1000
 """Characters; an unexpected error's message may go on for pages."""

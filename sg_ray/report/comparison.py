@@ -6,6 +6,7 @@ from pathlib import Path
 
 from sg_ray.errors import InputError
 from sg_ray.files import write_text
+from sg_ray.records.leaderboard import Row, ranked_value
 from sg_ray.report.charts.scales import Scale
 from sg_ray.report.charts.strips import strip_axis, strip_scale
 from sg_ray.report.content import Sweep, family_styles, read_sweep, varied_settings
@@ -13,7 +14,6 @@ from sg_ray.report.rendering import render
 from sg_ray.report.sections.leaderboard import table_metrics
 from sg_ray.report.sections.section import Section
 from sg_ray.report.sections.seeds import MAX_STRIPS, Strips, row_strips, row_values
-from sg_ray.sweep.leaderboard import Row, ranked_value
 from sg_ray.verdict.arithmetic import Arithmetic, mixtures
 
 

@@ -10,10 +10,10 @@ from typing import Any
 from sg_ray.config.experiment import ReplicateSettings
 from sg_ray.config.values import read_values
 from sg_ray.reading import read_model
-from sg_ray.sweep.events import Event, read_events
-from sg_ray.sweep.leaderboard import Row, is_number, rank
-from sg_ray.sweep.records import RunRecord, read_records
-from sg_ray.sweep.winner_test import read_test_scores
+from sg_ray.records.journal import Event, read_events
+from sg_ray.records.leaderboard import Row, is_number, rank
+from sg_ray.records.record import RunRecord, read_records
+from sg_ray.records.test_scores import read_test_scores
 from sg_ray.verdict.model import VERDICT, Standing, Verdict
 
 DEFAULT_OBJECTIVE = "val_roc_auc"

@@ -9,7 +9,7 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 
 from sg_ray.commands import runnable
 from sg_ray.files import short_hash
-from sg_ray.sweep.leaderboard import Row, format_mean, is_number
+from sg_ray.records.leaderboard import Row, format_mean, is_number
 
 _SMALLEST_P_SHOWN = 0.001
 NONE = "\u2013"

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sg_ray.records.record import Failure, RunRecord
 from sg_ray.report.text import aligned, flat, is_of_machine
-from sg_ray.sweep.records import Failure, RunRecord
 
 _MAX_MESSAGE_CHARS = 200
 

@@ -10,9 +10,9 @@ from typing import Any
 from sg_ray.errors import InputError
 from sg_ray.files import content_hash, short_hash
 from sg_ray.reading import read_object
+from sg_ray.records.leaderboard import is_number
+from sg_ray.records.record import RunRecord, read_records
 from sg_ray.report.text import flat, is_of_machine
-from sg_ray.sweep.leaderboard import is_number
-from sg_ray.sweep.records import RunRecord, read_records
 from sg_ray.verdict.arithmetic import Arithmetic
 
 METADATA = "training_metadata.json"

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sg_ray.records.leaderboard import is_number
+from sg_ray.records.record import RunRecord
 from sg_ray.report.content import Sweep
-from sg_ray.sweep.leaderboard import is_number
-from sg_ray.sweep.records import RunRecord
 from sg_ray.training.metrics import direction
 
 LEAST_TRIALS = 8

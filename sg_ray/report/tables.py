@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from sg_ray.files import atomic_path, short_hash, to_plain
+from sg_ray.records.leaderboard import is_number
 from sg_ray.report.results import UNKNOWN, Configuration, Origin
 from sg_ray.report.text import aligned
-from sg_ray.sweep.leaderboard import is_number
 from sg_ray.verdict.arithmetic import mixtures
 
 SHOWN_METRICS = ("val_roc_auc", "val_f1", "val_accuracy", "val_mcc", "val_loss", "best_val_f1")

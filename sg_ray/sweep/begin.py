@@ -6,7 +6,7 @@ from typing import Any
 from sg_ray.config import Experiment, load_experiment, resolved_yaml
 from sg_ray.errors import InputError
 from sg_ray.files import write_text
-from sg_ray.sweep.winner_test import set_test_aside
+from sg_ray.records.test_scores import set_test_aside
 
 
 def begin(experiment: Experiment, *, extends: bool = False) -> bool:

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 
 from sg_ray.config import Experiment, resolved_yaml
 from sg_ray.config.hardware import describe, this_machine
+from sg_ray.records.planned import planned_stages, up_to
+from sg_ray.records.race import attainable_p
+from sg_ray.records.record import read_records
 from sg_ray.sweep.begin import check_same_sweep
-from sg_ray.sweep.planned import planned_stages, up_to
-from sg_ray.sweep.race import attainable_p
-from sg_ray.sweep.records import read_records
 
 
 def describe_plan(

@@ -6,20 +6,20 @@
 from dataclasses import dataclass
 from datetime import timedelta
 
+from sg_ray.cluster.admission import check_before_start
 from sg_ray.code_version import code_version
 from sg_ray.config import Experiment
 from sg_ray.data.codexglue import is_downloaded
 from sg_ray.data.samples import DataSet
-from sg_ray.sweep.admission import check_before_start
+from sg_ray.host.folders import require_writable
+from sg_ray.prepare.branches import GivenBranches
+from sg_ray.prepare.inputs import configs_of, pinned, read_data
+from sg_ray.prepare.pretrained import check_folders
+from sg_ray.records.learning_rates import read_learning_rates
+from sg_ray.records.record import foreign_records, read_records
+from sg_ray.records.search_journal import read_search_journal
+from sg_ray.records.test_scores import read_scores
 from sg_ray.sweep.begin import check_same_sweep
-from sg_ray.sweep.branches import GivenBranches
-from sg_ray.sweep.folders import require_writable
-from sg_ray.sweep.learning_rates import read_learning_rates
-from sg_ray.sweep.prepare import configs_of, pinned, read_data
-from sg_ray.sweep.pretrained import check_folders
-from sg_ray.sweep.records import foreign_records, read_records
-from sg_ray.sweep.search_journal import read_search_journal
-from sg_ray.sweep.winner_test import read_scores
 
 
 @dataclass(frozen=True)

@@ -5,28 +5,29 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sg_ray.cluster.admission import any_group
+from sg_ray.cluster.session import ray_session
 from sg_ray.code_version import code_version
 from sg_ray.config import Experiment
 from sg_ray.data.samples import DataSet
 from sg_ray.files import remove_leftovers, remove_scratch, short_hash
+from sg_ray.host.disk import explaining_disk_trouble
+from sg_ray.host.lock import locked
+from sg_ray.host.signals import StopRequest, stopping
 from sg_ray.models.families import FAMILIES
+from sg_ray.prepare.inputs import Progress, configs_of, pinned, prepare, read_data
+from sg_ray.records.journal import Event, Journal, lost_beginning
+from sg_ray.records.leaderboard import Row, rank, write_leaderboard
+from sg_ray.records.planned import planned_stages
+from sg_ray.records.record import RunRecord, set_aside
+from sg_ray.records.test_scores import read_test_scores
 from sg_ray.sweep.begin import begin
-from sg_ray.sweep.checkpoints import drop_attempts, new_attempt_dir
-from sg_ray.sweep.disk import explaining_disk_trouble
-from sg_ray.sweep.events import Event, Journal, lost_beginning
-from sg_ray.sweep.executor import any_group, execute
-from sg_ray.sweep.export import export_winners
-from sg_ray.sweep.leaderboard import Row, rank, write_leaderboard
-from sg_ray.sweep.lock import locked
-from sg_ray.sweep.losses import take_back
-from sg_ray.sweep.planned import planned_stages
-from sg_ray.sweep.planner import Planner
-from sg_ray.sweep.prepare import Progress, configs_of, make_planner, pinned, prepare, read_data
-from sg_ray.sweep.ray_session import ray_session
-from sg_ray.sweep.records import RunRecord, set_aside
-from sg_ray.sweep.signals import StopRequest, stopping
-from sg_ray.sweep.winner_test import read_test_scores
-from sg_ray.sweep.worklist import Worklist
+from sg_ray.sweep.execute.checkpoints import drop_attempts, new_attempt_dir
+from sg_ray.sweep.execute.executor import execute
+from sg_ray.sweep.execute.worklist import Worklist
+from sg_ray.sweep.plan.planner import Planner, make_planner
+from sg_ray.sweep.taking_back import take_back
+from sg_ray.sweep.winners import export_winners
 from sg_ray.trial import Families
 
 Listener = Callable[[Event], None]

@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 from urllib.parse import quote, unquote, urlsplit
 from uuid import uuid4
 
-from sg_ray.sweep.folders import nearest_existing, require_writable
+from sg_ray.host.folders import nearest_existing, require_writable
 from sg_ray.tracking.address import Address, find_address
 from sg_ray.tracking.client import open_client
 from sg_ray.tracking.mlflow_store import (

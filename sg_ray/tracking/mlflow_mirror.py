@@ -28,8 +28,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sg_ray.commands import from_here, sg_ray_command
 from sg_ray.files import content_hash, write_json
-from sg_ray.sweep.events import FIRST, TRACKING, Event, parse_event, read_events
-from sg_ray.sweep.folders import require_writable
+from sg_ray.host.folders import require_writable
+from sg_ray.records.journal import FIRST, TRACKING, Event, parse_event, read_events
 from sg_ray.tracking.address import Address, find_address
 from sg_ray.tracking.client import has_odd_place, import_mlflow
 from sg_ray.tracking.mlflow_commands import ui_command

@@ -14,9 +14,9 @@ from typing import Any, Self
 from sg_ray.detector import BEST_DIR, MODEL_FILE, read_card, read_winner
 from sg_ray.errors import InputError
 from sg_ray.files import content_hash, short_hash
-from sg_ray.sweep.events import Event
-from sg_ray.sweep.leaderboard import is_number
-from sg_ray.sweep.records import RunRecord, read_record, record_path
+from sg_ray.records.journal import Event
+from sg_ray.records.leaderboard import is_number
+from sg_ray.records.record import RunRecord, read_record, record_path
 from sg_ray.tracking.datasets import data_inputs
 from sg_ray.tracking.mlflow_models import TRIAL_KEY_TAG, Winner
 from sg_ray.tracking.mlflow_store import (

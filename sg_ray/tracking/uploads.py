@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sg_ray.sweep.events import Event
-from sg_ray.sweep.learning_rates import picture_path
-from sg_ray.sweep.records import record_path, trial_dir
+from sg_ray.records.journal import Event
+from sg_ray.records.learning_rates import picture_path
+from sg_ray.records.record import record_path, trial_dir
 from sg_ray.training.checkpoint import METADATA
 
 SWEEP_ARTIFACTS = ("sweep.yaml", "leaderboard.csv", "verdict.json", "report.html")

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sg_ray.files import write_json
+from sg_ray.records.leaderboard import is_number
+from sg_ray.records.race import CLAIM_ALPHA
 from sg_ray.statistics.expected_best import expected_best_curve
-from sg_ray.sweep.leaderboard import is_number
-from sg_ray.sweep.race import CLAIM_ALPHA
 from sg_ray.verdict.comparisons import questions
 from sg_ray.verdict.conclusions import headline
 from sg_ray.verdict.model import VERDICT, Dropped, ExpectedBest, Verdict

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sg_ray.config import Experiment
+from sg_ray.records.race import CLAIM_ALPHA
 from sg_ray.statistics.bootstrap import PairedDifference, compare
 from sg_ray.statistics.multiple import holm
 from sg_ray.statistics.paired import permutation_p
@@ -17,7 +18,6 @@ from sg_ray.statistics.sequential import (
     seeds_for_anytime_p,
     seeds_to_decide,
 )
-from sg_ray.sweep.race import CLAIM_ALPHA
 from sg_ray.verdict.conclusions import answer
 from sg_ray.verdict.model import FAMILIES, Comparison, Interval, Question
 from sg_ray.verdict.predicted import predicted_seeds

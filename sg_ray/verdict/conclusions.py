@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from sg_ray.config import FLOOR
 from sg_ray.files import short_hash
+from sg_ray.records.leaderboard import is_number, ranked_value
+from sg_ray.records.race import CLAIM_ALPHA
 from sg_ray.statistics.sequential import seeds_for_anytime_p
-from sg_ray.sweep.leaderboard import is_number, ranked_value
-from sg_ray.sweep.race import CLAIM_ALPHA
 from sg_ray.verdict.model import FAMILIES, Comparison, Question, Side
 from sg_ray.verdict.sentences import count_of, listed, p_value, starting
 from sg_ray.verdict.teams import Team

@@ -6,8 +6,8 @@ from statistics import fmean
 from sg_ray.config import FLOOR
 from sg_ray.files import short_hash
 from sg_ray.models.families import get_family
+from sg_ray.records.race import CLAIM_ALPHA
 from sg_ray.statistics.sequential import seeds_for_anytime_p
-from sg_ray.sweep.race import CLAIM_ALPHA
 from sg_ray.verdict.arithmetic import Arithmetic, mixtures
 from sg_ray.verdict.model import FAMILIES, Question, Standing
 from sg_ray.verdict.sentences import amount, count_of, listed

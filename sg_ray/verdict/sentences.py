@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from sg_ray.files import short_hash
-from sg_ray.sweep.leaderboard import is_number
-from sg_ray.sweep.race import CLAIM_ALPHA
+from sg_ray.records.leaderboard import is_number
+from sg_ray.records.race import CLAIM_ALPHA
 from sg_ray.verdict.model import Comparison
 from sg_ray.verdict.teams import Duel, Team
 

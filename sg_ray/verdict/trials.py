@@ -7,9 +7,9 @@ from itertools import takewhile
 from pathlib import Path
 
 from sg_ray.config import Experiment, load_experiment
+from sg_ray.records.leaderboard import Row, is_number, rank
+from sg_ray.records.record import RunRecord, read_records, trial_dir
 from sg_ray.statistics.scores import DEFAULT_THRESHOLD
-from sg_ray.sweep.leaderboard import Row, is_number, rank
-from sg_ray.sweep.records import RunRecord, read_records, trial_dir
 from sg_ray.training.metrics import direction
 from sg_ray.training.predictions import VALID_PREDICTIONS, Predictions, read_predictions
 

@@ -3,11 +3,11 @@
 from pathlib import Path
 from statistics import fmean
 
+from sg_ray.records.leaderboard import is_number
+from sg_ray.records.record import RunRecord, trial_dir
+from sg_ray.records.test_scores import ScoresOnTest, read_scores
 from sg_ray.statistics.bootstrap import score_interval
 from sg_ray.statistics.scores import score_function
-from sg_ray.sweep.leaderboard import is_number
-from sg_ray.sweep.records import RunRecord, trial_dir
-from sg_ray.sweep.winner_test import ScoresOnTest, read_scores
 from sg_ray.training.predictions import TEST_PREDICTIONS, read_predictions
 from sg_ray.verdict.model import Interval, TestScore
 from sg_ray.verdict.predicted import stacked

@@ -10,12 +10,12 @@ import torch
 
 from sg_ray.data.samples import DataSet
 from sg_ray.data.sources import DataConfig, load_data
+from sg_ray.export import export_model
 from sg_ray.features.build import prepare_features, store_dir
 from sg_ray.features.packed import Features
 from sg_ray.features.spec import FeatureSpec
 from sg_ray.models.families import FAMILIES
-from sg_ray.sweep.export import export_model
-from sg_ray.sweep.records import record_of
+from sg_ray.records.record import record_of
 from sg_ray.training.loop import EpochResult
 from sg_ray.trial import BranchSource, TrialContext, TrialSpec, run_trial, score_test
 

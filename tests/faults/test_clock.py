@@ -11,11 +11,10 @@ import pytest
 from small_sweeps import DATABASE, SWEEP, query, records, repeated_points, run_statuses
 
 from sg_ray.cli import main
-from sg_ray.config import Resources
-from sg_ray.sweep import lr_cache
-from sg_ray.sweep.events import Journal, read_events
-from sg_ray.sweep.jobs import LrRangeJob
-from sg_ray.sweep.records import read_records
+from sg_ray.config import LrRangeSettings
+from sg_ray.records import lr_cache
+from sg_ray.records.journal import Journal, read_events
+from sg_ray.records.record import read_records
 from sg_ray.trial import TrialSpec
 
 DAY_MS = 86_400_000
@@ -104,8 +103,8 @@ def test_a_range_test_from_the_future_is_not_used(
     spec = TrialSpec(
         family="gnn", config={}, seed=1, objective="val_f1", data_fingerprint="d", code_version="c"
     )
-    job = LrRangeJob(spec=spec, resources=Resources(), num_steps=10, num_seeds=1, max_samples=10)
-    lr_cache.write(tmp_path, job, {"suggestion": 0.1, "reason": None, "curves": []})
+    settings = LrRangeSettings(cache_dir=tmp_path)
+    lr_cache.write(settings, spec, {"suggestion": 0.1, "reason": None, "curves": []})
     (path,) = tmp_path.iterdir()
     os.utime(path, (time.time() - age_s,) * 2)
-    assert (lr_cache.read(tmp_path, job, max_age_days=7) is not None) == is_used
+    assert (lr_cache.read(settings, spec) is not None) == is_used

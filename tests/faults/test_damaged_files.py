@@ -15,23 +15,23 @@ import pytest
 from small_sweeps import DATABASE, SWEEP, copy_of, repeated_points, results, run_statuses
 
 from sg_ray.cli import main
-from sg_ray.config import load_experiment
+from sg_ray.config import LrRangeSettings, load_experiment
 from sg_ray.detector import Detector, read_card, read_winner
 from sg_ray.errors import InputError, SgRayError
 from sg_ray.files import write_json
+from sg_ray.records import lr_cache
+from sg_ray.records.journal import Journal, read_events
+from sg_ray.records.learning_rates import read_learning_rates
+from sg_ray.records.record import read_history, read_records
+from sg_ray.records.search_journal import mend_search_journal, read_search_journal
+from sg_ray.records.test_scores import read_scores
 from sg_ray.report.content import read_sweep, read_verdict
 from sg_ray.report.results import read_results
-from sg_ray.sweep import lr_cache
-from sg_ray.sweep.checkpoints import read_environment
-from sg_ray.sweep.events import Journal, read_events
-from sg_ray.sweep.jobs import LrRangeJob
-from sg_ray.sweep.learning_rates import read_learning_rates
-from sg_ray.sweep.records import read_history, read_records
-from sg_ray.sweep.search_journal import mend_search_journal, read_search_journal
-from sg_ray.sweep.winner_test import read_scores
+from sg_ray.sweep.execute.checkpoints import read_environment
 from sg_ray.tracking.summary import Summary
 from sg_ray.training.checkpoint import read_best
 from sg_ray.training.predictions import read_predictions
+from sg_ray.trial import TrialSpec
 
 Damage = Callable[[Path], Any]
 NEWLINE, NUL = b"\n", b"\0" * 40 + b"\n"
@@ -131,10 +131,9 @@ def of_winner(read: Callable[[Path], Any]) -> Callable[[Path], Any]:
 
 
 def kept_range(folder: Path) -> Any:
-    job = LrRangeJob.model_construct()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(lr_cache, "_path", lambda *_: folder / "kept.json")
-        return lr_cache.read(folder, job, max_age_days=7)
+        return lr_cache.read(LrRangeSettings(), TrialSpec.model_construct())
 
 
 KINDS = {

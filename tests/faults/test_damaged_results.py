@@ -18,8 +18,8 @@ from small_sweeps import (
 
 from sg_ray.cli import main
 from sg_ray.config import load_experiment
-from sg_ray.sweep.events import Event, read_events
-from sg_ray.sweep.records import record_path
+from sg_ray.records.journal import Event, read_events
+from sg_ray.records.record import record_path
 from sg_ray.sweep.run import run_sweep
 from sg_ray.tracking.mlflow_mirror import mirror_of
 

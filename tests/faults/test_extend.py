@@ -11,7 +11,7 @@ from small_sweeps import DATABASE, SWEEP, query, records, repeated_points, run_s
 from sg_ray.cli import main
 from sg_ray.config import Experiment
 from sg_ray.sweep import run
-from sg_ray.sweep.executor import execute, max_concurrent_trials
+from sg_ray.sweep.execute.executor import execute, max_concurrent_trials
 
 
 def files(folder: Path) -> dict[str, bytes]:

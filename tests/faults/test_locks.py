@@ -22,11 +22,11 @@ from small_sweeps import (
 
 from sg_ray.cli import main
 from sg_ray.errors import InputError
-from sg_ray.sweep.lock import locked
+from sg_ray.host.lock import locked
 
 HOLDER = """
 import sys, pathlib
-from sg_ray.sweep.lock import locked
+from sg_ray.host.lock import locked
 with locked(pathlib.Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()

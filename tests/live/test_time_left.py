@@ -4,7 +4,7 @@ import pytest
 
 from sg_ray.live.progress import Progress
 from sg_ray.live.time_left import SHORTEST_S, time_left_s
-from sg_ray.sweep.events import Event
+from sg_ray.records.journal import Event
 
 OBJECTIVE = "val_roc_auc"
 

@@ -19,15 +19,15 @@ from small_set import small_samples
 from sg_ray.data.samples import DataSet
 from sg_ray.detector import Detector
 from sg_ray.errors import InputError
+from sg_ray.export import export_model
 from sg_ray.features.build import prepare_features
 from sg_ray.features.packed import FeatureKind, Features, Ragged
 from sg_ray.features.tokens import TokenFeaturiser
 from sg_ray.models.families import FAMILIES
 from sg_ray.models.family import Inputs
 from sg_ray.models.transformer import TokenSplit, Transformer, TransformerConfig
-from sg_ray.sweep.export import export_model
-from sg_ray.sweep.pretrained import Pretrained
-from sg_ray.sweep.records import record_of
+from sg_ray.prepare.pretrained import Pretrained
+from sg_ray.records.record import record_of
 from sg_ray.trial import TrialContext, TrialSpec, run_trial
 
 SaveEncoder = Callable[[str], str]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from sg_ray.sweep.processes import Process, descendants, end
+from sg_ray.host.processes import Process, descendants, end
 
 STUBBORN = """
 import subprocess, sys, time

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from sg_ray.files import content_hash, write_json, write_text
-from sg_ray.sweep.events import Journal
-from sg_ray.sweep.leaderboard import rank, write_leaderboard
-from sg_ray.sweep.records import Failure, RunRecord, Status, write_record
+from sg_ray.records.journal import Journal
+from sg_ray.records.leaderboard import rank, write_leaderboard
+from sg_ray.records.record import Failure, RunRecord, Status, write_record
 
 SEEDS = (42, 2025, 7)
 OBJECTIVE = "val_roc_auc"

@@ -5,8 +5,8 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 from sg_ray.files import write_json
+from sg_ray.records.leaderboard import Row
 from sg_ray.report.content import Sweep, read_sweep
-from sg_ray.sweep.leaderboard import Row
 from sg_ray.verdict.model import (
     Comparison,
     Confusion,

@@ -7,7 +7,7 @@ from itertools import permutations
 import pytest
 from sample_sweep import SEEDS, make_record, sample_records
 
-from sg_ray.sweep.leaderboard import format_table, rank, ranked_value, write_leaderboard
+from sg_ray.records.leaderboard import format_table, rank, ranked_value, write_leaderboard
 
 SMALL, LARGE, WIDE = {"width": 1}, {"width": 2}, {"width": 3}
 

@@ -10,14 +10,14 @@ from sample_sweep import OBJECTIVE, write_sample_sweep
 
 from sg_ray.live.progress import Progress
 from sg_ray.live.view import LiveView
-from sg_ray.sweep.events import Event, read_events
+from sg_ray.records.journal import Event, read_events
 
 ROOT = Path(__file__).parents[2]
 REPLAY = """
 import sys
 from pathlib import Path
 from sg_ray.live.view import LiveView
-from sg_ray.sweep.events import Event, read_events
+from sg_ray.records.journal import Event, read_events
 
 with LiveView("val_roc_auc") as view:
     for event in read_events(Path(sys.argv[1])):

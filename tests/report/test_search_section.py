@@ -9,12 +9,12 @@ from sample_sweep import BASE_MS, OBJECTIVE, make_record
 
 from sg_ray.config import SearchSettings
 from sg_ray.config.yaml_text import write_yaml
+from sg_ray.records.record import RunRecord, write_record
 from sg_ray.report.content import read_sweep
 from sg_ray.report.searches import importances, read_search, suggestion_numbers
 from sg_ray.report.sections import search
 from sg_ray.space import Dimension
-from sg_ray.sweep.records import RunRecord, write_record
-from sg_ray.sweep.search import FamilySearch
+from sg_ray.sweep.plan.search import FamilySearch
 
 SPACE = {
     "learning_rate": {"log_uniform": [1e-4, 1e-1]},

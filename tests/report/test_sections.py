@@ -11,12 +11,12 @@ from sample_verdict import COMMAND, write_sample_verdict
 
 from sg_ray.commands import runnable
 from sg_ray.files import short_hash, write_json
+from sg_ray.records.journal import Journal
+from sg_ray.records.record import write_record
+from sg_ray.records.test_scores import set_test_aside
 from sg_ray.report.content import read_sweep
 from sg_ray.report.html import build_report
 from sg_ray.report.sections import cost, origin, race, seeds, verdict, winner
-from sg_ray.sweep.events import Journal
-from sg_ray.sweep.records import write_record
-from sg_ray.sweep.winner_test import set_test_aside
 from sg_ray.verdict.model import Verdict
 
 

@@ -34,7 +34,7 @@ from chaos_processes import MARKER, Start, Victim
 from memory_pressure import fill_memory, strict_memory_monitor
 from tiny_sweep import MODELS, write_experiment
 
-from sg_ray.sweep.events import Event, Journal, read_events
+from sg_ray.records.journal import Event, Journal, read_events
 
 ROOT = Path(__file__).parents[2]
 _POLL_S = 0.03

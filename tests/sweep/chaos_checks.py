@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from tiny_sweep import read_json_records
 
-from sg_ray.sweep.events import Event, read_events
+from sg_ray.records.journal import Event, read_events
 from sg_ray.training.checkpoint import METADATA, METRICS
 
 Problems = Iterator[str]

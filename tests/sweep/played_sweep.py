@@ -6,10 +6,10 @@ from pathlib import Path
 
 from sg_ray.config import Experiment
 from sg_ray.files import content_hash
-from sg_ray.sweep.jobs import LrRangeJob, TrainJob
-from sg_ray.sweep.ledger import Identity, Ledger
-from sg_ray.sweep.planner import Planner
-from sg_ray.sweep.records import Failure, RunRecord
+from sg_ray.records.record import Failure, RunRecord
+from sg_ray.sweep.plan.jobs import LrRangeJob, TrainJob
+from sg_ray.sweep.plan.ledger import Identity, Ledger
+from sg_ray.sweep.plan.planner import Planner
 from sg_ray.trial import TrialSpec
 
 LOST = Failure(kind="InfrastructureError", message="out of memory", traceback="")

@@ -10,7 +10,7 @@ from tiny_sweep import tiny_experiment
 
 from sg_ray.data.sources import load_data
 from sg_ray.files import content_hash
-from sg_ray.sweep.events import Event, Journal, read_events
+from sg_ray.records.journal import Event, Journal, read_events
 from sg_ray.sweep.run import run_sweep
 
 

@@ -10,7 +10,7 @@ from sg_ray.cli import main
 from sg_ray.config import Resources
 from sg_ray.errors import InfrastructureError
 from sg_ray.preflight.context import device_of
-from sg_ray.sweep.actor import TrialActor
+from sg_ray.sweep.execute.actor import TrialActor
 from sg_ray.training.compute import device_for
 
 MESSAGE = "torch .* cannot use: is a CUDA build of torch installed"

@@ -13,7 +13,7 @@ import pytest
 import torch
 from tiny_sweep import mlflow_state, read_json_records, write_experiment
 
-from sg_ray.sweep.events import Event, read_events
+from sg_ray.records.journal import Event, read_events
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.slow

@@ -8,11 +8,12 @@ import pytest
 import ray
 from ray.exceptions import RayActorError, RayError
 
+from sg_ray.cluster.losses import UNEXPLAINED, infrastructure_failure
 from sg_ray.errors import InfrastructureError
-from sg_ray.sweep import losses
-from sg_ray.sweep.events import Journal
-from sg_ray.sweep.losses import UNEXPLAINED, infrastructure_failure, take_back
-from sg_ray.sweep.records import Failure, RunRecord, read_records, write_record
+from sg_ray.records.journal import Journal
+from sg_ray.records.record import Failure, RunRecord, read_records, write_record
+from sg_ray.sweep import taking_back
+from sg_ray.sweep.taking_back import take_back
 
 OUT_OF_MEMORY = """\
 Failure # 1 (occurred at 2026-11-29_23-56-26)
@@ -112,7 +113,7 @@ def test_a_kill_while_trials_are_taken_back_loses_none(
 ) -> None:
     write_record(tmp_path, _failed("branch", InfrastructureError.__name__, 1))
     write_record(tmp_path, _failed("fused", "InputError", 2, gnn="branch"))
-    set_aside, num_left = losses._set_record_aside, 1
+    set_aside, num_left = taking_back._set_record_aside, 1
 
     def killed_after_one(sweep_dir: Path, trial_key: str) -> None:
         nonlocal num_left
@@ -123,7 +124,7 @@ def test_a_kill_while_trials_are_taken_back_loses_none(
 
     with contextlib.closing(Journal(tmp_path / "events.jsonl")) as journal:
         with monkeypatch.context() as patch:
-            patch.setattr(losses, "_set_record_aside", killed_after_one)
+            patch.setattr(taking_back, "_set_record_aside", killed_after_one)
             with pytest.raises(KeyboardInterrupt):
                 take_back(tmp_path, journal)
         take_back(tmp_path, journal)

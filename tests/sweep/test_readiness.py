@@ -13,8 +13,8 @@ from sg_ray.config import load_experiment
 from sg_ray.preflight.context import Context
 from sg_ray.preflight.inputs import check_branches, check_data, check_pretrained
 from sg_ray.preflight.plan import check_records, check_seeds, check_sweep_folder
+from sg_ray.records.record import RunRecord, write_record
 from sg_ray.sweep.begin import begin
-from sg_ray.sweep.records import RunRecord, write_record
 
 SETTINGS = """
 name: v

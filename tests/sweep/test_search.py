@@ -7,7 +7,7 @@ import pytest
 
 from sg_ray.config import SearchSettings
 from sg_ray.space import Dimension
-from sg_ray.sweep.search import FamilySearch
+from sg_ray.sweep.plan.search import FamilySearch
 
 SPACE = {
     "learning_rate": Dimension(log_uniform=(1e-5, 1e-1)),

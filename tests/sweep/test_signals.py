@@ -17,9 +17,9 @@ from tiny_sweep import read_json_records, tiny_experiment, write_experiment
 from sg_ray.cli import main
 from sg_ray.features.workers import worker_pool
 from sg_ray.host.helper_thread import hearing_signals, helper_thread
-from sg_ray.sweep.events import Event, read_events
+from sg_ray.host.signals import SIGNALS, StopRequest, stopping
+from sg_ray.records.journal import Event, read_events
 from sg_ray.sweep.run import run_sweep
-from sg_ray.sweep.signals import SIGNALS, StopRequest, stopping
 
 ROOT = Path(__file__).parents[2]
 

@@ -15,11 +15,11 @@ from tiny_sweep import own_processes, read_json_records, tiny_experiment
 from sg_ray.data.sources import write_jsonl
 from sg_ray.data.synthetic import generate
 from sg_ray.errors import InputError
-from sg_ray.sweep import checkpoints, worklist
-from sg_ray.sweep.events import read_events
-from sg_ray.sweep.records import RunRecord, trial_dir, write_record
+from sg_ray.records.journal import read_events
+from sg_ray.records.record import RunRecord, trial_dir, write_record
+from sg_ray.single.train import prepare_training, train_once
+from sg_ray.sweep.execute import checkpoints, worklist
 from sg_ray.sweep.run import run_sweep
-from sg_ray.sweep.train_once import prepare_training, train_once
 from sg_ray.training.metrics import roc_auc
 from sg_ray.training.predictions import TEST_PREDICTIONS, VALID_PREDICTIONS, read_predictions
 
@@ -155,7 +155,7 @@ def test_training_fusion_alone_names_what_is_missing(tmp_path: Path) -> None:
 
 
 def test_a_second_driver_is_refused(swept: Path) -> None:
-    from sg_ray.sweep.lock import locked
+    from sg_ray.host.lock import locked
 
     experiment = tiny_experiment(swept, families=["transformer", "gnn", "fusion"])
     with locked(experiment.sweep_dir), pytest.raises(InputError, match="in use by another process"):

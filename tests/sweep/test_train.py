@@ -22,9 +22,9 @@ from sg_ray.cli import main
 from sg_ray.config import load_experiment
 from sg_ray.data.sources import load_data, write_jsonl
 from sg_ray.data.synthetic import generate
+from sg_ray.records.journal import read_events
+from sg_ray.records.record import write_record
 from sg_ray.sweep import train_once as training_module
-from sg_ray.sweep.events import read_events
-from sg_ray.sweep.records import write_record
 from sg_ray.training.predictions import VALID_PREDICTIONS, read_predictions
 
 ROOT = Path(__file__).parents[2]
@@ -353,7 +353,7 @@ def test_case_43_a_signal_saves_the_position_and_resume_ends_in_the_same_bits(
 def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:
     script = """
 import time
-from sg_ray.sweep.signals import StopRequest, stopping
+from sg_ray.host.signals import StopRequest, stopping
 request = StopRequest(raises=False)
 with stopping(request):
     print("ready", flush=True)

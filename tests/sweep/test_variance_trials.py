@@ -9,15 +9,12 @@ import pytest
 
 from sg_ray.config import Experiment, resolved_yaml
 from sg_ray.errors import InputError
+from sg_ray.export import _best_records
 from sg_ray.files import short_hash, write_text
-from sg_ray.sweep.branches import GivenBranches
-from sg_ray.sweep.events import Journal, read_events
-from sg_ray.sweep.export import _best_records
-from sg_ray.sweep.jobs import TrainJob, job_name, parse_job
-from sg_ray.sweep.leaderboard import rank
-from sg_ray.sweep.ledger import Identity, Ledger
-from sg_ray.sweep.planner import Planner
-from sg_ray.sweep.records import (
+from sg_ray.prepare.branches import GivenBranches
+from sg_ray.records.journal import Journal, read_events
+from sg_ray.records.leaderboard import rank
+from sg_ray.records.record import (
     RunRecord,
     read_record,
     read_records,
@@ -25,9 +22,12 @@ from sg_ray.sweep.records import (
     record_path,
     write_record,
 )
-from sg_ray.sweep.reproduce import _spec
-from sg_ray.sweep.worklist import Worklist
-from sg_ray.trial import TrialSpec
+from sg_ray.single.reproduce import _spec
+from sg_ray.sweep.execute.worklist import Worklist
+from sg_ray.sweep.plan.jobs import TrainJob, parse_job
+from sg_ray.sweep.plan.ledger import Identity, Ledger
+from sg_ray.sweep.plan.planner import Planner
+from sg_ray.trial import TrialSpec, job_name
 
 OBJECTIVE = "val_roc_auc"
 

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import ray
 
+from sg_ray.cluster import trouble as ray_trouble
 from sg_ray.errors import InputError
-from sg_ray.sweep import executor, ray_trouble
+from sg_ray.sweep.execute import executor
 
 
 class Waits:

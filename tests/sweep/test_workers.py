@@ -15,10 +15,10 @@ import torch
 from ray.util.state import list_actors
 from tiny_sweep import own_processes, read_json_records, tiny_experiment
 
-from sg_ray.sweep.events import Event, read_events
+from sg_ray.host.signals import StopRequest
+from sg_ray.records.journal import Event, read_events
+from sg_ray.single.train import prepare_training, train_once
 from sg_ray.sweep.run import run_sweep
-from sg_ray.sweep.signals import StopRequest
-from sg_ray.sweep.train_once import prepare_training, train_once
 from sg_ray.training.loop import EpochResult, Interrupted
 
 pytestmark = pytest.mark.slow

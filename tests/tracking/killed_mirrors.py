@@ -16,7 +16,7 @@ from pathlib import Path
 import mlflow.tracking
 from scripted_sweep import tell_sweep, write_winner
 
-from sg_ray.sweep.events import Journal
+from sg_ray.records.journal import Journal
 from sg_ray.tracking.mlflow_mirror import MlflowMirror
 
 TRIALS = {f"t{n}": ("completed", "pruned", "failed")[n % 3] for n in range(6)}

@@ -5,8 +5,8 @@ from typing import Any
 
 from sg_ray.detector import BEST_DIR, MODEL_FILE, WINNER_FILE, ModelCard, WinnerCard
 from sg_ray.files import write_json
-from sg_ray.sweep.events import Journal
-from sg_ray.sweep.records import Failure, RunRecord, trial_dir, write_record
+from sg_ray.records.journal import Journal
+from sg_ray.records.record import Failure, RunRecord, trial_dir, write_record
 
 CONFIG = {"learning_rate": 2e-5, "epochs": 3, "encoder": {"width": 64, "layers": 2}}
 PLAN = {

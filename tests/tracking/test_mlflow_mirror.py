@@ -9,7 +9,7 @@ import pytest
 from scripted_sweep import CONFIG, NUM_EPOCHS, start_trial, tell_end, tell_sweep, tell_trial
 
 from sg_ray.errors import InputError
-from sg_ray.sweep.events import Journal, read_events
+from sg_ray.records.journal import Journal, read_events
 from sg_ray.tracking.address import find_address
 from sg_ray.tracking.mlflow_mirror import MlflowMirror, mirror_of
 from sg_ray.tracking.mlflow_store import MlflowStore

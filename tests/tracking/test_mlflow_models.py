@@ -17,11 +17,11 @@ from scripted_sweep import tell_end, tell_sweep, write_winner
 
 from sg_ray.data.sources import DataConfig, load_data
 from sg_ray.detector import Detector
+from sg_ray.export import export_model
 from sg_ray.features.build import prepare_features
 from sg_ray.features.spec import TextSpec
 from sg_ray.models.families import FAMILIES
-from sg_ray.sweep.export import export_model
-from sg_ray.sweep.records import record_of
+from sg_ray.records.record import record_of
 from sg_ray.tracking.mlflow_mirror import MlflowMirror
 from sg_ray.tracking.mlflow_models import EXAMPLE
 from sg_ray.trial import TrialContext, TrialSpec, run_trial

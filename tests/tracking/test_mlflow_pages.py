@@ -7,7 +7,7 @@ import pytest
 from scripted_sweep import PLAN, tell_sweep
 
 from sg_ray.files import write_json
-from sg_ray.sweep.events import read_events
+from sg_ray.records.journal import read_events
 from sg_ray.tracking.datasets import data_inputs, to_mlflow
 from sg_ray.tracking.mlflow_mirror import MlflowMirror
 from sg_ray.tracking.parameters import trial_parameters

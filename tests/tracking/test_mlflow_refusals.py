@@ -19,7 +19,7 @@ from scripted_sweep import (
     write_winner,
 )
 
-from sg_ray.sweep.events import Journal, read_events
+from sg_ray.records.journal import Journal, read_events
 from sg_ray.tracking.mlflow_mirror import MAX_FAILURES_IN_A_ROW, MlflowMirror, SyncResult
 
 Query = Callable[[str], list[tuple]]

@@ -15,7 +15,7 @@ from sg_ray.cli import main
 from sg_ray.config import Experiment, load_experiment, resolved_yaml
 from sg_ray.errors import InputError
 from sg_ray.files import to_plain
-from sg_ray.sweep.events import Journal
+from sg_ray.records.journal import Journal
 from sg_ray.tracking.address import PASSWORD as PASSWORD_VARIABLE
 from sg_ray.tracking.address import TOKEN, USERNAME, WHOLE_URI, find_address
 from sg_ray.tracking.check import check_store

@@ -8,7 +8,7 @@ import numpy as np
 
 from sg_ray.config.yaml_text import write_yaml
 from sg_ray.files import content_hash, write_json
-from sg_ray.sweep.records import Failure, RunRecord, trial_dir, write_record
+from sg_ray.records.record import Failure, RunRecord, trial_dir, write_record
 from sg_ray.training.metrics import scored
 from sg_ray.training.predictions import (
     TEST_PREDICTIONS,

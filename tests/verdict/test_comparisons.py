@@ -10,6 +10,7 @@ from scipy import stats
 from sklearn.metrics import accuracy_score
 
 from sg_ray.config import Experiment
+from sg_ray.records.leaderboard import Row
 from sg_ray.statistics.sequential import (
     Drop,
     anytime_p,
@@ -18,7 +19,6 @@ from sg_ray.statistics.sequential import (
     seeds_to_decide,
     smallest_anytime_p,
 )
-from sg_ray.sweep.leaderboard import Row
 from sg_ray.verdict.comparisons import findings, questions
 from sg_ray.verdict.teams import Team, duels
 from sg_ray.verdict.trials import Contender, Results, Trial, read_results

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from sg_ray.files import short_hash
+from sg_ray.records.record import RunRecord
 from sg_ray.report.charts.bars import Part, stacked_bar
 from sg_ray.report.charts.scales import Scale
 from sg_ray.report.charts.timeline import Span, time_scale, timeline_axis, timeline_row
 from sg_ray.report.content import Sweep
 from sg_ray.report.sections.section import Legend, Section
-from sg_ray.sweep.records import RunRecord
 
 STAGES = ("floor", "search", "replicate", "variance", "train")
 _UNITS = (("h", 3600.0, 7200.0), ("min", 60.0, 120.0), ("s", 1.0, 0.0))

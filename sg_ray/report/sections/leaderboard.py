@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from sg_ray.records.leaderboard import Row
 from sg_ray.report.content import Sweep, varied_settings
 from sg_ray.report.sections.section import Section
-from sg_ray.sweep.leaderboard import Row
 from sg_ray.verdict.model import Standing
 
 TABLE_METRICS = ("val_roc_auc", "val_f1", "val_accuracy", "val_mcc")

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
+from sg_ray.records.leaderboard import Row
 from sg_ray.redaction import hide_secrets
 from sg_ray.report.content import Sweep
 from sg_ray.report.sections.section import Section
 from sg_ray.report.text import flat
-from sg_ray.sweep.leaderboard import Row
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from sg_ray.files import short_hash
+from sg_ray.records.leaderboard import Row, is_number
 from sg_ray.report.charts.lines import Axis, Series, line_chart
 from sg_ray.report.content import Sweep
 from sg_ray.report.sections.section import Figure, Section
-from sg_ray.sweep.leaderboard import Row, is_number
 from sg_ray.verdict.model import Dropped
 
 _NUM_DASHES = 4

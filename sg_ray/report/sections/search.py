@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from sg_ray.files import short_hash
+from sg_ray.records.leaderboard import is_number
 from sg_ray.report.charts.bars import Part, stacked_bar
 from sg_ray.report.charts.lines import Axis, Point, Series, line_chart
 from sg_ray.report.charts.parallel import Coordinate, Thread, parallel_coordinates
@@ -13,7 +14,6 @@ from sg_ray.report.charts.scales import LEAST_SPAN
 from sg_ray.report.content import Sweep
 from sg_ray.report.searches import LEAST_TRIALS, FamilySearchView, importances, read_search
 from sg_ray.report.sections.section import Figure, Legend, Section
-from sg_ray.sweep.leaderboard import is_number
 from sg_ray.training.metrics import is_better
 from sg_ray.verdict.model import VarianceShares
 

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from sg_ray.records.leaderboard import Row, is_number
 from sg_ray.report.charts.scales import LEAST_SPAN, Scale
 from sg_ray.report.charts.strips import Dot, Range, strip, strip_axis, strip_scale
 from sg_ray.report.content import Sweep
 from sg_ray.report.sections.section import Section
-from sg_ray.sweep.leaderboard import Row, is_number
 from sg_ray.verdict.model import Standing
 
 MAX_STRIPS = 20

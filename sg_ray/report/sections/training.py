@@ -5,11 +5,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from sg_ray.files import short_hash
+from sg_ray.records.leaderboard import is_number
+from sg_ray.records.record import RunRecord
 from sg_ray.report.charts.lines import Axis, Point, Series, line_chart
 from sg_ray.report.content import Sweep
 from sg_ray.report.sections.section import Figure, Section
-from sg_ray.sweep.leaderboard import is_number
-from sg_ray.sweep.records import RunRecord
 
 LOSS_SHOWN = 2.0
 """Range tests blow up: losses are drawn up to this many times the loss at the lowest rates."""

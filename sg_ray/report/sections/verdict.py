@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from sg_ray.records.leaderboard import Row
 from sg_ray.report.charts.strips import Range, difference_scale, forest_row, strip_axis
 from sg_ray.report.content import Sweep
 from sg_ray.report.sections.section import Section
-from sg_ray.sweep.leaderboard import Row
 from sg_ray.training.metrics import is_better
 from sg_ray.verdict.model import Comparison, Question, Verdict
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from sg_ray.files import short_hash
+from sg_ray.records.leaderboard import Row
+from sg_ray.records.test_scores import tests_set_aside
 from sg_ray.report.charts.calibration import reliability_diagram
 from sg_ray.report.content import Sweep
 from sg_ray.report.sections.section import Section
-from sg_ray.sweep.leaderboard import Row
-from sg_ray.sweep.winner_test import tests_set_aside
 from sg_ray.verdict.model import Standing, TestScore
 
 _SHOWN = ("roc_auc", "pr_auc", "f1", "accuracy", "mcc", "precision", "recall", "loss")

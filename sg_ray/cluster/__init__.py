@@ -1,0 +1,1 @@
+"""Ray: sessions, addresses, groups of workers, what goes wrong with them."""

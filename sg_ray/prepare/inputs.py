@@ -1,0 +1,84 @@
+"""The prepare stage: data checked, features made, and the plan that follows from the records."""
+
+from collections.abc import Callable
+from typing import Any
+
+from sg_ray.config import Experiment, ModelSettings
+from sg_ray.data.samples import DataSet, labels_of
+from sg_ray.data.sources import load_data
+from sg_ray.features.build import prepare_features
+from sg_ray.features.packed import Features
+from sg_ray.features.spec import FeatureSpec
+from sg_ray.host.cpus import num_cpus
+from sg_ray.models.families import get_family
+from sg_ray.prepare.branches import GivenBranches
+from sg_ray.training.metrics import check_objective
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being made, how many samples are done, and of how many."""
+
+
+def pinned(experiment: Experiment) -> Experiment:
+    """Return the experiment with the hash of each pretrained file that it names.
+
+    Raises InputError if such a file is not there, or not the one that a setting already means.
+    """
+    models = dict(experiment.models)
+    for name in experiment.all_families:
+        config = experiment.baseline(name)
+        exact = get_family(name).pinned(config)
+        if exact != config:
+            own = models.get(name, ModelSettings())
+            models[name] = own.model_copy(update={"config": exact.model_dump(mode="json")})
+    return experiment.model_copy(update={"models": models})
+
+
+def configs_of(experiment: Experiment) -> dict[str, dict[str, Any]]:
+    """Return the values that each family has in the experiment."""
+    return {name: experiment.baseline(name).model_dump() for name in experiment.all_families}
+
+
+def read_data(experiment: Experiment) -> DataSet:
+    """Return the data, on which the experiment's objective has a value.
+
+    Raises InputError for anything unusable.
+    """
+    data = load_data(experiment.data, experiment.cache_dir)
+    check_data(experiment, data)
+    return data
+
+
+def check_data(experiment: Experiment, data: DataSet) -> None:
+    """Raise InputError if the objective has no value on these data."""
+    check_objective(experiment.objective, labels_of(data.splits["valid"]))
+
+
+def prepare(
+    experiment: Experiment, progress: Progress | None, data: DataSet | None = None
+) -> tuple[DataSet, Features]:
+    """Load and check data (unless they are given) and encoders, and make (or find) the features.
+
+    Raises InputError for data that cannot be used, or on which the objective has no value.
+    """
+    for family in experiment.all_families:
+        get_family(family).check(experiment.baseline(family))
+    data = data or read_data(experiment)
+    features = prepare_features(
+        data,
+        feature_specs(experiment),
+        experiment.cache_dir,
+        num_workers=num_cpus(),
+        progress=progress,
+    )
+    return data, features
+
+
+def feature_specs(experiment: Experiment) -> list[FeatureSpec]:
+    """Return every feature kind that the experiment's families and given branches read."""
+    own = [
+        spec
+        for family in experiment.all_families
+        for spec in get_family(family).feature_specs(experiment.baseline(family))
+    ]
+    given = GivenBranches(experiment, None).feature_specs
+    return list({spec.key: spec for spec in [*own, *given]}.values())

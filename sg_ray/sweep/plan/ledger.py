@@ -1,0 +1,43 @@
+"""What a sweep has done so far, and what all its trials share: what plans are made from."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sg_ray.records.record import RunRecord
+
+
+@dataclass
+class Ledger:
+    """What is done so far: the records by trial key, and each family's suggested learning rate.
+
+    The records lack history and environment, most of their bytes: no plan asks for those.
+    ``learning_rates[family]`` is None when its range test found nothing; no entry, not yet run.
+    """
+
+    sweep_dir: Path
+    records: dict[str, RunRecord]
+    learning_rates: dict[str, float | None] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.records = {key: _outcome(record) for key, record in self.records.items()}
+
+    def add(self, record: RunRecord) -> None:
+        """Take note of a finished trial."""
+        self.records[record.trial_key] = _outcome(record)
+
+    def of_family(self, family: str) -> list[RunRecord]:
+        """Return the records of one family, oldest first."""
+        return [record for record in self.records.values() if record.family == family]
+
+
+def _outcome(record: RunRecord) -> RunRecord:
+    return record.model_copy(update={"history": (), "environment": {}})
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What every trial of a sweep shares: its data and the code that trains it."""
+
+    data_fingerprint: str
+    code_version: str
+    has_test_split: bool

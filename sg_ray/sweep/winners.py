@@ -1,0 +1,52 @@
+"""The winners of a sweep, each exported as a folder of its own, and which of them is the best."""
+
+from collections.abc import Sequence
+
+from sg_ray.config import FLOOR, Experiment
+from sg_ray.detector import BEST_DIR, WINNER_FILE, WinnerCard
+from sg_ray.export import export_model
+from sg_ray.files import write_json
+from sg_ray.records.record import RunRecord, trial_dir
+from sg_ray.sweep.plan.planner import Planner
+from sg_ray.training.metrics import is_better
+
+
+def export_winners(experiment: Experiment, planner: Planner) -> None:
+    """Write ``best/<family>/`` for each family's winner and the floor, from their best seed.
+
+    Last comes ``best/winner.json``, which names the winner of the whole sweep.
+    """
+    best_dir = experiment.sweep_dir / BEST_DIR
+    exported = _best_records(planner)
+    for family, record in exported.items():
+        branches = planner.plans[family].spec(record.config, record.seed).branches
+        trained = trial_dir(experiment.sweep_dir, record.trial_key)
+        export_model(record, branches, trained, experiment.cache_dir, best_dir / family)
+    winner = planner.winner()
+    if winner is None:
+        (best_dir / WINNER_FILE).unlink(missing_ok=True)
+        return
+    key = exported[winner.family].trial_key
+    card = WinnerCard(family=winner.family, config_hash=winner.config_hash, trial_key=key)
+    write_json(best_dir / WINNER_FILE, card)
+
+
+def _best_records(planner: Planner) -> dict[str, RunRecord]:
+    """Return the record of the best seed of each family's winner, and of the floor."""
+    records = [r for r in planner.ledger.records.values() if r.counts_as_seed]
+    of_winners = {
+        family: [r for r in records if r.config_hash == row.config_hash and r.seed in row.seeds]
+        for family, row in planner.winners().items()
+    }
+    of_floor = [r for r in records if r.family == FLOOR and r.status == "completed"]
+    groups = {**of_winners, FLOOR: of_floor}
+    return {family: _best(group) for family, group in groups.items() if group}
+
+
+def _best(records: Sequence[RunRecord]) -> RunRecord:
+    best = records[0]
+    for record in records[1:]:
+        value, so_far = (r.metrics.get(r.objective) for r in (record, best))
+        if value is not None and is_better(record.objective, value, so_far):
+            best = record
+    return best
