@@ -45,7 +45,7 @@ def test_contracts_are_kept():
         ("training/loop.py", "import ray.train", "Ray is for the sweep and the trial"),
         ("tracking/__init__.py", "import ray", "Ray is for the sweep and the trial"),
         ("report/__init__.py", "import sg_ray.sweep.execute.executor", "Reports need neither Ray"),
-        ("sweep/records.py", "import mlflow", "MLflow is for tracking"),
+        ("records/record.py", "import mlflow", "MLflow is for tracking"),
         ("models/gnn.py", "import sg_ray.models.lexical", "Families do not know each other"),
     ],
 )
