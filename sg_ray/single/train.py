@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import ray
 
@@ -110,7 +110,7 @@ def prepare_training(
     _check_writable(experiment, folder, find_lr)
     experiment = pinned(experiment)
     data, features = prepare(experiment, progress)
-    branches = GivenBranches(experiment, data.fingerprint).with_seed(seed)
+    branches = _branches(experiment, family, data.fingerprint).with_seed(seed)
     spec = _spec(experiment, family, seed, data.fingerprint, branches)
     _check_branches(experiment, spec, settings)
     context = _context(experiment, family, features)
@@ -326,6 +326,14 @@ def _context(experiment: Experiment, family: str, features: Features) -> TrialCo
         device=device_for(takes.gpus),
         num_threads=max(1, int(takes.cpus)),
     )
+
+
+def _branches(experiment: Experiment, family: str, data_fingerprint: str) -> GivenBranches:
+    """Return what ``family`` builds on: from ``branches_from``, or the sweep of this name."""
+    alone: dict[str, Any] = {"families": (family,)}
+    if experiment.branches_from is None and (experiment.sweep_dir / "sweep.yaml").exists():
+        alone["branches_from"] = experiment.sweep_dir
+    return GivenBranches(experiment.model_copy(update=alone), data_fingerprint)
 
 
 def _spec(
