@@ -67,10 +67,10 @@ def test_a_file_that_cannot_be_written_is_named(
 ) -> None:
     (tmp_path / "occupied").touch()
     out = tmp_path / "occupied" / "data"
-    assert main(["data", "synthetic", "--num-samples", "20", "--out", str(out)]) == 1
+    assert main(["data", "synthetic", "--num-samples", "20", "--out", str(out)]) == 2
     message = capsys.readouterr().err
-    assert message.startswith("error: ")
-    assert str(out) in message
+    assert message.startswith("error: --out: ")
+    assert str(out.parent) in message
 
 
 def test_an_interrupted_command_says_so(

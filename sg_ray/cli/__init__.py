@@ -7,7 +7,6 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from sg_ray import __version__
 from sg_ray.commands import sg_ray_command
@@ -55,6 +54,9 @@ def main(
     except SgRayError as error:
         print(f"error: {_shown(error)}", file=sys.stderr)
         return error.exit_code
+    except ImportError as error:
+        print(f"error: {_shown(why_not_imported(error))}", file=sys.stderr)
+        return 1
     except BrokenPipeError:  # the reader has gone; Python would flush to it once more at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
@@ -67,7 +69,7 @@ def main(
     return code
 
 
-def _shown(error: Exception) -> str:
+def _shown(error: Exception | str) -> str:
     """Return the message without secrets, and without what a terminal would take for an order."""
     text = hide_secrets(str(error))
     return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
@@ -109,12 +111,5 @@ def _parser(asked: str | None) -> argparse.ArgumentParser:
     for name, summary in COMMANDS.items():
         command = commands.add_parser(name, help=summary)
         if name == asked:
-            _module(name).add_arguments(command)
+            importlib.import_module(f"sg_ray.cli.{name}").add_arguments(command)
     return parser
-
-
-def _module(name: str) -> Any:
-    try:
-        return importlib.import_module(f"sg_ray.cli.{name}")
-    except ImportError as error:
-        raise SgRayError(why_not_imported(error)) from error

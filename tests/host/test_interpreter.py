@@ -30,9 +30,12 @@ def test_e06_without_docstrings_there_is_one_line(command: list[str], tmp_path: 
     assert len(ended.stderr.splitlines()) == 1
 
 
-def test_a_file_that_is_taken_for_a_package_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "command", [["train", "gnn"], ["preflight", str(ROOT / "experiments" / "quick.yaml")]]
+)
+def test_a_file_that_is_taken_for_a_package_is_named(command: list[str], tmp_path: Path) -> None:
     (tmp_path / "ray.py").touch()
-    ended = run("-m", "sg_ray", "preflight", cwd=tmp_path)
+    ended = run("-m", "sg_ray", *command, cwd=tmp_path)
     assert ended.returncode == 1
     assert "'ray' is not a package" in ended.stderr
     assert len(ended.stderr.splitlines()) == 1

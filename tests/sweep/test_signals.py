@@ -27,6 +27,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.parametrize("number", SIGNALS, ids=str)
 def test_a_signal_is_heard_while_a_library_is_at_work(number: signal.Signals) -> None:
     release, stop = threading.Event(), StopRequest()
+    before = signal.signal(number, signal.SIG_DFL)  # nohup has HUP ignored, and so it stays
 
     def library() -> None:
         os.kill(os.getpid(), number)
@@ -35,6 +36,7 @@ def test_a_signal_is_heard_while_a_library_is_at_work(number: signal.Signals) ->
     started = time.monotonic()
     with stopping(stop), pytest.raises(KeyboardInterrupt):
         hearing_signals(library)
+    signal.signal(number, before)
     release.set()
     assert time.monotonic() - started < 30
     assert stop.exit_code == 128 + number
