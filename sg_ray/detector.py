@@ -35,20 +35,18 @@ from sg_ray.models.family import (
     SplitData,
 )
 from sg_ray.reading import read_model
-from sg_ray.training.checkpoint import BEST, load_best, read_best
+from sg_ray.sweep_folder import (
+    BEST,
+    BRANCHES_DIR,
+    FEATURES_DIR,
+    MODEL_CARD,
+    PRETRAINED_DIR,
+    WINNER_CARD,
+    SweepFolder,
+)
+from sg_ray.training.checkpoint import load_best, read_best
 from sg_ray.training.inference import predict
 from sg_ray.training.seeding import torch_stream
-
-MODEL_FILE = "model.json"
-TRAINING_DIR = "detector"
-"""Within the folder of a training by itself: its model, exported."""
-BEST_DIR = "best"
-"""The folder of a sweep that holds one exported folder per family."""
-WINNER_FILE = "winner.json"
-"""Beside them: which family's is the winner of the whole sweep."""
-PRETRAINED_DIR = "pretrained"
-BRANCHES_DIR = "branches"
-FEATURES_DIR = "features"
 
 _WEIGHTS_SUFFIX = Path(BEST).suffix
 _EXPORT_AGAIN = (
@@ -151,13 +149,13 @@ def model_folder(folder: Path) -> Path:
 
     Raises InputError that says what to name instead.
     """
-    for candidate in (folder, folder / TRAINING_DIR):
-        if (candidate / MODEL_FILE).is_file():
+    for candidate in (folder, SweepFolder(folder).detector):
+        if (candidate / MODEL_CARD).is_file():
             return candidate
-    best = folder if (folder / WINNER_FILE).is_file() else folder / BEST_DIR
+    best = folder if (folder / WINNER_CARD).is_file() else SweepFolder(folder).best
     winner = read_winner(best)
     if winner is None:
-        problem = f"holds no {MODEL_FILE}" if folder.is_dir() else "is not a folder"
+        problem = f"holds no {MODEL_CARD}" if folder.is_dir() else "is not a folder"
         raise InputError(
             f"{folder}: {problem}. Name the folder of a finished sweep (outputs/NAME), one of its "
             "exported models (outputs/NAME/best/FAMILY), or the folder of a finished training."
@@ -170,7 +168,7 @@ def read_winner(best_dir: Path) -> WinnerCard | None:
 
     Raises InputError that names the file if it is damaged.
     """
-    path = best_dir / WINNER_FILE
+    path = best_dir / WINNER_CARD
     if not path.exists():
         return None
     return read_model(path, WinnerCard, what="note of the winner", remedy=_EXPORT_AGAIN)
@@ -179,7 +177,7 @@ def read_winner(best_dir: Path) -> WinnerCard | None:
 def read_card(folder: Path) -> ModelCard:
     """Read ``model.json``. Raises InputError that names the file if it is missing or not valid."""
     what = "card of an exported model"
-    return read_model(folder / MODEL_FILE, ModelCard, what=what, remedy=_EXPORT_AGAIN)
+    return read_model(folder / MODEL_CARD, ModelCard, what=what, remedy=_EXPORT_AGAIN)
 
 
 def checksums_of(folder: Path) -> dict[str, str]:
@@ -188,7 +186,7 @@ def checksums_of(folder: Path) -> dict[str, str]:
     return {
         path.relative_to(folder).as_posix(): crc32_of(path)
         for path in files
-        if path != folder / MODEL_FILE and path.suffix != _WEIGHTS_SUFFIX
+        if path != folder / MODEL_CARD and path.suffix != _WEIGHTS_SUFFIX
     }
 
 

@@ -6,21 +6,23 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sg_ray.detector import (
-    BRANCHES_DIR,
-    FEATURES_DIR,
-    MODEL_FILE,
-    PRETRAINED_DIR,
-    ModelCard,
-    checksums_of,
-    features_read,
-)
+from sg_ray.detector import ModelCard, checksums_of, features_read
 from sg_ray.errors import InputError
 from sg_ray.features.build import store_dir
 from sg_ray.files import write_json
 from sg_ray.models.pretrained import save_architecture
 from sg_ray.records.record import RunRecord, read_history, read_surroundings
-from sg_ray.training.checkpoint import BEST, METADATA, METRICS, read_best
+from sg_ray.sweep_folder import (
+    BEST,
+    BRANCHES_DIR,
+    FEATURES_DIR,
+    METADATA,
+    METRICS,
+    MODEL_CARD,
+    PRETRAINED_DIR,
+    RECORDS,
+)
+from sg_ray.training.checkpoint import read_best
 from sg_ray.trial import BranchSource
 
 _LOGGER = logging.getLogger(__name__)
@@ -47,7 +49,7 @@ def export_model(
         made = store_dir(cache_dir, record.data_fingerprint, spec)
         _copy_featuriser(made, temporary / FEATURES_DIR / spec.key)
     card = card.model_copy(update={"checksums": checksums_of(temporary)})
-    write_json(temporary / MODEL_FILE, card)
+    write_json(temporary / MODEL_CARD, card)
     shutil.rmtree(folder, ignore_errors=True)
     temporary.rename(folder)
 
@@ -88,7 +90,7 @@ def _copy_trained(trained: Path, config: Mapping[str, Any], folder: Path) -> Non
     if not (trained / BEST).exists():
         raise InputError(
             f"{trained / BEST} is missing, so its model cannot be exported. Restore the file, or "
-            f"delete records/{trained.name}.json to train that trial again."
+            f"delete {RECORDS}/{trained.name}.json to train that trial again."
         )
     _check_trained(trained)
     for name in (BEST, METADATA, METRICS):

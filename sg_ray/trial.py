@@ -25,13 +25,14 @@ from sg_ray.models.family import (
     Inputs,
     NeuralFamily,
 )
-from sg_ray.training.checkpoint import BEST, load_best, read_best, read_last, weights_id
+from sg_ray.sweep_folder import BEST, TEST_PREDICTIONS
+from sg_ray.training.checkpoint import load_best, read_best, read_last, weights_id
 from sg_ray.training.compute import environment as environment
 from sg_ray.training.estimator import fit_estimator
 from sg_ray.training.loop import EpochResult, never, predict, train
 from sg_ray.training.lr_range import LrRange, range_test
 from sg_ray.training.metrics import scored
-from sg_ray.training.predictions import TEST_PREDICTIONS, Predictions, write_predictions
+from sg_ray.training.predictions import Predictions, write_predictions
 from sg_ray.training.seeding import Seeds, Stream, deterministic, seed_name, torch_stream
 from sg_ray.training.workers import SingleWorker, Workers
 

@@ -61,7 +61,7 @@ def seeds_after_extension(experiment: Experiment, text: str) -> list[int]:
         seeds = ReplicateSettings.model_validate(given.content).seeds
     except ValidationError as error:
         raise InputError(explain(error, ReplicateSettings, given)) from error
-    trained = {record.seed for record in read_records(experiment.sweep_dir).values()}
+    trained = {record.seed for record in read_records(experiment.folder).values()}
     extra = [seed for seed in experiment.replicate.extra_seeds if seed in trained]
     return list(dict.fromkeys([*experiment.replicate.seeds, *extra, *seeds]))
 

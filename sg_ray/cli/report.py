@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from sg_ray.cli.settings import folder_argument, named_folder, new_file_argument
+from sg_ray.sweep_folder import SweepFolder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
         write_csv(arguments.csv, configurations)
         print(arguments.csv)
     page = _write_page(folders, arguments.html)
-    if len(folders) == 1 and (verdict := read_verdict(folders[0])) is not None:
+    if len(folders) == 1 and (verdict := read_verdict(SweepFolder(folders[0]))) is not None:
         print(f"\n{in_brief(verdict, folders[0])}\n")
     if page is not None:
         print(page)
@@ -63,9 +64,9 @@ def _write_page(folders: list[Path], path: Path | None) -> Path | None:
 
     if len(folders) > 1:
         return None if path is None else write_comparison(folders, path)
-    is_sweep = (folders[0] / "sweep.yaml").exists()
-    if path is None and not is_sweep:
+    folder = SweepFolder(folders[0])
+    if path is None and not folder.is_sweep:
         return None
-    if is_sweep:
-        write_verdict(folders[0])
-    return build_report(folders[0], path)
+    if folder.is_sweep:
+        write_verdict(folder)
+    return build_report(folder, path)

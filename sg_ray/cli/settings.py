@@ -11,6 +11,7 @@ from sg_ray.config.values import read_override
 from sg_ray.config.yaml_text import read_value
 from sg_ray.errors import InputError
 from sg_ray.setting_types import OwnFolder, Seed, Text, checked_place
+from sg_ray.sweep_folder import SETTINGS, SweepFolder
 
 OUTPUTS = Path("outputs")
 """Where sweeps are, unless ``output_dir`` says otherwise."""
@@ -52,7 +53,7 @@ def split_settings(settings: Sequence[str]) -> tuple[Path | None, list[str]]:
 def named_folder(name: Path) -> Path:
     """Return the folder itself, or that of the sweep of this name below ``outputs/``."""
     of_sweep = OUTPUTS / name
-    return of_sweep if not name.exists() and (of_sweep / "sweep.yaml").exists() else name
+    return of_sweep if not name.exists() and SweepFolder(of_sweep).is_sweep else name
 
 
 def folder_argument(name: str) -> Callable[[str], Path]:
@@ -134,8 +135,8 @@ def _resumed(name: str, overrides: Sequence[str], given: Sequence[Given]) -> Exp
     """Read a sweep's experiment. Raises InputError if it would go on in another folder."""
     folder = _sweep_folder(name, overrides)
     output_dir = Given("output_dir", str(_parent(folder)), f"--resume {name}")
-    experiment = load_experiment(folder / "sweep.yaml", overrides, (output_dir, *given))
-    there = experiment.sweep_dir
+    experiment = load_experiment(SweepFolder(folder).settings, overrides, (output_dir, *given))
+    there = experiment.folder.path
     if not there.exists() or not folder.samefile(there):
         own_name = folder.resolve().name
         if experiment.name == own_name:
@@ -162,11 +163,11 @@ def _sweep_folder(resume: str, overrides: Sequence[str]) -> Path:
         raise InputError("no sweep given: name it, or its folder.")
     outputs = _outputs(overrides)
     for folder in (Path(resume), outputs / resume):
-        if (folder / "sweep.yaml").exists():
+        if SweepFolder(folder).is_sweep:
             return folder
-    there = ", ".join(sorted(path.parent.name for path in outputs.glob("*/sweep.yaml"))[:8])
+    there = ", ".join(sorted(path.parent.name for path in outputs.glob(f"*/{SETTINGS}"))[:8])
     raise InputError(
-        f"{resume}: no sweep of that name in {outputs} (it would hold sweep.yaml). "
+        f"{resume}: no sweep of that name in {outputs} (it would hold {SETTINGS}). "
         f"There is: {there or 'none'}. Give its folder, or output_dir=..."
     )
 

@@ -83,10 +83,10 @@ def run_and_show(
 
     def conclude(event: Event) -> None:
         if event.type == "ranked":
-            write_verdict(experiment.sweep_dir)
-            build_report(experiment.sweep_dir)
+            write_verdict(experiment.folder)
+            build_report(experiment.folder)
 
-    past = list(read_events(experiment.sweep_dir / "events.jsonl"))
+    past = list(read_events(experiment.folder.events))
     mirror = mirror_of(experiment)
     print(describe(this_machine(experiment.resources.gpus)))
     with LiveView(experiment.objective, past=past) as view, mirror:
@@ -98,7 +98,7 @@ def run_and_show(
             extends=extends,
             data=data,
         )
-    stamp_run_ids(outcome.sweep_dir, mirror.run_ids())
+    stamp_run_ids(outcome.folder, mirror.run_ids())
     show_end(outcome, experiment, view.stream, mirror.where_to_look())
     return outcome.exit_code
 
@@ -117,7 +117,7 @@ def show_end(
     stream.flush()
     for traceback in outcome.tracebacks:
         print(f"\n{traceback.rstrip()}", file=sys.stderr)
-    folder = from_here(outcome.sweep_dir)
+    folder = from_here(outcome.folder.path)
     if isinstance(stream.failure, OSError) and not isinstance(stream.failure, BrokenPipeError):
         reason = stream.failure.strerror
         state = "interrupted" if outcome.interrupted else "complete"
@@ -137,14 +137,15 @@ def _told(outcome: "Outcome", experiment: Experiment, mlflow: Sequence[str]) -> 
     from sg_ray.verdict.in_brief import in_brief
 
     yield format_table(outcome.rows, experiment.objective)
-    verdict = None if outcome.interrupted else read_verdict(outcome.sweep_dir)
+    verdict = None if outcome.interrupted else read_verdict(outcome.folder)
     if verdict is not None:
-        yield "\n" + in_brief(verdict, outcome.sweep_dir)
+        yield "\n" + in_brief(verdict, outcome.folder.path)
     remarks = [*outcome.notes, *outcome.problems]
     if remarks:
         yield "\n" + "\n".join(remarks)
-    names = ["leaderboard.csv", "verdict.json", "report.html", "best/FAMILY/", "records/"]
-    made = [name for name in names if (outcome.sweep_dir / name.partition("/")[0]).exists()]
+    folder = outcome.folder
+    places = (folder.leaderboard, folder.verdict, folder.report, folder.best, folder.records)
+    made = [f"{p.name}/" if p.is_dir() else p.name for p in places if p.exists()]
     if made:
-        yield f"\n{from_here(outcome.sweep_dir)}/: {', '.join(made)}"
+        yield f"\n{from_here(folder.path)}/: {', '.join(made)}"
     yield from mlflow

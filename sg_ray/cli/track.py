@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from sg_ray.cli.settings import folder_argument, named_folder, text_argument
 from sg_ray.config import Given, load_experiment
 from sg_ray.errors import InputError
+from sg_ray.sweep_folder import SweepFolder
 
 if TYPE_CHECKING:
     from sg_ray.tracking.mlflow_mirror import SyncResult
@@ -37,13 +38,13 @@ def _sync(arguments: argparse.Namespace) -> int:
     from sg_ray.records.record import stamp_run_ids
     from sg_ray.tracking.mlflow_mirror import MlflowMirror, mirror_of
 
-    folder = named_folder(arguments.folder)
+    folder = SweepFolder(named_folder(arguments.folder))
     settings = [Given("tracking.enabled", True, "track sync")]
     if arguments.uri is not None:
         settings.append(Given("tracking.uri", arguments.uri, "--uri"))
     experiment = load_experiment(_experiment_file(folder), settings=settings)
     with locked(folder):
-        deque(read_events(folder / "events.jsonl", tell=True), maxlen=0)  # what is damaged there
+        deque(read_events(folder.events, tell=True), maxlen=0)  # what is damaged there
         mirror = mirror_of(experiment, folder)
         assert isinstance(mirror, MlflowMirror)
         result = mirror.sync(is_over=True)  # the lock is ours: nobody works on it
@@ -67,8 +68,8 @@ def _shortcomings(result: "SyncResult") -> Iterator[str]:
         yield f"{result.error}. {result.advice}"
 
 
-def _experiment_file(folder: Path) -> Path:
-    for name in ("sweep.yaml", "experiment.yaml"):
-        if (folder / name).exists():
-            return folder / name
+def _experiment_file(folder: SweepFolder) -> Path:
+    for path in (folder.settings, folder.training_settings):
+        if path.exists():
+            return path
     raise InputError(f"{folder}: neither a sweep's folder nor a training's. Name one of those.")

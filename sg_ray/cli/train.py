@@ -18,8 +18,8 @@ from sg_ray.config.hardware import describe, this_machine
 from sg_ray.errors import InputError
 from sg_ray.models.families import get_family
 from sg_ray.models.family import EstimatorFamily
-from sg_ray.single.train import EXPERIMENT, FindLr, Training
-from sg_ray.training.checkpoint import LAST
+from sg_ray.single.train import FindLr, Training
+from sg_ray.sweep_folder import BEST, LAST, METADATA, METRICS, RECORDS, TRAINING_SETTINGS
 
 QUICK_TEST = {"data.limit.train": 200, "data.limit.valid": 100, "data.limit.test": 100}
 
@@ -91,7 +91,7 @@ def run(arguments: argparse.Namespace) -> int:
             with mirror_of(experiment, training.folder) as mirror:
                 record = train_once(training, listeners=(mirror,), stop=stop, on_epoch=show_epoch)
         except Interrupted:
-            folder = from_here(training.folder)
+            folder = from_here(training.folder.path)
             command = sg_ray_command("train", arguments.family, "--resume", folder)
             print(f"interrupted, positions saved; go on with: {command}", file=sys.stderr)
             return stop.exit_code
@@ -101,7 +101,7 @@ def run(arguments: argparse.Namespace) -> int:
     best = {name: record.metrics.get(name) for name in ("val_f1", "val_roc_auc", "val_accuracy")}
     shown = "  ".join(f"{name} {value:.4f}" for name, value in best.items() if value is not None)
     print(f"best epoch {record.best_epoch}: {shown}")
-    print(f"{training.folder}: best_model.pt, training_metadata.json, metrics.jsonl, records/")
+    print(f"{training.folder}: {BEST}, {METADATA}, {METRICS}, {RECORDS}/")
     print(f"score C functions with: {sg_ray_command('predict', training.folder, 'FILE.c')}")
     return 0
 
@@ -150,7 +150,7 @@ def _experiment_file(arguments: argparse.Namespace, file: Path | None) -> Path:
     if arguments.resume is not None:
         if files:
             raise InputError(f"--resume takes its experiment from the checkpoint, not {files[0]}")
-        return _folder_of(arguments.resume) / EXPERIMENT
+        return _folder_of(arguments.resume) / TRAINING_SETTINGS
     if len(files) > 1:
         raise InputError(f"give one experiment file, not 2: {files[0]} {files[1]}")
     return files[0] if files else Path(arguments.default)
@@ -203,10 +203,10 @@ def _find_lr(arguments: argparse.Namespace) -> FindLr:
 
 def _folder_of(checkpoint: Path) -> Path:
     folder = checkpoint if checkpoint.is_dir() else checkpoint.parent
-    if not (folder / LAST).exists() or not (folder / EXPERIMENT).exists():
+    if not (folder / LAST).exists() or not (folder / TRAINING_SETTINGS).exists():
         raise InputError(
-            f"--resume {checkpoint}: there is no {LAST} with its {EXPERIMENT} in {folder}. Name "
-            "the folder of a training that was interrupted."
+            f"--resume {checkpoint}: there is no {LAST} with its {TRAINING_SETTINGS} in {folder}. "
+            "Name the folder of a training that was interrupted."
         )
     return folder
 

@@ -27,7 +27,7 @@ from ray.util.queue import Empty, Queue
 from sg_ray.config import Resources
 from sg_ray.errors import InfrastructureError, SgRayError
 from sg_ray.files import scratch_folder
-from sg_ray.training.checkpoint import METRICS
+from sg_ray.sweep_folder import METRICS
 from sg_ray.training.compute import device_for
 from sg_ray.training.loop import EpochResult, Interrupted
 from sg_ray.training.workers import TorchGroup

@@ -34,6 +34,7 @@ from sg_ray.setting_types import (
     Text,
 )
 from sg_ray.space import Dimension
+from sg_ray.sweep_folder import SweepFolder
 
 FLOOR = "lexical"
 """The family that every leaderboard shows as the floor."""
@@ -215,9 +216,9 @@ class Experiment(StrictModel):
     tracking: TrackingSettings = TrackingSettings()
 
     @property
-    def sweep_dir(self) -> Path:
+    def folder(self) -> SweepFolder:
         """The folder of this sweep, absolute: workers run in folders of their own."""
-        return (self.output_dir / self.name).absolute()
+        return SweepFolder((self.output_dir / self.name).absolute())
 
     @property
     def all_families(self) -> tuple[str, ...]:

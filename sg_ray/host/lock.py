@@ -13,41 +13,39 @@ import socket
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from io import FileIO
-from pathlib import Path
 
 from sg_ray.errors import InputError
-
-_LOCK_FILE = ".lock"
+from sg_ray.sweep_folder import SweepFolder
 
 
 @contextlib.contextmanager
-def locked(sweep_dir: Path) -> Iterator[None]:
+def locked(folder: SweepFolder) -> Iterator[None]:
     """Create the sweep's folder and hold it.
 
     Raises InputError, with what to do, if another process holds it or it cannot be written.
     """
     with contextlib.ExitStack() as held:
         try:
-            sweep_dir.mkdir(parents=True, exist_ok=True)
-            lock = held.enter_context((sweep_dir / _LOCK_FILE).open("ab+", buffering=0))
-            _take(lock, sweep_dir)
+            folder.path.mkdir(parents=True, exist_ok=True)
+            lock = held.enter_context(folder.lock.open("ab+", buffering=0))
+            _take(lock, folder)
             _sign(lock)
         except OSError as error:
             raise InputError(
-                f"{sweep_dir}: cannot be written or locked ({error.strerror}). Mend that, or "
+                f"{folder}: cannot be written or locked ({error.strerror}). Mend that, or "
                 "choose another output_dir=..."
             ) from error
         yield
 
 
-def _take(lock: FileIO, sweep_dir: Path) -> None:
+def _take(lock: FileIO, folder: SweepFolder) -> None:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         lock.seek(0)
         holder = lock.read().decode(errors="replace") or "unknown"
         raise InputError(
-            f"{sweep_dir}: in use by another process ({holder}). "
+            f"{folder}: in use by another process ({holder}). "
             "Wait for it to end, or choose another name=..."
         ) from None
 

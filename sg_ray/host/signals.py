@@ -20,11 +20,6 @@ HUP says that the terminal has gone; ``nohup`` has it ignored, and so it stays.
 """
 
 
-def stop_path(sweep_dir: Path) -> Path:
-    """File whose existence tells trials, on every machine, to save their position and end."""
-    return sweep_dir / ".stop"
-
-
 @dataclass
 class StopRequest:
     """Asked for by the first signal, for a step's end; the second ends the process at once.
@@ -37,7 +32,7 @@ class StopRequest:
     is_asked: bool = False
     raises: bool = True
     file: Path | None = None
-    """Made when a stop is asked for: see ``stop_path``."""
+    """Made when a stop is asked for: see ``SweepFolder.stop``."""
 
     @property
     def exit_code(self) -> int:

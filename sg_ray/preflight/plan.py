@@ -10,9 +10,9 @@ def check_sweep_folder(context: Context) -> Finding:
     """The folders can be written; the sweep's is new, or it can be gone on with."""
     experiment = context.experiment
     check_folder(experiment)
-    if not (experiment.sweep_dir / "sweep.yaml").exists():
+    if not experiment.folder.is_sweep:
         return Finding.ok(f"{experiment.output_dir / experiment.name} is new")
-    begun = f"{experiment.sweep_dir} was begun with these settings"
+    begun = f"{experiment.folder} was begun with these settings"
     return Finding.ok(f"{begun}: the sweep would go on")
 
 

@@ -68,7 +68,7 @@ def checks_of(experiment: Experiment) -> list[Check]:
         Check(_step_name(family), partial(check_step, family=family), _needs(experiment, family))
         for family in experiment.all_families
     ]
-    has_begun = (experiment.sweep_dir / "sweep.yaml").exists()
+    has_begun = experiment.folder.is_sweep
     branches = [_BRANCHES] if any(_BRANCHES.name in step.needs for step in steps) else []
     return [
         Check("packages", check_packages),

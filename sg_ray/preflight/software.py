@@ -124,7 +124,7 @@ def check_tracking(context: Context) -> Finding:
     tracking = experiment.tracking
     if not tracking.enabled:
         return Finding.ok("turned off by tracking.enabled=false")
-    report = check_store(tracking.uri, Path.cwd(), experiment.name, experiment.sweep_dir)
+    report = check_store(tracking.uri, Path.cwd(), experiment.name, experiment.folder)
     if report.warning and tracking.register_model:
         return Finding.warn(f"{report.detail}; {report.warning}")
     return Finding.ok(report.detail)

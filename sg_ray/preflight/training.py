@@ -14,7 +14,8 @@ from sg_ray.config import Experiment
 from sg_ray.features.packed import Features
 from sg_ray.models.families import FAMILIES
 from sg_ray.models.family import FamilyConfig, NeuralConfig
-from sg_ray.training.checkpoint import BEST, METADATA, read_best, weights_id
+from sg_ray.sweep_folder import BEST, METADATA
+from sg_ray.training.checkpoint import read_best, weights_id
 from sg_ray.trial import BranchSource, TrialContext, TrialSpec, run_trial
 
 _KIB_PER_MB = 1024

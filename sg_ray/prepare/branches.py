@@ -10,7 +10,8 @@ from sg_ray.errors import InputError
 from sg_ray.features.spec import FeatureSpec
 from sg_ray.models.families import get_family
 from sg_ray.records.leaderboard import rank
-from sg_ray.records.record import RunRecord, read_records, trial_dir
+from sg_ray.records.record import RunRecord, read_records
+from sg_ray.sweep_folder import SweepFolder
 from sg_ray.trial import BranchSource
 
 
@@ -39,7 +40,7 @@ class GivenBranches:
         if not missing or experiment.branches_from is None:
             return
         self._folder = experiment.branches_from
-        is_sweep = (self._folder / "sweep.yaml").exists()
+        is_sweep = SweepFolder(self._folder).is_sweep
         for family in missing:
             found = self._winner(family) if is_sweep else self._trained(family)
             if data_fingerprint is not None:
@@ -79,8 +80,9 @@ class GivenBranches:
         return specs
 
     def _winner(self, family: str) -> list[_Found]:
-        source = load_experiment(self._folder / "sweep.yaml")
-        records = read_records(self._folder).values()
+        sweep = SweepFolder(self._folder)
+        source = load_experiment(sweep.settings)
+        records = read_records(sweep).values()
         rows = rank(
             records,
             objective=source.objective,
@@ -94,7 +96,7 @@ class GivenBranches:
                 + sg_ray_command("sweep", "--resume", self._folder)
             )
         return [
-            _Found(record, trial_dir(self._folder, record.trial_key))
+            _Found(record, sweep.trial(record.trial_key))
             for record in records
             if record.config_hash == winner.config_hash
             and record.status == "completed"
@@ -106,7 +108,7 @@ class GivenBranches:
         found = [
             _Found(record, folder)
             for folder in folders
-            for record in read_records(folder).values()
+            for record in read_records(SweepFolder(folder)).values()
             if (record.family, record.stage, record.status) == (family, "train", "completed")
         ]
         if not found:

@@ -19,6 +19,7 @@ from sg_ray.errors import InputError
 from sg_ray.files import drop_torn_line, to_plain
 from sg_ray.reading import Line, TimeMs, explain_first, json_line, json_lines, read_object
 from sg_ray.redaction import redact
+from sg_ray.sweep_folder import SweepFolder
 
 Level = Literal["info", "warning", "error"]
 
@@ -109,8 +110,6 @@ _REQUIRED: Mapping[str, Mapping[str, type]] = {
 """What readers of an event rely on."""
 
 _LOGGER = logging.getLogger(__name__)
-TRACKING = "tracking.json"
-"""How far MLflow mirrors the journal, and as which sweep."""
 _NUM_TOLD = 3
 """Damaged lines that are told one by one."""
 
@@ -202,14 +201,14 @@ def read_events(path: Path, *, tell: bool = False) -> Iterator[Event]:
         _warn(path, damaged)
 
 
-def lost_beginning(folder: Path) -> dict[str, str]:
+def lost_beginning(folder: SweepFolder) -> dict[str, str]:
     """Return what a journal must say at its start to belong to the runs that MLflow has already.
 
     That is the ``sweep_id`` of tracking.json, which a journal whose first line is damaged, or that
     was deleted, does not give any more. Empty if nothing has been mirrored.
     """
     try:
-        found = read_object(folder / TRACKING, what="position", remedy="")
+        found = read_object(folder.position_of_mirror, what="position", remedy="")
     except InputError:
         return {}
     sweep_id = found.get("sweep_id")

@@ -11,6 +11,7 @@ from sg_ray.files import atomic_path, write_json
 from sg_ray.reading import read_model
 from sg_ray.records import lr_cache
 from sg_ray.records.journal import Journal
+from sg_ray.sweep_folder import SweepFolder
 from sg_ray.trial import TrialSpec
 
 Found = Mapping[str, Any]
@@ -46,7 +47,7 @@ def from_result(settings: LrRangeSettings, spec: TrialSpec, result: Mapping[str,
 
 
 def note(
-    folder: Path,
+    folder: SweepFolder,
     journal: Journal,
     spec: TrialSpec,
     found: Found,
@@ -63,35 +64,25 @@ def note(
         "reason": found["reason"],
         "curve": found["curves"],
     }
-    draw(picture_path(folder, family), family, found)
-    write_json(learning_rate_path(folder, family), {**data, "suggestion": suggestion})
+    draw(folder.range_test_picture(family), family, found)
+    write_json(folder.range_test(family), {**data, "suggestion": suggestion})
     journal.append("lr_range", trial_key, **data)
 
 
-def learning_rate_path(sweep_dir: Path, family: str) -> Path:
-    """Where the result of a family's range test lies."""
-    return sweep_dir / "lr_range" / f"{family}.json"
-
-
-def picture_path(sweep_dir: Path, family: str) -> Path:
-    """Where the drawing of a family's range test lies."""
-    return learning_rate_path(sweep_dir, family).with_suffix(".png")
-
-
-def read_learning_rates(sweep_dir: Path) -> dict[str, float | None]:
+def read_learning_rates(folder: SweepFolder) -> dict[str, float | None]:
     """Return the suggestions on record, by family. Raises InputError that names a damaged file."""
-    return {entry.family: entry.suggestion for entry in _on_record(sweep_dir)}
+    return {entry.family: entry.suggestion for entry in _on_record(folder)}
 
 
-def read_failed_range_tests(sweep_dir: Path) -> dict[str, str]:
+def read_failed_range_tests(folder: SweepFolder) -> dict[str, str]:
     """Return why, by family, those on record found nothing."""
-    found = _on_record(sweep_dir)
+    found = _on_record(folder)
     return {entry.family: entry.reason or "" for entry in found if entry.suggestion is None}
 
 
-def _on_record(sweep_dir: Path) -> list[LearningRate]:
+def _on_record(folder: SweepFolder) -> list[LearningRate]:
     remedy = "Restore it from a copy, or delete it: the range test is then made again."
-    paths = sorted((sweep_dir / "lr_range").glob("*.json"))
+    paths = sorted(folder.range_tests.glob("*.json"))
     return [read_model(path, LearningRate, what="range test", remedy=remedy) for path in paths]
 
 

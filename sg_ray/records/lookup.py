@@ -7,12 +7,12 @@ from pathlib import Path
 
 from sg_ray.config import Experiment, load_experiment
 from sg_ray.errors import InputError
-from sg_ray.records.record import RunRecord, read_record, record_path, trial_dir
+from sg_ray.records.record import RunRecord, read_record
 from sg_ray.setting_types import with_home
-from sg_ray.training.checkpoint import BEST
+from sg_ray.sweep_folder import BEST, SETTINGS, TRAINING_SETTINGS, SweepFolder
 from sg_ray.trial import BranchSource
 
-_EXPERIMENTS = ("sweep.yaml", "experiment.yaml")
+_EXPERIMENTS = (SETTINGS, TRAINING_SETTINGS)
 """What the experiment is called in the folder of a sweep and of a training."""
 
 _OVERRIDABLE = ("data", "cache_dir", "branches_from", "resources", "max_failures")
@@ -25,7 +25,7 @@ class RecordedTrial:
 
     record: RunRecord
     experiment: Experiment
-    folder: Path
+    folder: SweepFolder
 
 
 def find_trial(where: str, overrides: Sequence[str] = ()) -> RecordedTrial:
@@ -38,7 +38,9 @@ def find_trial(where: str, overrides: Sequence[str] = ()) -> RecordedTrial:
     _check_overrides(overrides)
     path = _record_file(where)
     folder = path.absolute().parent.parent
-    return RecordedTrial(read_record(path), _experiment_of(folder, path, overrides), folder)
+    return RecordedTrial(
+        read_record(path), _experiment_of(folder, path, overrides), SweepFolder(folder)
+    )
 
 
 def find_branches(trial: RecordedTrial) -> dict[str, BranchSource]:
@@ -54,12 +56,13 @@ def find_branches(trial: RecordedTrial) -> dict[str, BranchSource]:
 
 def _find_branch(trial: RecordedTrial, family: str, key: str) -> BranchSource:
     given = trial.experiment.branches_from
-    places = [trial.folder] if given is None else [trial.folder, with_home(given)]
+    own = trial.folder.path
+    places = [own] if given is None else [own, with_home(given)]
     path = next(_records_with_key(places, key), None)
     if path is None:
         looked = " and ".join(str(place) for place in places)
         raise InputError(
-            f"{record_path(trial.folder, trial.record.trial_key)}: builds on {family} {key}, whose "
+            f"{trial.folder.record(trial.record.trial_key)}: builds on {family} {key}, whose "
             f"record is not in {looked}. Name the folder that holds it: branches_from=DIR"
         )
     record = read_record(path)
@@ -88,15 +91,15 @@ def _find_branch(trial: RecordedTrial, family: str, key: str) -> BranchSource:
 
 def _records_with_key(places: Sequence[Path], key: str) -> Iterator[Path]:
     for place in places:
-        own = record_path(place, key)
+        own = SweepFolder(place).record(key)
         if own.exists():
             yield own
-        yield from sorted(place.rglob(f"records/{key}.json"))
+        yield from sorted(place.rglob(str(own.relative_to(place))))
 
 
 def _weights_dir(folder: Path, key: str) -> Path:
     """Where a trial's files lie: ``trials/KEY`` in a sweep, else at the top of its folder."""
-    in_sweep = trial_dir(folder, key)
+    in_sweep = SweepFolder(folder).trial(key)
     return in_sweep if in_sweep.exists() else folder
 
 
@@ -116,7 +119,7 @@ def _record_file(where: str) -> Path:
 
 
 def _only_record(folder: Path, prefix: str) -> Path:
-    found = sorted((folder / "records").glob(f"{glob.escape(prefix)}*.json"))
+    found = sorted(SweepFolder(folder).records.glob(f"{glob.escape(prefix)}*.json"))
     if len(found) == 1:
         return found[0]
     if not found:

@@ -11,7 +11,7 @@ from sg_ray.features.spec import contents
 from sg_ray.files import write_json
 from sg_ray.reading import Number, TimeMs, json_lines, read_model, read_object
 from sg_ray.redaction import redact
-from sg_ray.training.checkpoint import METADATA, METRICS
+from sg_ray.sweep_folder import METADATA, METRICS, SweepFolder
 from sg_ray.training.metrics import is_better
 from sg_ray.training.seeding import Stream
 from sg_ray.trial import TrialSpec, now_ms
@@ -173,23 +173,9 @@ def best_epoch(history: Epochs, objective: str) -> Mapping[str, float | None] | 
     return best
 
 
-def record_path(sweep_dir: Path, trial_key: str) -> Path:
-    """Where the record of ``trial_key`` lies."""
-    return sweep_dir / "records" / f"{trial_key}.json"
-
-
-def trial_dir(sweep_dir: Path, trial_key: str) -> Path:
-    """Where a finished trial's files lie, those that ``checkpoints.keep_results`` keeps.
-
-    That is best_model.pt, valid_predictions.npz, training_metadata.json and metrics.jsonl, and for
-    the seeds of the winner test_predictions.npz.
-    """
-    return sweep_dir / "trials" / trial_key
-
-
-def write_record(sweep_dir: Path, record: RunRecord) -> None:
+def write_record(folder: SweepFolder, record: RunRecord) -> None:
     """Write a record atomically."""
-    write_json(record_path(sweep_dir, record.trial_key), record)
+    write_json(folder.record(record.trial_key), record)
 
 
 def read_record(path: Path) -> RunRecord:
@@ -215,15 +201,15 @@ def _contradiction(record: RunRecord) -> str | None:
     return None
 
 
-def read_records(sweep_dir: Path) -> dict[str, RunRecord]:
+def read_records(folder: SweepFolder) -> dict[str, RunRecord]:
     """Return every record of a sweep by trial key, oldest first.
 
     Raises InputError that names the file if one is not a valid record.
     """
-    folder = sweep_dir / "records"
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder}: not a folder. Restore it from a copy, or delete it.")
-    paths = sorted(folder.glob("*.json"))
+    there = folder.records
+    if there.exists() and not there.is_dir():
+        raise InputError(f"{there}: not a folder. Restore it from a copy, or delete it.")
+    paths = sorted(there.glob("*.json"))
     records = [read_record(path) for path in paths]
     return {r.trial_key: r for r in sorted(records, key=lambda r: (r.finished_at_ms, r.trial_key))}
 
@@ -253,7 +239,7 @@ def foreign_records(
 
 
 def set_aside(
-    sweep_dir: Path,
+    folder: SweepFolder,
     data_fingerprint: str,
     code_version: str,
     configs: Mapping[str, Mapping[str, Any]],
@@ -264,21 +250,19 @@ def set_aside(
     tests, searches, test scores, exported winners. ``configs`` of families name the files of now.
     Return how many records it were.
     """
-    records = read_records(sweep_dir).values()
+    records = read_records(folder).values()
     if not foreign_records(records, data_fingerprint, code_version, configs):
         return 0
-    number = len(list((sweep_dir / "set_aside").glob("*"))) + 1
-    target = sweep_dir / "set_aside" / f"{number:03d}"
+    target = folder.new_set_aside
     target.mkdir(parents=True)
-    for name in ("search", "lr_range", "test.json", "best", "tune", "records"):
-        if (sweep_dir / name).exists():
-            (sweep_dir / name).rename(target / name)
+    for path in folder.what_code_and_data_led_to:
+        path.rename(target / path.name)
     return len(records)
 
 
-def stamp_run_ids(sweep_dir: Path, run_ids: Mapping[str, str]) -> None:
+def stamp_run_ids(folder: SweepFolder, run_ids: Mapping[str, str]) -> None:
     """Note in each record which MLflow run mirrors it, where that is new."""
-    for record in read_records(sweep_dir).values():
+    for record in read_records(folder).values():
         run_id = run_ids.get(record.trial_key, record.mlflow_run_id)
         if run_id != record.mlflow_run_id:
-            write_record(sweep_dir, record.model_copy(update={"mlflow_run_id": run_id}))
+            write_record(folder, record.model_copy(update={"mlflow_run_id": run_id}))

@@ -14,6 +14,7 @@ from sg_ray.report.rendering import render
 from sg_ray.report.sections.leaderboard import table_metrics
 from sg_ray.report.sections.section import Section
 from sg_ray.report.sections.seeds import MAX_STRIPS, Strips, row_strips, row_values
+from sg_ray.sweep_folder import SweepFolder
 from sg_ray.verdict.arithmetic import Arithmetic, mixtures
 
 
@@ -127,12 +128,13 @@ def cautions(sweeps: Sequence[NamedSweep]) -> Iterator[str]:
 
 
 def _read(folder: Path) -> Sweep:
-    if not (folder / "sweep.yaml").exists():
+    sweep_folder = SweepFolder(folder)
+    if not sweep_folder.is_sweep:
         raise InputError(
-            f"{folder}: holds no sweep (no sweep.yaml), so it cannot be compared on a page. Name "
-            "the folder of a sweep, e.g. outputs/quick."
+            f"{folder}: holds no sweep (no {sweep_folder.settings.name}), so it cannot be compared on "
+            "a page. Name the folder of a sweep, e.g. outputs/quick."
         )
-    return read_sweep(folder)
+    return read_sweep(sweep_folder)
 
 
 def _named(sweeps: Sequence[Sweep]) -> list[NamedSweep]:

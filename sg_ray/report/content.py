@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from sg_ray.config.experiment import ReplicateSettings
@@ -14,7 +13,8 @@ from sg_ray.records.journal import Event, read_events
 from sg_ray.records.leaderboard import Row, is_number, rank
 from sg_ray.records.record import RunRecord, read_records
 from sg_ray.records.test_scores import read_test_scores
-from sg_ray.verdict.model import VERDICT, Standing, Verdict
+from sg_ray.sweep_folder import SweepFolder
+from sg_ray.verdict.model import Standing, Verdict
 
 DEFAULT_OBJECTIVE = "val_roc_auc"
 
@@ -28,7 +28,7 @@ class Sweep:
     """A sweep as its folder tells it, finished or not; ``verdict`` is None before there is one."""
 
     name: str
-    folder: Path
+    folder: SweepFolder
     objective: str
     settings: Mapping[str, Any]
     settings_text: str
@@ -143,18 +143,18 @@ class Sweep:
         )
 
 
-def read_sweep(folder: Path) -> Sweep:
+def read_sweep(folder: SweepFolder) -> Sweep:
     """Read a sweep's folder. Raises InputError that names the file if a record is not valid."""
-    path = folder / "sweep.yaml"
+    path = folder.settings
     settings = read_values(path).content if path.exists() else {}
     text = path.read_text(encoding="utf-8") if path.exists() else ""
     records = list(read_records(folder).values())
-    events = list(read_events(folder / "events.jsonl", tell=True))
+    events = list(read_events(folder.events, tell=True))
     newest = records[-1].objective if records else DEFAULT_OBJECTIVE
     objective = str(settings.get("objective", newest))
     seeds, race_alpha = _race_of(settings, records)
     return Sweep(
-        name=str(settings.get("name", folder.resolve().name)),
+        name=str(settings.get("name", folder.path.resolve().name)),
         folder=folder,
         objective=objective,
         settings=settings,
@@ -173,9 +173,9 @@ def read_sweep(folder: Path) -> Sweep:
     )
 
 
-def read_verdict(folder: Path) -> Verdict | None:
+def read_verdict(folder: SweepFolder) -> Verdict | None:
     """Return what verdict.json says; None without one. Raises InputError if it is not valid."""
-    path = folder / VERDICT
+    path = folder.verdict
     if not path.exists():
         return None
     remedy = "Make it anew: sg-ray report with this folder alone. Or delete it."

@@ -19,6 +19,7 @@ from sg_ray.report.sections import (
     winner,
 )
 from sg_ray.report.sections.section import Section
+from sg_ray.sweep_folder import SweepFolder
 
 _SECTIONS = (
     verdict.section,
@@ -38,14 +39,14 @@ _SECTIONS = (
 """In the order of the page; each returns None where it has nothing to show."""
 
 
-def build_report(sweep_dir: Path, path: Path | None = None) -> Path:
+def build_report(folder: SweepFolder, path: Path | None = None) -> Path:
     """Write a sweep's page, into its folder unless ``path`` says where; return the path.
 
     The sweep need not be finished. Raises InputError if a record or the verdict is not valid.
     """
-    sweep = read_sweep(sweep_dir)
+    sweep = read_sweep(folder)
     page = render("page.html.jinja", sweep.family_styles, sweep=sweep, sections=sections_of(sweep))
-    target = path or sweep_dir / "report.html"
+    target = path or folder.report
     write_text(target, page)
     return target
 

@@ -13,9 +13,9 @@ from sg_ray.reading import read_object
 from sg_ray.records.leaderboard import is_number
 from sg_ray.records.record import RunRecord, read_records
 from sg_ray.report.text import flat, is_of_machine
+from sg_ray.sweep_folder import METADATA, RECORDS, SET_ASIDE, SweepFolder
 from sg_ray.verdict.arithmetic import Arithmetic
 
-METADATA = "training_metadata.json"
 UNKNOWN = "-"
 _NOT_KNOWN = Arithmetic()
 
@@ -114,9 +114,9 @@ def read_results(folder: Path) -> list[TrialResult]:
     with records speaks for all that lies below it. What a sweep set aside is left out, and trials
     that are no seeds of their configuration.
     """
-    recorded = sorted(path.parent for path in folder.rglob("records") if path.is_dir())
-    recorded = [path for path in recorded if "set_aside" not in path.relative_to(folder).parts]
-    records = [record for path in recorded for record in read_records(path).values()]
+    recorded = sorted(path.parent for path in folder.rglob(RECORDS) if path.is_dir())
+    recorded = [path for path in recorded if SET_ASIDE not in path.relative_to(folder).parts]
+    records = [record for path in recorded for record in read_records(SweepFolder(path)).values()]
     of_key = {record.trial_key: record for record in records}
     metadata = [
         path for path in sorted(folder.rglob(METADATA)) if not set(recorded) & set(path.parents)

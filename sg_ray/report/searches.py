@@ -3,12 +3,12 @@
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from sg_ray.records.leaderboard import is_number
 from sg_ray.records.record import RunRecord
 from sg_ray.report.content import Sweep
+from sg_ray.sweep_folder import SweepFolder
 from sg_ray.training.metrics import direction
 
 LEAST_TRIALS = 8
@@ -79,12 +79,12 @@ def read_search(sweep: Sweep, family: str) -> FamilySearchView | None:
     )
 
 
-def suggestion_numbers(sweep_dir: Path, family: str) -> dict[str, int]:
+def suggestion_numbers(folder: SweepFolder, family: str) -> dict[str, int]:
     """Return by trial key the number (from 0) under which Optuna suggested it first.
 
     Empty if the journal is missing or cannot be read: a page is no reason to fail.
     """
-    path = sweep_dir / "search" / f"{family}.journal"
+    path = folder.search(family)
     if not path.exists():
         return {}
     import optuna

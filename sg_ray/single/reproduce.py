@@ -20,11 +20,11 @@ from sg_ray.features.build import prepare_features
 from sg_ray.features.packed import Features
 from sg_ray.features.spec import FeatureSpec
 from sg_ray.host.cpus import num_cpus
-from sg_ray.host.signals import stop_path
 from sg_ray.models.families import FAMILIES, get_family
 from sg_ray.prepare.inputs import Progress
 from sg_ray.records.lookup import RecordedTrial, find_branches
 from sg_ray.records.record import Failure, RunRecord, read_history, read_surroundings, record_of
+from sg_ray.sweep_folder import SweepFolder
 from sg_ray.training.checkpoint import weights_id
 from sg_ray.training.compute import device_for
 from sg_ray.training.loop import EpochResult
@@ -200,7 +200,7 @@ def _epochs(
 def _group_epochs(
     spec: TrialSpec, takes: Resources, context: TrialContext, folder: Path, max_failures: int
 ) -> Generator[EpochResult]:
-    with ray_session("local", log=folder / "ray.log", several_workers=True):
+    with ray_session("local", log=SweepFolder(folder).ray_log, several_workers=True):
         group = WorkerGroup(
             spec,
             takes,
@@ -208,7 +208,7 @@ def _group_epochs(
             families=context.families,
             cache_dir=context.cache_dir,
             folder=folder,
-            stop=stop_path(folder),
+            stop=SweepFolder(folder).stop,
             max_failures=max_failures,
         )
         with closing(group):

@@ -18,7 +18,6 @@ from sg_ray.cluster.session import ray_session
 from sg_ray.code_version import code_version
 from sg_ray.commands import sg_ray_command
 from sg_ray.config import Experiment, LrRangeSettings, ModelSettings, resolved_yaml
-from sg_ray.detector import MODEL_FILE, TRAINING_DIR
 from sg_ray.errors import InfrastructureError, InputError, SgRayError
 from sg_ray.export import export_model, withdraw_model
 from sg_ray.features.packed import Features
@@ -26,7 +25,7 @@ from sg_ray.files import remove_scratch, write_text
 from sg_ray.host.disk import explaining_disk_trouble
 from sg_ray.host.folders import require_writable
 from sg_ray.host.lock import locked
-from sg_ray.host.signals import StopRequest, stop_path, stopping
+from sg_ray.host.signals import StopRequest, stopping
 from sg_ray.models.families import FAMILIES, get_family
 from sg_ray.models.family import EstimatorFamily, NeuralFamily
 from sg_ray.prepare.branches import GivenBranches
@@ -39,10 +38,10 @@ from sg_ray.records.record import (
     read_history,
     read_surroundings,
     record_of,
-    record_path,
     write_record,
 )
-from sg_ray.training.checkpoint import LAST, weights_id
+from sg_ray.sweep_folder import LAST, MODEL_CARD, SweepFolder
+from sg_ray.training.checkpoint import weights_id
 from sg_ray.training.compute import device_for
 from sg_ray.training.loop import EpochResult, Interrupted
 from sg_ray.trial import (
@@ -57,7 +56,6 @@ from sg_ray.trial import (
     run_trial,
 )
 
-EXPERIMENT = "experiment.yaml"
 FindLr = Literal["no", "cached", "anew"]
 
 
@@ -87,7 +85,7 @@ class Training:
     spec: TrialSpec
     features: Features
     context: TrialContext
-    folder: Path
+    folder: SweepFolder
     lr_range: RangeTest | None
 
 
@@ -120,8 +118,9 @@ def prepare_training(
         spec = lr_range.spec_with_suggestion
     folder = (folder or experiment.output_dir / "train" / job_name(spec)).absolute()
     check_folder(spec, folder)
-    _check_place_of_model(folder)
-    return Training(_as_trained(experiment, spec), spec, features, context, folder, lr_range)
+    place = SweepFolder(folder)
+    _check_place_of_model(place)
+    return Training(_as_trained(experiment, spec), spec, features, context, place, lr_range)
 
 
 def train_once(
@@ -138,14 +137,14 @@ def train_once(
     """
     spec, folder = training.spec, training.folder
     remove_scratch()  # of a killed training's workers
-    with locked(folder), explaining_disk_trouble(folder):
-        write_text(folder / EXPERIMENT, resolved_yaml(training.experiment))
-        journal = Journal(folder / "events.jsonl", listeners)
+    with locked(folder), explaining_disk_trouble(folder.path):
+        write_text(folder.training_settings, resolved_yaml(training.experiment))
+        journal = Journal(folder.events, listeners)
         with closing(journal):
             _announce(training, journal)
             status = "failed"
             try:
-                withdraw_model(folder / TRAINING_DIR)  # an earlier training's
+                withdraw_model(folder.detector)  # an earlier training's
                 record = _train(training, journal, stop or StopRequest(), on_epoch)
                 status = record.status
                 _export(training, record)
@@ -177,7 +176,7 @@ def _train(
         raise
     except Exception as error:
         failure = error
-    history = read_history(folder)
+    history = read_history(folder.path)
     record = record_of(
         spec,
         "train",
@@ -186,10 +185,10 @@ def _train(
         started_at_ms=started_at_ms,
         environment={
             **environment(training.context.device, training.context.num_threads),
-            **read_surroundings(folder),
+            **read_surroundings(folder.path),
         },
         failure=Failure(**describe(failure)) if failure else None,
-        weights=weights_id(folder),
+        weights=weights_id(folder.path),
     )
     write_record(folder, record)
     journal.append(
@@ -209,7 +208,7 @@ def _export(training: Training, record: RunRecord) -> None:
     spec, folder = training.spec, training.folder
     cache_dir = training.experiment.cache_dir
     try:
-        export_model(record, spec.branches, folder, cache_dir, folder / TRAINING_DIR)
+        export_model(record, spec.branches, folder.path, cache_dir, folder.detector)
     except (InputError, FileNotFoundError) as error:
         raise InputError(
             f"{folder}: trained and on record, but sg-ray predict cannot have its model ({error}). "
@@ -229,10 +228,10 @@ def _check_writable(experiment: Experiment, folder: Path | None, find_lr: FindLr
         require_writable(experiment.lr_range.cache_dir, "lr_range.cache_dir")
 
 
-def _check_place_of_model(folder: Path) -> None:
+def _check_place_of_model(folder: SweepFolder) -> None:
     """Raise InputError if the model's place is taken by something that is not ours."""
-    place = folder / TRAINING_DIR
-    if place.exists() and not (place / MODEL_FILE).is_file():
+    place = folder.detector
+    if place.exists() and not (place / MODEL_CARD).is_file():
         raise InputError(
             f"{place} is in the way: the trained model would be written there. Move it, or choose "
             "another --output-dir."
@@ -257,9 +256,9 @@ def _announce(training: Training, journal: Journal) -> None:
         learning_rates.note(
             folder, journal, test.spec, test.found, source=test.source, trial_key=spec.trial_key
         )
-    is_on_record = record_path(folder, spec.trial_key).exists()  # its end is told, and once only
-    if (folder / LAST).exists() and not is_on_record:
-        journal.append("trial_resumed", spec.trial_key, epoch=len(read_history(folder)))
+    is_on_record = folder.record(spec.trial_key).exists()  # its end is told, and once only
+    if (folder.path / LAST).exists() and not is_on_record:
+        journal.append("trial_resumed", spec.trial_key, epoch=len(read_history(folder.path)))
 
 
 def _epochs(training: Training, request: StopRequest) -> Iterator[EpochResult]:
@@ -269,18 +268,20 @@ def _epochs(training: Training, request: StopRequest) -> Iterator[EpochResult]:
         if training.experiment.resources_of(training.spec.family).num_workers > 1:
             yield from _group_epochs(training, request)
             return
-        yield from run_trial(training.spec, training.context, training.folder, should_stop=request)
+        yield from run_trial(
+            training.spec, training.context, training.folder.path, should_stop=request
+        )
     finally:
         request.raises = True
-        stop_path(training.folder).unlink(missing_ok=True)
+        training.folder.stop.unlink(missing_ok=True)
 
 
 def _group_epochs(training: Training, request: StopRequest) -> Iterator[EpochResult]:
     experiment, folder = training.experiment, training.folder
-    request.file = stop_path(folder)
+    request.file = folder.stop
     request.file.unlink(missing_ok=True)
     with (
-        ray_session("local", log=folder / "ray.log", several_workers=True),
+        ray_session("local", log=folder.ray_log, several_workers=True),
         stopping(request),
     ):
         group = WorkerGroup(
@@ -289,7 +290,7 @@ def _group_epochs(training: Training, request: StopRequest) -> Iterator[EpochRes
             features_ref=ray.put(training.features),
             families=FAMILIES,
             cache_dir=experiment.cache_dir.absolute(),
-            folder=folder,
+            folder=folder.path,
             stop=request.file,
             max_failures=experiment.max_failures,
         )
@@ -297,13 +298,13 @@ def _group_epochs(training: Training, request: StopRequest) -> Iterator[EpochRes
             try:
                 yield from group
             except Interrupted:
-                if not (folder / LAST).exists():  # it was still being set up
+                if not (folder.path / LAST).exists():  # it was still being set up
                     raise KeyboardInterrupt from None
                 raise
 
 
 @contextmanager
-def _explaining_lost_workers(folder: Path) -> Iterator[None]:
+def _explaining_lost_workers(folder: SweepFolder) -> Iterator[None]:
     """Turn what Ray raises once it has given the workers up into an error that helps."""
     try:
         yield
@@ -331,8 +332,8 @@ def _context(experiment: Experiment, family: str, features: Features) -> TrialCo
 def _branches(experiment: Experiment, family: str, data_fingerprint: str) -> GivenBranches:
     """Return what ``family`` builds on: from ``branches_from``, or the sweep of this name."""
     alone: dict[str, Any] = {"families": (family,)}
-    if experiment.branches_from is None and (experiment.sweep_dir / "sweep.yaml").exists():
-        alone["branches_from"] = experiment.sweep_dir
+    if experiment.branches_from is None and experiment.folder.is_sweep:
+        alone["branches_from"] = experiment.folder.path
     return GivenBranches(experiment.model_copy(update=alone), data_fingerprint)
 
 

@@ -16,19 +16,19 @@ def begin(experiment: Experiment, *, extends: bool = False) -> bool:
     test split anew. Return True if it was begun before. Raises InputError that shows the
     difference if it is another sweep.
     """
-    path = experiment.sweep_dir / "sweep.yaml"
+    path = experiment.folder.settings
     resumed = path.exists()
     if resumed:
         check_same_sweep(experiment, extends=extends)
         if load_experiment(path).identity != experiment.identity:
-            set_test_aside(experiment.sweep_dir)
+            set_test_aside(experiment.folder)
     write_text(path, f"# identity: {experiment.identity_hash}\n{resolved_yaml(experiment)}")
     return resumed
 
 
 def check_same_sweep(experiment: Experiment, *, extends: bool = False) -> None:
     """Raise InputError that shows the difference if another sweep was begun under this name."""
-    path = experiment.sweep_dir / "sweep.yaml"
+    path = experiment.folder.settings
     before = load_experiment(path)
     expected = _only_grown(before, experiment) if extends else before
     differences = _differences("", expected.identity, experiment.identity)
@@ -39,7 +39,7 @@ def check_same_sweep(experiment: Experiment, *, extends: bool = False) -> None:
         "replicate.max_seeds, replicate.variance_seeds or replicate.budget_epochs."
         if extends
         else f"Choose another name=..., go on with the old settings by --resume {experiment.name}, "
-        f"or delete {experiment.sweep_dir}."
+        f"or delete {experiment.folder}."
     )
     shown = "\n".join(f"  {line}" for line in differences)
     raise InputError(

@@ -20,7 +20,7 @@ def describe_plan(
     a start would be refused.
     """
     lines = [
-        f"sweep {experiment.name} -> {experiment.sweep_dir}",
+        f"sweep {experiment.name} -> {experiment.folder}",
         *_on_record(experiment, extends),
         *(f"  warning: {warning}" for warning in warnings),
         describe(this_machine(experiment.resources.gpus)),
@@ -38,10 +38,10 @@ def describe_plan(
 
 def _on_record(experiment: Experiment, extends: bool) -> list[str]:
     """Say what an earlier start left under this name, and what becomes of it."""
-    if not (experiment.sweep_dir / "sweep.yaml").exists():
+    if not experiment.folder.is_sweep:
         return []
     check_same_sweep(experiment, extends=extends)
-    records = read_records(experiment.sweep_dir).values()
+    records = read_records(experiment.folder).values()
     counts = Counter(record.status for record in records)
     on_record = ", ".join(f"{count} {status}" for status, count in counts.items())
     num_lost = sum(r.failure is not None and r.failure.is_infrastructure for r in records)

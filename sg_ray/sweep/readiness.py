@@ -58,19 +58,19 @@ def check_folder(experiment: Experiment, *, extends: bool = False) -> None:
     It can if its settings are these (or grow to these, if ``extends``) and no file is damaged on
     which the rest of the plan depends.
     """
-    require_writable(experiment.sweep_dir, "output_dir")
+    require_writable(experiment.folder.path, "output_dir")
     if experiment.lr_range.enabled:
         require_writable(experiment.lr_range.cache_dir, "lr_range.cache_dir")
     if not experiment.cache_dir.is_dir():  # one that is there may hold all that is needed
         require_writable(experiment.cache_dir, "cache_dir")
-    sweep_dir = experiment.sweep_dir
-    if not (sweep_dir / "sweep.yaml").exists():
+    folder = experiment.folder
+    if not folder.is_sweep:
         return
     check_same_sweep(experiment, extends=extends)
-    read_records(sweep_dir)
-    read_learning_rates(sweep_dir)
-    read_scores(sweep_dir)
-    for journal in sorted((sweep_dir / "search").glob("*.journal")):
+    read_records(folder)
+    read_learning_rates(folder)
+    read_scores(folder)
+    for journal in folder.search_journals:
         read_search_journal(journal)
 
 
@@ -81,7 +81,7 @@ def is_here(experiment: Experiment) -> bool:
 
 def what_is_set_aside(experiment: Experiment, data: DataSet) -> list[str]:
     """Say which records a start would not count any more, and why; nothing if it keeps all."""
-    records = list(read_records(experiment.sweep_dir).values())
+    records = list(read_records(experiment.folder).values())
     if not records:
         return []
     configs = configs_of(pinned(experiment))
@@ -92,6 +92,6 @@ def what_is_set_aside(experiment: Experiment, data: DataSet) -> list[str]:
     spent = timedelta(seconds=round(sum(record.train_time_s for record in records)))
     return [
         f"{len(records)} trials on record ({spent} of training) were made with {why}: "
-        f"a start moves them to {experiment.sweep_dir / 'set_aside'} and trains all anew. To keep "
+        f"a start moves them to {experiment.folder.set_aside} and trains all anew. To keep "
         "them in place, choose another name=..."
     ]

@@ -3,7 +3,6 @@
 import contextlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from sg_ray.cluster.admission import any_group
 from sg_ray.cluster.session import ray_session
@@ -22,12 +21,13 @@ from sg_ray.records.planned import planned_stages
 from sg_ray.records.record import RunRecord, set_aside
 from sg_ray.records.test_scores import read_test_scores
 from sg_ray.sweep.begin import begin
-from sg_ray.sweep.execute.checkpoints import drop_attempts, new_attempt_dir
+from sg_ray.sweep.execute.checkpoints import drop_attempts
 from sg_ray.sweep.execute.executor import execute
 from sg_ray.sweep.execute.worklist import Worklist
 from sg_ray.sweep.plan.planner import Planner, make_planner
 from sg_ray.sweep.taking_back import take_back
 from sg_ray.sweep.winners import export_winners
+from sg_ray.sweep_folder import SweepFolder
 from sg_ray.trial import Families
 
 Listener = Callable[[Event], None]
@@ -42,7 +42,7 @@ class Outcome:
     ended it before it was done.
     """
 
-    sweep_dir: Path
+    folder: SweepFolder
     rows: list[Row]
     problems: list[str]
     notes: list[str]
@@ -71,18 +71,18 @@ def run_sweep(
     of ``check_ready``, if it was asked. Raises InputError for settings that cannot work or that
     differ from those the folder was begun with, SgRayError for a full disk.
     """
-    sweep_dir = experiment.sweep_dir
-    with locked(sweep_dir), explaining_disk_trouble(sweep_dir):
-        remove_leftovers(sweep_dir)
+    folder = experiment.folder
+    with locked(folder), explaining_disk_trouble(folder.path):
+        remove_leftovers(folder.path)
         remove_scratch()
         data = data or read_data(experiment)  # bad data must not leave a sweep begun with them
         resumed = begin(experiment, extends=extends)
         stop = StopRequest()
         with (
-            contextlib.closing(Journal(sweep_dir / "events.jsonl", listeners)) as journal,
+            contextlib.closing(Journal(folder.events, listeners)) as journal,
             stopping(stop),
         ):
-            again = lost_beginning(sweep_dir)
+            again = lost_beginning(folder)
             journal.append("sweep_started", name=experiment.name, plan=experiment, **again)
             if resumed:
                 journal.append("sweep_resumed")
@@ -94,7 +94,7 @@ def run_sweep(
                     status = "interrupted" if interrupted else "failed"
                     journal.append("sweep_finished", status=status)
                 if interrupted:
-                    return Outcome(sweep_dir, [], [], [], stop.exit_code)
+                    return Outcome(folder, [], [], [], stop.exit_code)
                 raise
 
 
@@ -117,24 +117,24 @@ def _run(
     families: Families,
     stop: StopRequest,
 ) -> Outcome:
-    sweep_dir = experiment.sweep_dir
+    folder = experiment.folder
     journal.append("stage", family="", stage="prepare", num_trials=0)
     experiment = pinned(experiment)
     data, features = prepare(experiment, progress, data)
     notes = [*data.notes, *_set_aside(experiment, data)]
     journal.append("data_checked", fingerprint=data.fingerprint, notes=notes)
-    notes += take_back(sweep_dir, journal)
+    notes += take_back(folder, journal)
     planner = make_planner(experiment, data, branch_seeds=experiment.replicate.seeds)
     journal.append("plan", stages=planned_stages(experiment))
-    worklist = Worklist(experiment, planner, journal, sweep_dir)
+    worklist = Worklist(experiment, planner, journal, folder)
     exit_code = 0
     if not (planner.finished and worklist.test_scored):
-        log, groups = sweep_dir / "ray.log", any_group(experiment)
+        log, groups = folder.ray_log, any_group(experiment)
         with (
             ray_session(address, log=log, several_workers=groups),
             stopping(stop),
         ):
-            attempt_dir = new_attempt_dir(sweep_dir)
+            attempt_dir = folder.new_attempt
             execution = execute(
                 experiment,
                 worklist,
@@ -148,19 +148,19 @@ def _run(
                 exit_code = stop.exit_code
                 notes.append(execution.positions)
     rows = leaderboard(experiment, planner.ledger.records)
-    write_leaderboard(sweep_dir / "leaderboard.csv", rows)
+    write_leaderboard(folder.leaderboard, rows)
     if exit_code:
         journal.append("sweep_finished", status="interrupted")
-        return Outcome(sweep_dir, rows, [], notes, exit_code)
+        return Outcome(folder, rows, [], notes, exit_code)
     problems = _problems(planner, worklist)
     export_winners(experiment, planner)
     if planner.finished and not any(_is_lost(r) for r in planner.ledger.records.values()):
-        drop_attempts(sweep_dir)
+        drop_attempts(folder)
     status = "failed" if problems else "completed"
     journal.append("ranked", status=status)
     journal.append("sweep_finished", status=status)
     return Outcome(
-        sweep_dir,
+        folder,
         rows,
         problems,
         notes,
@@ -176,14 +176,14 @@ def leaderboard(experiment: Experiment, records: Mapping[str, RunRecord]) -> lis
         objective=experiment.objective,
         seeds=experiment.replicate.all_seeds,
         race_alpha=experiment.replicate.race_alpha,
-        test_metrics=read_test_scores(experiment.sweep_dir),
+        test_metrics=read_test_scores(experiment.folder),
     )
 
 
 def _set_aside(experiment: Experiment, data: DataSet) -> list[str]:
     """Take records of other data, pretrained files or code out of the count; say so."""
     num_records = set_aside(
-        experiment.sweep_dir, data.fingerprint, code_version(), configs_of(experiment)
+        experiment.folder, data.fingerprint, code_version(), configs_of(experiment)
     )
     if not num_records:
         return []

@@ -1,34 +1,33 @@
 """What is on record only because a process or machine was lost is tried again by a later start."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 from sg_ray.errors import InfrastructureError
 from sg_ray.records.journal import Journal
-from sg_ray.records.learning_rates import learning_rate_path, read_failed_range_tests
-from sg_ray.records.record import RunRecord, read_records, record_path
+from sg_ray.records.learning_rates import read_failed_range_tests
+from sg_ray.records.record import RunRecord, read_records
 from sg_ray.records.test_scores import set_test_aside
-from sg_ray.sweep.plan.search import journal_path
+from sg_ray.sweep_folder import SweepFolder
 
 
-def take_back(sweep_dir: Path, journal: Journal) -> list[str]:
+def take_back(folder: SweepFolder, journal: Journal) -> list[str]:
     """Take back what is on record only because processes or machines were lost.
 
     Such trials, those that failed because they build on one, and range tests are tried again, once
     a start. Their records go to ``set_aside/lost/``, after the journal has said so. Return notes
     for the user.
     """
-    records = read_records(sweep_dir)
+    records = read_records(folder)
     lost = _lost(records)
     for key in reversed(lost):  # a branch after what builds on it: a kill in between loses neither
         failure = records[key].failure
         journal.append("trial_taken_back", key, reason=failure and failure.message)
-        _set_record_aside(sweep_dir, key)
+        _set_record_aside(folder, key)
     kept = {record.family for key, record in records.items() if key not in lost}
-    _forget_range_tests(sweep_dir, families_begun=kept)
+    _forget_range_tests(folder, families_begun=kept)
     if not lost:
         return []
-    set_test_aside(sweep_dir)
+    set_test_aside(folder)
     first = next(failure for key in lost if (failure := records[key].failure) is not None)
     num = f"{len(lost)} trial{'s' if len(lost) > 1 else ''}"
     return [f"{num} had failed for want of a working machine ({first.message}): tried again"]
@@ -46,22 +45,21 @@ def _lost(records: dict[str, RunRecord]) -> dict[str, None]:
     return lost
 
 
-def _set_record_aside(sweep_dir: Path, trial_key: str) -> None:
-    aside = sweep_dir / "set_aside" / "lost"
-    aside.mkdir(parents=True, exist_ok=True)
-    number = len(list(aside.glob(f"{trial_key}-*.json"))) + 1
-    record_path(sweep_dir, trial_key).rename(aside / f"{trial_key}-{number:03d}.json")
+def _set_record_aside(folder: SweepFolder, trial_key: str) -> None:
+    aside = folder.new_lost_record(trial_key)
+    aside.parent.mkdir(parents=True, exist_ok=True)
+    folder.record(trial_key).rename(aside)
 
 
-def _forget_range_tests(sweep_dir: Path, *, families_begun: set[str]) -> None:
+def _forget_range_tests(folder: SweepFolder, *, families_begun: set[str]) -> None:
     """Have range tests that were lost run again, where no trial was trained by their default."""
-    for family in _lost_range_tests(sweep_dir):
+    for family in _lost_range_tests(folder):
         if family not in families_begun:
-            learning_rate_path(sweep_dir, family).unlink()
-            journal_path(sweep_dir, family).unlink(missing_ok=True)
+            folder.range_test(family).unlink()
+            folder.search(family).unlink(missing_ok=True)
 
 
-def _lost_range_tests(sweep_dir: Path) -> Iterator[str]:
-    for family, reason in read_failed_range_tests(sweep_dir).items():
+def _lost_range_tests(folder: SweepFolder) -> Iterator[str]:
+    for family, reason in read_failed_range_tests(folder).items():
         if reason.startswith(f"{InfrastructureError.__name__}: "):
             yield family

@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 
 from sg_ray.config import FLOOR, Experiment
-from sg_ray.detector import BEST_DIR, WINNER_FILE, WinnerCard
+from sg_ray.detector import WinnerCard
 from sg_ray.export import export_model
 from sg_ray.files import write_json
-from sg_ray.records.record import RunRecord, trial_dir
+from sg_ray.records.record import RunRecord
 from sg_ray.sweep.plan.planner import Planner
+from sg_ray.sweep_folder import WINNER_CARD
 from sg_ray.training.metrics import is_better
 
 
@@ -16,19 +17,19 @@ def export_winners(experiment: Experiment, planner: Planner) -> None:
 
     Last comes ``best/winner.json``, which names the winner of the whole sweep.
     """
-    best_dir = experiment.sweep_dir / BEST_DIR
+    best_dir = experiment.folder.best
     exported = _best_records(planner)
     for family, record in exported.items():
         branches = planner.plans[family].spec(record.config, record.seed).branches
-        trained = trial_dir(experiment.sweep_dir, record.trial_key)
+        trained = experiment.folder.trial(record.trial_key)
         export_model(record, branches, trained, experiment.cache_dir, best_dir / family)
     winner = planner.winner()
     if winner is None:
-        (best_dir / WINNER_FILE).unlink(missing_ok=True)
+        (best_dir / WINNER_CARD).unlink(missing_ok=True)
         return
     key = exported[winner.family].trial_key
     card = WinnerCard(family=winner.family, config_hash=winner.config_hash, trial_key=key)
-    write_json(best_dir / WINNER_FILE, card)
+    write_json(best_dir / WINNER_CARD, card)
 
 
 def _best_records(planner: Planner) -> dict[str, RunRecord]:

@@ -29,7 +29,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sg_ray.commands import from_here, sg_ray_command
 from sg_ray.files import content_hash, write_json
 from sg_ray.host.folders import require_writable
-from sg_ray.records.journal import FIRST, TRACKING, Event, parse_event, read_events
+from sg_ray.records.journal import FIRST, Event, parse_event, read_events
+from sg_ray.sweep_folder import SweepFolder
 from sg_ray.tracking.address import Address, find_address
 from sg_ray.tracking.client import has_odd_place, import_mlflow
 from sg_ray.tracking.mlflow_commands import ui_command
@@ -70,7 +71,9 @@ def check_tracking(experiment: "Experiment") -> None:
         address_of(experiment)
 
 
-def mirror_of(experiment: "Experiment", folder: Path | None = None) -> "MlflowMirror | NoMirror":
+def mirror_of(
+    experiment: "Experiment", folder: SweepFolder | None = None
+) -> "MlflowMirror | NoMirror":
     """Return the mirror that an experiment asks for.
 
     The journal lies in ``folder``; None: in the sweep's. Raises InputError as ``address_of``.
@@ -78,7 +81,7 @@ def mirror_of(experiment: "Experiment", folder: Path | None = None) -> "MlflowMi
     if not experiment.tracking.enabled:
         return NoMirror()
     return MlflowMirror(
-        folder or experiment.sweep_dir,
+        folder or experiment.folder,
         address_of(experiment),
         experiment.name,
         register_model=experiment.tracking.register_model,
@@ -132,15 +135,20 @@ class MlflowMirror:
     """
 
     def __init__(
-        self, sweep_dir: Path, store: str | Address, experiment: str, *, register_model: bool = True
+        self,
+        folder: SweepFolder,
+        store: str | Address,
+        experiment: str,
+        *,
+        register_model: bool = True,
     ) -> None:
         self._register_model = register_model
-        self._sweep_dir = sweep_dir.resolve()
+        self._folder = SweepFolder(folder.path.resolve())
         here = Path.cwd()
         self._address = store if isinstance(store, Address) else find_address(store, here)
         self._experiment = experiment
-        self._journal = self._sweep_dir / "events.jsonl"
-        self._position_path = self._sweep_dir / TRACKING
+        self._journal = self._folder.events
+        self._position_path = self._folder.position_of_mirror
         begin, saved = self._beginning(), self._saved_position()
         is_same_place = (saved.store, saved.experiment) == (begin.store, begin.experiment)
         self._position = saved if is_same_place else begin
@@ -220,7 +228,7 @@ class MlflowMirror:
             lost = f"{result.num_refused} events or values" if result.num_refused else "nothing"
             return f"MLflow: {lost} of {self._journal} left out ({result.error or 'see above'})"
         why = result.error or self._file_trouble or f"still busy after {timeout_s:.0f} s"
-        sync = sg_ray_command("track", "sync", from_here(self._sweep_dir))
+        sync = sg_ray_command("track", "sync", from_here(self._folder.path))
         advice = f"{result.advice}. Then run" if result.advice else "Run"
         return (
             f"MLflow: {' and '.join(missing)} of {self._journal} are not mirrored yet ({why}). "
@@ -264,7 +272,7 @@ class MlflowMirror:
             if self._trouble is None:
                 self._closing.wait(SECONDS_BETWEEN_PASSES)
             else:
-                self._tell(f"MLflow mirror of {self._sweep_dir.name}: {self._trouble}")
+                self._tell(f"MLflow mirror of {self._folder.name}: {self._trouble}")
                 self._closing.wait(SECONDS_BEFORE_RETRY)
                 self.wake()
 
@@ -273,7 +281,7 @@ class MlflowMirror:
         try:
             if not self._journal.exists():
                 return
-            with self._pass_lock, exclusive(self._sweep_dir / ".tracking.lock"):
+            with self._pass_lock, exclusive(self._folder.mirror_lock):
                 self._mirror_journal()
                 if not is_patient or time.monotonic() >= self._files_wait_until_s:
                     self._send_files()
@@ -347,7 +355,7 @@ class MlflowMirror:
         sweep = _read_identity(self._journal)
         if sweep is None:
             return
-        owner = owner_of(self._sweep_dir, self._address)
+        owner = owner_of(self._folder, self._address)
         store = MlflowStore(self._address, self._experiment, sweep.sweep_id, owner)
         if store.experiment_name != self._experiment:
             self._tell(
@@ -357,7 +365,7 @@ class MlflowMirror:
         self._replay = Replay(
             store,
             sweep,
-            self._sweep_dir,
+            self._folder,
             store.find_runs(),
             register_model=self._register_model,
         )
@@ -368,7 +376,7 @@ class MlflowMirror:
         self._position = saved if is_known else begin
 
     def _beginning_lost(self) -> StoreTrouble:
-        command = sg_ray_command("sweep", "--resume", from_here(self._sweep_dir))
+        command = sg_ray_command("sweep", "--resume", from_here(self._folder.path))
         return StoreTrouble(
             f"{self._journal} does not say which sweep or training it is of: its beginning is lost",
             f"For a sweep it is written anew by: {command}",
@@ -432,7 +440,7 @@ class NoMirror:
 def _read_identity(journal: Path) -> SweepIdentity | None:
     """Return the identity that the journal's beginning gives; None if there is none."""
     first = next((event for event in read_events(journal) if event.type in FIRST), None)
-    return None if first is None else SweepIdentity.of(first, journal.parent)
+    return None if first is None else SweepIdentity.of(first, SweepFolder(journal.parent))
 
 
 def _read_events(

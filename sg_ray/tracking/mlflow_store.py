@@ -23,6 +23,7 @@ from typing import Any, Literal
 from urllib.parse import quote
 
 from sg_ray.files import content_hash
+from sg_ray.sweep_folder import SweepFolder
 from sg_ray.tracking.address import Address
 from sg_ray.tracking.client import open_client
 from sg_ray.tracking.datasets import DataInput, to_mlflow
@@ -333,13 +334,13 @@ def find_experiment(
     return name, found
 
 
-def owner_of(sweep_dir: Path, address: Address) -> str:
+def owner_of(folder: SweepFolder, address: Address) -> str:
     """Return whose sweeps are the same by their name: those of one folder (on one machine).
 
     A database that is a file is seen by one machine, whatever that is called today.
     """
     machine = "" if address.database is not None else socket.gethostname()
-    return content_hash([machine, str(sweep_dir.resolve())], _OWNER_CHARS)
+    return content_hash([machine, str(folder.path.resolve())], _OWNER_CHARS)
 
 
 def _is_anothers(client: Any, experiment: Any, sweep_id: str, owner: str) -> bool:

@@ -11,12 +11,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
-from sg_ray.detector import BEST_DIR, MODEL_FILE, read_card, read_winner
+from sg_ray.detector import read_card, read_winner
 from sg_ray.errors import InputError
 from sg_ray.files import content_hash, short_hash
 from sg_ray.records.journal import Event
 from sg_ray.records.leaderboard import is_number
-from sg_ray.records.record import RunRecord, read_record, record_path
+from sg_ray.records.record import RunRecord, read_record
+from sg_ray.sweep_folder import MODEL_CARD, SweepFolder
 from sg_ray.tracking.datasets import data_inputs
 from sg_ray.tracking.mlflow_models import TRIAL_KEY_TAG, Winner
 from sg_ray.tracking.mlflow_store import (
@@ -71,14 +72,14 @@ class SweepIdentity:
     plan: Mapping[str, Any]
 
     @classmethod
-    def of(cls, first: Event, sweep_dir: Path) -> Self:
+    def of(cls, first: Event, folder: SweepFolder) -> Self:
         """Return the identity that a journal's first event gives.
 
         Without a ``sweep_id`` in its data the event itself is the identity, so a sweep folder may
         be moved.
         """
         sweep_id = str(first.data.get("sweep_id") or content_hash(first, 16))
-        name = str(first.data.get("name") or sweep_dir.name)
+        name = str(first.data.get("name") or folder.name)
         is_single = first.type == "training_started"
         return cls(sweep_id, name, first.at_ms, is_single, first.data.get("plan") or {})
 
@@ -98,7 +99,7 @@ class Replay:
         self,
         store: MlflowStore,
         sweep: SweepIdentity,
-        sweep_dir: Path,
+        folder: SweepFolder,
         runs: dict[str, StoredRun],
         *,
         register_model: bool = True,
@@ -106,7 +107,7 @@ class Replay:
         self._store = store
         self._sweep = sweep
         self._register_model = register_model
-        self._sweep_dir = sweep_dir
+        self._folder = folder
         self._runs = runs
         self._pending: dict[str, _Pending] = {}
         self.num_refused = 0
@@ -172,7 +173,7 @@ class Replay:
     def _uploads(self, event: Event) -> list[Upload]:
         single = self._sweep.is_single_training
         try:
-            return list(uploads_of(event, self._sweep_dir, is_single=single))
+            return list(uploads_of(event, self._folder, is_single=single))
         except (KeyError, TypeError, ValueError):  # an odd event, which ``apply`` told of
             return []
 
@@ -380,9 +381,9 @@ class Replay:
         )
 
     def _winner_folder(self) -> Path | None:
-        winner = read_winner(self._sweep_dir / BEST_DIR)
-        folder = None if winner is None else self._sweep_dir / BEST_DIR / winner.family
-        return folder if folder is not None and (folder / MODEL_FILE).exists() else None
+        winner = read_winner(self._folder.best)
+        folder = None if winner is None else self._folder.best / winner.family
+        return folder if folder is not None and (folder / MODEL_CARD).exists() else None
 
     def _model_name(self) -> str:
         """Return under which name the winner is registered."""
@@ -393,7 +394,7 @@ class Replay:
 
     def _summary(self) -> Summary:
         objective = str(self._sweep.plan.get("objective", DEFAULT_OBJECTIVE))
-        return Summary.read(self._sweep_dir, self._model_name(), objective)
+        return Summary.read(self._folder, self._model_name(), objective)
 
     def _log_data(self, key: str, fingerprint: str) -> None:
         inputs = data_inputs(self._sweep.plan.get("data") or {}, fingerprint)
@@ -401,7 +402,7 @@ class Replay:
 
     def _record(self, key: str) -> RunRecord | None:
         try:
-            return read_record(record_path(self._sweep_dir, key))
+            return read_record(self._folder.record(key))
         except InputError:
             return None
 

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Self
 
 from sg_ray.config import FLOOR
-from sg_ray.detector import BEST_DIR, read_winner
+from sg_ray.detector import read_winner
 from sg_ray.errors import InputError
 from sg_ray.files import short_hash
 from sg_ray.reading import read_model, read_text
+from sg_ray.sweep_folder import SweepFolder
 from sg_ray.tracking.mlflow_models import ALIAS
 from sg_ray.tracking.views import CONFIGURATIONS, TRIALS, view_address
 from sg_ray.verdict.model import Comparison, Question, Verdict
@@ -40,14 +41,14 @@ class Summary:
     _by_family: dict[str, Row] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, sweep_dir: Path, name: str, objective: str) -> Self:
+    def read(cls, folder: SweepFolder, name: str, objective: str) -> Self:
         """Read what the sweep's folder holds of it; what is missing stays empty."""
-        rows = _read_rows(sweep_dir / "leaderboard.csv")
-        winner = read_winner(sweep_dir / BEST_DIR)
+        rows = _read_rows(folder.leaderboard)
+        winner = read_winner(folder.best)
         by_family: dict[str, Row] = {}
         for row in rows:
             by_family.setdefault(row["family"], row)
-        verdict = _read_verdict(sweep_dir / "verdict.json")
+        verdict = _read_verdict(folder.verdict)
         winner_hash = None if winner is None else winner.config_hash
         return cls(name, objective, rows, verdict, winner_hash, by_family)
 

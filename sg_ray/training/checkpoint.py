@@ -18,21 +18,17 @@ import torch
 from sg_ray.errors import InputError, TrainingError
 from sg_ray.files import atomic_path, content_hash, to_plain, write_json, write_text
 from sg_ray.models.family import Classifier
-from sg_ray.training.predictions import (
-    UNREADABLE,
+from sg_ray.sweep_folder import (
+    BEST,
+    LAST,
+    METADATA,
+    METRICS,
+    NEXT_BEST,
+    NEXT_PREDICTIONS,
     VALID_PREDICTIONS,
-    Predictions,
-    read_predictions,
-    write_predictions,
 )
+from sg_ray.training.predictions import UNREADABLE, Predictions, read_predictions, write_predictions
 from sg_ray.training.progress import Progress
-
-LAST = "last.pt"
-BEST = "best_model.pt"
-NEXT_BEST = "best_model.next.pt"
-NEXT_PREDICTIONS = "valid_predictions.next.npz"
-METRICS = "metrics.jsonl"
-METADATA = "training_metadata.json"
 
 BEST_KEYS = frozenset({"model_state_dict", "config", "identity", "epoch", "metrics", "threshold"})
 

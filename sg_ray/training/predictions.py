@@ -11,9 +11,6 @@ from numpy.typing import NDArray
 from sg_ray.errors import InputError
 from sg_ray.files import atomic_path
 
-VALID_PREDICTIONS = "valid_predictions.npz"
-TEST_PREDICTIONS = "test_predictions.npz"
-
 UNREADABLE = (
     zipfile.BadZipFile,
     pickle.UnpicklingError,

@@ -7,9 +7,10 @@ from sg_ray.files import write_json
 from sg_ray.records.leaderboard import is_number
 from sg_ray.records.race import CLAIM_ALPHA
 from sg_ray.statistics.expected_best import expected_best_curve
+from sg_ray.sweep_folder import SweepFolder
 from sg_ray.verdict.comparisons import questions
 from sg_ray.verdict.conclusions import headline
-from sg_ray.verdict.model import VERDICT, Dropped, ExpectedBest, Verdict
+from sg_ray.verdict.model import Dropped, ExpectedBest, Verdict
 from sg_ray.verdict.notes import notes
 from sg_ray.verdict.standings import standing, variance_shares
 from sg_ray.verdict.teams import Team
@@ -18,23 +19,23 @@ from sg_ray.verdict.validation_scores import resample_validation
 from sg_ray.verdict.winner_on_test import score_on_test
 
 
-def write_verdict(sweep_dir: Path) -> Path:
+def write_verdict(folder: SweepFolder) -> Path:
     """Write verdict.json into a sweep's folder, atomically; return its path.
 
     Raises InputError as ``build_verdict`` does.
     """
-    path = sweep_dir / VERDICT
-    write_json(path, build_verdict(sweep_dir))
+    path = folder.verdict
+    write_json(path, build_verdict(folder))
     return path
 
 
-def build_verdict(sweep_dir: Path) -> Verdict:
+def build_verdict(folder: SweepFolder) -> Verdict:
     """Return what a sweep's folder says, and how sure that is. The sweep need not be finished.
 
     The same files give the same verdict. Raises InputError that names the file if sweep.yaml, a
     record or a file of predictions is missing or not valid.
     """
-    results = read_results(sweep_dir)
+    results = read_results(folder)
     scores = resample_validation(results)
     asked = questions(results, scores)
     standings = [standing(one, scores, results.objective) for one in results.contenders]
@@ -49,7 +50,7 @@ def build_verdict(sweep_dir: Path) -> Verdict:
         questions=asked,
         standings=standings,
         dropped=list(_dropped(results)),
-        test=score_on_test(sweep_dir, results),
+        test=score_on_test(folder, results),
         expected_best=list(_expected_best(results)),
         variance=list(variance_shares(results, scores, models)),
         notes=list(notes(results, asked, standings)),

@@ -7,8 +7,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from sg_ray.files import short_hash
 
-VERDICT = "verdict.json"
-
 FAMILIES = "families"
 """The name of the question which family is best; each other has the name of its family."""
 

@@ -4,14 +4,14 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import takewhile
-from pathlib import Path
 
 from sg_ray.config import Experiment, load_experiment
 from sg_ray.records.leaderboard import Row, is_number, rank
-from sg_ray.records.record import RunRecord, read_records, trial_dir
+from sg_ray.records.record import RunRecord, read_records
 from sg_ray.statistics.scores import DEFAULT_THRESHOLD
+from sg_ray.sweep_folder import VALID_PREDICTIONS, SweepFolder
 from sg_ray.training.metrics import direction
-from sg_ray.training.predictions import VALID_PREDICTIONS, Predictions, read_predictions
+from sg_ray.training.predictions import Predictions, read_predictions
 
 
 @dataclass(frozen=True)
@@ -137,14 +137,14 @@ class Results:
         return tuple(takewhile(lambda seed: seed in have, wanted))
 
 
-def read_results(sweep_dir: Path) -> Results:
+def read_results(folder: SweepFolder) -> Results:
     """Read what a sweep's folder holds. The sweep need not be finished.
 
     Raises InputError that names the file if sweep.yaml, a record or a file of predictions is
     missing or not valid.
     """
-    experiment = load_experiment(sweep_dir / "sweep.yaml")
-    everything = read_records(sweep_dir).values()
+    experiment = load_experiment(folder.settings)
+    everything = read_records(folder).values()
     records = [record for record in everything if record.counts_as_seed]
     seeds = experiment.replicate.all_seeds
     rows = rank(
@@ -156,7 +156,7 @@ def read_results(sweep_dir: Path) -> Results:
     return Results(
         experiment=experiment,
         seeds=seeds,
-        contenders=[_contender(row, experiment, records, seeds, sweep_dir) for row in rows],
+        contenders=[_contender(row, experiment, records, seeds, folder) for row in rows],
         records=records,
         variants=[record for record in everything if not record.counts_as_seed],
     )
@@ -193,7 +193,7 @@ def _contender(
     experiment: Experiment,
     records: Sequence[RunRecord],
     seeds: Sequence[int],
-    sweep_dir: Path,
+    folder: SweepFolder,
 ) -> Contender:
     wanted = {*row.seeds, *row.failed_seeds}
     newest = {
@@ -206,14 +206,14 @@ def _contender(
     in_order = sorted(newest, key=lambda seed: (seed not in seeds, _place(seed, seeds), seed))
     return Contender(
         row=row,
-        trials=[_trial(newest[seed], experiment, sweep_dir) for seed in in_order],
+        trials=[_trial(newest[seed], experiment, folder) for seed in in_order],
         chosen_on=None if row.is_floor else experiment.replicate.seeds[0],
     )
 
 
-def _trial(record: RunRecord, experiment: Experiment, sweep_dir: Path) -> Trial:
+def _trial(record: RunRecord, experiment: Experiment, folder: SweepFolder) -> Trial:
     score = score_of(record, experiment.objective)
-    path = trial_dir(sweep_dir, record.trial_key) / VALID_PREDICTIONS
+    path = folder.trial(record.trial_key) / VALID_PREDICTIONS
     return Trial(
         key=record.trial_key,
         seed=record.seed,

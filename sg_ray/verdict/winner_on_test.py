@@ -1,27 +1,27 @@
 """The winner on the test split, beside its validation."""
 
-from pathlib import Path
 from statistics import fmean
 
 from sg_ray.records.leaderboard import is_number
-from sg_ray.records.record import RunRecord, trial_dir
+from sg_ray.records.record import RunRecord
 from sg_ray.records.test_scores import ScoresOnTest, read_scores
 from sg_ray.statistics.bootstrap import score_interval
 from sg_ray.statistics.scores import score_function
-from sg_ray.training.predictions import TEST_PREDICTIONS, read_predictions
+from sg_ray.sweep_folder import TEST_PREDICTIONS, SweepFolder
+from sg_ray.training.predictions import read_predictions
 from sg_ray.verdict.model import Interval, TestScore
 from sg_ray.verdict.predicted import stacked
 from sg_ray.verdict.trials import Results, score_of, threshold_of
 from sg_ray.verdict.validation_scores import RESAMPLING_SEED
 
 
-def score_on_test(sweep_dir: Path, results: Results) -> TestScore | None:
+def score_on_test(folder: SweepFolder, results: Results) -> TestScore | None:
     """Return the winner's test score as test.json has it; None without the file or the metric.
 
     Validation is that of the same seeds, among them the one on which the winner was chosen: None
     too if one of them is not on record. The interval needs the test predictions of all.
     """
-    found = read_scores(sweep_dir)
+    found = read_scores(folder)
     if found is None:
         return None
     metric = results.objective.replace("val_", "test_", 1)
@@ -37,7 +37,7 @@ def score_on_test(sweep_dir: Path, results: Results) -> TestScore | None:
         config_hash=found.config_hash,
         metric=metric,
         mean=mean,
-        interval=_interval(sweep_dir, records, results.objective),
+        interval=_interval(folder, records, results.objective),
         validation_mean=validation_mean,
         gap=sign * (validation_mean - mean),
     )
@@ -56,9 +56,9 @@ def _scored_records(found: ScoresOnTest, results: Results) -> list[RunRecord]:
     return list(newest.values())
 
 
-def _interval(sweep_dir: Path, records: list[RunRecord], objective: str) -> Interval | None:
+def _interval(folder: SweepFolder, records: list[RunRecord], objective: str) -> Interval | None:
     """Return the interval over seeds and functions; one seed says nothing of the next."""
-    folders = [trial_dir(sweep_dir, record.trial_key) for record in records]
+    folders = [folder.trial(record.trial_key) for record in records]
     predicted = stacked(
         [read_predictions(folder / TEST_PREDICTIONS) for folder in folders],
         [threshold_of(record) for record in records],

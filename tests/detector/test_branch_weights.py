@@ -9,8 +9,8 @@ from exported_models import CONFIGS, Workshop
 
 from sg_ray.errors import InputError
 from sg_ray.records.record import RunRecord, record_of
+from sg_ray.sweep_folder import VALID_PREDICTIONS
 from sg_ray.training.checkpoint import weights_id
-from sg_ray.training.predictions import VALID_PREDICTIONS
 from sg_ray.trial import BranchSource, TrialSpec, run_trial
 
 

@@ -13,7 +13,7 @@ import torch
 from tiny_sweep import read_json_records
 
 from sg_ray.records.journal import Event, read_events
-from sg_ray.training.checkpoint import METADATA, METRICS
+from sg_ray.sweep_folder import METADATA, METRICS
 
 Problems = Iterator[str]
 """Sentences, one a violation."""

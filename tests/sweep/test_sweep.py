@@ -20,8 +20,9 @@ from sg_ray.records.record import RunRecord, trial_dir, write_record
 from sg_ray.single.train import prepare_training, train_once
 from sg_ray.sweep.execute import checkpoints, worklist
 from sg_ray.sweep.run import run_sweep
+from sg_ray.sweep_folder import TEST_PREDICTIONS, VALID_PREDICTIONS
 from sg_ray.training.metrics import roc_auc
-from sg_ray.training.predictions import TEST_PREDICTIONS, VALID_PREDICTIONS, read_predictions
+from sg_ray.training.predictions import read_predictions
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,7 @@ from sg_ray.data.synthetic import generate
 from sg_ray.records.journal import read_events
 from sg_ray.records.record import write_record
 from sg_ray.single import train as training_module
-from sg_ray.training.predictions import VALID_PREDICTIONS, read_predictions
+from sg_ray.training.predictions import read_predictions
 
 ROOT = Path(__file__).parents[2]
 TIMED = {"epoch_time_s", "samples_per_s"}
@@ -354,6 +354,7 @@ def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:
     script = """
 import time
 from sg_ray.host.signals import StopRequest, stopping
+from sg_ray.sweep_folder import VALID_PREDICTIONS
 request = StopRequest(raises=False)
 with stopping(request):
     print("ready", flush=True)

@@ -3,10 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-from sg_ray.detector import BEST_DIR, MODEL_FILE, WINNER_FILE, ModelCard, WinnerCard
+from sg_ray.detector import BEST_DIR, ModelCard, WinnerCard
 from sg_ray.files import write_json
 from sg_ray.records.journal import Journal
 from sg_ray.records.record import Failure, RunRecord, trial_dir, write_record
+from sg_ray.sweep_folder import MODEL_CARD, WINNER_CARD
 
 CONFIG = {"learning_rate": 2e-5, "epochs": 3, "encoder": {"width": 64, "layers": 2}}
 PLAN = {
@@ -82,9 +83,9 @@ def write_winner(sweep_dir: Path, key: str) -> Path:
         branches={},
     )
     (folder / "best_model.pt").write_bytes(b"weights of " + key.encode())
-    write_json(folder / MODEL_FILE, card)
+    write_json(folder / MODEL_CARD, card)
     winner = WinnerCard(family="gnn", config_hash="ab12cd34", trial_key=key)
-    write_json(sweep_dir / BEST_DIR / WINNER_FILE, winner)
+    write_json(sweep_dir / BEST_DIR / WINNER_CARD, winner)
     return folder
 
 

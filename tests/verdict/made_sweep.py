@@ -9,13 +9,9 @@ import numpy as np
 from sg_ray.config.yaml_text import write_yaml
 from sg_ray.files import content_hash, write_json
 from sg_ray.records.record import Failure, RunRecord, trial_dir, write_record
+from sg_ray.sweep_folder import TEST_PREDICTIONS, VALID_PREDICTIONS
 from sg_ray.training.metrics import scored
-from sg_ray.training.predictions import (
-    TEST_PREDICTIONS,
-    VALID_PREDICTIONS,
-    Predictions,
-    write_predictions,
-)
+from sg_ray.training.predictions import Predictions, write_predictions
 
 BASE_MS = 1_790_000_000_000
 SEARCH_SEED = 42

@@ -7,7 +7,6 @@ from markupsafe import Markup
 
 from sg_ray.files import short_hash
 from sg_ray.records.leaderboard import Row
-from sg_ray.records.test_scores import tests_set_aside
 from sg_ray.report.charts.calibration import reliability_diagram
 from sg_ray.report.content import Sweep
 from sg_ray.report.sections.section import Section
@@ -65,7 +64,7 @@ def on_test(sweep: Sweep) -> Section | None:
         for name in _SHOWN
         if f"test_{name}" in row.test
     ]
-    content = WinnerContent(row, score, metrics, len(tests_set_aside(sweep.folder)))
+    content = WinnerContent(row, score, metrics, len(sweep.folder.tests_set_aside))
     return Section("test", "Winner on the test split", "winner.html.jinja", content)
 
 

@@ -19,9 +19,9 @@ from sg_ray.errors import InfrastructureError
 from sg_ray.features.packed import Features
 from sg_ray.files import remove_scratch, scratch_folder
 from sg_ray.host.disk import disk_trouble
-from sg_ray.host.signals import stop_path
-from sg_ray.sweep.execute.checkpoints import group_dir, write_environment
+from sg_ray.sweep.execute.checkpoints import write_environment
 from sg_ray.sweep.plan.jobs import LrRangeJob, TestJob, TrainJob, parse_job
+from sg_ray.sweep_folder import SweepFolder
 from sg_ray.training.compute import device_for
 from sg_ray.training.loop import EpochResult, Interrupted
 from sg_ray.trial import (
@@ -44,7 +44,7 @@ class Shared:
     features_ref: "ray.ObjectRef[Features]"
     families: Families
     cache_dir: Path
-    sweep_dir: Path
+    folder: SweepFolder
     max_failures: int
 
 
@@ -132,7 +132,7 @@ class TrialActor(tune.Trainable):
     def _start(self, config: Mapping[str, Any]) -> None:
         self._job = parse_job(config[JOB])
         if self._is_group:
-            self._folder = group_dir(self._shared.sweep_dir, self._job.spec.trial_key)
+            self._folder = self._shared.folder.group(self._job.spec.trial_key)
             self._folder.mkdir(parents=True, exist_ok=True)
         else:
             self._folder = scratch_folder("trial")
@@ -145,7 +145,7 @@ class TrialActor(tune.Trainable):
 
     def _open(self) -> Generator[EpochResult] | WorkerGroup:
         """Return the epochs to come; nothing is computed before the first is asked for."""
-        stop = stop_path(self._shared.sweep_dir)
+        stop = self._shared.folder.stop
         if not self._is_group:
             return run_trial(self._job.spec, self._context(), self._folder, should_stop=stop.exists)
         return WorkerGroup(

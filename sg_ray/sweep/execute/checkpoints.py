@@ -1,7 +1,6 @@
 """Tune's checkpoints on disk: which one an interrupted trial can go on from, and what to keep."""
 
 import logging
-import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,30 +9,30 @@ from typing import Any
 from sg_ray.errors import SgRayError
 from sg_ray.files import write_json
 from sg_ray.reading import read_object
-from sg_ray.records.record import read_history, trial_dir
+from sg_ray.records.record import read_history
 from sg_ray.sweep.plan.jobs import TrainJob
-from sg_ray.training.checkpoint import BEST, LAST, METADATA, METRICS, check_resumable
-from sg_ray.training.predictions import VALID_PREDICTIONS
+from sg_ray.sweep_folder import (
+    BEST,
+    ENVIRONMENT,
+    LAST,
+    METADATA,
+    METRICS,
+    VALID_PREDICTIONS,
+    SweepFolder,
+)
+from sg_ray.training.checkpoint import check_resumable
 
-_ENVIRONMENT = "environment.json"
 _LOGGER = logging.getLogger(__name__)
 _KEPT = (METADATA, METRICS)
 _KEPT_OF_MODEL = (BEST, VALID_PREDICTIONS)
 
 
-def new_attempt_dir(sweep_dir: Path) -> Path:
-    """Return a folder for one more Tune experiment of this sweep: tune/attempt-001, -002, ..."""
-    attempts = _attempts(sweep_dir)
-    number = int(attempts[-1].name.rpartition("-")[2]) + 1 if attempts else 1
-    return sweep_dir / "tune" / f"attempt-{number:03d}"
-
-
-def newest_checkpoint(sweep_dir: Path, job: TrainJob) -> Path | None:
+def newest_checkpoint(sweep_folder: SweepFolder, job: TrainJob) -> Path | None:
     """Return the job's newest whole checkpoint over all attempts; None without one.
 
     Warns of one that is damaged and passed over.
     """
-    for attempt in reversed(_attempts(sweep_dir)):
+    for attempt in reversed(sweep_folder.attempts):
         found = attempt.glob(f"{job.base_name}*/checkpoint_*")
         for checkpoint in sorted(found, key=_age, reverse=True):
             try:
@@ -65,21 +64,23 @@ def is_finished(checkpoint: Path) -> bool:
 
 def write_environment(checkpoint: Path, environment: Mapping[str, Any]) -> None:
     """Note in a checkpoint what the trial runs on."""
-    write_json(checkpoint / _ENVIRONMENT, environment)
+    write_json(checkpoint / ENVIRONMENT, environment)
 
 
 def read_environment(checkpoint: Path) -> dict[str, Any]:
     """Return what a checkpoint's trial ran on. Raises InputError if the note is damaged."""
     remedy = "Restore it from a copy, or delete the checkpoint."
-    return read_object(checkpoint / _ENVIRONMENT, what="note of an environment", remedy=remedy)
+    return read_object(checkpoint / ENVIRONMENT, what="note of an environment", remedy=remedy)
 
 
-def keep_results(sweep_dir: Path, trial_key: str, checkpoint: Path, *, model: bool) -> Path:
+def keep_results(
+    sweep_folder: SweepFolder, trial_key: str, checkpoint: Path, *, model: bool
+) -> Path:
     """Copy what outlives a finished trial out of its last checkpoint; return the trial's folder.
 
     ``model`` says whether that includes its best model with its predictions.
     """
-    folder = trial_dir(sweep_dir, trial_key)
+    folder = sweep_folder.trial(trial_key)
     temporary = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
@@ -106,33 +107,23 @@ def lacks_results(checkpoint: Path | None, *, num_epochs: int, is_whole: bool) -
     return None
 
 
-def drop_checkpoints(sweep_dir: Path, trial_key: str, base_name: str) -> None:
+def drop_checkpoints(sweep_folder: SweepFolder, trial_key: str, base_name: str) -> None:
     """Delete the Tune checkpoints of a trial that is on record, and its workers' folder.
 
     ``base_name`` is the job's: those of attempts that were lost go too.
     """
-    for attempt in _attempts(sweep_dir):
+    for attempt in sweep_folder.attempts:
         for folder in attempt.glob(f"{base_name}*"):
             shutil.rmtree(folder, ignore_errors=True)
-    shutil.rmtree(group_dir(sweep_dir, trial_key), ignore_errors=True)
+    shutil.rmtree(sweep_folder.group(trial_key), ignore_errors=True)
 
 
-def drop_attempts(sweep_dir: Path) -> None:
+def drop_attempts(sweep_folder: SweepFolder) -> None:
     """Delete what Tune left of a sweep that has every trial on record."""
-    shutil.rmtree(sweep_dir / "tune", ignore_errors=True)
-
-
-def group_dir(sweep_dir: Path, trial_key: str) -> Path:
-    """Where the workers of a multi-worker trial train; all nodes of a cluster must see it."""
-    return sweep_dir / "groups" / trial_key
+    shutil.rmtree(sweep_folder.tune, ignore_errors=True)
 
 
 def _age(checkpoint: Path) -> tuple[int, str, str]:
     """Return what orders checkpoints by age: those made after a loss are the younger ones."""
     folder = checkpoint.parent.name
     return (len(folder), folder, checkpoint.name)
-
-
-def _attempts(sweep_dir: Path) -> list[Path]:
-    folders = (sweep_dir / "tune").glob("attempt-*")
-    return sorted(folder for folder in folders if re.fullmatch(r"attempt-\d+", folder.name))

@@ -37,7 +37,7 @@ from sg_ray.config import Experiment
 from sg_ray.errors import InfrastructureError, InputError, SgRayError
 from sg_ray.features.packed import Features
 from sg_ray.host.disk import disk_trouble
-from sg_ray.host.signals import StopRequest, stop_path
+from sg_ray.host.signals import StopRequest
 from sg_ray.models.family import EstimatorFamily
 from sg_ray.records.record import Failure
 from sg_ray.sweep.execute.actor import JOB, Shared, TrialActor
@@ -319,7 +319,7 @@ def execute(
     """
     os.environ.update(_TUNE_ENVIRONMENT)
     flight = _InFlight(stop, experiment.max_failures, families)
-    stop.file = stop_path(experiment.sweep_dir)
+    stop.file = experiment.folder.stop
     stop.file.unlink(missing_ok=True)
     with _explaining_rays_end():
         trainable = tune.with_parameters(
@@ -328,7 +328,7 @@ def execute(
                 features_ref=ray.put(features),
                 families=dict(families),
                 cache_dir=experiment.cache_dir.absolute(),
-                sweep_dir=experiment.sweep_dir,
+                folder=experiment.folder,
                 max_failures=experiment.max_failures,
             ),
         )

@@ -1,28 +1,26 @@
 """The test split: read once in the life of a sweep, for the winner, after everything is decided."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from sg_ray.config import Experiment
 from sg_ray.files import write_json
 from sg_ray.records.journal import Journal
-from sg_ray.records.record import trial_dir
-from sg_ray.records.test_scores import scores_path
 from sg_ray.sweep.plan.jobs import TestJob
 from sg_ray.sweep.plan.planner import Planner
+from sg_ray.sweep_folder import SweepFolder
 
 
 class WinnerTest:
     """Scores the winner on the test split, once in the life of a sweep."""
 
     def __init__(
-        self, experiment: Experiment, planner: Planner, journal: Journal, sweep_dir: Path
+        self, experiment: Experiment, planner: Planner, journal: Journal, folder: SweepFolder
     ) -> None:
         self._experiment, self._planner, self._journal = experiment, planner, journal
-        self._path = scores_path(sweep_dir)
-        self._sweep_dir = sweep_dir
+        self._path = folder.test_scores
+        self._folder = folder
         self._jobs: list[TestJob] | None = None
         self._scores: dict[str, Mapping[str, float]] = {}
         self._num_jobs = 0
@@ -70,7 +68,7 @@ class WinnerTest:
             TestJob(
                 spec=spec,
                 resources=self._experiment.resources_of(winner.family),
-                folder=trial_dir(self._sweep_dir, spec.trial_key),
+                folder=self._folder.trial(spec.trial_key),
             )
             for spec in specs
         ]

@@ -15,7 +15,6 @@ from sg_ray.records.record import (
     read_history,
     read_surroundings,
     record_of,
-    trial_dir,
     write_record,
 )
 from sg_ray.sweep.execute.checkpoints import (
@@ -29,6 +28,7 @@ from sg_ray.sweep.execute.checkpoints import (
 from sg_ray.sweep.execute.winner_scoring import WinnerTest
 from sg_ray.sweep.plan.jobs import AnyJob, LrRangeJob, TestJob, TrainJob
 from sg_ray.sweep.plan.planner import Planner
+from sg_ray.sweep_folder import SweepFolder
 from sg_ray.training.checkpoint import weights_id
 from sg_ray.trial import job_name, now_ms
 
@@ -37,11 +37,11 @@ class Worklist:
     """The executor's view of a sweep: jobs out, outcomes in."""
 
     def __init__(
-        self, experiment: Experiment, planner: Planner, journal: Journal, sweep_dir: Path
+        self, experiment: Experiment, planner: Planner, journal: Journal, folder: SweepFolder
     ) -> None:
         self._experiment, self._planner = experiment, planner
-        self._journal, self._sweep_dir = journal, sweep_dir
-        self._winner_test = WinnerTest(experiment, planner, journal, sweep_dir)
+        self._journal, self._folder = journal, folder
+        self._winner_test = WinnerTest(experiment, planner, journal, folder)
         self._announced: set[tuple[str, str]] = set()
         self._started_at_ms: dict[str, int] = {}
         for record in planner.ledger.records.values():  # a kill may have come after the record
@@ -135,7 +135,7 @@ class Worklist:
 
     def _from_checkpoint(self, job: TrainJob) -> TrainJob:
         """Return the job with the newest checkpoint that an interruption left of it, if any."""
-        checkpoint = newest_checkpoint(self._sweep_dir, job)
+        checkpoint = newest_checkpoint(self._folder, job)
         if checkpoint is None:
             return job
         epoch = len(read_history(checkpoint))
@@ -175,9 +175,7 @@ class Worklist:
         history: list[dict[str, float | None]] = []
         environment = dict(result.get("environment", {}))
         if checkpoint is not None:
-            folder = keep_results(
-                self._sweep_dir, spec.trial_key, checkpoint, model=failure is None
-            )
+            folder = keep_results(self._folder, spec.trial_key, checkpoint, model=failure is None)
             history = read_history(folder)
             environment |= read_surroundings(folder)
         for epoch in history:  # one that a kill kept from being told is told now
@@ -191,9 +189,9 @@ class Worklist:
             started_at_ms=self._started_at_ms.get(spec.trial_key, now_ms()),
             environment=environment,
             failure=Failure(**failure) if failure else None,
-            weights=weights_id(trial_dir(self._sweep_dir, spec.trial_key)),
+            weights=weights_id(self._folder.trial(spec.trial_key)),
         )
-        write_record(self._sweep_dir, record)
+        write_record(self._folder, record)
         self._planner.on_finished(record)
         self._settle(record, job.base_name)
         self._tell_drops(record.family)
@@ -208,7 +206,7 @@ class Worklist:
             metrics=record.metrics,
         )
         if record.failure is None or not record.failure.is_infrastructure:
-            drop_checkpoints(self._sweep_dir, record.trial_key, base_name)
+            drop_checkpoints(self._folder, record.trial_key, base_name)
 
     def _tell_drops(self, family: str) -> None:
         """Journal which finalists the race has given up; the journal says each once."""
@@ -232,5 +230,5 @@ class Worklist:
     def _use_learning_rate(
         self, job: LrRangeJob, found: learning_rates.Found, *, source: str
     ) -> None:
-        learning_rates.note(self._sweep_dir, self._journal, job.spec, found, source=source)
+        learning_rates.note(self._folder, self._journal, job.spec, found, source=source)
         self._planner.ledger.learning_rates[job.spec.family] = found["suggestion"]

@@ -1,9 +1,9 @@
 """What a sweep has done so far, and what all its trials share: what plans are made from."""
 
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from sg_ray.records.record import RunRecord
+from sg_ray.sweep_folder import SweepFolder
 
 
 @dataclass
@@ -14,7 +14,7 @@ class Ledger:
     ``learning_rates[family]`` is None when its range test found nothing; no entry, not yet run.
     """
 
-    sweep_dir: Path
+    folder: SweepFolder
     records: dict[str, RunRecord]
     learning_rates: dict[str, float | None] = field(default_factory=dict)
 

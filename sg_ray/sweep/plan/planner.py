@@ -128,9 +128,9 @@ def make_planner(
     Raises InputError if ``branches_from`` lacks a branch that is needed, or one of its seeds in
     ``branch_seeds``.
     """
-    sweep_dir = experiment.sweep_dir
+    folder = experiment.folder
     identity = Identity(data.fingerprint, code_version(), "test" in data.splits)
-    ledger = Ledger(sweep_dir, read_records(sweep_dir), read_learning_rates(sweep_dir))
+    ledger = Ledger(folder, read_records(folder), read_learning_rates(folder))
     given = GivenBranches(experiment, data.fingerprint)
     given.require(branch_seeds)
     return Planner(experiment, ledger, identity, given.by_family)

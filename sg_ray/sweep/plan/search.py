@@ -35,11 +35,6 @@ _STATES = {
 }
 
 
-def journal_path(sweep_dir: Path, family: str) -> Path:
-    """Where the state of a family's search lies."""
-    return sweep_dir / "search" / f"{family}.journal"
-
-
 @dataclass(frozen=True)
 class Point:
     """One point of the search: its number in the study, and the values it overrides."""

@@ -12,11 +12,11 @@ from sg_ray.config import Experiment
 from sg_ray.models.families import get_family
 from sg_ray.models.family import NeuralFamily
 from sg_ray.records.leaderboard import Row, rank
-from sg_ray.records.record import RunRecord, trial_dir
+from sg_ray.records.record import RunRecord
 from sg_ray.sweep.plan.family_plan import FamilyPlan
 from sg_ray.sweep.plan.jobs import AnyJob, LrRangeJob, TrainJob
 from sg_ray.sweep.plan.ledger import Identity, Ledger
-from sg_ray.sweep.plan.search import FamilySearch, Point, journal_path
+from sg_ray.sweep.plan.search import FamilySearch, Point
 from sg_ray.trial import BranchSource, TrialSpec
 
 _LOGGER = logging.getLogger(__name__)
@@ -143,7 +143,7 @@ class SearchPlan(FamilyPlan):
             family=record.family,
             config=record.config,
             config_hash=record.config_hash,
-            folder=trial_dir(self._ledger.sweep_dir, record.trial_key),
+            folder=self._ledger.folder.trial(record.trial_key),
             weights=record.weights,
         )
 
@@ -174,7 +174,7 @@ class SearchPlan(FamilyPlan):
 
     def _open_search(self) -> FamilySearch:
         if self._search is None:
-            journal = journal_path(self._ledger.sweep_dir, self.family)
+            journal = self._ledger.folder.search(self.family)
             if not journal.exists() and any(
                 record.stage == "search" for record in self._ledger.of_family(self.family)
             ):
