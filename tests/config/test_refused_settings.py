@@ -340,7 +340,7 @@ def test_b23_seeds_that_extend_cannot_add(
     given: str, reason: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     experiment = load_experiment(Path("e.yaml"))
-    experiment.sweep_dir.mkdir(parents=True)
+    experiment.folder.path.mkdir(parents=True)
     Path("outputs/e/sweep.yaml").write_text(E_YAML)
     assert reason in refusal("extend", "e", given, "--dry-run", capsys=capsys)
 

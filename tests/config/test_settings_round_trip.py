@@ -133,15 +133,15 @@ def test_b05_a_sweep_in_any_folder_is_resumed_and_extended_as_it_was(
         "replicate.race_alpha": None,
     }
     begun = by_flags(tmp_path, chosen)
-    begun.sweep_dir.mkdir(parents=True)
-    (begun.sweep_dir / "sweep.yaml").write_text(resolved_yaml(begun))
+    begun.folder.path.mkdir(parents=True)
+    (begun.folder.path / "sweep.yaml").write_text(resolved_yaml(begun))
     for name in (f"{place}/quick", f"{place}/quick/", f"./{place}/quick"):
         assert named_experiment([], Path("unused"), name) == begun
     quoted = f"output_dir={in_one_line(place)}"
     assert named_experiment([quoted], Path("unused"), "quick") == begun
-    folder = begun.sweep_dir
+    folder = begun.folder.path
     monkeypatch.chdir(folder)
-    assert named_experiment([], Path("unused"), ".").sweep_dir == folder
+    assert named_experiment([], Path("unused"), ".").folder.path == folder
 
 
 def test_a_sweep_never_goes_on_in_another_ones_folder(
@@ -150,15 +150,15 @@ def test_a_sweep_never_goes_on_in_another_ones_folder(
     monkeypatch.chdir(tmp_path)
     for name in ("quick", "other"):
         begun = by_flags(tmp_path, {"name": name})
-        begun.sweep_dir.mkdir(parents=True)
-        (begun.sweep_dir / "sweep.yaml").write_text(resolved_yaml(begun))
+        begun.folder.path.mkdir(parents=True)
+        (begun.folder.path / "sweep.yaml").write_text(resolved_yaml(begun))
     (tmp_path / "outputs/quick").rename("outputs/renamed")
     with pytest.raises(InputError, match="Call the folder quick again, or give its new name: name"):
         named_experiment([], Path("unused"), "renamed")
     with pytest.raises(InputError, match="Leave name=new out"):
         named_experiment(["name=new"], Path("unused"), "outputs/other")
     again = named_experiment(["name=renamed"], Path("unused"), "renamed")
-    assert again.sweep_dir == tmp_path / "outputs/renamed"
+    assert again.folder.path == tmp_path / "outputs/renamed"
     with pytest.raises(InputError, match="Leave output_dir=elsewhere out"):
         named_experiment(["output_dir=elsewhere"], Path("unused"), "outputs/other")
 

@@ -15,6 +15,7 @@ from sg_ray.config import LrRangeSettings
 from sg_ray.records import lr_cache
 from sg_ray.records.journal import Journal, read_events
 from sg_ray.records.record import read_records
+from sg_ray.sweep_folder import SweepFolder
 from sg_ray.trial import TrialSpec
 
 DAY_MS = 86_400_000
@@ -43,7 +44,7 @@ def test_a_sweep_goes_on_before_it_began(swept: Path, begin: Callable[[Path], No
 
     times = [event.at_ms for event in read_events(SWEEP / "events.jsonl")]
     assert times == sorted(times)
-    assert len(records(SWEEP)) == len(read_records(SWEEP)) == 7
+    assert len(records(SWEEP)) == len(read_records(SweepFolder(SWEEP))) == 7
     assert run_statuses(DATABASE) == {"FINISHED": 8}
     assert repeated_points(DATABASE) == []
     assert query(DATABASE, "select name from runs where end_time < start_time") == []

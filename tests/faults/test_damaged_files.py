@@ -28,6 +28,7 @@ from sg_ray.records.test_scores import read_scores
 from sg_ray.report.content import read_sweep, read_verdict
 from sg_ray.report.results import read_results
 from sg_ray.sweep.execute.checkpoints import read_environment
+from sg_ray.sweep_folder import SweepFolder
 from sg_ray.tracking.summary import Summary
 from sg_ray.training.checkpoint import read_best
 from sg_ray.training.predictions import read_predictions
@@ -151,7 +152,7 @@ KINDS = {
     "verdict": Kind("verdict.json", read_verdict, allowed=AGAIN),
     "leaderboard": Kind(
         "leaderboard.csv",
-        lambda folder: Summary.read(folder, "tiny", "val_roc_auc").rows,
+        lambda folder: Summary.read(SweepFolder(folder), "tiny", "val_roc_auc").rows,
         allowed=AGAIN,
     ),
     "best model": Kind("trials/WINNER/best_model.pt", of_winner(read_best), ANY),
@@ -267,7 +268,7 @@ def test_b14_a_record_with_impossible_values_is_named(
     damage(file)
     try:
         with pytest.raises(InputError, match=said) as refused:
-            read_records(whole)
+            read_records(SweepFolder(whole))
     finally:
         put_back(file, content)
     assert_named(str(refused.value), file, "values")
@@ -285,7 +286,7 @@ def test_b14_an_event_at_no_time_is_passed_over(
     try:
         assert events(whole) == expected[1:]
         assert "line 1 (at_ms: Input should be" in caplog.text
-        assert read_sweep(whole).started_at != "unknown"
+        assert read_sweep(SweepFolder(whole)).started_at != "unknown"
     finally:
         put_back(file, content)
 
@@ -295,7 +296,7 @@ def test_b14_notes_that_are_none_are_left_out(tmp_path: Path) -> None:
     for notes in (-1, "text", ["a note"]):
         journal.append("data_checked", notes=notes)
     journal.close()
-    assert read_sweep(tmp_path).notes == ["a note"]
+    assert read_sweep(SweepFolder(tmp_path)).notes == ["a note"]
 
 
 def put_back(file: Path, content: bytes) -> None:

@@ -27,7 +27,8 @@ from sg_ray.host.lock import locked
 HOLDER = """
 import sys, pathlib
 from sg_ray.host.lock import locked
-with locked(pathlib.Path(sys.argv[1])):
+from sg_ray.sweep_folder import SweepFolder
+with locked(SweepFolder(pathlib.Path(sys.argv[1]))):
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -61,17 +62,25 @@ def test_a_second_driver_is_told_who_holds_the_folder_and_changes_nothing(
 
 def test_the_lock_of_a_killed_driver_is_taken_over(tmp_path: Path) -> None:
     with hold(tmp_path) as holder:
-        with pytest.raises(InputError, match=f"pid {holder.pid} "), locked(tmp_path):
+        with pytest.raises(InputError, match=f"pid {holder.pid} "), locked(SweepFolder(tmp_path)):
             pass
         holder.kill()
         holder.communicate()
-    with locked(tmp_path), pytest.raises(InputError, match=f"pid {os.getpid()} "), locked(tmp_path):
+    with (
+        locked(SweepFolder(tmp_path)),
+        pytest.raises(InputError, match=f"pid {os.getpid()} "),
+        locked(SweepFolder(tmp_path)),
+    ):
         pass
 
 
 def test_the_name_of_an_earlier_holder_does_not_shine_through(tmp_path: Path) -> None:
     (tmp_path / ".lock").write_text("pid 1 on " + 300 * "long" + " since ever")
-    with locked(tmp_path), pytest.raises(InputError) as refused, locked(tmp_path):
+    with (
+        locked(SweepFolder(tmp_path)),
+        pytest.raises(InputError) as refused,
+        locked(SweepFolder(tmp_path)),
+    ):
         pass
     assert "long" not in str(refused.value)
 

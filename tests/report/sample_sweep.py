@@ -10,6 +10,7 @@ from sg_ray.files import content_hash, write_json, write_text
 from sg_ray.records.journal import Journal
 from sg_ray.records.leaderboard import rank, write_leaderboard
 from sg_ray.records.record import Failure, RunRecord, Status, write_record
+from sg_ray.sweep_folder import SweepFolder
 
 SEEDS = (42, 2025, 7)
 OBJECTIVE = "val_roc_auc"
@@ -50,7 +51,7 @@ def write_sample_sweep(folder: Path) -> list[RunRecord]:
         for record in (record for record in records if record.family == family):
             journal.append("stage", family=family, stage=record.stage, num_trials=6)
             _tell_trial(journal, record)
-            write_record(folder, record)
+            write_record(SweepFolder(folder), record)
     rows = rank(records, objective=OBJECTIVE, seeds=SEEDS)
     write_leaderboard(folder / "leaderboard.csv", rows)
     tested = {"test_f1": 0.732, "test_mcc": 0.471}

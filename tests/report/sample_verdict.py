@@ -7,6 +7,7 @@ from statistics import fmean, stdev
 from sg_ray.files import write_json
 from sg_ray.records.leaderboard import Row
 from sg_ray.report.content import Sweep, read_sweep
+from sg_ray.sweep_folder import SweepFolder
 from sg_ray.verdict.model import (
     Comparison,
     Confusion,
@@ -28,7 +29,7 @@ COMMAND = "sg-ray extend demo replicate.max_seeds=12"
 
 def write_sample_verdict(folder: Path) -> Verdict:
     """Write ``verdict.json`` beside the records of a sweep."""
-    verdict = make_verdict(read_sweep(folder))
+    verdict = make_verdict(read_sweep(SweepFolder(folder)))
     write_json(folder / "verdict.json", verdict)
     return verdict
 

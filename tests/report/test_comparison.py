@@ -11,6 +11,7 @@ from sg_ray.cli import main
 from sg_ray.errors import InputError
 from sg_ray.records.record import read_records, write_record
 from sg_ray.report.comparison import write_comparison
+from sg_ray.sweep_folder import SweepFolder
 
 OBJECTIVES = {"val_roc_auc": 0.71, "val_loss": 0.52, "val_f1": 0.62}
 
@@ -22,7 +23,7 @@ def write_sweep(folder: Path, family: str = "gnn", **changes) -> Path:
     for number, seed in enumerate(SEEDS):
         metrics = {name: value + 0.01 * number for name, value in OBJECTIVES.items()}
         record = make_record(family, {"width": folder.name}, seed, metrics=metrics, **changes)
-        write_record(folder, record)
+        write_record(SweepFolder(folder), record)
     return folder
 
 
@@ -49,13 +50,13 @@ def test_sweeps_of_the_same_data_are_ranked_together(tmp_path):
 def test_seeds_share_one_axis_only_if_they_may_be_compared(tmp_path):
     one = write_sweep(tmp_path / "one")
     far = write_sweep(tmp_path / "far")
-    for record in read_records(far).values():
+    for record in read_records(SweepFolder(far)).values():
         metrics = {"val_roc_auc": record.metrics["val_roc_auc"] - 0.3}
-        write_record(far, record.model_copy(update={"metrics": metrics}))
+        write_record(SweepFolder(far), record.model_copy(update={"metrics": metrics}))
     axes = compared(one, far).section("seeds").split('class="strip-axis"')[1:]
     assert len({axis.split("</svg>")[0] for axis in axes}) == 1
-    for record in read_records(far).values():
-        write_record(far, record.model_copy(update={"data_fingerprint": "zzzz"}))
+    for record in read_records(SweepFolder(far)).values():
+        write_record(SweepFolder(far), record.model_copy(update={"data_fingerprint": "zzzz"}))
     axes = compared(one, far).section("seeds").split('class="strip-axis"')[1:]
     assert len({axis.split("</svg>")[0] for axis in axes}) == 2
 
@@ -84,9 +85,9 @@ def test_other_code_is_shown_and_ranked(tmp_path):
 def test_a_minimised_objective_is_ranked_upwards(tmp_path):
     one = write_sweep(tmp_path / "one", objective="val_loss")
     two = write_sweep(tmp_path / "two", objective="val_loss")
-    for record in read_records(two).values():
+    for record in read_records(SweepFolder(two)).values():
         metrics = {"val_loss": record.metrics["val_loss"] - 0.3}
-        write_record(two, record.model_copy(update={"metrics": metrics}))
+        write_record(SweepFolder(two), record.model_copy(update={"metrics": metrics}))
     ranking = compared(one, two).section("ranking")
     assert ranking.index('data-label="Sweep">two<') < ranking.index('data-label="Sweep">one<')
 

@@ -157,9 +157,13 @@ def test_no_sample_is_quoted_in_what_a_sweep_says(ray_session: None, tmp_path: P
         for sample in samples
         for piece in _pieces(sample.source)
     }
-    journal = experiment.sweep_dir / "events.jsonl"
+    journal = experiment.folder.path / "events.jsonl"
     assert {"error", "info"} <= {event.level for event in read_events(journal)}
-    told = [journal, experiment.sweep_dir / "ray.log", *experiment.sweep_dir.glob("records/*.json")]
+    told = [
+        journal,
+        experiment.folder.path / "ray.log",
+        *experiment.folder.path.glob("records/*.json"),
+    ]
     assert len(told) > 3
     for path in told:
         quoted = [p for line in path.read_text().splitlines() for p in _pieces_told(line)]

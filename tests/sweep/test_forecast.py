@@ -36,7 +36,7 @@ def add_record(plan: Experiment, key: str, status: Status, version: str) -> None
         train_time_s=0.0,
         environment={},
     )
-    write_record(plan.sweep_dir, record)
+    write_record(plan.folder, record)
 
 
 def test_the_hardware_is_named_and_a_new_name_has_nothing_on_record(tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def trial_of(experiment: Experiment) -> TrialSpec:
 
 def aside(experiment: Experiment) -> int:
     configs = {name: experiment.baseline(name).model_dump() for name in experiment.all_families}
-    return set_aside(experiment.sweep_dir, "data", "code", configs)
+    return set_aside(experiment.folder, "data", "code", configs)
 
 
 def test_b13_records_of_other_weights_are_set_aside(encoder: Path, tmp_path: Path) -> None:
@@ -69,7 +69,7 @@ def test_b13_records_of_other_weights_are_set_aside(encoder: Path, tmp_path: Pat
     record = record_of(
         spec, "search", [], status="completed", started_at_ms=0, environment={}, failure=None
     )
-    write_record(before.sweep_dir, record)
+    write_record(before.folder, record)
     content = TransformerConfig.model_validate(record.config)
     assert content.pretrained_content is not None
     assert content.tokens.tokenizer_content is not None
@@ -80,4 +80,4 @@ def test_b13_records_of_other_weights_are_set_aside(encoder: Path, tmp_path: Pat
     after = pinned(experiment)
     assert trial_of(after).trial_key != spec.trial_key
     assert aside(after) == 1
-    assert read_records(experiment.sweep_dir) == {}
+    assert read_records(experiment.folder) == {}

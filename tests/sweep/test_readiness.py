@@ -222,7 +222,7 @@ def test_b08_what_would_be_set_aside_is_said_before(
     experiment = load_experiment(Path("e.yaml"))
     begin(experiment)
     own = Context(experiment, folder).data.fingerprint
-    write_record(experiment.sweep_dir, record_of(fingerprint or own, version))
+    write_record(experiment.folder, record_of(fingerprint or own, version))
     for command in (["sweep", "--resume", "v"], ["extend", "v", "seeds=[3]"]):
         assert main([*command, "--dry-run"]) == 0
         said = capsys.readouterr().out
@@ -230,4 +230,4 @@ def test_b08_what_would_be_set_aside_is_said_before(
         if why is not None:
             assert f"1 trials on record (1:00:00 of training) were made with {why}" in said
     assert check_records(Context(experiment, folder)).status == ("ok" if why is None else "warn")
-    assert (experiment.sweep_dir / "records/k.json").exists(), "nothing is moved by asking"
+    assert (experiment.folder.path / "records/k.json").exists(), "nothing is moved by asking"

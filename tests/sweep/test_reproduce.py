@@ -25,7 +25,7 @@ def swept(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
         replicate={"top_k": 1, "seeds": [42]},
     )
     assert run_sweep(experiment).problems == []
-    return experiment.sweep_dir
+    return experiment.folder.path
 
 
 def record_of(sweep_dir: Path, family: str) -> dict[str, Any]:

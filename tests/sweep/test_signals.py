@@ -118,10 +118,12 @@ def test_case_43_c07_usr1_while_trials_run_saves_their_positions(
     assert "positions saved" in outcome.notes
     outcome = run_sweep(experiment)
     assert outcome.problems == []
-    events = read_events(experiment.sweep_dir / "events.jsonl")
+    events = read_events(experiment.folder.path / "events.jsonl")
     epochs = [event.data["epoch"] for event in events if event.type == "epoch"]
     assert sorted(epochs) == [1, *range(1, 31)]
-    assert {record["status"] for record in read_json_records(experiment.sweep_dir)} == {"completed"}
+    assert {record["status"] for record in read_json_records(experiment.folder.path)} == {
+        "completed"
+    }
 
 
 @pytest.mark.slow

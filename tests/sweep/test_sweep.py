@@ -16,11 +16,11 @@ from sg_ray.data.sources import write_jsonl
 from sg_ray.data.synthetic import generate
 from sg_ray.errors import InputError
 from sg_ray.records.journal import read_events
-from sg_ray.records.record import RunRecord, trial_dir, write_record
+from sg_ray.records.record import RunRecord, write_record
 from sg_ray.single.train import prepare_training, train_once
 from sg_ray.sweep.execute import checkpoints, worklist
 from sg_ray.sweep.run import run_sweep
-from sg_ray.sweep_folder import TEST_PREDICTIONS, VALID_PREDICTIONS
+from sg_ray.sweep_folder import TEST_PREDICTIONS, VALID_PREDICTIONS, SweepFolder
 from sg_ray.training.metrics import roc_auc
 from sg_ray.training.predictions import read_predictions
 
@@ -76,7 +76,7 @@ def test_the_test_split_is_read_for_the_winner_only(swept: Path) -> None:
 def test_every_trial_keeps_what_its_best_model_says_of_the_validation_split(swept: Path) -> None:
     sweep_dir = swept / "outputs/tiny"
     for record in read_json_records(sweep_dir):
-        folder = trial_dir(sweep_dir, record["trial_key"])
+        folder = SweepFolder(sweep_dir).trial(record["trial_key"])
         kept = read_predictions(folder / VALID_PREDICTIONS)
         assert kept is not None
         assert roc_auc(kept.labels, kept.probabilities) == record["metrics"]["val_roc_auc"]
@@ -87,7 +87,9 @@ def test_the_winners_seeds_keep_what_they_say_of_the_test_split(swept: Path) -> 
     scored = json.loads((sweep_dir / "test.json").read_text())
     values = {}
     for record in read_json_records(sweep_dir):
-        kept = read_predictions(trial_dir(sweep_dir, record["trial_key"]) / TEST_PREDICTIONS)
+        kept = read_predictions(
+            SweepFolder(sweep_dir).trial(record["trial_key"]) / TEST_PREDICTIONS
+        )
         if kept is not None:
             assert record["config_hash"] == scored["config_hash"]
             values[str(record["seed"])] = roc_auc(kept.labels, kept.probabilities)
@@ -159,7 +161,7 @@ def test_a_second_driver_is_refused(swept: Path) -> None:
     from sg_ray.host.lock import locked
 
     experiment = tiny_experiment(swept, families=["transformer", "gnn", "fusion"])
-    with locked(experiment.sweep_dir), pytest.raises(InputError, match="in use by another process"):
+    with locked(experiment.folder), pytest.raises(InputError, match="in use by another process"):
         run_sweep(experiment)
 
 
@@ -174,7 +176,7 @@ def test_a_failing_configuration_fails_once_and_the_sweep_goes_on(
 ) -> None:
     experiment = tiny_experiment(tmp_path, "models.gnn.config.precision=fp16")
     outcome = run_sweep(experiment)
-    records = read_json_records(experiment.sweep_dir)
+    records = read_json_records(experiment.folder.path)
     failed = [r for r in records if r["status"] == "failed"]
     assert {r["family"] for r in failed} == {"gnn"}
     assert all(r["failure"]["kind"] == "InputError" for r in failed)
@@ -200,7 +202,7 @@ def test_a_trial_given_up_before_a_crash_is_not_trained_further(
         if record.status == "pruned":
             given_up.append(record.trial_key)
             raise OSError("No space left on device")
-        write_record(sweep_dir, record)
+        write_record(SweepFolder(sweep_dir), record)
 
     with monkeypatch.context() as patch:
         patch.setattr(worklist, "write_record", crash)
@@ -208,12 +210,12 @@ def test_a_trial_given_up_before_a_crash_is_not_trained_further(
             run_sweep(experiment)
     assert run_sweep(experiment).problems == []
     (record,) = [
-        r for r in read_json_records(experiment.sweep_dir) if r["trial_key"] == given_up[0]
+        r for r in read_json_records(experiment.folder.path) if r["trial_key"] == given_up[0]
     ]
     assert record["status"] == "pruned"
     assert record["epochs"] == len(record["history"]) < 3
     assert record["environment"]["device"] == "cpu"
-    kept = read_predictions(trial_dir(experiment.sweep_dir, given_up[0]) / VALID_PREDICTIONS)
+    kept = read_predictions(experiment.folder.trial(given_up[0]) / VALID_PREDICTIONS)
     assert kept is not None
     assert roc_auc(kept.labels, kept.probabilities) == record["metrics"]["val_roc_auc"]
 
@@ -243,9 +245,9 @@ def test_a_trial_whose_process_dies_is_handed_out_again(
     outcome = run_sweep(experiment)
     assert len(killed) == 1
     assert outcome.problems == []
-    events = list(read_events(experiment.sweep_dir / "events.jsonl"))
+    events = list(read_events(experiment.folder.path / "events.jsonl"))
     assert [e.trial_key for e in events if e.type == "job_lost"] == killed
-    records = read_json_records(experiment.sweep_dir)
+    records = read_json_records(experiment.folder.path)
     assert {record["status"] for record in records} == {"completed"}
     assert len(records) == 5
 
@@ -256,7 +258,7 @@ def test_a_trial_that_keeps_dying_fails_and_the_sweep_goes_on(
     killed = kill_actor_once(monkeypatch, num_kills=2)
     experiment = tiny_experiment(tmp_path, max_concurrent_trials=1, max_failures=0)
     outcome = run_sweep(experiment)
-    failed = [r for r in read_json_records(experiment.sweep_dir) if r["status"] == "failed"]
+    failed = [r for r in read_json_records(experiment.folder.path) if r["status"] == "failed"]
     assert {record["trial_key"] for record in failed} == set(killed)
     assert {record["failure"]["kind"] for record in failed} == {"InfrastructureError"}
     assert outcome.exit_code == 1
@@ -284,7 +286,7 @@ def test_c04_b15_what_machines_lost_is_no_result_and_is_tried_again_by_the_next_
     hidden = hide_checkpoints_once(monkeypatch)
     experiment = tiny_experiment(tmp_path, max_concurrent_trials=1, max_failures=0)
     outcome = run_sweep(experiment)
-    (lost,) = [r for r in read_json_records(experiment.sweep_dir) if r["status"] == "failed"]
+    (lost,) = [r for r in read_json_records(experiment.folder.path) if r["status"] == "failed"]
     assert lost["failure"]["kind"] == "InfrastructureError"
     assert f"{hidden[0]} holds 0 of 3 epochs" in lost["failure"]["message"]
     assert outcome.exit_code == 1
@@ -293,19 +295,19 @@ def test_c04_b15_what_machines_lost_is_no_result_and_is_tried_again_by_the_next_
     assert outcome.problems == []
     assert outcome.exit_code == 0
     assert any("1 trial had failed for want of a working machine" in n for n in outcome.notes)
-    records = read_json_records(experiment.sweep_dir)
+    records = read_json_records(experiment.folder.path)
     assert {record["status"] for record in records} == {"completed"}
     assert len(records) in (5, 6)  # one more if the one that was lost wins the search
     assert all(record["metrics"] and record["best_epoch"] for record in records)
-    events = list(read_events(experiment.sweep_dir / "events.jsonl"))
+    events = list(read_events(experiment.folder.path / "events.jsonl"))
     of_lost = [event for event in events if event.trial_key == lost["trial_key"]]
     ends = [e.data["status"] for e in of_lost if e.type == "trial_finished"]
     assert ends == ["failed", "completed"]
     assert [e.trial_key for e in events if e.type == "trial_taken_back"] == [lost["trial_key"]]
     epochs = Counter((e.trial_key, e.data["epoch"]) for e in events if e.type == "epoch")
     assert set(epochs.values()) == {1}
-    assert len(list((experiment.sweep_dir / "set_aside/lost").glob("*.json"))) == 1
-    assert not (experiment.sweep_dir / "tune").exists()
+    assert len(list((experiment.folder.path / "set_aside/lost").glob("*.json"))) == 1
+    assert not (experiment.folder.path / "tune").exists()
 
 
 def test_other_data_under_the_same_path_starts_anew(ray_session: None, tmp_path: Path) -> None:

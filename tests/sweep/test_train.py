@@ -25,6 +25,7 @@ from sg_ray.data.synthetic import generate
 from sg_ray.records.journal import read_events
 from sg_ray.records.record import write_record
 from sg_ray.single import train as training_module
+from sg_ray.sweep_folder import VALID_PREDICTIONS
 from sg_ray.training.predictions import read_predictions
 
 ROOT = Path(__file__).parents[2]
@@ -266,7 +267,7 @@ def test_a_model_that_cannot_be_made_costs_no_record(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def clean_cache(folder: Path, record: Any) -> None:
-        write_record(folder, record)
+        write_record(SweepFolder(folder), record)
         shutil.rmtree("cache")
 
     monkeypatch.setattr(training_module, "write_record", clean_cache)
@@ -354,7 +355,7 @@ def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:
     script = """
 import time
 from sg_ray.host.signals import StopRequest, stopping
-from sg_ray.sweep_folder import VALID_PREDICTIONS
+from sg_ray.sweep_folder import VALID_PREDICTIONS, SweepFolder
 request = StopRequest(raises=False)
 with stopping(request):
     print("ready", flush=True)

@@ -19,7 +19,6 @@ from sg_ray.records.record import (
     read_record,
     read_records,
     record_of,
-    record_path,
     write_record,
 )
 from sg_ray.single.reproduce import _spec
@@ -27,6 +26,7 @@ from sg_ray.sweep.execute.worklist import Worklist
 from sg_ray.sweep.plan.jobs import TrainJob, parse_job
 from sg_ray.sweep.plan.ledger import Identity, Ledger
 from sg_ray.sweep.plan.planner import Planner
+from sg_ray.sweep_folder import SweepFolder
 from sg_ray.trial import TrialSpec, job_name
 
 OBJECTIVE = "val_roc_auc"
@@ -79,21 +79,21 @@ def experiment(folder: Path, **settings: Any) -> Experiment:
 
 
 def planner(plan: Experiment, records: list[RunRecord]) -> Planner:
-    ledger = Ledger(plan.sweep_dir, {record.trial_key: record for record in records})
+    ledger = Ledger(plan.folder.path, {record.trial_key: record for record in records})
     return Planner(plan, ledger, Identity("data", "code", has_test_split=False), {})
 
 
 def test_a_record_tells_its_streams_and_reads_back(tmp_path: Path) -> None:
-    write_record(tmp_path, VARIED[0])
-    found = read_record(record_path(tmp_path, VARIED[0].trial_key))
+    write_record(SweepFolder(tmp_path), VARIED[0])
+    found = read_record(SweepFolder(tmp_path).record(VARIED[0].trial_key))
     assert found == VARIED[0]
     assert (found.stage, found.streams, found.seed_text) == ("variance", {"init": 9}, "42, init 9")
     assert not found.counts_as_seed
 
 
 def test_a_record_from_before_there_were_streams_reads_back(tmp_path: Path) -> None:
-    write_record(tmp_path, PLAIN[0])
-    path = record_path(tmp_path, PLAIN[0].trial_key)
+    write_record(SweepFolder(tmp_path), PLAIN[0])
+    path = SweepFolder(tmp_path).record(PLAIN[0].trial_key)
     content = json.loads(path.read_text())
     del content["streams"]
     path.write_text(json.dumps(content))
@@ -103,9 +103,9 @@ def test_a_record_from_before_there_were_streams_reads_back(tmp_path: Path) -> N
 
 
 def test_a_record_with_an_unknown_stream_is_named(tmp_path: Path) -> None:
-    write_record(tmp_path, VARIED[0].model_copy(update={"streams": {"inti": 9}}))
+    write_record(SweepFolder(tmp_path), VARIED[0].model_copy(update={"streams": {"inti": 9}}))
     with pytest.raises(InputError, match="not a valid run record"):
-        read_records(tmp_path)
+        read_records(SweepFolder(tmp_path))
 
 
 def test_a_job_carries_its_streams(tmp_path: Path) -> None:
@@ -134,11 +134,11 @@ def test_they_are_not_exported() -> None:
 
 def test_other_families_do_not_build_on_them(tmp_path: Path) -> None:
     source = experiment(tmp_path, families=["transformer", "gnn"])
-    write_text(source.sweep_dir / "sweep.yaml", resolved_yaml(source))
+    write_text(source.folder.path / "sweep.yaml", resolved_yaml(source))
     of_transformer = recorded(spec(family="transformer"), "replicate", 0.7)
     for record in (*PLAIN, *VARIED, of_transformer):
-        write_record(source.sweep_dir, record)
-    builder = experiment(tmp_path, families=["fusion"], branches_from=source.sweep_dir)
+        write_record(source.folder, record)
+    builder = experiment(tmp_path, families=["fusion"], branches_from=source.folder.path)
     find = GivenBranches(builder, "data").by_family["gnn"]
     for record in PLAIN:
         branch = find(record.seed)
@@ -149,22 +149,22 @@ def test_other_families_do_not_build_on_them(tmp_path: Path) -> None:
 def test_a_restart_settles_each_under_its_own_name(tmp_path: Path) -> None:
     plan = experiment(tmp_path)
     (record,) = VARIED[:1]
-    attempt = plan.sweep_dir / "tune" / "attempt-001"
+    attempt = plan.folder.path / "tune" / "attempt-001"
     plain = planner(plan, []).plans["gnn"].spec({"epochs": 2}, 42)
     varied = plain.with_streams(record.streams)
     assert varied.trial_key == record.trial_key
     for trial in (plain, varied):
         (attempt / job_name(trial)).mkdir(parents=True)
-    journal = Journal(plan.sweep_dir / "events.jsonl")
-    Worklist(plan, planner(plan, [record]), journal, plan.sweep_dir)
+    journal = Journal(plan.folder.path / "events.jsonl")
+    Worklist(plan, planner(plan, [record]), journal, plan.folder.path)
     journal.close()
     assert [path.name for path in attempt.iterdir()] == [job_name(plain)]
 
 
 def test_the_journal_tells_the_streams(tmp_path: Path) -> None:
     plan = experiment(tmp_path)
-    journal = Journal(plan.sweep_dir / "events.jsonl")
-    worklist = Worklist(plan, planner(plan, []), journal, plan.sweep_dir)
+    journal = Journal(plan.folder.path / "events.jsonl")
+    worklist = Worklist(plan, planner(plan, []), journal, plan.folder.path)
     takes = plan.resources_of("gnn")
     worklist.on_started(
         TrainJob(spec=spec(streams={"order": 9}), stage="variance", resources=takes)

@@ -75,11 +75,11 @@ def test_a_sweep_of_two_worker_trials_leaves_nothing_behind(
     )  # fmt: skip
     outcome = run_sweep(experiment)
     assert outcome.problems == []
-    records = [r for r in read_json_records(experiment.sweep_dir) if r["family"] == "gnn"]
+    records = [r for r in read_json_records(experiment.folder.path) if r["family"] == "gnn"]
     assert {r["status"] for r in records} <= {"completed", "pruned"}
     assert len(records) == 4
     assert set(live_placement_groups()) <= before
-    assert not list((experiment.sweep_dir / "groups").glob("*"))
+    assert not list((experiment.folder.path / "groups").glob("*"))
 
 
 @pytest.mark.timeout(600)
@@ -178,7 +178,7 @@ def test_twenty_groups_in_a_row_leave_nothing_behind(ray_session: None, tmp_path
         "replicate.seeds=[42]",
     )
     assert run_sweep(experiment).problems == []
-    records = [r for r in read_json_records(experiment.sweep_dir) if r["family"] == "gnn"]
+    records = [r for r in read_json_records(experiment.folder.path) if r["family"] == "gnn"]
     assert len(records) == 20
     deadline = time.monotonic() + 60  # the last group's actors end a moment after it
     while living() != before and time.monotonic() < deadline:

@@ -6,8 +6,8 @@ from typing import Any
 from sg_ray.detector import BEST_DIR, ModelCard, WinnerCard
 from sg_ray.files import write_json
 from sg_ray.records.journal import Journal
-from sg_ray.records.record import Failure, RunRecord, trial_dir, write_record
-from sg_ray.sweep_folder import MODEL_CARD, WINNER_CARD
+from sg_ray.records.record import Failure, RunRecord, write_record
+from sg_ray.sweep_folder import MODEL_CARD, WINNER_CARD, SweepFolder
 
 CONFIG = {"learning_rate": 2e-5, "epochs": 3, "encoder": {"width": 64, "layers": 2}}
 PLAN = {
@@ -47,8 +47,8 @@ def tell_trial(journal: Journal, sweep_dir: Path, key: str, status: str, seed: i
     for epoch in range(1, NUM_EPOCHS + 1):
         journal.append("epoch", key, epoch=epoch, metrics=metrics_of(epoch))
     best = {"val_f1": 0.53, "val_loss": 1 / 3, "learning_rate": 1e-4 / NUM_EPOCHS}
-    write_record(sweep_dir, record(key, status, seed, best))
-    folder = trial_dir(sweep_dir, key)
+    write_record(SweepFolder(sweep_dir), record(key, status, seed, best))
+    folder = SweepFolder(sweep_dir).trial(key)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "training_metadata.json").write_text('{"best_val_f1": 0.53}\n')
     journal.append("trial_finished", key, status=status, epochs=NUM_EPOCHS, metrics=best)

@@ -10,6 +10,7 @@ from scripted_sweep import CONFIG, NUM_EPOCHS, start_trial, tell_end, tell_sweep
 
 from sg_ray.errors import InputError
 from sg_ray.records.journal import Journal, read_events
+from sg_ray.sweep_folder import SweepFolder
 from sg_ray.tracking.address import find_address
 from sg_ray.tracking.mlflow_mirror import MlflowMirror, mirror_of
 from sg_ray.tracking.mlflow_store import MlflowStore
@@ -42,7 +43,7 @@ def artifacts(client, run) -> set[str]:
 
 def test_a_sweep_becomes_one_run_with_a_run_per_trial_below(client, journal, sweep_dir, uri):
     tell_sweep(journal, sweep_dir)
-    result = MlflowMirror(sweep_dir, uri, "tiny").sync()
+    result = MlflowMirror(SweepFolder(sweep_dir), uri, "tiny").sync()
 
     assert (result.num_pending, result.error) == (0, None)
     runs = runs_by_key(client)
@@ -60,12 +61,12 @@ def test_a_sweep_becomes_one_run_with_a_run_per_trial_below(client, journal, swe
 
 def test_c04_a_trial_taken_back_is_one_run_that_ends_anew(client, journal, sweep_dir, uri):
     tell_sweep(journal, sweep_dir)
-    MlflowMirror(sweep_dir, uri, "tiny").sync()
+    MlflowMirror(SweepFolder(sweep_dir), uri, "tiny").sync()
     journal.append("sweep_resumed")
     journal.append("trial_taken_back", "t-broken", reason="out of memory")
     tell_trial(journal, sweep_dir, "t-broken", "completed")
     tell_end(journal, sweep_dir)
-    result = MlflowMirror(sweep_dir, uri, "tiny").sync()
+    result = MlflowMirror(SweepFolder(sweep_dir), uri, "tiny").sync()
 
     assert (result.num_pending, result.error) == (0, None)
     runs = runs_by_key(client)
@@ -77,7 +78,7 @@ def test_c04_a_trial_taken_back_is_one_run_that_ends_anew(client, journal, sweep
 
 def test_b14_a_journal_that_lost_a_line_is_mirrored_to_its_end(client, journal, sweep_dir, uri):
     tell_sweep(journal, sweep_dir)
-    MlflowMirror(sweep_dir, uri, "tiny").sync()
+    MlflowMirror(SweepFolder(sweep_dir), uri, "tiny").sync()
     lines = journal.path.read_bytes().splitlines(keepends=True)
     journal.path.write_bytes(b"".join([*lines[:3], *lines[4:]]))  # taken out by hand, say
     again = Journal(journal.path)
@@ -85,7 +86,7 @@ def test_b14_a_journal_that_lost_a_line_is_mirrored_to_its_end(client, journal, 
     tell_trial(again, sweep_dir, "t-late", "completed")
     tell_end(again, sweep_dir)
     again.close()
-    result = MlflowMirror(sweep_dir, uri, "tiny").sync()
+    result = MlflowMirror(SweepFolder(sweep_dir), uri, "tiny").sync()
 
     assert (result.num_pending, result.error) == (0, None)
     runs = runs_by_key(client)
@@ -95,7 +96,7 @@ def test_b14_a_journal_that_lost_a_line_is_mirrored_to_its_end(client, journal, 
 
 def test_times_parameters_and_metrics_are_those_of_the_journal(client, journal, sweep_dir, uri):
     tell_sweep(journal, sweep_dir)
-    MlflowMirror(sweep_dir, uri, "tiny").sync()
+    MlflowMirror(SweepFolder(sweep_dir), uri, "tiny").sync()
 
     run = runs_by_key(client)["t-best"]
     events = [e for e in read_events(journal.path) if e.trial_key == "t-best"]
@@ -120,7 +121,7 @@ def test_times_parameters_and_metrics_are_those_of_the_journal(client, journal, 
 
 def test_artifacts_lie_beside_the_database(client, journal, sweep_dir, uri, database):
     tell_sweep(journal, sweep_dir)
-    MlflowMirror(sweep_dir, uri, "tiny").sync()
+    MlflowMirror(SweepFolder(sweep_dir), uri, "tiny").sync()
 
     runs = runs_by_key(client)
     assert artifacts(client, runs["t-best"]) == {"t-best.json", "training_metadata.json"}
@@ -130,7 +131,7 @@ def test_artifacts_lie_beside_the_database(client, journal, sweep_dir, uri, data
 
 def test_the_sweeps_run_sums_up(client, journal, sweep_dir, uri):
     tell_sweep(journal, sweep_dir)
-    MlflowMirror(sweep_dir, uri, "tiny").sync()
+    MlflowMirror(SweepFolder(sweep_dir), uri, "tiny").sync()
 
     parent = runs_by_key(client)[""]
     assert parent.data.metrics == {
@@ -148,7 +149,7 @@ def test_the_sweeps_run_sums_up(client, journal, sweep_dir, uri):
 @pytest.mark.parametrize("lost", ["nothing", "position", "half a position"])
 def test_a_replay_changes_nothing(lost, journal, sweep_dir, uri, query):
     tell_sweep(journal, sweep_dir)
-    MlflowMirror(sweep_dir, uri, "tiny").sync()
+    MlflowMirror(SweepFolder(sweep_dir), uri, "tiny").sync()
     before = [query(sql) for sql in CONTENT]
     position = sweep_dir / "tracking.json"
     if lost == "position":
@@ -156,7 +157,7 @@ def test_a_replay_changes_nothing(lost, journal, sweep_dir, uri, query):
     if lost == "half a position":
         position.write_text(position.read_text()[:50])
 
-    result = MlflowMirror(sweep_dir, uri, "tiny").sync()
+    result = MlflowMirror(SweepFolder(sweep_dir), uri, "tiny").sync()
 
     assert result.error is None
     assert result.num_mirrored == (0 if lost == "nothing" else len(list(read_events(journal.path))))
@@ -166,10 +167,10 @@ def test_a_replay_changes_nothing(lost, journal, sweep_dir, uri, query):
 
 def test_a_lost_store_is_filled_again(client, journal, sweep_dir, uri, database, migrated_database):
     tell_sweep(journal, sweep_dir)
-    MlflowMirror(sweep_dir, uri, "tiny").sync()
+    MlflowMirror(SweepFolder(sweep_dir), uri, "tiny").sync()
     shutil.copy(migrated_database, database)
 
-    MlflowMirror(sweep_dir, uri, "tiny").sync()
+    MlflowMirror(SweepFolder(sweep_dir), uri, "tiny").sync()
 
     assert len(runs_by_key(client)) == 4
 
@@ -178,13 +179,13 @@ def test_a_run_deleted_by_its_user_stays_deleted(client, journal, sweep_dir, uri
     tell_trials = ["t-best", "t-cut"]
     journal.append("sweep_started", name="tiny", plan={})
     tell_trial(journal, sweep_dir, tell_trials[0], "completed")
-    mirror = MlflowMirror(sweep_dir, uri, "tiny")
+    mirror = MlflowMirror(SweepFolder(sweep_dir), uri, "tiny")
     mirror.sync()
     client.delete_run(runs_by_key(client)["t-best"].info.run_id)
     (sweep_dir / "tracking.json").unlink()
     tell_trial(journal, sweep_dir, tell_trials[1], "completed")
 
-    result = MlflowMirror(sweep_dir, uri, "tiny").sync()
+    result = MlflowMirror(SweepFolder(sweep_dir), uri, "tiny").sync()
 
     assert result.error is None
     assert set(runs_by_key(client)) == {"", "t-cut"}
@@ -192,19 +193,19 @@ def test_a_run_deleted_by_its_user_stays_deleted(client, journal, sweep_dir, uri
 
 def test_a_surplus_run_of_a_trial_is_removed(client, journal, sweep_dir, uri):
     tell_sweep(journal, sweep_dir)
-    MlflowMirror(sweep_dir, uri, "tiny").sync()
+    MlflowMirror(SweepFolder(sweep_dir), uri, "tiny").sync()
     twin = runs_by_key(client)["t-best"]
     tags = {k: twin.data.tags[k] for k in ("trial_key", "sg_ray.sweep_id")}
     client.create_run(twin.info.experiment_id, tags=tags)
 
-    MlflowMirror(sweep_dir, uri, "tiny").sync()
+    MlflowMirror(SweepFolder(sweep_dir), uri, "tiny").sync()
 
     experiment = client.get_experiment_by_name("tiny")
     assert len(client.search_runs([experiment.experiment_id])) == 4
 
 
 def test_two_mirrors_of_one_sweep_do_not_double_it(journal, sweep_dir, uri, query):
-    first, second = (MlflowMirror(sweep_dir, uri, "tiny") for _ in range(2))
+    first, second = (MlflowMirror(SweepFolder(sweep_dir), uri, "tiny") for _ in range(2))
     journal.append("sweep_started", name="tiny", plan={})
     for number in range(4):
         tell_trial(journal, sweep_dir, f"t{number}", "completed")
@@ -218,7 +219,7 @@ def test_an_interrupted_trial_is_not_left_running(client, journal, sweep_dir, ur
     start_trial(journal, "t-lost")
     journal.append("epoch", "t-lost", epoch=1, metrics={"val_f1": 0.5})
     tell_end(journal, sweep_dir, status="failed")
-    MlflowMirror(sweep_dir, uri, "tiny").sync()
+    MlflowMirror(SweepFolder(sweep_dir), uri, "tiny").sync()
     runs = runs_by_key(client)
     assert (runs[""].info.status, runs["t-lost"].info.status) == ("FAILED", "KILLED")
 
@@ -227,7 +228,7 @@ def test_a_resumed_sweep_goes_on_in_its_runs(client, journal, sweep_dir, uri, qu
     journal.append("sweep_started", name="tiny", plan={})
     start_trial(journal, "t-lost")
     tell_end(journal, sweep_dir, status="failed")
-    mirror = MlflowMirror(sweep_dir, uri, "tiny")
+    mirror = MlflowMirror(SweepFolder(sweep_dir), uri, "tiny")
     mirror.sync()
     journal.append("sweep_resumed")
     mirror.sync()
@@ -243,7 +244,7 @@ def test_a_resumed_sweep_goes_on_in_its_runs(client, journal, sweep_dir, uri, qu
 
 
 def test_it_follows_a_running_sweep_in_the_background(client, sweep_dir, uri):
-    mirror = MlflowMirror(sweep_dir, uri, "tiny")
+    mirror = MlflowMirror(SweepFolder(sweep_dir), uri, "tiny")
     journal = Journal(sweep_dir / "events.jsonl", listeners=(mirror,))
     mirror.start()
     tell_sweep(journal, sweep_dir)
@@ -253,13 +254,13 @@ def test_it_follows_a_running_sweep_in_the_background(client, sweep_dir, uri):
     runs = runs_by_key(client)
     assert len(runs) == 4
     assert mirror.run_ids() == {k: run.info.run_id for k, run in runs.items() if k}
-    assert MlflowMirror(sweep_dir, uri, "tiny").run_ids() == mirror.run_ids()
+    assert MlflowMirror(SweepFolder(sweep_dir), uri, "tiny").run_ids() == mirror.run_ids()
 
 
 def test_a_store_out_of_reach_stops_nothing(journal, sweep_dir, tmp_path, caplog):
     blocked = tmp_path / "blocked"
     blocked.write_text("a file where a folder should be")
-    mirror = MlflowMirror(sweep_dir, f"sqlite:///{blocked}/mlflow.db", "tiny")
+    mirror = MlflowMirror(SweepFolder(sweep_dir), f"sqlite:///{blocked}/mlflow.db", "tiny")
     tell_sweep(journal, sweep_dir)
     with caplog.at_level(logging.WARNING, "sg_ray"):
         first, second = mirror.sync(), mirror.sync()
@@ -273,7 +274,7 @@ def test_what_a_store_missed_is_made_up_at_the_end(
 ):
     away = database.parent.rename(database.parent.with_name("away"))
     database.parent.write_text("in the way")
-    mirror = MlflowMirror(sweep_dir, uri, "tiny")
+    mirror = MlflowMirror(SweepFolder(sweep_dir), uri, "tiny")
     mirror.start()
     tell_sweep(journal, sweep_dir)
     with caplog.at_level(logging.WARNING, "sg_ray"):
@@ -290,7 +291,7 @@ def test_a_server_that_is_down_is_reported_without_its_password(
 ):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     tell_sweep(journal, sweep_dir)
-    mirror = MlflowMirror(sweep_dir, "http://me:secret@127.0.0.1:9", "tiny")
+    mirror = MlflowMirror(SweepFolder(sweep_dir), "http://me:secret@127.0.0.1:9", "tiny")
     mirror.start()
     with caplog.at_level(logging.WARNING, "sg_ray"):
         result = mirror.close(timeout_s=60)
@@ -307,7 +308,7 @@ def test_values_beyond_mlflows_limits_are_cut(client, journal, sweep_dir, uri):
     facts = {"family": "gnn", "stage": "search", "config_hash": "ab12cd34", "seed": 7}
     journal.append("trial_started", "t-big", config=config, **facts)
     journal.append("epoch", "t-big", epoch=1, metrics=metrics)
-    assert MlflowMirror(sweep_dir, uri, "tiny").sync().error is None
+    assert MlflowMirror(SweepFolder(sweep_dir), uri, "tiny").sync().error is None
     run = runs_by_key(client)["t-big"]
     assert len(run.data.params) == 153
     assert len(run.data.params["long"]) == 6000
@@ -319,7 +320,7 @@ def test_the_process_is_left_as_it_was(journal, sweep_dir, uri, capfd):
 
     before = mlflow.get_tracking_uri()
     tell_sweep(journal, sweep_dir)
-    MlflowMirror(sweep_dir, uri, "tiny").sync()
+    MlflowMirror(SweepFolder(sweep_dir), uri, "tiny").sync()
     assert mlflow.get_tracking_uri() == before
     assert mlflow.active_run() is None
     assert capfd.readouterr() == ("", "")
@@ -331,9 +332,9 @@ def test_importing_the_mirror_does_not_import_mlflow():
 
 
 def test_an_empty_or_missing_journal_is_no_error(sweep_dir, uri):
-    assert MlflowMirror(sweep_dir, uri, "tiny").sync().error is None
+    assert MlflowMirror(SweepFolder(sweep_dir), uri, "tiny").sync().error is None
     Journal(sweep_dir / "events.jsonl").close()
-    assert MlflowMirror(sweep_dir, uri, "tiny").sync().error is None
+    assert MlflowMirror(SweepFolder(sweep_dir), uri, "tiny").sync().error is None
 
 
 @pytest.mark.parametrize(
@@ -369,7 +370,7 @@ def test_an_experiment_says_where_it_is_mirrored(
     def experiment(**tracking):
         return SimpleNamespace(
             name="tiny",
-            sweep_dir=sweep_dir,
+            folder=sweep_dir,
             tracking=SimpleNamespace(register_model=True, **tracking),
         )
 
@@ -390,7 +391,7 @@ def test_nested_configurations_become_dotted_names():
 
 def test_each_epoch_is_one_step(journal, sweep_dir, uri, query):
     tell_sweep(journal, sweep_dir)
-    MlflowMirror(sweep_dir, uri, "tiny").sync()
+    MlflowMirror(SweepFolder(sweep_dir), uri, "tiny").sync()
     rows = query("select count(*) from metrics where key = 'val_f1'")
     assert rows == [(3 * NUM_EPOCHS,)]
 
@@ -409,7 +410,7 @@ def test_a_trial_that_varies_one_stream_is_a_run_apart(client, journal, sweep_di
     varied = {"stage": "variance", "streams": {"init": 7}}
     start_trial(journal, "t-varied", 42, **varied)
     journal.append("trial_finished", "t-varied", status="completed", epochs=0, metrics={})
-    MlflowMirror(sweep_dir, uri, "tiny").sync()
+    MlflowMirror(SweepFolder(sweep_dir), uri, "tiny").sync()
 
     runs = runs_by_key(client)
     run = runs["t-varied"]

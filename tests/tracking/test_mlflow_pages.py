@@ -8,6 +8,7 @@ from scripted_sweep import PLAN, tell_sweep
 
 from sg_ray.files import write_json
 from sg_ray.records.journal import read_events
+from sg_ray.sweep_folder import SweepFolder
 from sg_ray.tracking.datasets import data_inputs, to_mlflow
 from sg_ray.tracking.mlflow_mirror import MlflowMirror
 from sg_ray.tracking.parameters import trial_parameters
@@ -82,7 +83,7 @@ def mirrored(client, journal, sweep_dir: Path, uri: str):
 
     def mirror():
         tell_sweep(journal, sweep_dir)
-        assert MlflowMirror(sweep_dir, uri, "tiny").sync().error is None
+        assert MlflowMirror(SweepFolder(sweep_dir), uri, "tiny").sync().error is None
         experiment = client.get_experiment_by_name("tiny")
         only = "tags.`sg_ray.kind` = 'sweep'"
         (run,) = client.search_runs([experiment.experiment_id], only)
@@ -190,7 +191,7 @@ def test_the_winner_is_never_the_floor(sweep_dir):
         "rank,family,config_hash,num_seeds,num_failed,val_f1_mean,val_f1_sd,samples_per_s_mean\n"
         "1,lexical,00000000,3,0,0.60,0.00,9\n2,gnn,ab12cd34,1,0,0.53,,9\n"
     )
-    summary = Summary.read(sweep_dir, "tiny", "val_f1")
+    summary = Summary.read(SweepFolder(sweep_dir), "tiny", "val_f1")
     assert summary.headline == "gnn ab12cd34 is ranked first, val_f1 0.5300."
     assert summary.metrics() == {
         "lexical/val_f1_mean": 0.6,

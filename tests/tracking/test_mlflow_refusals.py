@@ -20,6 +20,7 @@ from scripted_sweep import (
 )
 
 from sg_ray.records.journal import Journal, read_events
+from sg_ray.sweep_folder import SweepFolder
 from sg_ray.tracking.mlflow_mirror import MAX_FAILURES_IN_A_ROW, MlflowMirror, SyncResult
 
 Query = Callable[[str], list[tuple]]
@@ -28,7 +29,7 @@ RUNNING = "select count(*) from runs where status = 'RUNNING'"
 
 
 def mirror(sweep_dir: Path, uri: str) -> SyncResult:
-    return MlflowMirror(sweep_dir, uri, "tiny").sync()
+    return MlflowMirror(SweepFolder(sweep_dir), uri, "tiny").sync()
 
 
 def set_artifact_place(database: Path, place: str) -> None:
@@ -89,7 +90,7 @@ def test_b03_the_end_of_a_sweep_says_what_is_missing_and_the_command(
     mirror(sweep_dir, uri)
     set_artifact_place(database, "s3://bucket/sweeps")
     tell_trial(journal, sweep_dir, "t1", "completed")
-    running = MlflowMirror(sweep_dir, uri, "tiny")
+    running = MlflowMirror(SweepFolder(sweep_dir), uri, "tiny")
     running.start()
     running.close()
     last = warnings.records[-1].getMessage()
@@ -196,7 +197,7 @@ def test_b03_a_server_that_breaks_on_one_request_goes_on_with_the_others(
     """A batch that the server breaks on is sent by halves, and so arrives."""
     tell_sweep(journal, sweep_dir)
     server.answer = breaking("runs/log-batch", "500 Internal Server Error", 3)
-    result = MlflowMirror(sweep_dir, server.uri, "breaks").sync()
+    result = MlflowMirror(SweepFolder(sweep_dir), server.uri, "breaks").sync()
     assert (result.num_pending, result.error) == (0, None)
 
 
@@ -207,7 +208,7 @@ def test_a_server_that_is_down_for_a_moment_is_waited_for(
     name = f"waits-{path.partition('/')[2]}"
     tell_sweep(journal, sweep_dir)
     server.answer = breaking(path, "503 Service Unavailable", 1)
-    waiting = MlflowMirror(sweep_dir, server.uri, name)
+    waiting = MlflowMirror(SweepFolder(sweep_dir), server.uri, name)
     assert "no MLflow server answers" in str(waiting.sync().error)
     assert waiting.sync().is_complete
     with closing(sqlite3.connect(server.database)) as connection:
@@ -236,7 +237,7 @@ def test_a_run_deleted_in_mid_sweep_stays_deleted(
     journal.append("sweep_started", name="tiny", plan={})
     for key in ("t-kept", "t-deleted", "t-gone"):
         start_trial(journal, key)
-    running = MlflowMirror(sweep_dir, uri, "tiny")
+    running = MlflowMirror(SweepFolder(sweep_dir), uri, "tiny")
     running.sync()
     client, runs = MlflowClient(uri), running.run_ids()
     for key in ("t-deleted", "t-gone"):
@@ -303,7 +304,7 @@ def test_a_journal_without_its_beginning_says_so(
     journal: Journal, sweep_dir: Path, uri: str
 ) -> None:
     start_trial(journal, "t1")
-    result = MlflowMirror(sweep_dir, uri, "tiny").sync(is_over=True)
+    result = MlflowMirror(SweepFolder(sweep_dir), uri, "tiny").sync(is_over=True)
     assert "its beginning is lost" in (result.error or "")
     assert f"sg-ray sweep --resume {sweep_dir}" in result.advice
 

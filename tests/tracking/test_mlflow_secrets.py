@@ -16,6 +16,7 @@ from sg_ray.config import Experiment, load_experiment, resolved_yaml
 from sg_ray.errors import InputError
 from sg_ray.files import to_plain
 from sg_ray.records.journal import Journal
+from sg_ray.sweep_folder import SweepFolder
 from sg_ray.tracking.address import PASSWORD as PASSWORD_VARIABLE
 from sg_ray.tracking.address import TOKEN, USERNAME, WHOLE_URI, find_address
 from sg_ray.tracking.check import check_store
@@ -169,13 +170,15 @@ def test_case_08_a_sweep_behind_a_login_leaves_no_trace_of_it(
     typed = f"http://{USER}:{quote(PASSWORD, safe='')}@{server.host}"
     write_winner(sweep_dir, "t-best")
     tell_sweep(journal, sweep_dir)
-    mirror = MlflowMirror(sweep_dir, typed, "secret")
+    mirror = MlflowMirror(SweepFolder(sweep_dir), typed, "secret")
     mirror.start()
     result = mirror.close()
     assert result.is_complete, result
 
     def wrong_login(password: str) -> MlflowMirror:
-        return MlflowMirror(sweep_dir, f"http://{USER}:{password}@{server.host}", "secret")
+        return MlflowMirror(
+            SweepFolder(sweep_dir), f"http://{USER}:{password}@{server.host}", "secret"
+        )
 
     refused = wrong_login(PASSWORD.upper()).sync()
     assert "401" in str(refused.error)
@@ -194,10 +197,10 @@ def test_case_08_a_sweep_behind_a_login_leaves_no_trace_of_it(
 
     shown = f"http://***@{server.host}"
     with pytest.raises(InputError, match=USERNAME):
-        MlflowMirror(sweep_dir, shown, "secret")
+        MlflowMirror(SweepFolder(sweep_dir), shown, "secret")
     for name, value in LOGIN.items():
         monkeypatch.setenv(name, value)
-    again = MlflowMirror(sweep_dir, shown, "secret").sync()
+    again = MlflowMirror(SweepFolder(sweep_dir), shown, "secret").sync()
     assert again.is_complete
     assert again.num_mirrored == 0, "it is the same store"
 

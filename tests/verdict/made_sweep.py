@@ -8,8 +8,8 @@ import numpy as np
 
 from sg_ray.config.yaml_text import write_yaml
 from sg_ray.files import content_hash, write_json
-from sg_ray.records.record import Failure, RunRecord, trial_dir, write_record
-from sg_ray.sweep_folder import TEST_PREDICTIONS, VALID_PREDICTIONS
+from sg_ray.records.record import Failure, RunRecord, write_record
+from sg_ray.sweep_folder import TEST_PREDICTIONS, VALID_PREDICTIONS, SweepFolder
 from sg_ray.training.metrics import scored
 from sg_ray.training.predictions import Predictions, write_predictions
 
@@ -113,7 +113,7 @@ class MadeSweep:
         """Write a trial with its validation predictions, and the metrics that follow from them."""
         metrics = scored("val", labels, probabilities, threshold)
         record = self.write(family, name, seed, metrics[self.objective], metrics=metrics, **changes)
-        path = trial_dir(self.folder, record.trial_key) / VALID_PREDICTIONS
+        path = SweepFolder(self.folder).trial(record.trial_key) / VALID_PREDICTIONS
         write_predictions(path, Predictions(labels.astype(np.int8), probabilities))
         return record
 
@@ -123,7 +123,7 @@ class MadeSweep:
         for record, row in zip(records, rows, strict=True):
             threshold = record.metrics["val_threshold"]
             metrics[str(record.seed)] = scored("test", labels, row, threshold)
-            path = trial_dir(self.folder, record.trial_key) / TEST_PREDICTIONS
+            path = SweepFolder(self.folder).trial(record.trial_key) / TEST_PREDICTIONS
             write_predictions(path, Predictions(labels.astype(np.int8), row))
         means = {
             name: float(np.mean([one[name] for one in metrics.values()]))

@@ -19,6 +19,7 @@ from sg_ray.statistics.sequential import (
     seeds_to_decide,
     smallest_anytime_p,
 )
+from sg_ray.sweep_folder import SweepFolder
 from sg_ray.verdict.comparisons import findings, questions
 from sg_ray.verdict.teams import Team, duels
 from sg_ray.verdict.trials import Contender, Results, Trial, read_results
@@ -111,7 +112,9 @@ def test_with_two_fresh_seeds_nothing_can_be_decided(tmp_path):
     made = MadeSweep(tmp_path, seeds=(SEARCH_SEED, 1, 2))
     for name, score in (("a", 0.9), ("b", 0.5)):
         made.add("gnn", name, {SEARCH_SEED: score, 1: score + 0.01, 2: score - 0.01})
-    ((one,),) = (question.comparisons for question in asked(read_results(tmp_path)).values())
+    ((one,),) = (
+        question.comparisons for question in asked(read_results(SweepFolder(tmp_path))).values()
+    )
     assert one.outcome == "undecided"
     assert one.smallest_p == smallest_anytime_p(2) > 0.05
     assert one.minimum_detectable_difference is None
@@ -122,7 +125,9 @@ def test_the_least_number_of_seeds_is_told_where_there_is_no_spread_to_go_by(tmp
     made = MadeSweep(tmp_path, seeds=(SEARCH_SEED, 1))
     for name, score in (("a", 0.9), ("b", 0.5)):
         made.add("gnn", name, {SEARCH_SEED: score, 1: score})
-    ((one,),) = (question.comparisons for question in asked(read_results(tmp_path)).values())
+    ((one,),) = (
+        question.comparisons for question in asked(read_results(SweepFolder(tmp_path))).values()
+    )
     assert one.more_seeds == 5  # six in all
     assert one.command == "sg-ray extend made replicate.max_seeds=7"
 
@@ -131,7 +136,9 @@ def test_a_sweep_in_another_folder_is_named_by_its_folder(tmp_path):
     made = MadeSweep(tmp_path, seeds=(SEARCH_SEED, 1), output_dir="my sweeps")
     for name, score in (("a", 0.9), ("b", 0.5)):
         made.add("gnn", name, {SEARCH_SEED: score, 1: score})
-    ((one,),) = (question.comparisons for question in asked(read_results(tmp_path)).values())
+    ((one,),) = (
+        question.comparisons for question in asked(read_results(SweepFolder(tmp_path))).values()
+    )
     assert one.command == "sg-ray extend 'my sweeps/made' replicate.max_seeds=7"
 
 
@@ -161,7 +168,9 @@ def test_for_a_loss_the_lower_one_is_better(tmp_path):
     good, bad = 0.4 + rng.normal(0, 0.01, 10), 0.6 + rng.normal(0, 0.01, 10)
     made.add("gnn", "bad", {SEARCH_SEED: 0.1, **dict(zip(SEEDS, bad.tolist(), strict=True))})
     made.add("gnn", "good", {SEARCH_SEED: 0.7, **dict(zip(SEEDS, good.tolist(), strict=True))})
-    ((one,),) = (question.comparisons for question in asked(read_results(tmp_path)).values())
+    ((one,),) = (
+        question.comparisons for question in asked(read_results(SweepFolder(tmp_path))).values()
+    )
     assert one.a.config_hash == hash_of("gnn", "good")
     assert one.outcome == "a"
     assert one.difference == pytest.approx((bad - good).mean())

@@ -34,8 +34,8 @@ def finish(monkeypatch, *events: str, exit_code: int = 0) -> None:
         for name in events:
             for listener in listeners:
                 listener(Event(at_ms=1, type=name, data={"status": "completed"}))
-        rows = leaderboard(experiment, read_records(experiment.sweep_dir))
-        return Outcome(experiment.sweep_dir, rows, [], [], exit_code)
+        rows = leaderboard(experiment, read_records(experiment.folder))
+        return Outcome(experiment.folder.path, rows, [], [], exit_code)
 
     monkeypatch.setattr(run, "run_sweep", instead)
 
@@ -44,7 +44,7 @@ def test_a_finished_sweep_ends_with_its_verdict(experiment, monkeypatch, capsys)
     finish(monkeypatch, "ranked")
     assert run_and_show(experiment, "local") == 0
     printed = capsys.readouterr().out
-    verdict = build_verdict(experiment.sweep_dir)
+    verdict = build_verdict(experiment.folder)
     (question,) = verdict.questions
     told = [
         verdict.headline,
@@ -52,14 +52,14 @@ def test_a_finished_sweep_ends_with_its_verdict(experiment, monkeypatch, capsys)
     ]
     places = [printed.index(text) for text in ("* floor:", *told, "verdict.json")]
     assert places == sorted(places)
-    page = (experiment.sweep_dir / "report.html").read_text(encoding="utf-8")
+    page = (experiment.folder.path / "report.html").read_text(encoding="utf-8")
     assert verdict.headline in page
 
 
 def test_an_interrupted_sweep_has_none(experiment, monkeypatch, capsys):
     finish(monkeypatch, "ranked")
     run_and_show(experiment, "local")
-    headline = build_verdict(experiment.sweep_dir).headline
+    headline = build_verdict(experiment.folder).headline
     capsys.readouterr()
     finish(monkeypatch, exit_code=130)
     assert run_and_show(experiment, "local") == 130

@@ -5,6 +5,7 @@ import pytest
 from made_sweep import SEARCH_SEED, MadeSweep, draw_labels, hash_of, probabilities
 
 from sg_ray.errors import InputError
+from sg_ray.sweep_folder import SweepFolder
 from sg_ray.verdict.trials import read_results
 
 
@@ -96,7 +97,7 @@ def test_hours_are_multiplied_by_gpus_where_a_trial_used_any(tmp_path):
     made.add("gnn", "a", {SEARCH_SEED: 0.8, 1: 0.7}, environment=cuda)
     made.add("fusion", "a", {SEARCH_SEED: 0.8, 1: 0.7}, environment=cuda)
     made.add("transformer", "a", {SEARCH_SEED: 0.8, 1: 0.7}, train_time_s=1800.0)
-    contenders = {c.family: c for c in read_results(tmp_path).contenders}
+    contenders = {c.family: c for c in read_results(SweepFolder(tmp_path)).contenders}
     hours = {family: contender.trial_hours for family, contender in contenders.items()}
     assert hours == {"gnn": 0.25, "fusion": 2.0, "transformer": 0.5}
     assert not contenders["transformer"].uses_gpu
@@ -117,4 +118,4 @@ def test_predictions_and_thresholds_come_with_the_trials(made):
 
 def test_a_folder_without_settings_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"sweep\.yaml: no such file"):
-        read_results(tmp_path)
+        read_results(SweepFolder(tmp_path))

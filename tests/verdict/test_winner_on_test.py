@@ -5,7 +5,7 @@ import pytest
 from made_sweep import SEARCH_SEED, MadeSweep, draw_labels, probabilities
 from sklearn.metrics import log_loss, roc_auc_score
 
-from sg_ray.sweep_folder import TEST_PREDICTIONS
+from sg_ray.sweep_folder import TEST_PREDICTIONS, SweepFolder
 from sg_ray.verdict.trials import read_results
 from sg_ray.verdict.winner_on_test import score_on_test
 
@@ -13,7 +13,7 @@ SEEDS = (SEARCH_SEED, 1, 2)
 
 
 def on_test(folder):
-    return score_on_test(folder, read_results(folder))
+    return score_on_test(SweepFolder(folder), read_results(SweepFolder(folder)))
 
 
 def make(folder, objective):
