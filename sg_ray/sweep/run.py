@@ -24,6 +24,7 @@ from sg_ray.sweep.planner import Planner
 from sg_ray.sweep.prepare import Progress, configs_of, make_planner, pinned, prepare, read_data
 from sg_ray.sweep.ray_session import ray_session
 from sg_ray.sweep.records import RunRecord, set_aside
+from sg_ray.sweep.search_journal import release_journals
 from sg_ray.sweep.signals import StopRequest, stopping
 from sg_ray.sweep.winner_test import read_test_scores
 from sg_ray.sweep.worklist import Worklist
@@ -73,6 +74,7 @@ def run_sweep(
     sweep_dir = experiment.sweep_dir
     with locked(sweep_dir), explaining_disk_trouble(sweep_dir):
         remove_leftovers(sweep_dir)
+        release_journals(sweep_dir / "search")
         remove_scratch()
         data = data or read_data(experiment)  # bad data must not leave a sweep begun with them
         resumed = begin(experiment, extends=extends)

@@ -117,6 +117,16 @@ def test_the_same_command_again_trains_nothing(swept: Path) -> None:
     assert read_json_records(swept / "outputs/tiny") == before
 
 
+def test_optunas_locks_of_a_killed_driver_go(swept: Path) -> None:
+    search = swept / "outputs/tiny/search"
+    before = sorted(search.iterdir())
+    lock = search / "gnn.journal.lock"
+    lock.symlink_to(search / "gnn.journal")
+    (search / "gnn.journal.lock0c1e.rename").symlink_to(search / "gnn.journal")
+    run_sweep(tiny_experiment(swept, families=["transformer", "gnn", "fusion"]))
+    assert sorted(search.iterdir()) == before
+
+
 def test_other_settings_under_the_same_name_are_refused(swept: Path) -> None:
     experiment = tiny_experiment(
         swept, "search.num_trials=3", families=["transformer", "gnn", "fusion"]
