@@ -194,6 +194,7 @@ def test_a_failing_configuration_fails_once_and_the_sweep_goes_on(
     assert outcome.exit_code == 1
 
 
+@pytest.mark.slow
 def test_a_trial_given_up_before_a_crash_is_not_trained_further(
     ray_session: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -317,6 +318,7 @@ def test_c04_b15_what_machines_lost_is_no_result_and_is_tried_again_by_the_next_
     assert not (experiment.sweep_dir / "tune").exists()
 
 
+@pytest.mark.slow
 def test_other_data_under_the_same_path_starts_anew(ray_session: None, tmp_path: Path) -> None:
     for seed in (0, 1):
         data = generate(200, seed)
