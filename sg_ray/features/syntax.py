@@ -206,6 +206,7 @@ def _as_the_grammar_knows(source: bytes) -> bytes:
 
 
 def _as_gnu_asm(match: re.Match[bytes]) -> bytes:
+    """Return ``asm("____");`` as long as the match, its quotes around what is no code to us."""
     start, end = match.span()
     opening, closing = match.end("gap") - start, end - start - 3
     if match.string[match.end("gap")] != ord("{"):

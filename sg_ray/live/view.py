@@ -122,7 +122,7 @@ class LiveView:
         if event.type == "job_lost":
             return f"  {data['name']} was lost, and is tried again: {data['reason']}"
         if event.type == "waiting":
-            return f"  {_waiting(progress)}"
+            return f"  {_waiting(data['wait_s'], data['reason'])}"
         if event.type == "test_scored":
             metrics = ", ".join(f"{k} {_number(v)}" for k, v in data["metrics"].items())
             return f"  test split, {data['family']}: {metrics}"
@@ -181,7 +181,7 @@ def _table(progress: Progress, elapsed_s: float) -> "Table":
 
     title = f"{_title(progress)}: {progress.preparing or _trials(progress)}"
     times = _times(elapsed_s, time_left_s(progress))
-    caption = f"{as_ascii(_waiting(progress))}\n{times}" if progress.waiting else times
+    caption = f"{as_ascii(_waiting(*progress.waiting))}\n{times}" if progress.waiting else times
     table = Table(title=title, caption=caption, box=box.ASCII, title_justify="left")
     for column in ("family", "trials", "running", "learning rate", f"best {progress.objective}"):
         table.add_column(column, overflow="fold")
@@ -206,8 +206,7 @@ def _trials(progress: Progress) -> str:
     return f"{progress.num_finished}/{up_to(*progress.num_planned)} trials"
 
 
-def _waiting(progress: Progress) -> str:
-    wait_s, reason = progress.waiting or (0, "")
+def _waiting(wait_s: int, reason: str) -> str:
     return f"no trial has begun for {_clock_text(wait_s)}: {reason}"
 
 

@@ -26,6 +26,15 @@ _REMEDY = (
 )
 
 
+def release_journals(folder: Path) -> None:
+    """Delete Optuna's locks in a folder of journals, which a driver that was killed has left.
+
+    Whoever calls this holds the sweep's own lock, so nobody holds them.
+    """
+    for lock in folder.glob("*.journal.lock*"):
+        lock.unlink(missing_ok=True)
+
+
 def mend_search_journal(path: Path, first_points: Sequence[Any]) -> None:
     """Take blank and doubled lines out of a search's journal, with a warning.
 

@@ -131,8 +131,8 @@ def _read(folder: Path) -> Sweep:
     sweep_folder = SweepFolder(folder)
     if not sweep_folder.is_sweep:
         raise InputError(
-            f"{folder}: holds no sweep (no {sweep_folder.settings.name}), so it cannot be compared on "
-            "a page. Name the folder of a sweep, e.g. outputs/quick."
+            f"{folder}: holds no sweep (no {sweep_folder.settings.name}), so it cannot be compared "
+            "on a page. Name the folder of a sweep, e.g. outputs/quick."
         )
     return read_sweep(sweep_folder)
 

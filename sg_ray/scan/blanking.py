@@ -67,6 +67,8 @@ _CONDITIONALS = {
 }
 _MACRO = re.compile(r"(?:#|%:)\s*define\s+(\w+)(\([^()]*\))?(.*)", re.DOTALL)
 _LONGEST_MACRO = 2_000
+_WORD = re.compile(r"\b\w+")
+_BEHIND_ARGUMENTS = re.compile(r"[ \t]*\([^(){}]*\)(\s)")
 _HIDDEN = {"{": Mark.OPEN, "({": Mark.OPEN, "}": Mark.CLOSE}
 """Macros with a brace that they do not match. One with parameters that closes may be anything."""
 _LONGEST_RAW_LITERAL = 16_384
@@ -221,18 +223,20 @@ def _note_macro(code: Code, directive: str) -> None:
 
 def _show_hidden(code: Code) -> None:
     """Put the braces of macros where they are used: on the name, or behind its arguments."""
-    names = "|".join(name for name, braces in code.macros.items() if braces in _HIDDEN)
+    hidden = {name: braces for name, braces in code.macros.items() if braces in _HIDDEN}
     marks = [
         (position, kind, code.conditions.get(number))
         for number, (position, kind) in enumerate(zip(code.positions, code.kinds, strict=True))
     ]
     pieces: list[str] = []
     done = 0
-    for match in re.finditer(rf"\b({names})\b(?:[ \t]*\([^(){{}}]*\)(\s))?", code.blank):
-        braces = code.macros[match[1]]
-        group = 2 if braces == "({" else 1
-        start, end = match.span(group)
-        if start >= 0:
+    for word in _WORD.finditer(code.blank):
+        braces = hidden.get(word[0])
+        if braces is None or word.start() < done:  # an argument of another one
+            continue
+        found = word if braces != "({" else _BEHIND_ARGUMENTS.match(code.blank, word.end())
+        if found is not None:
+            start, end = found.span(found.lastindex or 0)
             pieces += (code.blank[done:start], _BRACE_OF[_HIDDEN[braces]].ljust(end - start))
             marks.append((start, _HIDDEN[braces], None))
             done = end

@@ -2,5 +2,5 @@
 
 import os
 
+# Read when ray.train is imported: a leftover of 0 would bring another API.
 os.environ["RAY_TRAIN_V2_ENABLED"] = "1"
-"""Read when ``ray.train`` is imported: a leftover of 0 would bring another API."""

@@ -19,6 +19,7 @@ from sg_ray.records.journal import Event, Journal, lost_beginning
 from sg_ray.records.leaderboard import Row, rank, write_leaderboard
 from sg_ray.records.planned import planned_stages
 from sg_ray.records.record import RunRecord, set_aside
+from sg_ray.records.search_journal import release_journals
 from sg_ray.records.test_scores import read_test_scores
 from sg_ray.sweep.begin import begin
 from sg_ray.sweep.execute.checkpoints import drop_attempts
@@ -74,6 +75,7 @@ def run_sweep(
     folder = experiment.folder
     with locked(folder), explaining_disk_trouble(folder.path):
         remove_leftovers(folder.path)
+        release_journals(folder.searches)
         remove_scratch()
         data = data or read_data(experiment)  # bad data must not leave a sweep begun with them
         resumed = begin(experiment, extends=extends)

@@ -42,7 +42,7 @@ def mixtures(trials: Iterable[tuple[str, Arithmetic]], noun: str = "seed") -> It
     ``trials`` are names (each of a ``noun``) with their arithmetic; one phrase for each aspect in
     which they differ.
     """
-    told = list(dict.fromkeys(trials))
+    told = list(trials)
     for aspect in (one.name for one in fields(Arithmetic)):
         names: dict[str, list[str]] = defaultdict(list)
         for name, arithmetic in told:

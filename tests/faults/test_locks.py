@@ -23,6 +23,7 @@ from small_sweeps import (
 from sg_ray.cli import main
 from sg_ray.errors import InputError
 from sg_ray.host.lock import locked
+from sg_ray.sweep_folder import SweepFolder
 
 HOLDER = """
 import sys, pathlib

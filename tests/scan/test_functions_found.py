@@ -423,6 +423,13 @@ def test_text_of_a_function_that_cannot_be_read_is_named(text, expected):
     assert len(lines) == 2
 
 
+def test_a_macro_within_another_ones_arguments_keeps_every_position():
+    text = "#define BEGIN {\n#define FUNC(n) int n(void) {\nFUNC(BEGIN)\n    x();\n}\n"
+    code = blanked(text)
+    assert len(code.blank) == len(text)
+    assert code.blank.count("{") == 1
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -448,8 +455,9 @@ def test_text_of_a_function_that_cannot_be_read_is_named(text, expected):
         "#define A {\n" * 20_000 + "int f() A }",
         "(a) Word x ++ " * 20_000,
         ") W\na = b;" * 20_000,
+        "".join(f"#define {n:x}_ {{\n" for n in range(2**20, 2**20 + 20_000)) + "word;\n" * 400_000,
     ],
-    ids=range(22),
+    ids=range(23),
 )
 @pytest.mark.timeout(60)
 def test_no_text_takes_for_ever(text):

@@ -15,6 +15,7 @@ from sg_ray.sweep.execute.checkpoints import (
     keep_results,
     lacks_results,
 )
+from sg_ray.sweep_folder import SweepFolder
 
 ROOT = Path(__file__).parents[2]
 MODEL = {"best_model.pt", "valid_predictions.npz"}

@@ -362,6 +362,7 @@ def short_folder() -> Iterator[Path]:
         yield Path(name)
 
 
+@pytest.mark.slow
 def test_case_42_case_47_e01_e03_ray_starts_in_a_poor_place(short_folder: Path) -> None:
     """One CPU of several, no home, warnings as errors, a dead cluster noted, and one named."""
     (short_folder / "ray").mkdir()

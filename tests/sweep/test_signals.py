@@ -34,10 +34,12 @@ def test_a_signal_is_heard_while_a_library_is_at_work(number: signal.Signals) ->
         release.wait(60)
 
     started = time.monotonic()
-    with stopping(stop), pytest.raises(KeyboardInterrupt):
-        hearing_signals(library)
-    signal.signal(number, before)
-    release.set()
+    try:
+        with stopping(stop), pytest.raises(KeyboardInterrupt):
+            hearing_signals(library)
+    finally:
+        signal.signal(number, before)
+        release.set()
     assert time.monotonic() - started < 30
     assert stop.exit_code == 128 + number
 

@@ -120,6 +120,16 @@ def test_the_same_command_again_trains_nothing(swept: Path) -> None:
     assert read_json_records(swept / "outputs/tiny") == before
 
 
+def test_optunas_locks_of_a_killed_driver_go(swept: Path) -> None:
+    search = swept / "outputs/tiny/search"
+    before = sorted(search.iterdir())
+    lock = search / "gnn.journal.lock"
+    lock.symlink_to(search / "gnn.journal")
+    (search / "gnn.journal.lock0c1e.rename").symlink_to(search / "gnn.journal")
+    run_sweep(tiny_experiment(swept, families=["transformer", "gnn", "fusion"]))
+    assert sorted(search.iterdir()) == before
+
+
 def test_other_settings_under_the_same_name_are_refused(swept: Path) -> None:
     experiment = tiny_experiment(
         swept, "search.num_trials=3", families=["transformer", "gnn", "fusion"]
@@ -187,6 +197,7 @@ def test_a_failing_configuration_fails_once_and_the_sweep_goes_on(
     assert outcome.exit_code == 1
 
 
+@pytest.mark.slow
 def test_a_trial_given_up_before_a_crash_is_not_trained_further(
     ray_session: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -310,6 +321,7 @@ def test_c04_b15_what_machines_lost_is_no_result_and_is_tried_again_by_the_next_
     assert not (experiment.folder.path / "tune").exists()
 
 
+@pytest.mark.slow
 def test_other_data_under_the_same_path_starts_anew(ray_session: None, tmp_path: Path) -> None:
     for seed in (0, 1):
         data = generate(200, seed)

@@ -17,6 +17,7 @@ from scripted_sweep import OUTCOMES, tell_sweep, write_winner
 
 from sg_ray.cli import main
 from sg_ray.records.journal import Journal
+from sg_ray.sweep_folder import SweepFolder
 from sg_ray.tracking.address import WHOLE_URI
 from sg_ray.tracking.check import check_store
 from sg_ray.tracking.mlflow_mirror import MlflowMirror
