@@ -32,8 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Make the graphs."""
     from sg_ray.host.folders import require_writable
-    from sg_ray.live.lines import show_progress
-    from sg_ray.prepare.graphs import make_graphs
+    from sg_ray.live.plain_lines import show_progress
+    from sg_ray.prepare.graph_export import make_graphs
 
     require_writable(arguments.out, "--out")
     sizes = make_graphs(

@@ -34,10 +34,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the tables, rebuild verdict and page."""
-    from sg_ray.report.content import read_verdict
-    from sg_ray.report.results import read_configurations
-    from sg_ray.report.tables import summary, write_csv
-    from sg_ray.verdict.in_brief import in_brief
+    from sg_ray.report.page.content import read_verdict
+    from sg_ray.report.text.results import read_configurations
+    from sg_ray.report.text.tables import summary, write_csv
+    from sg_ray.verdict.words.in_brief import in_brief
 
     folders = [named_folder(folder) for folder in arguments.folders]
     configurations = read_configurations(*folders)
@@ -58,9 +58,9 @@ def _write_page(folders: list[Path], path: Path | None) -> Path | None:
 
     That of a single sweep has its verdict made anew first.
     """
-    from sg_ray.report.comparison import write_comparison
-    from sg_ray.report.html import build_report
-    from sg_ray.verdict.build import write_verdict
+    from sg_ray.report.page.comparison import write_comparison
+    from sg_ray.report.page.html import build_report
+    from sg_ray.verdict.assemble import write_verdict
 
     if len(folders) > 1:
         return None if path is None else write_comparison(folders, path)

@@ -27,10 +27,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Train again and compare; return 0 if every number came out the same, else 1."""
     from sg_ray.files import remove_scratch, scratch_folder
-    from sg_ray.live.lines import show_epoch, show_progress
+    from sg_ray.live.plain_lines import show_epoch, show_progress
     from sg_ray.records.lookup import find_trial
-    from sg_ray.report.reproduction import Reproduction, as_text
-    from sg_ray.single.reproduce import cautions, reproduce
+    from sg_ray.report.text.reproduction import Reproduction, as_text
+    from sg_ray.single.reproduce_one import cautions, reproduce
 
     trial = find_trial(arguments.record, arguments.settings)
     record = trial.record

@@ -76,10 +76,10 @@ def run_and_show(
     """
     from sg_ray.config.hardware import describe, this_machine
     from sg_ray.live.view import LiveView
-    from sg_ray.report.html import build_report
+    from sg_ray.report.page.html import build_report
     from sg_ray.sweep.run import run_sweep
     from sg_ray.tracking.mlflow_mirror import mirror_of
-    from sg_ray.verdict.build import write_verdict
+    from sg_ray.verdict.assemble import write_verdict
 
     def conclude(event: Event) -> None:
         if event.type == "ranked":
@@ -133,8 +133,8 @@ def show_end(
 def _told(outcome: "Outcome", experiment: Experiment, mlflow: Sequence[str]) -> Iterator[str]:
     """Yield the table, the verdict, remarks, and where all of it lies."""
     from sg_ray.records.leaderboard import format_table
-    from sg_ray.report.content import read_verdict
-    from sg_ray.verdict.in_brief import in_brief
+    from sg_ray.report.page.content import read_verdict
+    from sg_ray.verdict.words.in_brief import in_brief
 
     yield format_table(outcome.rows, experiment.objective)
     verdict = None if outcome.interrupted else read_verdict(outcome.folder)

@@ -18,7 +18,7 @@ from sg_ray.config.hardware import describe, this_machine
 from sg_ray.errors import InputError
 from sg_ray.models.families import get_family
 from sg_ray.models.family import EstimatorFamily
-from sg_ray.single.train import FindLr, Training
+from sg_ray.single.train_one import FindLr, Training
 from sg_ray.sweep_folder import BEST, LAST, METADATA, METRICS, RECORDS, TRAINING_SETTINGS
 
 QUICK_TEST = {"data.limit.train": 200, "data.limit.valid": 100, "data.limit.test": 100}
@@ -67,8 +67,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Train; return the exit code."""
     from sg_ray.host.signals import StopRequest, stopping
-    from sg_ray.live.lines import show_epoch, show_progress
-    from sg_ray.single.train import prepare_training, train_once
+    from sg_ray.live.plain_lines import show_epoch, show_progress
+    from sg_ray.single.train_one import prepare_training, train_once
     from sg_ray.tracking.mlflow_mirror import check_tracking, mirror_of
     from sg_ray.training.loop import Interrupted
 

@@ -17,7 +17,7 @@ def check_before_start(experiment: Experiment, address: str) -> None:
         num_fitting_here(experiment)
         refuse_what_cannot_hold_ray()
     else:
-        from sg_ray.cluster.address import check_address
+        from sg_ray.cluster.ray_address import check_address
 
         check_address(address)
 

@@ -16,7 +16,7 @@ import ray
 from ray._private import services, worker
 
 from sg_ray.cluster import trouble as ray_trouble
-from sg_ray.cluster.address import check_address
+from sg_ray.cluster.ray_address import check_address
 from sg_ray.errors import InputError
 from sg_ray.host.cpus import num_cpus
 from sg_ray.host.helper_thread import HelperThread, helper_thread

@@ -8,10 +8,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from sg_ray.data.checks import Removals, check_splits
 from sg_ray.data.codexglue import fetch_codexglue
 from sg_ray.data.jsonl import PACKED_SUFFIXES, read_jsonl, write_jsonl
 from sg_ray.data.names import notes_on_names
+from sg_ray.data.repeats import Removals, check_splits
 from sg_ray.data.samples import SPLITS, DataSet, Sample
 from sg_ray.data.splits import split_pairs, stratified_subset
 from sg_ray.data.synthetic import generate, mislabel

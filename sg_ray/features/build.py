@@ -15,7 +15,7 @@ from sg_ray.features.kinds import describe, featuriser_class, save_featuriser
 from sg_ray.features.packed import FeatureKind, Features, Ragged
 from sg_ray.features.spec import FeatureSpec
 from sg_ray.features.store import UnusableStoreError, building, read_kind, write_kind
-from sg_ray.features.workers import (
+from sg_ray.features.worker_pool import (
     CHUNK_SIZE,
     MIN_SAMPLES_FOR_WORKERS,
     worker_featuriser,

@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from sg_ray.cluster.check import RayReport
+from sg_ray.cluster.ray_check import RayReport
 from sg_ray.config import Experiment, Resources
 from sg_ray.data.samples import DataSet, Sample
 from sg_ray.data.sources import load_data
@@ -22,7 +22,7 @@ from sg_ray.features.packed import FeatureKind, Features
 from sg_ray.features.spec import FeatureSpec, TokenSpec
 from sg_ray.models.families import get_family
 from sg_ray.models.family import FamilyConfig, NeuralConfig
-from sg_ray.preflight.training import FirstStep, take_step
+from sg_ray.preflight.first_step import FirstStep, take_step
 from sg_ray.prepare.branches import GivenBranches
 from sg_ray.training.compute import device_for
 from sg_ray.trial import BranchSource

@@ -10,7 +10,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from sg_ray.cluster.admission import any_group, num_fitting_trials
-from sg_ray.cluster.check import RayReport, check_ray
+from sg_ray.cluster.ray_check import RayReport, check_ray
 from sg_ray.preflight.context import Context
 from sg_ray.preflight.finding import Finding
 from sg_ray.tracking.check import check_store

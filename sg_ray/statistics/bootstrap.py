@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from sg_ray.errors import InputError
-from sg_ray.statistics.checks import Labels, Probabilities
+from sg_ray.statistics.arguments import Labels, Probabilities
 from sg_ray.statistics.resampling import NUM_RESAMPLES, ResampledScores, resample_scores
 from sg_ray.statistics.scores import Scale, Score
 

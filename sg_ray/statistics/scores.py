@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sg_ray.errors import InputError
-from sg_ray.statistics.checks import Labels, Probabilities, require_predictions
+from sg_ray.statistics.arguments import Labels, Probabilities, require_predictions
 
 Floats = NDArray[np.float64]
 

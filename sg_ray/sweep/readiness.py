@@ -13,8 +13,8 @@ from sg_ray.data.codexglue import is_downloaded
 from sg_ray.data.samples import DataSet
 from sg_ray.host.folders import require_writable
 from sg_ray.prepare.branches import GivenBranches
-from sg_ray.prepare.inputs import configs_of, pinned, read_data
-from sg_ray.prepare.pretrained import check_folders
+from sg_ray.prepare.prepare import configs_of, pinned, read_data
+from sg_ray.prepare.pretrained_folders import check_folders
 from sg_ray.records.learning_rates import read_learning_rates
 from sg_ray.records.record import foreign_records, read_records
 from sg_ray.records.search_journal import read_search_journal

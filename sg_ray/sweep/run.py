@@ -14,7 +14,7 @@ from sg_ray.host.disk import explaining_disk_trouble
 from sg_ray.host.lock import locked
 from sg_ray.host.signals import StopRequest, stopping
 from sg_ray.models.families import FAMILIES
-from sg_ray.prepare.inputs import Progress, configs_of, pinned, prepare, read_data
+from sg_ray.prepare.prepare import Progress, configs_of, pinned, prepare, read_data
 from sg_ray.records.journal import Event, Journal, lost_beginning
 from sg_ray.records.leaderboard import Row, rank, write_leaderboard
 from sg_ray.records.planned import planned_stages

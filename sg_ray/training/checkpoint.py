@@ -27,8 +27,8 @@ from sg_ray.sweep_folder import (
     NEXT_PREDICTIONS,
     VALID_PREDICTIONS,
 )
+from sg_ray.training.position import Progress
 from sg_ray.training.predictions import UNREADABLE, Predictions, read_predictions, write_predictions
-from sg_ray.training.progress import Progress
 
 BEST_KEYS = frozenset({"model_state_dict", "config", "identity", "epoch", "metrics", "threshold"})
 

@@ -12,8 +12,8 @@ from sg_ray.models.family import ConfigT, EstimatorFamily, Inputs
 from sg_ray.training.checkpoint import Best, best_content, write_best, write_history, write_metadata
 from sg_ray.training.compute import environment
 from sg_ray.training.metrics import check_objective, scored, tune_threshold
+from sg_ray.training.position import EpochResult, Progress
 from sg_ray.training.predictions import Predictions
-from sg_ray.training.progress import EpochResult, Progress
 
 
 def fit_estimator(

@@ -25,8 +25,8 @@ from sg_ray.training.compute import Compute, environment, make_compute
 from sg_ray.training.inference import predict, predict_logits
 from sg_ray.training.metrics import check_objective, sigmoid, validation_metrics
 from sg_ray.training.optimiser import Optimiser, linear_schedule
+from sg_ray.training.position import EpochResult, Progress
 from sg_ray.training.predictions import Predictions
-from sg_ray.training.progress import EpochResult, Progress
 from sg_ray.training.seeding import (
     Seeds,
     Stream,

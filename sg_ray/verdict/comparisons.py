@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from sg_ray.config import Experiment
 from sg_ray.records.race import CLAIM_ALPHA
 from sg_ray.statistics.bootstrap import PairedDifference, compare
+from sg_ray.statistics.decisions import mcnemar
 from sg_ray.statistics.multiple import holm
 from sg_ray.statistics.paired import permutation_p
-from sg_ray.statistics.predictions import mcnemar
-from sg_ray.statistics.seeds import sample_sd
+from sg_ray.statistics.seed_summaries import sample_sd
 from sg_ray.statistics.sequential import (
     Claim,
     claims,
@@ -18,13 +18,13 @@ from sg_ray.statistics.sequential import (
     seeds_for_anytime_p,
     seeds_to_decide,
 )
-from sg_ray.verdict.conclusions import answer
 from sg_ray.verdict.model import FAMILIES, Comparison, Interval, Question
 from sg_ray.verdict.predicted import predicted_seeds
-from sg_ray.verdict.sentences import comparison_sentence
 from sg_ray.verdict.teams import Duel, Team, duels
 from sg_ray.verdict.trials import Results
 from sg_ray.verdict.validation_scores import ValidationScores
+from sg_ray.verdict.words.conclusions import answer
+from sg_ray.verdict.words.sentences import comparison_sentence
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ import numpy as np
 from sg_ray.records.record import RunRecord
 from sg_ray.statistics.bootstrap import mean_interval
 from sg_ray.statistics.calibration import expected_calibration_error, reliability
-from sg_ray.statistics.predictions import ensemble, flip_share
+from sg_ray.statistics.decisions import ensemble, flip_share
 from sg_ray.statistics.scores import score_function
-from sg_ray.statistics.seeds import interquartile_mean, sample_sd
+from sg_ray.statistics.seed_summaries import interquartile_mean, sample_sd
 from sg_ray.statistics.variance import SeedVarianceSplit, split_seed_variance, split_variance
 from sg_ray.training.metrics import confusion
 from sg_ray.verdict.model import Confusion, Interval, ReliabilityBin, Standing, VarianceShares

@@ -25,8 +25,8 @@ from sg_ray.records.learning_rates import read_learning_rates
 from sg_ray.records.record import read_history, read_records
 from sg_ray.records.search_journal import mend_search_journal, read_search_journal
 from sg_ray.records.test_scores import read_scores
-from sg_ray.report.content import read_sweep, read_verdict
-from sg_ray.report.results import read_results
+from sg_ray.report.page.content import read_sweep, read_verdict
+from sg_ray.report.text.results import read_results
 from sg_ray.sweep.execute.checkpoints import read_environment
 from sg_ray.sweep_folder import SweepFolder
 from sg_ray.tracking.summary import Summary
@@ -119,6 +119,10 @@ def mended_search(folder: Path) -> Any:
     return [line.content for line in read_search_journal(journal)]
 
 
+def of_sweep(read: Callable[[SweepFolder], Any]) -> Callable[[Path], Any]:
+    return lambda folder: read(SweepFolder(folder))
+
+
 def every(pattern: str, read: Callable[[Path], Any]) -> Callable[[Path], Any]:
     return lambda folder: [read(path) for path in sorted(folder.glob(pattern))]
 
@@ -143,13 +147,13 @@ KINDS = {
         lambda folder: load_experiment(folder / "sweep.yaml"),
         ("blank", "doubled"),  # its first line is a comment
     ),
-    "record": Kind("records/*.json", read_records, allowed=AGAIN),
+    "record": Kind("records/*.json", of_sweep(read_records), allowed=AGAIN),
     "journal": Kind("events.jsonl", events, (), AGAIN),
     "search": Kind("search/gnn.journal", mended_search, (), (*AGAIN, "newer")),
-    "range test": Kind("lr_range/gnn.json", read_learning_rates, allowed=AGAIN),
+    "range test": Kind("lr_range/gnn.json", of_sweep(read_learning_rates), allowed=AGAIN),
     "kept range test": Kind("kept.json", kept_range, allowed=AGAIN),
-    "score on test": Kind("test.json", read_scores, allowed=AGAIN),
-    "verdict": Kind("verdict.json", read_verdict, allowed=AGAIN),
+    "score on test": Kind("test.json", of_sweep(read_scores), allowed=AGAIN),
+    "verdict": Kind("verdict.json", of_sweep(read_verdict), allowed=AGAIN),
     "leaderboard": Kind(
         "leaderboard.csv",
         lambda folder: Summary.read(SweepFolder(folder), "tiny", "val_roc_auc").rows,

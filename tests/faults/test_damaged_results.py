@@ -19,8 +19,8 @@ from small_sweeps import (
 from sg_ray.cli import main
 from sg_ray.config import load_experiment
 from sg_ray.records.journal import Event, read_events
-from sg_ray.records.record import record_path
 from sg_ray.sweep.run import run_sweep
+from sg_ray.sweep_folder import SweepFolder
 from sg_ray.tracking.mlflow_mirror import mirror_of
 
 Damage = Callable[[Path], None]
@@ -127,7 +127,7 @@ def test_a_torn_record_is_named_and_its_advice_works(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     victim = next(record for record in records(SWEEP) if record["stage"] == stage)
-    path = record_path(swept / SWEEP, victim["trial_key"])
+    path = SweepFolder(swept / SWEEP).record(victim["trial_key"])
     damage(path)
     assert main(["sweep", "--resume", "tiny"]) == 2
     said = capfd.readouterr().err

@@ -26,7 +26,7 @@ from sg_ray.features.tokens import TokenFeaturiser
 from sg_ray.models.families import FAMILIES
 from sg_ray.models.family import Inputs
 from sg_ray.models.transformer import TokenSplit, Transformer, TransformerConfig
-from sg_ray.prepare.pretrained import Pretrained
+from sg_ray.prepare.pretrained_folders import Pretrained
 from sg_ray.records.record import record_of
 from sg_ray.trial import TrialContext, TrialSpec, run_trial
 

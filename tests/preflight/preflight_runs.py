@@ -12,7 +12,7 @@ import pytest
 
 from sg_ray.cli import main
 from sg_ray.config.yaml_text import write_yaml
-from sg_ray.preflight import run
+from sg_ray.preflight import checks as run
 
 ROOT = Path(__file__).parents[2]
 

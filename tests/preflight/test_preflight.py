@@ -15,7 +15,7 @@ import torch
 from preflight_runs import DATA_CHECKS, ROOT, STEP_CHECKS, Preflight, run_alone
 
 from sg_ray.cli import main
-from sg_ray.cluster.check import RayReport
+from sg_ray.cluster.ray_check import RayReport
 from sg_ray.config import load_experiment
 from sg_ray.data.codexglue import HUB_NAME
 from sg_ray.data.sources import DataConfig, load_data, write_jsonl
@@ -23,9 +23,9 @@ from sg_ray.host.processes import descendants
 from sg_ray.models.family import Batch, Classifier
 from sg_ray.models.gnn import Gnn
 from sg_ray.preflight import software
+from sg_ray.preflight.checks import check_clean_up
 from sg_ray.preflight.context import Context, temporary_folder
 from sg_ray.preflight.machine import disk_needs
-from sg_ray.preflight.run import check_clean_up
 
 
 @pytest.mark.slow

@@ -110,7 +110,7 @@ def test_the_wheel_holds_the_whole_package_and_nothing_else(tmp_path: Path) -> N
     packed = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     files = (path for path in (checkout / "sg_ray").rglob("*") if path.is_file())
     assert packed == {path.relative_to(checkout).as_posix() for path in files}
-    assert "sg_ray/report/templates/page.html.jinja" in packed
+    assert "sg_ray/report/page/templates/page.html.jinja" in packed
 
 
 def pyproject() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""README.md lists every file, its examples are real, and the project's texts are plain ASCII."""
+"""What README.md and ARCHITECTURE.md name is there, and the project's texts are plain ASCII."""
 
 import re
 from collections.abc import Iterator
@@ -8,12 +8,11 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+ARCHITECTURE = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
 LISTED_FOLDERS = ("sg_ray", "experiments", "search_spaces")
 OPTION = r"(?<![\w-])--[a-z][a-z-]+"
 OPTIONS_OF_OTHERS = {"--extra-index-url", "--backend-store-uri"}
 """pip's and MLflow's."""
-TEMPLATES = "sg_ray/report/templates/"
-"""Listed as a whole: one template a section."""
 IGNORED = {"__pycache__", "outputs", ".cache", ".lr_cache"}
 
 
@@ -27,36 +26,18 @@ def section(title: str) -> str:
     return re.split(r"^## ", README.split(f"\n## {title}\n")[1], flags=re.MULTILINE)[0]
 
 
-def listed() -> dict[str, str]:
-    """The tree under "Files": path to description. Two spaces a level, folders end with "/"."""
-    entries: dict[str, str] = {}
-    folders: list[str] = []
-    for line in section("Files").split("```")[1].strip("\n").splitlines():
-        name, _, description = line.strip().partition(" ")
-        depth = (len(line) - len(line.lstrip())) // 2
-        folders[depth:] = [name] if name.endswith("/") else []
-        entries["".join(folders) + ("" if name.endswith("/") else name)] = description.strip()
-    return entries
+def rooms() -> set[str]:
+    """The paths in the first column of the table under "Rooms"."""
+    table = ARCHITECTURE.split("\n## Rooms\n")[1]
+    rows = re.findall(r"^\| (`sg_ray.*?) \|", table, flags=re.MULTILINE)
+    return {path for row in rows for path in re.findall(r"`([^`]+)`", row)}
 
 
-def test_every_file_is_listed():
-    entries = listed()
-    files = {path for folder in LISTED_FOLDERS for path in files_below(folder)}
-    unlisted = {
-        path
-        for path in files
-        if path not in entries
-        and path.removesuffix("__init__.py") not in entries
-        and not (path.startswith(TEMPLATES) and TEMPLATES in entries)
-    }
-    assert unlisted == set()
-
-
-def test_every_listed_file_exists_and_is_described():
-    for path, description in listed().items():
-        assert (ROOT / path).exists(), path
-        assert (ROOT / path).is_dir() == path.endswith("/"), path
-        assert description, path
+def test_every_room_has_a_line():
+    files = [Path(path) for path in files_below("sg_ray")]
+    folders = {f"{path.parent.as_posix()}/" for path in files} - {"sg_ray/"}
+    alone = {path.as_posix() for path in files if len(path.parts) == 2 and path.stem[0] != "_"}
+    assert rooms() == folders | alone
 
 
 def test_every_command_is_listed():
@@ -120,5 +101,5 @@ def test_texts_are_ascii():
         for path in files_below(folder)
         if Path(path).suffix in {".py", ".yaml", ".yml", ".md", ".jinja", ""}
     ]
-    texts += [ROOT / "README.md", ROOT / "Makefile", *ROOT.glob("*.toml"), *ROOT.glob("*.yaml")]
+    texts += [*ROOT.glob("*.md"), ROOT / "Makefile", *ROOT.glob("*.toml"), *ROOT.glob("*.yaml")]
     assert [str(path) for path in texts if not path.read_bytes().isascii()] == []

@@ -6,7 +6,7 @@ from statistics import fmean, stdev
 
 from sg_ray.files import write_json
 from sg_ray.records.leaderboard import Row
-from sg_ray.report.content import Sweep, read_sweep
+from sg_ray.report.page.content import Sweep, read_sweep
 from sg_ray.sweep_folder import SweepFolder
 from sg_ray.verdict.model import (
     Comparison,

@@ -10,7 +10,7 @@ from sample_verdict import write_sample_verdict
 from sg_ray.cli import main
 from sg_ray.errors import InputError
 from sg_ray.records.record import read_records, write_record
-from sg_ray.report.comparison import write_comparison
+from sg_ray.report.page.comparison import write_comparison
 from sg_ray.sweep_folder import SweepFolder
 
 OBJECTIVES = {"val_roc_auc": 0.71, "val_loss": 0.52, "val_f1": 0.62}

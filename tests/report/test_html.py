@@ -10,8 +10,8 @@ from sg_ray.errors import InputError
 from sg_ray.models.families import FAMILIES
 from sg_ray.records.journal import Journal
 from sg_ray.records.record import write_record
-from sg_ray.report.content import FAMILY_STYLES, family_styles
-from sg_ray.report.html import build_report
+from sg_ray.report.page.content import FAMILY_STYLES, family_styles
+from sg_ray.report.page.html import build_report
 from sg_ray.sweep_folder import SweepFolder
 
 ROOT = Path(__file__).parents[2]

@@ -7,8 +7,8 @@ from browser import Browser, find_browser
 from sample_sweep import write_sample_sweep
 from sample_verdict import write_sample_verdict
 
-from sg_ray.report.comparison import write_comparison
-from sg_ray.report.html import build_report
+from sg_ray.report.page.comparison import write_comparison
+from sg_ray.report.page.html import build_report
 from sg_ray.sweep_folder import SweepFolder
 
 PHONE, DESKTOP = 390, 1280

@@ -10,9 +10,9 @@ from sample_sweep import BASE_MS, OBJECTIVE, make_record
 from sg_ray.config import SearchSettings
 from sg_ray.config.yaml_text import write_yaml
 from sg_ray.records.record import RunRecord, write_record
-from sg_ray.report.content import read_sweep
-from sg_ray.report.searches import importances, read_search, suggestion_numbers
-from sg_ray.report.sections import search
+from sg_ray.report.page.content import read_sweep
+from sg_ray.report.page.searches import importances, read_search, suggestion_numbers
+from sg_ray.report.page.sections import search_section as search
 from sg_ray.space import Dimension
 from sg_ray.sweep.plan.search import FamilySearch
 from sg_ray.sweep_folder import SweepFolder

@@ -14,9 +14,14 @@ from sg_ray.files import short_hash, write_json
 from sg_ray.records.journal import Journal
 from sg_ray.records.record import write_record
 from sg_ray.records.test_scores import set_test_aside
-from sg_ray.report.content import read_sweep
-from sg_ray.report.html import build_report
-from sg_ray.report.sections import cost, origin, race, seeds, verdict, winner
+from sg_ray.report.page.content import read_sweep
+from sg_ray.report.page.html import build_report
+from sg_ray.report.page.sections import cost_section as cost
+from sg_ray.report.page.sections import origin_section as origin
+from sg_ray.report.page.sections import race_section as race
+from sg_ray.report.page.sections import seeds_section as seeds
+from sg_ray.report.page.sections import verdict_section as verdict
+from sg_ray.report.page.sections import winner_section as winner
 from sg_ray.sweep_folder import SweepFolder
 from sg_ray.verdict.model import Verdict
 

@@ -8,8 +8,8 @@ from sample_sweep import SEEDS, make_record, write_sample_sweep
 from sg_ray.cli import main
 from sg_ray.errors import InputError
 from sg_ray.records.record import Failure, RunRecord, write_record
-from sg_ray.report.results import read_configurations, read_results
-from sg_ray.report.tables import summary
+from sg_ray.report.text.results import read_configurations, read_results
+from sg_ray.report.text.tables import summary
 from sg_ray.sweep_folder import SweepFolder
 
 

@@ -49,14 +49,14 @@ class Sweep:
     ) -> None:
         self.plan, self.failing, self.score = plan, failing, score
         self.machines_work = True
-        self.ledger = Ledger(plan.folder.path, {})
+        self.ledger = Ledger(plan.folder, {})
         self.trained: list[str] = []
         self.restart()
 
     def restart(self) -> None:
         identity = Identity("data", "code", has_test_split=False)
         ledger = Ledger(
-            self.plan.folder.path, dict(self.ledger.records), dict(self.ledger.learning_rates)
+            self.plan.folder, dict(self.ledger.records), dict(self.ledger.learning_rates)
         )
         self.ledger = ledger
         self.planner = Planner(self.plan, ledger, identity, {})

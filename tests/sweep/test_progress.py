@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from sg_ray.live.lines import show_progress
+from sg_ray.live.plain_lines import show_progress
 
 
 def shown(capsys: pytest.CaptureFixture[str]) -> str:

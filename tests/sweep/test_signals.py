@@ -15,7 +15,7 @@ import pytest
 from tiny_sweep import read_json_records, tiny_experiment, write_experiment
 
 from sg_ray.cli import main
-from sg_ray.features.workers import worker_pool
+from sg_ray.features.worker_pool import worker_pool
 from sg_ray.host.helper_thread import hearing_signals, helper_thread
 from sg_ray.host.signals import SIGNALS, StopRequest, stopping
 from sg_ray.records.journal import Event, read_events

@@ -17,7 +17,7 @@ from sg_ray.data.synthetic import generate
 from sg_ray.errors import InputError
 from sg_ray.records.journal import read_events
 from sg_ray.records.record import RunRecord, write_record
-from sg_ray.single.train import prepare_training, train_once
+from sg_ray.single.train_one import prepare_training, train_once
 from sg_ray.sweep.execute import checkpoints, worklist
 from sg_ray.sweep.run import run_sweep
 from sg_ray.sweep_folder import TEST_PREDICTIONS, VALID_PREDICTIONS, SweepFolder

@@ -24,7 +24,7 @@ from sg_ray.data.sources import load_data, write_jsonl
 from sg_ray.data.synthetic import generate
 from sg_ray.records.journal import read_events
 from sg_ray.records.record import write_record
-from sg_ray.single import train as training_module
+from sg_ray.single import train_one as training_module
 from sg_ray.sweep_folder import VALID_PREDICTIONS, SweepFolder
 from sg_ray.training.predictions import read_predictions
 

@@ -9,7 +9,6 @@ import pytest
 
 from sg_ray.config import Experiment, resolved_yaml
 from sg_ray.errors import InputError
-from sg_ray.export import _best_records
 from sg_ray.files import short_hash, write_text
 from sg_ray.prepare.branches import GivenBranches
 from sg_ray.records.journal import Journal, read_events
@@ -21,11 +20,12 @@ from sg_ray.records.record import (
     record_of,
     write_record,
 )
-from sg_ray.single.reproduce import _spec
+from sg_ray.single.reproduce_one import _spec
 from sg_ray.sweep.execute.worklist import Worklist
 from sg_ray.sweep.plan.jobs import TrainJob, parse_job
 from sg_ray.sweep.plan.ledger import Identity, Ledger
 from sg_ray.sweep.plan.planner import Planner
+from sg_ray.sweep.winners import _best_records
 from sg_ray.sweep_folder import SweepFolder
 from sg_ray.trial import TrialSpec, job_name
 
@@ -79,7 +79,7 @@ def experiment(folder: Path, **settings: Any) -> Experiment:
 
 
 def planner(plan: Experiment, records: list[RunRecord]) -> Planner:
-    ledger = Ledger(plan.folder.path, {record.trial_key: record for record in records})
+    ledger = Ledger(plan.folder, {record.trial_key: record for record in records})
     return Planner(plan, ledger, Identity("data", "code", has_test_split=False), {})
 
 
@@ -156,7 +156,7 @@ def test_a_restart_settles_each_under_its_own_name(tmp_path: Path) -> None:
     for trial in (plain, varied):
         (attempt / job_name(trial)).mkdir(parents=True)
     journal = Journal(plan.folder.path / "events.jsonl")
-    Worklist(plan, planner(plan, [record]), journal, plan.folder.path)
+    Worklist(plan, planner(plan, [record]), journal, plan.folder)
     journal.close()
     assert [path.name for path in attempt.iterdir()] == [job_name(plain)]
 
@@ -164,7 +164,7 @@ def test_a_restart_settles_each_under_its_own_name(tmp_path: Path) -> None:
 def test_the_journal_tells_the_streams(tmp_path: Path) -> None:
     plan = experiment(tmp_path)
     journal = Journal(plan.folder.path / "events.jsonl")
-    worklist = Worklist(plan, planner(plan, []), journal, plan.folder.path)
+    worklist = Worklist(plan, planner(plan, []), journal, plan.folder)
     takes = plan.resources_of("gnn")
     worklist.on_started(
         TrainJob(spec=spec(streams={"order": 9}), stage="variance", resources=takes)

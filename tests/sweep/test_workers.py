@@ -17,7 +17,7 @@ from tiny_sweep import own_processes, read_json_records, tiny_experiment
 
 from sg_ray.host.signals import StopRequest
 from sg_ray.records.journal import Event, read_events
-from sg_ray.single.train import prepare_training, train_once
+from sg_ray.single.train_one import prepare_training, train_once
 from sg_ray.sweep.run import run_sweep
 from sg_ray.training.loop import EpochResult, Interrupted
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from sg_ray.detector import BEST_DIR, ModelCard, WinnerCard
+from sg_ray.detector import ModelCard, WinnerCard
 from sg_ray.files import write_json
 from sg_ray.records.journal import Journal
 from sg_ray.records.record import Failure, RunRecord, write_record
@@ -68,7 +68,7 @@ def start_trial(journal: Journal, key: str, seed: int = 42, **changes: Any) -> N
 
 def write_winner(sweep_dir: Path, key: str) -> Path:
     """Write what an export leaves of a winner; weights that nobody loads."""
-    folder = sweep_dir / BEST_DIR / "gnn"
+    folder = SweepFolder(sweep_dir).best / "gnn"
     folder.mkdir(parents=True, exist_ok=True)
     card = ModelCard(
         family="gnn",
@@ -85,7 +85,7 @@ def write_winner(sweep_dir: Path, key: str) -> Path:
     (folder / "best_model.pt").write_bytes(b"weights of " + key.encode())
     write_json(folder / MODEL_CARD, card)
     winner = WinnerCard(family="gnn", config_hash="ab12cd34", trial_key=key)
-    write_json(sweep_dir / BEST_DIR / WINNER_CARD, winner)
+    write_json(SweepFolder(sweep_dir).best / WINNER_CARD, winner)
     return folder
 
 

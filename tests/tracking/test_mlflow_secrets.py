@@ -115,7 +115,7 @@ def test_case_08_a_plan_does_not_show_them(
 @pytest.mark.parametrize("uri", FORMS.values(), ids=FORMS)
 def test_case_08_a_store_that_fails_does_not_show_them(uri: str, tmp_path: Path) -> None:
     with pytest.raises(StoreTrouble) as trouble:
-        check_store(uri, tmp_path, "p", tmp_path / "outputs" / "p")
+        check_store(uri, tmp_path, "p", SweepFolder(tmp_path / "outputs" / "p"))
     assert not shows_a_secret(str(trouble.value))
     assert "tracking.uri" in str(trouble.value)
 
@@ -208,7 +208,7 @@ def test_case_08_a_sweep_behind_a_login_leaves_no_trace_of_it(
 def test_a_page_of_an_earlier_version_is_made_anew_without_them(
     tmp_path: Path, sweep_dir: Path
 ) -> None:
-    from sg_ray.report.sections.origin import section
+    from sg_ray.report.page.sections.origin_section import section
 
     class Sweep:
         events = records = rows = notes = ()

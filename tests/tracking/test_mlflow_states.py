@@ -35,7 +35,7 @@ def client(uri: str) -> Any:
 
 
 def preflight(uri: str, base: Path, name: str = "tiny") -> str:
-    report = check_store(uri, base, name, base / "outputs" / name)
+    report = check_store(uri, base, name, SweepFolder(base / "outputs" / name))
     return report.detail + report.warning
 
 

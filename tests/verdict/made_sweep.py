@@ -28,7 +28,8 @@ class MadeSweep:
         seeds: Sequence[int] = (SEARCH_SEED, 1, 2, 3),
         **settings: Any,
     ) -> None:
-        self.folder, self.objective, self._num_records = folder, objective, 0
+        self.folder = SweepFolder(folder)
+        self.objective, self._num_records = objective, 0
         content = {
             "name": "made",
             "objective": objective,
@@ -37,7 +38,7 @@ class MadeSweep:
             **settings,
         }
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "sweep.yaml").write_text(write_yaml(content))
+        self.folder.settings.write_text(write_yaml(content))
 
     def add(
         self,
@@ -113,7 +114,7 @@ class MadeSweep:
         """Write a trial with its validation predictions, and the metrics that follow from them."""
         metrics = scored("val", labels, probabilities, threshold)
         record = self.write(family, name, seed, metrics[self.objective], metrics=metrics, **changes)
-        path = SweepFolder(self.folder).trial(record.trial_key) / VALID_PREDICTIONS
+        path = self.folder.trial(record.trial_key) / VALID_PREDICTIONS
         write_predictions(path, Predictions(labels.astype(np.int8), probabilities))
         return record
 
@@ -123,7 +124,7 @@ class MadeSweep:
         for record, row in zip(records, rows, strict=True):
             threshold = record.metrics["val_threshold"]
             metrics[str(record.seed)] = scored("test", labels, row, threshold)
-            path = SweepFolder(self.folder).trial(record.trial_key) / TEST_PREDICTIONS
+            path = self.folder.trial(record.trial_key) / TEST_PREDICTIONS
             write_predictions(path, Predictions(labels.astype(np.int8), row))
         means = {
             name: float(np.mean([one[name] for one in metrics.values()]))
@@ -135,7 +136,7 @@ class MadeSweep:
             "metrics": means,
             "seeds": metrics,
         }
-        write_json(self.folder / "test.json", summary)
+        write_json(self.folder.test_scores, summary)
 
 
 def hash_of(family: str, name: str) -> str:

@@ -7,16 +7,16 @@ import pytest
 from made_sweep import SEARCH_SEED, MadeSweep, draw_labels, hash_of, probabilities
 
 from sg_ray.cli import main
-from sg_ray.report.content import read_sweep
-from sg_ray.report.html import build_report
+from sg_ray.report.page.content import read_sweep
+from sg_ray.report.page.html import build_report
 from sg_ray.statistics.expected_best import expected_best
 from sg_ray.statistics.sequential import Drop
 from sg_ray.sweep_folder import SweepFolder
-from sg_ray.verdict import build
-from sg_ray.verdict.build import build_verdict, write_verdict
-from sg_ray.verdict.in_brief import in_brief
+from sg_ray.verdict import assemble as build
+from sg_ray.verdict.assemble import build_verdict, write_verdict
 from sg_ray.verdict.model import Verdict
 from sg_ray.verdict.trials import read_results
+from sg_ray.verdict.words.in_brief import in_brief
 
 
 def write_predicted_sweep(folder, num_functions=200, num_seeds=3) -> MadeSweep:

@@ -8,7 +8,6 @@ from made_sweep import SEARCH_SEED, MadeSweep, draw_labels, probabilities
 from scipy import stats
 from sklearn.metrics import confusion_matrix, roc_auc_score
 
-from sg_ray.sweep_folder import SweepFolder
 from sg_ray.verdict.standings import standing, variance_shares
 from sg_ray.verdict.trials import read_results
 from sg_ray.verdict.validation_scores import resample_validation
@@ -17,12 +16,12 @@ FRESH = (1, 2, 3)
 
 
 def stood(folder, place=0):
-    results = read_results(SweepFolder(folder))
+    results = read_results(folder)
     return standing(results.contenders[place], resample_validation(results), results.objective)
 
 
 def shares(folder):
-    results = read_results(SweepFolder(folder))
+    results = read_results(folder)
     return list(variance_shares(results, resample_validation(results), results.contenders))
 
 

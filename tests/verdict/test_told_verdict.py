@@ -10,7 +10,7 @@ from sg_ray.records.journal import Event
 from sg_ray.records.record import read_records
 from sg_ray.sweep import run
 from sg_ray.sweep.run import Outcome, leaderboard
-from sg_ray.verdict.build import build_verdict
+from sg_ray.verdict.assemble import build_verdict
 
 
 @pytest.fixture

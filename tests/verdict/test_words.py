@@ -9,9 +9,9 @@ import pytest
 from made_sweep import SEARCH_SEED, MadeSweep, hash_of
 
 from sg_ray.sweep_folder import SweepFolder
-from sg_ray.verdict.build import build_verdict
-from sg_ray.verdict.in_brief import in_brief
-from sg_ray.verdict.sentences import duration, listed, metric_name, p_value
+from sg_ray.verdict.assemble import build_verdict
+from sg_ray.verdict.words.in_brief import in_brief
+from sg_ray.verdict.words.sentences import duration, listed, metric_name, p_value
 
 SEEDS = tuple(range(1, 11))
 

@@ -1,0 +1,152 @@
+"""Configurations over their seeds, as text tables and as CSV."""
+
+import csv
+import json
+import textwrap
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sg_ray.files import atomic_path, short_hash, to_plain
+from sg_ray.records.leaderboard import is_number
+from sg_ray.report.text.columns import aligned
+from sg_ray.report.text.results import UNKNOWN, Configuration, Origin
+from sg_ray.verdict.arithmetic import mixtures
+
+SHOWN_METRICS = ("val_roc_auc", "val_f1", "val_accuracy", "val_mcc", "val_loss", "best_val_f1")
+_SETTINGS_CHARS = 70
+_MAX_VALUE_CHARS = 40
+_KEY_CHARS = 8
+"""So many characters of a trial's key tell it from the others: ``sg-ray reproduce FOLDER:KEY``."""
+
+
+def summary(configurations: Sequence[Configuration]) -> str:
+    """Return two tables: every seed with mean and SD, and what tells configurations apart.
+
+    Results of other data or other code are never averaged: each origin has tables of its own.
+    """
+    by_origin: dict[Origin, list[Configuration]] = defaultdict(list)
+    for configuration in configurations:
+        by_origin[configuration.origin].append(configuration)
+    sections = []
+    for origin, group in by_origin.items():
+        if len(by_origin) > 1:
+            sections.append(f"data {origin.data_fingerprint}, code {origin.code_version}")
+        sections += [_seed_table(group), _configuration_table(group), *_mixed(group)]
+    return "\n\n".join(sections)
+
+
+def _mixed(configurations: Sequence[Configuration]) -> Iterator[str]:
+    """Say whose seeds were not trained alike, so that their mean is one of unlike things."""
+    for one in configurations:
+        for mixture in mixtures((result.seed, result.arithmetic) for result in one.completed):
+            yield (
+                f"note: {one.family} {short_hash(one.config_hash)} was not always trained alike: "
+                f"{mixture}. A difference between these seeds may be the machine's."
+            )
+
+
+def write_csv(path: Path, configurations: Sequence[Configuration]) -> None:
+    """Write one line a configuration, atomically; numbers have six significant digits."""
+    lines = [_csv_line(configuration) for configuration in configurations]
+    columns = dict.fromkeys(column for line in lines for column in line)
+    with (
+        atomic_path(path) as temporary,
+        temporary.open("w", encoding="utf-8", newline="") as file,
+    ):
+        writer = csv.DictWriter(file, list(columns), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(lines)
+
+
+def _seed_table(configurations: Sequence[Configuration]) -> str:
+    metrics = _shown_metrics(configurations)
+    lines = [("family", "config", "seed", "trial", *metrics)]
+    for one in configurations:
+        lines += [
+            (one.family, short_hash(one.config_hash), *cells) for cells in _seed_lines(one, metrics)
+        ]
+    return aligned(lines)
+
+
+def _seed_lines(configuration: Configuration, metrics: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    for result in configuration.results:
+        mark = "" if result.status == "completed" else f" {result.status}"
+        values = (_number(result.metrics.get(name)) for name in metrics)
+        yield (f"{result.seed}{mark}", result.trial_key[:_KEY_CHARS], *values)
+    num_seeds, num_failed = len(configuration.completed), configuration.count("failed")
+    if num_seeds > 1:
+        label = f"mean of {num_seeds}" + (f", {num_failed} failed" if num_failed else "")
+        yield (label, "", *(_number(configuration.mean(name)) for name in metrics))
+        yield ("sd", "", *(_number(configuration.sd(name)) for name in metrics))
+
+
+def _shown_metrics(configurations: Sequence[Configuration]) -> list[str]:
+    results = [result for one in configurations for result in one.results]
+    present = {name for result in results for name in result.metrics}
+    if "val_f1" in present:
+        present.discard("best_val_f1")
+    objectives = sorted({result.objective for result in results if result.objective})
+    return [name for name in dict.fromkeys([*objectives, *SHOWN_METRICS]) if name in present]
+
+
+def _configuration_table(configurations: Sequence[Configuration]) -> str:
+    """Return the table from which a reader learns what a configuration's hash stands for."""
+    header = ("family", "config", "seeds", "failed", "pruned", "what differs within the family")
+    lines: list[tuple[str, ...]] = [header]
+    for one in configurations:
+        numbers = (len(one.completed), one.count("failed"), one.count("pruned"))
+        first, *rest = textwrap.wrap(
+            _distinction(one, configurations), _SETTINGS_CHARS, break_on_hyphens=False
+        )
+        config = short_hash(one.config_hash)
+        lines.append((one.family, config, *map(str, numbers), first))
+        lines += [("", "", "", "", "", line) for line in rest]
+    return aligned(lines)
+
+
+def _distinction(configuration: Configuration, others: Sequence[Configuration]) -> str:
+    """Return the settings that are not the same in all configurations of the family."""
+    family = [other.settings for other in others if other.family == configuration.family]
+    own = configuration.settings
+    differing = [
+        f"{name} {_setting(own[name])}"
+        for name in own
+        if any(name not in other or other[name] != own[name] for other in family)
+    ]
+    return ", ".join(differing) or UNKNOWN
+
+
+def _setting(value: Any) -> str:
+    text = f"{value:.4g}" if isinstance(value, float) else json.dumps(to_plain(value))
+    text = text.strip('"')
+    return text if len(text) <= _MAX_VALUE_CHARS else f"...{text[-_MAX_VALUE_CHARS:]}"
+
+
+def _csv_line(configuration: Configuration) -> dict[str, str]:
+    origin = configuration.origin
+    metrics = sorted({name for result in configuration.completed for name in result.metrics})
+    statistics: Mapping[str, float | None] = {
+        **{f"{name}_mean": configuration.mean(name) for name in metrics},
+        **{f"{name}_sd": configuration.sd(name) for name in metrics},
+    }
+    return {
+        "family": configuration.family,
+        "config_hash": configuration.config_hash,
+        "data_fingerprint": origin.data_fingerprint,
+        "code_version": origin.code_version,
+        "num_seeds": str(len(configuration.completed)),
+        "num_failed": str(configuration.count("failed")),
+        "num_pruned": str(configuration.count("pruned")),
+        "seeds": " ".join(result.seed for result in configuration.completed),
+        "config": json.dumps(
+            to_plain(configuration.settings), sort_keys=True, separators=(",", ":")
+        ),
+        "learning_rate": str(configuration.settings.get("learning_rate", "")),
+        **{name: f"{v:.6g}" if is_number(v) else "" for name, v in statistics.items()},
+    }
+
+
+def _number(value: float | None) -> str:
+    return f"{value:.4f}" if is_number(value) else "-"

@@ -1,0 +1,254 @@
+"""A recorded trial, trained again: do the same settings give the same numbers?"""
+
+import shutil
+from collections.abc import Callable, Generator, Mapping
+from contextlib import closing
+from pathlib import Path
+
+import ray
+import torch
+from pydantic import ValidationError
+
+from sg_ray.cluster.admission import processors
+from sg_ray.cluster.group import GroupFailure, WorkerGroup, describe
+from sg_ray.cluster.session import ray_session
+from sg_ray.code_version import code_version
+from sg_ray.config import Resources
+from sg_ray.data.sources import load_data
+from sg_ray.errors import InputError
+from sg_ray.features.build import prepare_features
+from sg_ray.features.packed import Features
+from sg_ray.features.spec import FeatureSpec
+from sg_ray.host.cpus import num_cpus
+from sg_ray.models.families import FAMILIES, get_family
+from sg_ray.prepare.prepare import Progress
+from sg_ray.records.lookup import RecordedTrial, find_branches
+from sg_ray.records.record import Failure, RunRecord, read_history, read_surroundings, record_of
+from sg_ray.sweep_folder import SweepFolder
+from sg_ray.training.checkpoint import weights_id
+from sg_ray.training.compute import device_for
+from sg_ray.training.loop import EpochResult
+from sg_ray.trial import (
+    BranchSource,
+    TrialContext,
+    TrialSpec,
+    environment,
+    now_ms,
+    run_trial,
+)
+
+
+def reproduce(
+    trial: RecordedTrial,
+    folder: Path,
+    *,
+    progress: Progress | None = None,
+    on_epoch: Callable[[EpochResult], None] = lambda _: None,
+) -> RunRecord:
+    """Train a recorded trial again in ``folder``; return the record of that, written nowhere.
+
+    Same family, configuration, seeds, objective, data, branches and number of CPU threads; the code
+    is this version's. A pruned trial is trained for the epochs it had. A failure is part of the
+    record that comes back. Raises InputError if the data are others now, if something that a
+    trial which did not fail needs is gone, or if ``folder`` is not empty. Interrupted, it leaves
+    no ``folder``.
+    """
+    _check_empty(folder)
+    try:
+        return _reproduce(trial, folder, progress, on_epoch)
+    except KeyboardInterrupt:  # else the same command would be refused
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _reproduce(
+    trial: RecordedTrial,
+    folder: Path,
+    progress: Progress | None,
+    on_epoch: Callable[[EpochResult], None],
+) -> RunRecord:
+    branches = find_branches(trial)
+    features = _prepare(trial, branches, progress)
+    spec = _spec(trial.record, branches)
+    context = _context(trial, features)
+    folder.mkdir(parents=True, exist_ok=True)
+    epochs = _epochs(trial, spec, context, folder.absolute())
+    started_at_ms = now_ms()
+    failure = _train(trial.record, epochs, on_epoch)
+    return record_of(
+        spec,
+        trial.record.stage,
+        read_history(folder),
+        status="failed" if failure else "pruned" if _is_pruned(trial.record) else "completed",
+        started_at_ms=started_at_ms,
+        environment={
+            **environment(context.device, context.num_threads),
+            **read_surroundings(folder),
+        },
+        failure=failure,
+        weights=weights_id(folder),
+    )
+
+
+def cautions(trial: RecordedTrial) -> list[str]:
+    """Return what may keep this machine from giving the recorded numbers, in sentences."""
+    record, found = trial.record, []
+    if record.code_version != code_version():
+        found.append(
+            f"the code that decides the numbers is {code_version()} now, {record.code_version} in "
+            "the record: the trial's key differs, and its numbers may"
+        )
+    device = _device(trial).type
+    if record.environment.get("device", device) != device:
+        found.append(f"trained on {record.environment['device']}, now on {device}")
+    num_threads, num_here = _resources(trial).cpus, num_cpus()
+    if num_threads > num_here:
+        found.append(
+            f"trained with {num_threads:g} CPU threads; the {num_here} CPUs here share them, which "
+            "is slower, and a library that uses fewer takes its sums in another order"
+        )
+    if record.failure is not None and record.failure.is_infrastructure:
+        found.append("the recorded failure is of a process or a machine, not of the training")
+    return found
+
+
+def _check_empty(folder: Path) -> None:
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(
+            f"{folder}: is not an empty folder; a training would go on from what is there. "
+            "Choose another --output-dir."
+        )
+
+
+def _prepare(
+    trial: RecordedTrial, branches: Mapping[str, BranchSource], progress: Progress | None
+) -> Features:
+    """Load the data, and make (or find) the features that this one trial reads."""
+    experiment, record = trial.experiment, trial.record
+    data = load_data(experiment.data, experiment.cache_dir)
+    if data.fingerprint != record.data_fingerprint:
+        raise InputError(
+            f"data: the trial was trained on {record.data_fingerprint}, its experiment's data "
+            f"({data.name}) are {data.fingerprint} now. Bring back what they were, or name where "
+            "they are: data.path=DIR"
+        )
+    pairs = [(record.family, record.config)]
+    pairs += [(source.family, source.config) for source in branches.values()]
+    specs = [spec for family, config in pairs for spec in _feature_specs(family, config)]
+    return prepare_features(
+        data, specs, experiment.cache_dir, num_workers=num_cpus(), progress=progress
+    )
+
+
+def _feature_specs(family: str, config: Mapping[str, object]) -> list[FeatureSpec]:
+    kind = get_family(family)
+    try:
+        return list(kind.feature_specs(kind.Config.model_validate(config)))
+    except ValidationError as error:
+        reason = error.errors()[0]
+        raise InputError(
+            f"the record's {family} configuration is not one of this version: "
+            f"{'.'.join(map(str, reason['loc']))}: {reason['msg']}. Use the version of sg-ray that "
+            "trained it."
+        ) from error
+
+
+def _spec(record: RunRecord, branches: Mapping[str, BranchSource]) -> TrialSpec:
+    return TrialSpec(
+        family=record.family,
+        config=record.config,
+        seed=record.seed,
+        streams=record.streams,
+        objective=record.objective,
+        data_fingerprint=record.data_fingerprint,
+        code_version=code_version(),
+        branches=branches,
+    )
+
+
+def _resources(trial: RecordedTrial) -> Resources:
+    """Return what the experiment gives the trial, with as many CPU threads as it had."""
+    takes = trial.experiment.resources_of(trial.record.family)
+    num_threads = trial.record.environment.get("num_threads", max(1, int(takes.cpus)))
+    return takes.model_copy(update={"cpus": num_threads})
+
+
+def _device(trial: RecordedTrial) -> torch.device:
+    return device_for(_resources(trial).gpus)
+
+
+def _context(trial: RecordedTrial, features: Features) -> TrialContext:
+    return TrialContext(
+        families=FAMILIES,
+        features=features,
+        cache_dir=trial.experiment.cache_dir.absolute(),
+        device=_device(trial),
+        num_threads=int(_resources(trial).cpus),
+    )
+
+
+def _epochs(
+    trial: RecordedTrial, spec: TrialSpec, context: TrialContext, folder: Path
+) -> Generator[EpochResult]:
+    takes = _resources(trial)
+    if takes.num_workers == 1:
+        return run_trial(spec, context, folder)
+    _check_fits(takes)
+    return _group_epochs(spec, takes, context, folder, trial.experiment.max_failures)
+
+
+def _group_epochs(
+    spec: TrialSpec, takes: Resources, context: TrialContext, folder: Path, max_failures: int
+) -> Generator[EpochResult]:
+    with ray_session("local", log=SweepFolder(folder).ray_log, several_workers=True):
+        group = WorkerGroup(
+            spec,
+            takes,
+            features_ref=ray.put(context.features),
+            families=context.families,
+            cache_dir=context.cache_dir,
+            folder=folder,
+            stop=SweepFolder(folder).stop,
+            max_failures=max_failures,
+        )
+        with closing(group):
+            for result in group:
+                yield result
+                if result.stop_reason is not None:
+                    return
+
+
+def _check_fits(takes: Resources) -> None:
+    """Raise InputError for a group that Ray would let wait for ever."""
+    have = processors()
+    wanted = {"CPU": takes.cpus * takes.num_workers, "GPU": takes.gpus * takes.num_workers}
+    for name, amount in wanted.items():
+        if amount > have[name]:
+            raise InputError(
+                f"resources: the trial ran on {takes.num_workers} workers, which take {amount:g} "
+                f"{name}s; there are {have[name]} here. Use such a machine, or one worker: "
+                "resources.num_workers=1 (equal up to rounding, not bit for bit)"
+            )
+
+
+def _train(
+    record: RunRecord, epochs: Generator[EpochResult], on_epoch: Callable[[EpochResult], None]
+) -> Failure | None:
+    """Run the epochs that are on record, or all there are; return the failure that ended them."""
+    try:
+        with closing(epochs):
+            for result in epochs:
+                on_epoch(result)
+                if _is_pruned(record) and result.epoch >= record.epochs:
+                    break
+    except GroupFailure as failure:
+        return Failure(**failure.described)
+    except Exception as error:  # a record, too, tells of any
+        if isinstance(error, InputError) and record.status != "failed":
+            raise
+        return Failure(**describe(error))
+    return None
+
+
+def _is_pruned(record: RunRecord) -> bool:
+    return record.status == "pruned"

@@ -1,0 +1,400 @@
+"""One trial without a sweep: ``sg-ray train``. Same numbers as the same trial in a sweep.
+
+Its folder is told like a sweep's: a record in ``records/``, a journal that MLflow mirrors. The
+trial's own files lie at its top, the model that ``sg_ray.detector`` loads in ``detector/``.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import ray
+
+from sg_ray.cluster.group import GroupFailure, WorkerGroup, describe
+from sg_ray.cluster.losses import infrastructure_failure
+from sg_ray.cluster.session import ray_session
+from sg_ray.code_version import code_version
+from sg_ray.commands import sg_ray_command
+from sg_ray.config import Experiment, LrRangeSettings, ModelSettings, resolved_yaml
+from sg_ray.errors import InfrastructureError, InputError, SgRayError
+from sg_ray.export import export_model, withdraw_model
+from sg_ray.features.packed import Features
+from sg_ray.files import remove_scratch, write_text
+from sg_ray.host.disk import explaining_disk_trouble
+from sg_ray.host.folders import require_writable
+from sg_ray.host.lock import locked
+from sg_ray.host.signals import StopRequest, stopping
+from sg_ray.models.families import FAMILIES, get_family
+from sg_ray.models.family import EstimatorFamily, NeuralFamily
+from sg_ray.prepare.branches import GivenBranches
+from sg_ray.prepare.prepare import Progress, pinned, prepare
+from sg_ray.records import learning_rates
+from sg_ray.records.journal import Event, Journal, lost_beginning
+from sg_ray.records.record import (
+    Failure,
+    RunRecord,
+    read_history,
+    read_surroundings,
+    record_of,
+    write_record,
+)
+from sg_ray.sweep_folder import LAST, MODEL_CARD, SweepFolder
+from sg_ray.training.checkpoint import weights_id
+from sg_ray.training.compute import device_for
+from sg_ray.training.loop import EpochResult, Interrupted
+from sg_ray.trial import (
+    BranchSource,
+    TrialContext,
+    TrialSpec,
+    check_folder,
+    environment,
+    find_learning_rate,
+    job_name,
+    now_ms,
+    run_trial,
+)
+
+FindLr = Literal["no", "cached", "anew"]
+
+
+@dataclass(frozen=True)
+class RangeTest:
+    """A range test of a trial: what it found, and where that came from."""
+
+    spec: TrialSpec
+    found: learning_rates.Found
+    source: str
+
+    @property
+    def spec_with_suggestion(self) -> TrialSpec:
+        """The trial with the learning rate that was found, or with its own if there is none."""
+        suggestion = self.found["suggestion"]
+        if suggestion is None:
+            return self.spec
+        config = {**self.spec.config, "learning_rate": suggestion}
+        return TrialSpec.model_validate({**self.spec.model_dump(), "config": config})
+
+
+@dataclass(frozen=True)
+class Training:
+    """What is needed to train once: the trial, its experiment, features, and its folder."""
+
+    experiment: Experiment
+    spec: TrialSpec
+    features: Features
+    context: TrialContext
+    folder: SweepFolder
+    lr_range: RangeTest | None
+
+
+def prepare_training(
+    experiment: Experiment,
+    family: str,
+    seed: int,
+    folder: Path | None,
+    *,
+    find_lr: FindLr = "no",
+    progress: Progress | None = None,
+    settings: Sequence[str] = (),
+) -> Training:
+    """Make features, find the learning rate if asked to, and settle the trial and its folder.
+
+    ``folder`` None is ``output_dir/train/NAME``, NAME telling configuration, seed and key.
+    ``settings`` are those of the command line, to advise commands with the same. Raises InputError
+    if a branch is missing or the folder holds another trial.
+    """
+    _check_writable(experiment, folder, find_lr)
+    experiment = pinned(experiment)
+    data, features = prepare(experiment, progress)
+    branches = _branches(experiment, family, data.fingerprint).with_seed(seed)
+    spec = _spec(experiment, family, seed, data.fingerprint, branches)
+    _check_branches(experiment, spec, settings)
+    context = _context(experiment, family, features)
+    lr_range = None
+    if find_lr != "no" and isinstance(get_family(family), NeuralFamily):
+        lr_range = _find_lr(experiment.lr_range, spec, context, use_cache=find_lr == "cached")
+        spec = lr_range.spec_with_suggestion
+    folder = (folder or experiment.output_dir / "train" / job_name(spec)).absolute()
+    check_folder(spec, folder)
+    place = SweepFolder(folder)
+    _check_place_of_model(place)
+    return Training(_as_trained(experiment, spec), spec, features, context, place, lr_range)
+
+
+def train_once(
+    training: Training,
+    *,
+    listeners: tuple[Callable[[Event], None], ...] = (),
+    stop: StopRequest | None = None,
+    on_epoch: Callable[[EpochResult], None] = lambda _: None,
+) -> RunRecord:
+    """Train, going on from ``folder/last.pt`` if it exists; return the record.
+
+    The record is in ``folder/records/``. Raises what the training raises, after it is on record;
+    Interrupted, with ``last.pt`` written, if ``stop`` was asked for.
+    """
+    spec, folder = training.spec, training.folder
+    remove_scratch()  # of a killed training's workers
+    with locked(folder), explaining_disk_trouble(folder.path):
+        write_text(folder.training_settings, resolved_yaml(training.experiment))
+        journal = Journal(folder.events, listeners)
+        with closing(journal):
+            _announce(training, journal)
+            status = "failed"
+            try:
+                withdraw_model(folder.detector)  # an earlier training's
+                record = _train(training, journal, stop or StopRequest(), on_epoch)
+                status = record.status
+                _export(training, record)
+            except (Interrupted, KeyboardInterrupt):
+                status = "interrupted"
+                raise
+            finally:
+                journal.append("training_finished", spec.trial_key, status=status)
+    return record
+
+
+def _train(
+    training: Training,
+    journal: Journal,
+    stop: StopRequest,
+    on_epoch: Callable[[EpochResult], None],
+) -> RunRecord:
+    spec, folder = training.spec, training.folder
+    started_at_ms = now_ms()
+    failure = None
+    try:
+        for result in _epochs(training, stop):
+            metrics = dict(result.metrics)
+            journal.append("epoch", spec.trial_key, epoch=result.epoch, metrics=metrics)
+            on_epoch(result)
+            if result.stop_reason is not None:
+                break
+    except (Interrupted, InputError, InfrastructureError, OSError):
+        raise
+    except Exception as error:
+        failure = error
+    history = read_history(folder.path)
+    record = record_of(
+        spec,
+        "train",
+        history,
+        status="failed" if failure else "completed",
+        started_at_ms=started_at_ms,
+        environment={
+            **environment(training.context.device, training.context.num_threads),
+            **read_surroundings(folder.path),
+        },
+        failure=Failure(**describe(failure)) if failure else None,
+        weights=weights_id(folder.path),
+    )
+    write_record(folder, record)
+    journal.append(
+        "trial_finished",
+        spec.trial_key,
+        status=record.status,
+        epochs=record.epochs,
+        metrics=record.metrics,
+    )
+    if failure is not None:
+        raise failure
+    return record
+
+
+def _export(training: Training, record: RunRecord) -> None:
+    """Write the model beside the record that is there already. Raises InputError if it cannot."""
+    spec, folder = training.spec, training.folder
+    cache_dir = training.experiment.cache_dir
+    try:
+        export_model(record, spec.branches, folder.path, cache_dir, folder.detector)
+    except (InputError, FileNotFoundError) as error:
+        raise InputError(
+            f"{folder}: trained and on record, but sg-ray predict cannot have its model ({error}). "
+            "When that is mended, the same command makes it."
+        ) from error
+
+
+def _check_writable(experiment: Experiment, folder: Path | None, find_lr: FindLr) -> None:
+    """Raise InputError, before hours of work, for a folder that takes no files."""
+    if folder is None:
+        require_writable(experiment.output_dir / "train", "output_dir")
+    else:
+        require_writable(folder, "--output-dir")
+    if not experiment.cache_dir.is_dir():  # one that is there may hold all that is needed
+        require_writable(experiment.cache_dir, "cache_dir")
+    if find_lr != "no":
+        require_writable(experiment.lr_range.cache_dir, "lr_range.cache_dir")
+
+
+def _check_place_of_model(folder: SweepFolder) -> None:
+    """Raise InputError if the model's place is taken by something that is not ours."""
+    place = folder.detector
+    if place.exists() and not (place / MODEL_CARD).is_file():
+        raise InputError(
+            f"{place} is in the way: the trained model would be written there. Move it, or choose "
+            "another --output-dir."
+        )
+
+
+def _announce(training: Training, journal: Journal) -> None:
+    spec, folder = training.spec, training.folder
+    again = lost_beginning(folder)
+    journal.append("training_started", name=spec.name, plan=training.experiment, **again)
+    journal.append(
+        "trial_started",
+        spec.trial_key,
+        family=spec.family,
+        stage="train",
+        config=spec.config,
+        config_hash=spec.config_hash,
+        seed=spec.seed,
+    )
+    if training.lr_range is not None:
+        test = training.lr_range
+        learning_rates.note(
+            folder, journal, test.spec, test.found, source=test.source, trial_key=spec.trial_key
+        )
+    is_on_record = folder.record(spec.trial_key).exists()  # its end is told, and once only
+    if (folder.path / LAST).exists() and not is_on_record:
+        journal.append("trial_resumed", spec.trial_key, epoch=len(read_history(folder.path)))
+
+
+def _epochs(training: Training, request: StopRequest) -> Iterator[EpochResult]:
+    # What learns by steps has a position to save; an estimator's fit is one step.
+    request.raises = isinstance(get_family(training.spec.family), EstimatorFamily)
+    try:
+        if training.experiment.resources_of(training.spec.family).num_workers > 1:
+            yield from _group_epochs(training, request)
+            return
+        yield from run_trial(
+            training.spec, training.context, training.folder.path, should_stop=request
+        )
+    finally:
+        request.raises = True
+        training.folder.stop.unlink(missing_ok=True)
+
+
+def _group_epochs(training: Training, request: StopRequest) -> Iterator[EpochResult]:
+    experiment, folder = training.experiment, training.folder
+    request.file = folder.stop
+    request.file.unlink(missing_ok=True)
+    with (
+        ray_session("local", log=folder.ray_log, several_workers=True),
+        stopping(request),
+    ):
+        group = WorkerGroup(
+            training.spec,
+            experiment.resources_of(training.spec.family),
+            features_ref=ray.put(training.features),
+            families=FAMILIES,
+            cache_dir=experiment.cache_dir.absolute(),
+            folder=folder.path,
+            stop=request.file,
+            max_failures=experiment.max_failures,
+        )
+        with closing(group), _explaining_lost_workers(folder):
+            try:
+                yield from group
+            except Interrupted:
+                if not (folder.path / LAST).exists():  # it was still being set up
+                    raise KeyboardInterrupt from None
+                raise
+
+
+@contextmanager
+def _explaining_lost_workers(folder: SweepFolder) -> Iterator[None]:
+    """Turn what Ray raises once it has given the workers up into an error that helps."""
+    try:
+        yield
+    except (SgRayError, GroupFailure, OSError):
+        raise
+    except Exception as error:
+        reason = infrastructure_failure(f"{type(error).__name__}: {error}").message
+        raise InfrastructureError(
+            f"{folder}: the workers were lost too often: {reason} (ray.log tells more). The same "
+            "command goes on from the last epoch."
+        ) from error
+
+
+def _context(experiment: Experiment, family: str, features: Features) -> TrialContext:
+    takes = experiment.resources_of(family)
+    return TrialContext(
+        families=FAMILIES,
+        features=features,
+        cache_dir=experiment.cache_dir.absolute(),
+        device=device_for(takes.gpus),
+        num_threads=max(1, int(takes.cpus)),
+    )
+
+
+def _branches(experiment: Experiment, family: str, data_fingerprint: str) -> GivenBranches:
+    """Return what ``family`` builds on: from ``branches_from``, or the sweep of this name."""
+    alone: dict[str, Any] = {"families": (family,)}
+    if experiment.branches_from is None and experiment.folder.is_sweep:
+        alone["branches_from"] = experiment.folder.path
+    return GivenBranches(experiment.model_copy(update=alone), data_fingerprint)
+
+
+def _spec(
+    experiment: Experiment,
+    family: str,
+    seed: int,
+    data_fingerprint: str,
+    branches: Mapping[str, BranchSource],
+) -> TrialSpec:
+    return TrialSpec(
+        family=family,
+        config=experiment.baseline(family).model_dump(mode="json"),
+        seed=seed,
+        objective=experiment.objective,
+        data_fingerprint=data_fingerprint,
+        code_version=code_version(),
+        branches=branches,
+    )
+
+
+def _find_lr(
+    settings: LrRangeSettings, spec: TrialSpec, context: TrialContext, *, use_cache: bool
+) -> RangeTest:
+    found = learning_rates.cached(settings, spec) if use_cache else None
+    if found is not None:
+        return RangeTest(spec, found, "cache")
+    sizes = settings.model_dump(include={"num_steps", "num_seeds", "max_samples"})
+    try:
+        result = {"lr_range": find_learning_rate(spec, context, **sizes).as_dict()}
+    except Exception as error:  # a training need not fail because its range test did
+        result = {"failure": describe(error)}
+    return RangeTest(spec, learning_rates.from_result(settings, spec, result), "range test")
+
+
+def _as_trained(experiment: Experiment, spec: TrialSpec) -> Experiment:
+    """Return the experiment that describes this one trial, its learning rate settled."""
+    own = experiment.models.get(spec.family, ModelSettings())
+    settings = own.model_copy(update={"config": spec.config})
+    return experiment.model_copy(
+        update={
+            "families": (spec.family,),
+            "models": {**experiment.models, spec.family: settings},
+            "replicate": experiment.replicate.model_copy(update={"seeds": (spec.seed,)}),
+        }
+    )
+
+
+def _check_branches(experiment: Experiment, spec: TrialSpec, settings: Sequence[str]) -> None:
+    missing = [name for name in get_family(spec.family).branches if name not in spec.branches]
+    if missing:
+        same = [text for text in settings if not text.startswith("branches_from=")]
+
+        def command(family: str, *more: str) -> str:
+            return sg_ray_command("train", family, *same, "--seed", spec.seed, *more)
+
+        commands = "\n".join(f"  {command(name)}" for name in missing)
+        place = experiment.output_dir / "train"
+        where = f" in {experiment.branches_from}" if experiment.branches_from else ""
+        raise InputError(
+            f"{spec.family} builds on {' and '.join(missing)} trained with seed {spec.seed}, and "
+            f"there is none{where}. Train them first, with the same data:\n{commands}\n"
+            f"then: {command(spec.family, f'branches_from={place}')}"
+        )
