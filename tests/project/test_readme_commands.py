@@ -1,4 +1,4 @@
-"""Every command in README.md is executed, in one folder as a reader's, small enough for a test.
+"""Every command of the pages is executed, in one folder as a reader's, small enough for a test.
 
 ``STEPS`` says how. A command without a step fails, and so does a step without its command.
 """
@@ -7,6 +7,7 @@ import re
 
 import pytest
 from readme_walk import (
+    PAGES,
     ROOT,
     Step,
     Walk,
@@ -17,8 +18,10 @@ from readme_walk import (
     formatting,
     in_git_checkout,
     in_process,
+    installing,
     joining_this_ray,
     make_checkout,
+    photographing,
     rehearsed,
     serving,
 )
@@ -36,6 +39,7 @@ ONE_SEED = "replicate.seeds=[42] replicate.max_seeds=null replicate.variance_see
 SWEEP = f"{SIZE} lr_range.num_steps=10 search.num_trials=1 replicate.top_k=1 {ONE_SEED}"
 GNN_SWEEP = f"{SWEEP} families=[gnn] lr_range.enabled=false"
 
+PICTURES = "python docs/make_pictures.py"
 RUN_A_SWEEP = "python experiments/sweep.py [EXPERIMENT.yaml] [key=value ...]"
 WRITE_DATA = "sg-ray data synthetic --num-samples N [--out DIR]"
 EXTEND = "sg-ray extend NAME seeds=[...] search.num_trials=N"
@@ -120,6 +124,9 @@ STEPS = {
         prints=RANKED,
         leaves="outputs/joined/best/gnn",
     ),
+    "sg-ray sweep experiments/quick.yaml": Step(
+        in_process, extra=SWEEP, after=(RUN_A_SWEEP,), prints=RANKED
+    ),
     "sg-ray sweep ...": Step(
         in_process, {"...": f"name=other {GNN_SWEEP}"}, prints=RANKED, leaves="outputs/other/best"
     ),
@@ -179,6 +186,8 @@ STEPS = {
         prints="fusion(?s:.*)both.html",
         leaves="both.html",
     ),
+    "sg-ray report outputs/quick": Step(in_process, after=(RUN_A_SWEEP,), prints=RANKED),
+    PICTURES: Step(photographing, after=(RUN_A_SWEEP,), leaves="docs/pictures/mlflow.png"),
     "sg-ray predict outputs/quick FILE.c": Step(
         in_process,
         {"FILE": "double_free"},
@@ -268,6 +277,7 @@ STEPS = {
         {"ADDRESS": "https://wheels.example/cpu"},
         prints=r"pip install .*--extra-index-url https://wheels\.example/cpu.* 'torch==",
     ),
+    "pip install .": Step(installing, prints=r"Would install sg-ray-\d"),
     "pip config set global.extra-index-url ADDRESS": Step(
         configuring_pip,
         {"ADDRESS": "https://wheels.example/cpu"},
@@ -277,13 +287,20 @@ STEPS = {
     "make test-all": Step(rehearsed, prints="-m pytest *$"),
     "make lint": Step(rehearsed, prints="(?s)ruff check.*ruff format --check.*mypy.*lint-imports"),
     "make format": Step(formatting),
+    "make install": Step(rehearsed, prints=r"pip install .*-e \."),
+    'make test ARGS="tests/scan -x"': Step(rehearsed, prints="-m pytest .* tests/scan -x"),
+    "make test-slow": Step(rehearsed, prints="-m pytest -m slow"),
+    "make coverage": Step(rehearsed, prints="-m pytest .*--cov"),
+    "make docs": Step(rehearsed, prints="(?s)settings_table.*mkdocs build --strict"),
+    "make wheel": Step(rehearsed, prints="pip wheel"),
+    "make chaos": Step(rehearsed, prints=r"tests/sweep/chaos\.py"),
     "make lock": Step(rehearsed, prints=r"(?s)pip install .*--report.*mv .*constraints\.txt"),
     "make help": Step(as_subprocess, prints="make sweep"),
     "make clean": Step(cleaning),
     ".venv/bin/pre-commit install": Step(in_git_checkout, leaves=".git/hooks/pre-commit"),
     "python -m sg_ray": Step(as_subprocess, extra="--version", prints=r"sg-ray \d"),
 }
-SLOW = {"make sweep", "... --address auto", *CHECKS, SERVER}
+SLOW = {"make sweep", "... --address auto", *CHECKS, SERVER, PICTURES}
 """Each starts Python, and Ray or a server, anew."""
 
 
@@ -292,10 +309,10 @@ def walk(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Walk:
     return Walk(make_checkout(tmp_path_factory.mktemp("checkout")), STEPS)
 
 
-def test_every_command_of_the_readme_has_a_step_and_every_step_its_command() -> None:
-    commands = commands_in((ROOT / "README.md").read_text(encoding="utf-8"))
+def test_every_command_has_a_step_and_every_step_its_command() -> None:
+    commands = set().union(*(commands_in(page.read_text(encoding="utf-8")) for page in PAGES))
     assert commands - set(STEPS) == set(), "say in STEPS how to execute these"
-    assert set(STEPS) - commands == set(), "no longer in README.md: take these out of STEPS"
+    assert set(STEPS) - commands == set(), "on no page any more: take these out of STEPS"
 
 
 @pytest.mark.parametrize(
