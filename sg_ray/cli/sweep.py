@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from sg_ray.cli.settings import named_experiment, text_argument
 from sg_ray.commands import from_here, sg_ray_command
 from sg_ray.config import Experiment
-from sg_ray.records.events import Event, SweepRanked
 from sg_ray.records.journal import read_events
 from sg_ray.records.record import stamp_run_ids
 
@@ -71,21 +70,14 @@ def run_and_show(
     extends: bool = False,
     data: "DataSet | None" = None,
 ) -> int:
-    """Run a sweep with all that goes with it: live table, verdict, page, MLflow.
+    """Run a sweep with all that goes with it: live table, MLflow, and its end told.
 
     ``data`` are those that it reads, if they have been read. Return its exit code.
     """
     from sg_ray.config.hardware import describe, this_machine
     from sg_ray.live.view import LiveView
-    from sg_ray.report.page.html import build_report
     from sg_ray.sweep.run import run_sweep
     from sg_ray.tracking.mlflow_mirror import mirror_of
-    from sg_ray.verdict.assemble import write_verdict
-
-    def conclude(event: Event) -> None:
-        if isinstance(event, SweepRanked):
-            write_verdict(experiment.folder)
-            build_report(experiment.folder)
 
     past = list(read_events(experiment.folder.events))
     mirror = mirror_of(experiment)
@@ -94,7 +86,7 @@ def run_and_show(
         outcome = run_sweep(
             experiment,
             address=address,
-            listeners=(view, conclude, mirror),
+            listeners=(view, mirror),
             progress=view.show_preparing,
             extends=extends,
             data=data,

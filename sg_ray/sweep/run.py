@@ -1,4 +1,7 @@
-"""A sweep from experiment to leaderboard: prepare, execute, rank, export."""
+"""A sweep from experiment to verdict: prepare, execute, and draw the conclusions.
+
+The journal's listeners (console, MLflow mirror) only look on: nothing here waits for them.
+"""
 
 import contextlib
 from collections.abc import Callable, Iterable, Mapping
@@ -32,6 +35,7 @@ from sg_ray.records.planned import planned_stages
 from sg_ray.records.record import RunRecord, set_aside
 from sg_ray.records.search_journal import release_journals
 from sg_ray.records.test_scores import read_test_scores
+from sg_ray.report.page.html import build_report
 from sg_ray.sweep.begin import begin
 from sg_ray.sweep.execute.checkpoints import drop_attempts
 from sg_ray.sweep.execute.executor import execute
@@ -41,6 +45,7 @@ from sg_ray.sweep.taking_back import take_back
 from sg_ray.sweep.winners import export_winners
 from sg_ray.sweep_folder import SweepFolder
 from sg_ray.trial import Families
+from sg_ray.verdict.assemble import write_verdict
 
 Listener = Callable[[Event], None]
 
@@ -77,7 +82,7 @@ def run_sweep(
     extends: bool = False,
     data: DataSet | None = None,
 ) -> Outcome:
-    """Run what the sweep's folder does not already hold, and rank what it holds then.
+    """Run what the sweep's folder does not already hold; write leaderboard, verdict and page.
 
     A first start and a resume are the same call; ``extends`` as in ``begin``; ``data`` are those
     of ``check_ready``, if it was asked. Raises InputError for settings that cannot work or that
@@ -168,12 +173,7 @@ def _run(
         journal.append(SweepFinished(status="interrupted"))
         return Outcome(folder, rows, [], notes, exit_code)
     problems = _problems(planner, worklist)
-    export_winners(experiment, planner)
-    if planner.finished and not any(_is_lost(r) for r in planner.ledger.records.values()):
-        drop_attempts(folder)
-    status: EndStatus = "failed" if problems else "completed"
-    journal.append(SweepRanked(status=status))
-    journal.append(SweepFinished(status=status))
+    _conclude(experiment, planner, journal, "failed" if problems else "completed")
     return Outcome(
         folder,
         rows,
@@ -182,6 +182,24 @@ def _run(
         exit_code=1 if problems else 0,
         tracebacks=_tracebacks(planner.ledger.records.values()),
     )
+
+
+def _conclude(
+    experiment: Experiment, planner: Planner, journal: Journal, status: EndStatus
+) -> None:
+    """Make of the records what people and programs look at, each from what was made before it.
+
+    Afterwards, MLflow has all of it as artifacts (the mirror sends them when the sweep has
+    finished), and whoever runs the mirror notes its run ids in the records.
+    """
+    folder = experiment.folder
+    export_winners(experiment, planner)
+    if planner.finished and not any(_is_lost(r) for r in planner.ledger.records.values()):
+        drop_attempts(folder)
+    write_verdict(folder)
+    journal.append(SweepRanked(status=status))
+    build_report(folder)  # it shows how the sweep ended, which the journal says by now
+    journal.append(SweepFinished(status=status))
 
 
 def leaderboard(experiment: Experiment, records: Mapping[str, RunRecord]) -> list[Row]:

@@ -1,0 +1,82 @@
+"""How a sweep ends: leaderboard, winners, verdict and page in this order, and what is printed."""
+
+import io
+import os
+import signal
+
+import pytest
+from tiny_sweep import tiny_experiment
+
+from sg_ray.cli.sweep import run_and_show, show_end
+from sg_ray.commands import runnable
+from sg_ray.config import Experiment
+from sg_ray.live.stream import SafeStream
+from sg_ray.records.events import Event, StageStarted, SweepFinished, SweepRanked
+from sg_ray.report.page.content import read_sweep
+from sg_ray.sweep.run import run_sweep
+from sg_ray.verdict.assemble import build_verdict
+
+
+@pytest.fixture(scope="module")
+def experiment(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Experiment:
+    return tiny_experiment(
+        tmp_path_factory.mktemp("ended"),
+        "models.gnn.config.epochs=1",
+        search={"num_trials": 1},
+        tracking={"enabled": False},
+    )
+
+
+@pytest.fixture(scope="module")
+def places(experiment: Experiment) -> list[tuple[str, list[str]]]:
+    """The last events of a sweep, and what was there of its results when each was told."""
+    folder, told = experiment.folder, []
+    results = (folder.leaderboard, folder.best, folder.verdict, folder.report)
+
+    def note(event: Event) -> None:
+        if isinstance(event, SweepRanked | SweepFinished):
+            told.append((event.type, [path.name for path in results if path.exists()]))
+
+    assert run_sweep(experiment, listeners=(note,)).problems == []
+    return told
+
+
+def test_each_result_is_there_before_the_journal_says_so(
+    places: list[tuple[str, list[str]]], experiment: Experiment
+) -> None:
+    ranked = ["leaderboard.csv", "best", "verdict.json"]
+    assert places == [("ranked", ranked), ("sweep_finished", [*ranked, "report.html"])]
+    assert "completed" in experiment.folder.report.read_text(encoding="utf-8")
+    assert read_sweep(experiment.folder).status == "completed"
+
+
+def test_a_finished_sweep_ends_with_its_verdict(
+    places: list[tuple[str, list[str]]],
+    experiment: Experiment,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    experiment.folder.verdict.unlink()
+    experiment.folder.report.unlink()
+    assert run_and_show(experiment, "local") == 0, "nothing is left to train"
+    printed = capsys.readouterr().out
+    verdict = build_verdict(experiment.folder)
+    (question,) = verdict.questions
+    told = [verdict.headline, f"): {runnable(question.comparisons[0].command)}"]
+    found = [printed.index(text) for text in ("* floor:", *told, "verdict.json")]
+    assert found == sorted(found)
+    assert verdict.headline in experiment.folder.report.read_text(encoding="utf-8")
+
+
+def test_an_interrupted_sweep_tells_no_verdict(
+    places: list[tuple[str, list[str]]], experiment: Experiment
+) -> None:
+    def interrupt(event: Event) -> None:
+        if isinstance(event, StageStarted):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    outcome = run_sweep(experiment, listeners=(interrupt,))
+    assert outcome.exit_code == 128 + signal.SIGINT
+    shown = io.StringIO()
+    show_end(outcome, experiment, SafeStream(shown))
+    assert build_verdict(experiment.folder).headline not in shown.getvalue()
+    assert read_sweep(experiment.folder).status == "interrupted"
