@@ -5,6 +5,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+FORMAT = 1
+"""The number of what this module and ``records`` describe: raise it when files that an earlier
+version wrote lie elsewhere or mean something else."""
+
 LAST = "last.pt"
 """A training's position: weights, optimiser, counters."""
 BEST = "best_model.pt"
@@ -67,6 +71,16 @@ class SweepFolder:
     def is_sweep(self) -> bool:
         """Whether a sweep was begun here."""
         return self.settings.exists()
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether a sweep or a training by itself was begun here."""
+        return self.is_sweep or self.training_settings.exists()
+
+    @property
+    def format(self) -> Path:
+        """The number of the format of all these files: ``FORMAT`` of the version that began it."""
+        return self.path / "format.json"
 
     @property
     def events(self) -> Path:
@@ -156,6 +170,15 @@ class SweepFolder:
     def mirror_lock(self) -> Path:
         """Held by the process that mirrors."""
         return self.path / ".tracking.lock"
+
+    @property
+    def all_packages(self) -> Path:
+        """The folder of what was installed where trials ran, one file an environment."""
+        return self.path / "packages"
+
+    def packages(self, packages_hash: str) -> Path:
+        """The version of every package of an environment; records name it by its hash."""
+        return self.all_packages / f"{packages_hash}.json"
 
     @property
     def lock(self) -> Path:

@@ -1,9 +1,11 @@
 """``sg-ray report``: tables, verdict and page again, from records; several sweeps on one page."""
 
 import argparse
+import sys
 from pathlib import Path
 
 from sg_ray.cli.settings import folder_argument, named_folder, new_file_argument
+from sg_ray.records.folder_format import note_on_format
 from sg_ray.sweep_folder import SweepFolder
 
 
@@ -40,6 +42,9 @@ def run(arguments: argparse.Namespace) -> int:
     from sg_ray.verdict.words.in_brief import in_brief
 
     folders = [named_folder(folder) for folder in arguments.folders]
+    for folder in folders:
+        if (note := note_on_format(SweepFolder(folder))) is not None:
+            print(f"warning: {note}", file=sys.stderr)
     configurations = read_configurations(*folders)
     print(summary(configurations))
     if arguments.csv is not None:

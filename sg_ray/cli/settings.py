@@ -10,6 +10,7 @@ from sg_ray.config import Experiment, Given, load_experiment
 from sg_ray.config.values import read_override
 from sg_ray.config.yaml_text import read_value
 from sg_ray.errors import InputError
+from sg_ray.records.folder_format import require_own_format
 from sg_ray.setting_types import OwnFolder, Seed, Text, checked_place
 from sg_ray.sweep_folder import SETTINGS, SweepFolder
 
@@ -134,6 +135,7 @@ def _is_override(text: str) -> bool:
 def _resumed(name: str, overrides: Sequence[str], given: Sequence[Given]) -> Experiment:
     """Read a sweep's experiment. Raises InputError if it would go on in another folder."""
     folder = _sweep_folder(name, overrides)
+    require_own_format(SweepFolder(folder))  # before its settings, which may have other names
     output_dir = Given("output_dir", str(_parent(folder)), f"--resume {name}")
     experiment = load_experiment(SweepFolder(folder).settings, overrides, (output_dir, *given))
     there = experiment.folder.path

@@ -31,6 +31,7 @@ from sg_ray.records.events import (
 )
 from sg_ray.records.journal import Journal, sweep_id_of
 from sg_ray.records.leaderboard import Row, rank, write_leaderboard
+from sg_ray.records.origin import note_packages, origin_of_this_process
 from sg_ray.records.planned import planned_stages
 from sg_ray.records.record import RunRecord, set_aside
 from sg_ray.records.search_journal import release_journals
@@ -95,6 +96,8 @@ def run_sweep(
         remove_scratch()
         data = data or read_data(experiment)  # bad data must not leave a sweep begun with them
         resumed = begin(experiment, extends=extends)
+        note_packages(folder)
+        origin_of_this_process()  # of now, not of when the first trial ends
         stop = StopRequest()
         with (
             contextlib.closing(Journal(folder.events, listeners)) as journal,

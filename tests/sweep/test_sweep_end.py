@@ -1,10 +1,13 @@
 """How a sweep ends: leaderboard, winners, verdict and page in this order, and what is printed."""
 
 import io
+import json
 import os
 import signal
+from importlib.metadata import version
 
 import pytest
+from markupsafe import escape
 from tiny_sweep import tiny_experiment
 
 from sg_ray.cli.sweep import run_and_show, show_end
@@ -12,7 +15,10 @@ from sg_ray.commands import runnable
 from sg_ray.config import Experiment
 from sg_ray.live.stream import SafeStream
 from sg_ray.records.events import Event, StageStarted, SweepFinished, SweepRanked
+from sg_ray.records.origin import origin_of_this_process
+from sg_ray.records.record import read_records
 from sg_ray.report.page.content import read_sweep
+from sg_ray.report.page.sections import origin_section
 from sg_ray.sweep.run import run_sweep
 from sg_ray.verdict.assemble import build_verdict
 
@@ -65,6 +71,20 @@ def test_a_finished_sweep_ends_with_its_verdict(
     found = [printed.index(text) for text in ("* floor:", *told, "verdict.json")]
     assert found == sorted(found)
     assert verdict.headline in experiment.folder.report.read_text(encoding="utf-8")
+
+
+def test_each_record_says_where_it_comes_from_and_the_page_shows_it(
+    places: list[tuple[str, list[str]]], experiment: Experiment
+) -> None:
+    origin = origin_of_this_process()
+    records = read_records(experiment.folder).values()
+    assert {record.origin for record in records} == {origin}
+    (of_workers,) = {record.environment["packages"] for record in records}
+    packages = json.loads(experiment.folder.packages(of_workers).read_text(encoding="utf-8"))
+    assert packages["torch"] == version("torch")
+    content = origin_section.section(read_sweep(experiment.folder)).content
+    assert (content.is_recorded, content.commands) == (True, [origin.command])
+    assert str(escape(origin.command)) in experiment.folder.report.read_text(encoding="utf-8")
 
 
 def test_an_interrupted_sweep_tells_no_verdict(

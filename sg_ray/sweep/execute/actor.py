@@ -19,6 +19,7 @@ from sg_ray.errors import InfrastructureError
 from sg_ray.features.packed import Features
 from sg_ray.files import remove_scratch, scratch_folder
 from sg_ray.host.disk import disk_trouble
+from sg_ray.records.origin import note_packages
 from sg_ray.sweep.execute.checkpoints import write_environment
 from sg_ray.sweep.plan.jobs import LrRangeJob, TestJob, TrainJob, parse_job
 from sg_ray.sweep_folder import SweepFolder
@@ -131,6 +132,8 @@ class TrialActor(tune.Trainable):
 
     def _start(self, config: Mapping[str, Any]) -> None:
         self._job = parse_job(config[JOB])
+        if self._shared.folder.all_packages.exists():  # seen from here
+            note_packages(self._shared.folder)
         if self._is_group:
             self._folder = self._shared.folder.group(self._job.spec.trial_key)
             self._folder.mkdir(parents=True, exist_ok=True)
