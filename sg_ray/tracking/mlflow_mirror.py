@@ -52,6 +52,8 @@ if TYPE_CHECKING:
 EVENTS_PER_COMMIT = 500
 SECONDS_BETWEEN_PASSES = 1.0
 SECONDS_BEFORE_RETRY = 30.0
+_TURN_S = 30.0
+"""How long another process may hold the folder's mirror before that is told, and tried again."""
 MAX_FAILURES_IN_A_ROW = 3
 """After so many files that could not be stored the others wait: their place is away."""
 _UI = "http://127.0.0.1:5000"
@@ -288,7 +290,7 @@ class MlflowMirror:
         try:
             if not self._journal.exists():
                 return
-            with self._pass_lock, exclusive(self._folder.mirror_lock):
+            with self._pass_lock, exclusive(self._folder.mirror_lock, _TURN_S):
                 self._mirror_journal()
                 if not is_patient or time.monotonic() >= self._files_wait_until_s:
                     self._send_files()

@@ -1,3 +1,4 @@
+import fcntl
 import logging
 import shutil
 import subprocess
@@ -19,8 +20,9 @@ from sg_ray.records.journal import Journal, read_events
 from sg_ray.sweep_folder import SweepFolder
 from sg_ray.tracking.address import find_address
 from sg_ray.tracking.mlflow_mirror import MlflowMirror, mirror_of
-from sg_ray.tracking.mlflow_store import MlflowStore
+from sg_ray.tracking.mlflow_store import MlflowStore, exclusive
 from sg_ray.tracking.parameters import flatten
+from sg_ray.tracking.troubles import StoreTrouble
 
 CONTENT = (
     "select key, value, timestamp, step from metrics order by 1, 2, 3, 4",
@@ -375,7 +377,7 @@ def test_an_experiment_says_where_it_is_mirrored(
     def experiment(**tracking):
         return SimpleNamespace(
             name="tiny",
-            folder=sweep_dir,
+            folder=SweepFolder(sweep_dir),
             tracking=SimpleNamespace(register_model=True, **tracking),
         )
 
@@ -408,6 +410,19 @@ def test_a_store_opens_an_existing_experiment(uri):
     first.create_run("a", {"trial_key": "k"}, 1)
     assert set(first.find_runs()) == {"k"}
     assert second.find_runs() == {}
+
+
+def test_whoever_waits_too_long_for_another_process_is_told_for_what(tmp_path):
+    lock = tmp_path / ".tracking.lock"
+    with lock.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with (
+            pytest.raises(StoreTrouble, match=r"\.tracking\.lock has been locked .* end it"),
+            exclusive(lock, timeout_s=0.1),
+        ):
+            pass
+    with exclusive(lock, timeout_s=0.1):  # the file stays, who held it has gone
+        assert lock.exists()
 
 
 def test_a_trial_that_varies_one_stream_is_a_run_apart(client, journal, sweep_dir, uri):
