@@ -13,6 +13,7 @@ from tiny_sweep import tiny_experiment
 from sg_ray.cli.sweep import run_and_show, show_end
 from sg_ray.commands import runnable
 from sg_ray.config import Experiment
+from sg_ray.data.sources import load_data
 from sg_ray.live.stream import SafeStream
 from sg_ray.records.events import Event, StageStarted, SweepFinished, SweepRanked
 from sg_ray.records.origin import origin_of_this_process
@@ -20,6 +21,8 @@ from sg_ray.records.record import read_records
 from sg_ray.report.page.content import read_sweep
 from sg_ray.report.page.sections import origin_section
 from sg_ray.sweep.run import run_sweep
+from sg_ray.sweep_folder import TEST_PREDICTIONS, VALID_PREDICTIONS
+from sg_ray.training.predictions import read_predictions
 from sg_ray.verdict.assemble import build_verdict
 
 
@@ -85,6 +88,23 @@ def test_each_record_says_where_it_comes_from_and_the_page_shows_it(
     content = origin_section.section(read_sweep(experiment.folder)).content
     assert (content.is_recorded, content.commands) == (True, [origin.command])
     assert str(escape(origin.command)) in experiment.folder.report.read_text(encoding="utf-8")
+
+
+def test_predictions_say_of_which_function_they_are(
+    places: list[tuple[str, list[str]]], experiment: Experiment
+) -> None:
+    splits, folder = load_data(experiment.data).splits, experiment.folder
+    for key in read_records(folder):
+        found = read_predictions(folder.trial(key) / VALID_PREDICTIONS)
+        assert found is not None
+        assert found.sample_ids is not None
+        assert found.sample_ids.tolist() == [sample.sample_id for sample in splits["valid"]]
+    on_test = [read_predictions(path) for path in folder.path.glob(f"trials/*/{TEST_PREDICTIONS}")]
+    assert len(on_test) == 2, "of the winner's two seeds"
+    for found in on_test:
+        assert found is not None
+        assert found.sample_ids is not None
+        assert found.sample_ids.tolist() == [sample.sample_id for sample in splits["test"]]
 
 
 def test_an_interrupted_sweep_tells_no_verdict(
