@@ -34,6 +34,10 @@ FEATURES_DIR = "features"
 """What lies in an exported model beside its card and weights."""
 
 RECORDS = "records"
+BEST_DIR = "best"
+LEADERBOARD = "leaderboard.csv"
+REPORT = "report.html"
+RAY_LOG = "ray.log"
 SET_ASIDE = "set_aside"
 SETTINGS = "sweep.yaml"
 TRAINING_SETTINGS = "experiment.yaml"
@@ -132,9 +136,14 @@ class SweepFolder:
         return sorted(self.searches.glob("*.journal"))
 
     @property
+    def search_locks(self) -> list[Path]:
+        """Optuna's locks of them that are there."""
+        return sorted(self.searches.glob("*.journal.lock*"))
+
+    @property
     def leaderboard(self) -> Path:
         """The ranked table."""
-        return self.path / "leaderboard.csv"
+        return self.path / LEADERBOARD
 
     @property
     def test_scores(self) -> Path:
@@ -149,12 +158,12 @@ class SweepFolder:
     @property
     def report(self) -> Path:
         """The page."""
-        return self.path / "report.html"
+        return self.path / REPORT
 
     @property
     def best(self) -> Path:
         """The folder of the exported winners, one of each family."""
-        return self.path / "best"
+        return self.path / BEST_DIR
 
     @property
     def detector(self) -> Path:
@@ -193,7 +202,7 @@ class SweepFolder:
     @property
     def ray_log(self) -> Path:
         """What Ray says."""
-        return self.path / "ray.log"
+        return self.path / RAY_LOG
 
     @property
     def tune(self) -> Path:

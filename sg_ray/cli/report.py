@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sg_ray.cli.settings import folder_argument, named_folder, new_file_argument
 from sg_ray.records.folder_format import note_on_format
-from sg_ray.sweep_folder import SweepFolder
+from sg_ray.sweep_folder import REPORT, SweepFolder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=new_file_argument("--html"),
         metavar="FILE",
         help="where to write the page; with several sweeps it compares them "
-        "(default: FOLDER/report.html for one, no page for several)",
+        f"(default: FOLDER/{REPORT} for one, no page for several)",
     )
     parser.set_defaults(command=run)
 

@@ -53,7 +53,7 @@ from sg_ray.records.record import (
     record_of,
     write_record,
 )
-from sg_ray.sweep_folder import LAST, MODEL_CARD, SweepFolder
+from sg_ray.sweep_folder import LAST, MODEL_CARD, RAY_LOG, SweepFolder
 from sg_ray.training.checkpoint import weights_id
 from sg_ray.training.compute import device_for
 from sg_ray.training.loop import EpochResult, Interrupted
@@ -337,7 +337,7 @@ def _explaining_lost_workers(folder: SweepFolder) -> Iterator[None]:
     except Exception as error:
         reason = infrastructure_failure(f"{type(error).__name__}: {error}").message
         raise InfrastructureError(
-            f"{folder}: the workers were lost too often: {reason} (ray.log tells more). The same "
+            f"{folder}: the workers were lost too often: {reason} ({RAY_LOG} tells more). The same "
             "command goes on from the last epoch."
         ) from error
 

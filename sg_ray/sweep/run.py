@@ -44,7 +44,7 @@ from sg_ray.sweep.execute.worklist import Worklist
 from sg_ray.sweep.plan.planner import Planner, make_planner
 from sg_ray.sweep.taking_back import take_back
 from sg_ray.sweep.winners import export_winners
-from sg_ray.sweep_folder import SweepFolder
+from sg_ray.sweep_folder import SET_ASIDE, SweepFolder
 from sg_ray.trial import Families
 from sg_ray.verdict.assemble import write_verdict
 
@@ -92,7 +92,7 @@ def run_sweep(
     folder = experiment.folder
     with locked(folder), explaining_disk_trouble(folder.path):
         remove_leftovers(folder.path)
-        release_journals(folder.searches)
+        release_journals(folder)
         remove_scratch()
         data = data or read_data(experiment)  # bad data must not leave a sweep begun with them
         resumed = begin(experiment, extends=extends)
@@ -225,7 +225,8 @@ def _set_aside(experiment: Experiment, data: DataSet) -> list[str]:
         return []
     return [
         f"{num_records} earlier records were made with other data, other pretrained files or "
-        "another version of the code: the sweep starts anew, and what was there lies in set_aside/"
+        "another version of the code: the sweep starts anew, and what was there lies in "
+        f"{SET_ASIDE}/"
     ]
 
 

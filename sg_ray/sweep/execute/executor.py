@@ -44,6 +44,7 @@ from sg_ray.sweep.execute.actor import JOB, Shared, TrialActor
 from sg_ray.sweep.execute.checkpoints import keep_position
 from sg_ray.sweep.execute.worklist import Worklist
 from sg_ray.sweep.plan.jobs import AnyJob, TrainJob, parse_job
+from sg_ray.sweep_folder import RAY_LOG
 from sg_ray.trial import Families
 
 _WAITING_ACTOR = {"node:__internal_head__": 0.001}
@@ -362,7 +363,7 @@ def _explaining_rays_end() -> Iterator[None]:
         logging.getLogger("ray").exception("Ray ended the sweep")
         reason = infrastructure_failure(f"{type(error).__name__}: {error}").message
         raise InfrastructureError(
-            f"Ray could not go on: {reason} (ray.log tells more). All that was recorded is kept: "
+            f"Ray could not go on: {reason} ({RAY_LOG} tells more). All that was recorded is kept: "
             "the same command again, or --resume, goes on from there."
         ) from error
 

@@ -12,6 +12,7 @@ from sg_ray.redaction import hide_secrets
 from sg_ray.report.page.content import Sweep
 from sg_ray.report.page.sections.section import Section
 from sg_ray.report.text.columns import flat
+from sg_ray.sweep_folder import SETTINGS
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def _typed_commands(sweep: Sweep) -> list[str]:
 def _equal_command(sweep: Sweep) -> str:
     """Return a command that makes the same sweep under another name."""
     folder = PurePath(str(sweep.settings.get("output_dir", "outputs"))) / sweep.name
-    return f"sg-ray sweep {shlex.quote(str(folder / 'sweep.yaml'))} name={sweep.name}-again"
+    return f"sg-ray sweep {shlex.quote(str(folder / SETTINGS))} name={sweep.name}-again"
 
 
 def _commits(origin: Origin | None) -> dict[str, Commit | None]:
