@@ -10,10 +10,12 @@ from sg_ray.commands import from_here, sg_ray_command
 from sg_ray.config import Experiment
 from sg_ray.records.journal import Event, read_events
 from sg_ray.records.record import stamp_run_ids
+from sg_ray.sweep.execute.choice import EXECUTORS, named_executor
 
 if TYPE_CHECKING:
     from sg_ray.data.samples import DataSet
     from sg_ray.live.stream import SafeStream
+    from sg_ray.sweep.execute.executor import Executor
     from sg_ray.sweep.run import Outcome
 
 
@@ -27,23 +29,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="go on with a sweep (name or folder)",
     )
+    add_executor(parser)
+    parser.set_defaults(command=run)
+
+
+def add_executor(parser: argparse.ArgumentParser) -> None:
+    """Declare what runs the trials, and where."""
+    parser.add_argument(
+        "--executor",
+        choices=EXECUTORS,
+        default="tune",
+        help="what runs the trials: Ray Tune (default), or this process, one at a time",
+    )
     parser.add_argument(
         "--address",
         type=text_argument("--address"),
         default="local",
         help="Ray cluster to join, e.g. auto (default: start one)",
     )
-    parser.set_defaults(command=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the sweep; return its exit code."""
     experiment = named_experiment(arguments.settings, arguments.default, arguments.resume)
-    return run_or_describe(experiment, arguments.address, is_dry=arguments.dry_run)
+    executor = named_executor(arguments.executor, arguments.address)
+    return run_or_describe(experiment, executor, is_dry=arguments.dry_run)
 
 
 def run_or_describe(
-    experiment: Experiment, address: str, *, is_dry: bool, extends: bool = False
+    experiment: Experiment, executor: "Executor", *, is_dry: bool, extends: bool = False
 ) -> int:
     """Run a sweep with all that goes with it, or print its plan, once nothing is in its way.
 
@@ -54,18 +68,18 @@ def run_or_describe(
     from sg_ray.tracking.mlflow_mirror import check_tracking
 
     check_tracking(experiment)
-    ready = check_ready(experiment, address, extends=extends, downloads=not is_dry)
+    ready = check_ready(experiment, executor, extends=extends, downloads=not is_dry)
     if is_dry:
         print(describe_plan(experiment, extends=extends, warnings=ready.warnings))
         return 0
     for warning in ready.warnings:
         print(f"warning: {warning}")
-    return run_and_show(experiment, address, extends=extends, data=ready.data)
+    return run_and_show(experiment, executor, extends=extends, data=ready.data)
 
 
 def run_and_show(
     experiment: Experiment,
-    address: str,
+    executor: "Executor",
     *,
     extends: bool = False,
     data: "DataSet | None" = None,
@@ -92,7 +106,7 @@ def run_and_show(
     with LiveView(experiment.objective, past=past) as view, mirror:
         outcome = run_sweep(
             experiment,
-            address=address,
+            executor=executor,
             listeners=(view, conclude, mirror),
             progress=view.show_preparing,
             extends=extends,
