@@ -14,7 +14,7 @@ from ray.tune.experiment import Trial
 from tiny_sweep import read_json_records, write_experiment
 
 from sg_ray.records.journal import Event, read_events
-from sg_ray.sweep.execute.executor import keep_from_asking
+from sg_ray.sweep.execute.tune_hooks import keep_from_asking
 
 ROOT = Path(__file__).parents[2]
 _PATIENCE_S = 180.0
