@@ -23,6 +23,8 @@ from sg_ray.records.record import stamp_run_ids
 from sg_ray.report.page.content import read_verdict
 from sg_ray.report.page.html import build_report
 from sg_ray.sweep import run
+from sg_ray.sweep.execute.choice import ExecutorName, named_executor
+from sg_ray.sweep.execute.executor import Executor
 from sg_ray.sweep.readiness import check_ready
 from sg_ray.sweep.run import Outcome
 from sg_ray.tracking.mlflow_mirror import check_tracking, mirror_of
@@ -33,12 +35,17 @@ _LOGGER = logging.getLogger(__name__)
 
 
 def run_sweep(
-    experiment: Experiment | str | Path | None = None, *, address: str = "local", show: bool = True
+    experiment: Experiment | str | Path | None = None,
+    *,
+    address: str = "local",
+    executor: ExecutorName = "tune",
+    show: bool = True,
 ) -> SweepResults:
     """Run a sweep, or what is left of it, as ``sg-ray sweep`` does; return its results.
 
     ``experiment`` is one of ``load_experiment``, the path of its file, or None for the default one.
-    ``address`` is a Ray cluster to join, e.g. "auto"; "local" starts one of its own. ``show``
+    ``address`` is a Ray cluster to join, e.g. "auto"; "local" starts one of its own. The
+    ``executor`` "inline" runs the trials in this process, one at a time, without Ray. ``show``
     prints progress, table and verdict. MLflow has its mirror unless ``tracking.enabled`` is False.
 
     A sweep that was begun goes on where it was. Trials that fail end nothing: ``trials`` of the
@@ -51,7 +58,8 @@ def run_sweep(
         sweep = sg_ray.run_sweep(sg_ray.load_experiment(settings={"name": "first"}))
         sweep.leaderboard
     """
-    return _results(run_with_all(as_experiment(experiment), address, show=show))
+    runs = named_executor(executor, address)
+    return _results(run_with_all(as_experiment(experiment), runs, show=show))
 
 
 def resume_sweep(
@@ -59,6 +67,7 @@ def resume_sweep(
     settings: Settings | None = None,
     *,
     address: str = "local",
+    executor: ExecutorName = "tune",
     show: bool = True,
 ) -> SweepResults:
     """Go on with a sweep, given by its name, its folder or its results; return its results.
@@ -71,29 +80,29 @@ def resume_sweep(
     """
     name = str(sweep.folder) if isinstance(sweep, SweepResults) else str(sweep)
     experiment = resumed(name, given=given_values(settings))
-    return _results(run_with_all(experiment, address, show=show))
+    return _results(run_with_all(experiment, named_executor(executor, address), show=show))
 
 
 def run_with_all(
-    experiment: Experiment, address: str, *, extends: bool = False, show: bool = True
+    experiment: Experiment, executor: Executor, *, extends: bool = False, show: bool = True
 ) -> Outcome:
     """Run a sweep with all that goes with it, once nothing is in its way.
 
     ``extends`` as of ``sg_ray.sweep.begin``. Raises InputError for what is in its way.
     """
     check_tracking(experiment)
-    ready = check_ready(experiment, address, extends=extends)
+    ready = check_ready(experiment, executor, extends=extends)
     for warning in ready.warnings:
         if show:
             print(f"warning: {warning}")
         else:
             _LOGGER.warning("%s", warning)
-    return run_and_show(experiment, address, extends=extends, data=ready.data, show=show)
+    return run_and_show(experiment, executor, extends=extends, data=ready.data, show=show)
 
 
 def run_and_show(
     experiment: Experiment,
-    address: str,
+    executor: Executor,
     *,
     extends: bool = False,
     data: DataSet | None = None,
@@ -113,7 +122,7 @@ def run_and_show(
     with LiveView(experiment.objective, past=past, stream=stream) as view, mirror:
         outcome = run.run_sweep(
             experiment,
-            address=address,
+            executor=executor,
             listeners=(view, conclude, mirror),
             progress=view.show_preparing,
             extends=extends,
