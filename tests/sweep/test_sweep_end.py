@@ -10,16 +10,17 @@ import pytest
 from markupsafe import escape
 from tiny_sweep import tiny_experiment
 
-from sg_ray.cli.sweep import run_and_show, show_end
 from sg_ray.commands import runnable
 from sg_ray.config import Experiment
 from sg_ray.data.sources import load_data
+from sg_ray.library.running import run_and_show, show_end
 from sg_ray.live.stream import SafeStream
 from sg_ray.records.events import Event, StageStarted, SweepFinished, SweepRanked
 from sg_ray.records.origin import origin_of_this_process
 from sg_ray.records.record import read_records
 from sg_ray.report.page.content import read_sweep
 from sg_ray.report.page.sections import origin_section
+from sg_ray.sweep.execute.inline_executor import InlineExecutor
 from sg_ray.sweep.run import run_sweep
 from sg_ray.sweep_folder import TEST_PREDICTIONS, VALID_PREDICTIONS
 from sg_ray.training.predictions import read_predictions
@@ -27,7 +28,7 @@ from sg_ray.verdict.assemble import build_verdict
 
 
 @pytest.fixture(scope="module")
-def experiment(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Experiment:
+def experiment(tmp_path_factory: pytest.TempPathFactory) -> Experiment:
     return tiny_experiment(
         tmp_path_factory.mktemp("ended"),
         "models.gnn.config.epochs=1",
@@ -46,7 +47,7 @@ def places(experiment: Experiment) -> list[tuple[str, list[str]]]:
         if isinstance(event, SweepRanked | SweepFinished):
             told.append((event.type, [path.name for path in results if path.exists()]))
 
-    assert run_sweep(experiment, listeners=(note,)).problems == []
+    assert run_sweep(experiment, executor=InlineExecutor(), listeners=(note,)).problems == []
     return told
 
 
@@ -66,7 +67,8 @@ def test_a_finished_sweep_ends_with_its_verdict(
 ) -> None:
     experiment.folder.verdict.unlink()
     experiment.folder.report.unlink()
-    assert run_and_show(experiment, "local") == 0, "nothing is left to train"
+    outcome = run_and_show(experiment, InlineExecutor())
+    assert outcome.exit_code == 0, "nothing is left to train"
     printed = capsys.readouterr().out
     verdict = build_verdict(experiment.folder)
     (question,) = verdict.questions
@@ -114,7 +116,7 @@ def test_an_interrupted_sweep_tells_no_verdict(
         if isinstance(event, StageStarted):
             os.kill(os.getpid(), signal.SIGINT)
 
-    outcome = run_sweep(experiment, listeners=(interrupt,))
+    outcome = run_sweep(experiment, executor=InlineExecutor(), listeners=(interrupt,))
     assert outcome.exit_code == 128 + signal.SIGINT
     shown = io.StringIO()
     show_end(outcome, experiment, SafeStream(shown))
