@@ -183,6 +183,7 @@ def run_trial(
         device=context.device,
         workers=workers or SingleWorker(),
         should_stop=should_stop,
+        valid_ids=context.features.sample_ids("valid"),
     )
 
 
@@ -232,7 +233,8 @@ def score_test(spec: TrialSpec, context: TrialContext, folder: Path) -> dict[str
         split = family.split_data(config, inputs, "test")
         probabilities = predict(model, split, config, device=context.device)
     labels = inputs.features.labels["test"]
-    write_predictions(folder / TEST_PREDICTIONS, Predictions(labels, probabilities))
+    predictions = Predictions(labels, probabilities, inputs.features.sample_ids("test"))
+    write_predictions(folder / TEST_PREDICTIONS, predictions)
     return scored("test", labels, probabilities, best["threshold"])
 
 

@@ -58,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--resume",
         type=file_argument("--resume"),
         metavar="CKPT",
-        help="go on from a last.pt, or its folder",
+        help=f"go on from a {LAST}, or its folder",
     )
     parser.set_defaults(command=run)
 

@@ -15,7 +15,7 @@ from sg_ray.errors import InfrastructureError, SgRayError
 from sg_ray.features.packed import Features
 from sg_ray.host.signals import StopRequest, stopping
 from sg_ray.records.record import Failure
-from sg_ray.sweep_folder import SweepFolder
+from sg_ray.sweep_folder import RAY_LOG, SweepFolder
 from sg_ray.training.loop import EpochResult, never
 from sg_ray.trial import Families, TrialContext, TrialSpec, run_trial
 
@@ -139,6 +139,6 @@ def _explaining_lost_workers(folder: SweepFolder) -> Iterator[None]:
     except Exception as error:
         reason = infrastructure_failure(f"{type(error).__name__}: {error}").message
         raise InfrastructureError(
-            f"{folder}: the workers were lost too often: {reason} (ray.log tells more). The same "
+            f"{folder}: the workers were lost too often: {reason} ({RAY_LOG} tells more). The same "
             "command goes on from the last epoch."
         ) from error

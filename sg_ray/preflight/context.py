@@ -101,7 +101,7 @@ class Context:
                 self.config_of(family),
                 branches,
                 self.features_of(family),
-                folder=self.folder / "trials" / family,
+                folder=self.folder / "first_steps" / family,
                 cache_dir=self.cache_dir,
             )
         return self._steps[family]

@@ -37,7 +37,9 @@ from sg_ray.records.events import (
     TrialResumed,
     TrialStarted,
 )
+from sg_ray.records.folder_format import require_own_format, write_format
 from sg_ray.records.journal import Journal, sweep_id_of
+from sg_ray.records.origin import note_packages, origin_of_this_process
 from sg_ray.records.record import (
     Failure,
     RunRecord,
@@ -108,6 +110,8 @@ def prepare_training(
     if a branch is missing or the folder holds another trial.
     """
     _check_writable(experiment, folder, find_lr)
+    if folder is not None:  # before anything is prepared for it
+        require_own_format(SweepFolder(folder))
     experiment = pinned(experiment)
     data, features = prepare(experiment, progress)
     branches = _branches(experiment, family, data.fingerprint).with_seed(seed)
@@ -120,8 +124,9 @@ def prepare_training(
         lr_range = _find_lr(experiment.lr_range, spec, context, use_cache=find_lr == "cached")
         spec = lr_range.spec_with_suggestion
     folder = (folder or experiment.output_dir / "train" / job_name(spec)).absolute()
-    check_folder(spec, folder)
     place = SweepFolder(folder)
+    require_own_format(place)
+    check_folder(spec, folder)
     _check_place_of_model(place)
     return Training(_as_trained(experiment, spec), spec, context, place, lr_range)
 
@@ -141,7 +146,10 @@ def train_once(
     spec, folder = training.spec, training.folder
     remove_scratch()  # of a killed training's workers
     with locked(folder), explaining_disk_trouble(folder.path):
+        write_format(folder)
         write_text(folder.training_settings, resolved_yaml(training.experiment))
+        note_packages(folder)
+        origin_of_this_process()  # of now, not of when the training ends
         journal = Journal(folder.events, listeners)
         with closing(journal):
             _announce(training, journal)

@@ -1,4 +1,7 @@
-"""A sweep from experiment to leaderboard: prepare, execute, rank, export."""
+"""A sweep from experiment to verdict: prepare, execute, and draw the conclusions.
+
+The journal's listeners (console, MLflow mirror) only look on: nothing here waits for them.
+"""
 
 import contextlib
 from collections.abc import Callable, Iterable, Mapping
@@ -27,10 +30,12 @@ from sg_ray.records.events import (
 )
 from sg_ray.records.journal import Journal, sweep_id_of
 from sg_ray.records.leaderboard import Row, rank, write_leaderboard
+from sg_ray.records.origin import note_packages, origin_of_this_process
 from sg_ray.records.planned import planned_stages
 from sg_ray.records.record import RunRecord, set_aside
 from sg_ray.records.search_journal import release_journals
 from sg_ray.records.test_scores import read_test_scores
+from sg_ray.report.page.html import build_report
 from sg_ray.sweep.begin import begin
 from sg_ray.sweep.execute.checkpoints import drop_attempts
 from sg_ray.sweep.execute.executor import Executor, Setting
@@ -39,8 +44,9 @@ from sg_ray.sweep.execute.worklist import Worklist
 from sg_ray.sweep.plan.planner import Planner, make_planner
 from sg_ray.sweep.taking_back import take_back
 from sg_ray.sweep.winners import export_winners
-from sg_ray.sweep_folder import SweepFolder
+from sg_ray.sweep_folder import SET_ASIDE, SweepFolder
 from sg_ray.trial import Families
+from sg_ray.verdict.assemble import write_verdict
 
 Listener = Callable[[Event], None]
 
@@ -77,7 +83,7 @@ def run_sweep(
     extends: bool = False,
     data: DataSet | None = None,
 ) -> Outcome:
-    """Run what the sweep's folder does not already hold, and rank what it holds then.
+    """Run what the sweep's folder does not already hold; write leaderboard, verdict and page.
 
     A first start and a resume are the same call; ``executor`` None is Tune on this machine;
     ``extends`` as in ``begin``; ``data`` are those of ``check_ready``, if it was asked. Raises
@@ -87,10 +93,12 @@ def run_sweep(
     folder = experiment.folder
     with locked(folder), explaining_disk_trouble(folder.path):
         remove_leftovers(folder.path)
-        release_journals(folder.searches)
+        release_journals(folder)
         remove_scratch()
         data = data or read_data(experiment)  # bad data must not leave a sweep begun with them
         resumed = begin(experiment, extends=extends)
+        note_packages(folder)
+        origin_of_this_process()  # of now, not of when the first trial ends
         stop = StopRequest()
         with (
             contextlib.closing(Journal(folder.events, listeners)) as journal,
@@ -158,12 +166,7 @@ def _run(
         journal.append(SweepFinished(status="interrupted"))
         return Outcome(folder, rows, [], notes, exit_code)
     problems = _problems(planner, worklist)
-    export_winners(experiment, planner)
-    if planner.finished and not any(_is_lost(r) for r in planner.ledger.records.values()):
-        drop_attempts(folder)
-    status: EndStatus = "failed" if problems else "completed"
-    journal.append(SweepRanked(status=status))
-    journal.append(SweepFinished(status=status))
+    _conclude(experiment, planner, journal, "failed" if problems else "completed")
     return Outcome(
         folder,
         rows,
@@ -172,6 +175,24 @@ def _run(
         exit_code=1 if problems else 0,
         tracebacks=_tracebacks(planner.ledger.records.values()),
     )
+
+
+def _conclude(
+    experiment: Experiment, planner: Planner, journal: Journal, status: EndStatus
+) -> None:
+    """Make of the records what people and programs look at, each from what was made before it.
+
+    Afterwards, MLflow has all of it as artifacts (the mirror sends them when the sweep has
+    finished), and whoever runs the mirror notes its run ids in the records.
+    """
+    folder = experiment.folder
+    export_winners(experiment, planner)
+    if planner.finished and not any(_is_lost(r) for r in planner.ledger.records.values()):
+        drop_attempts(folder)
+    write_verdict(folder)
+    journal.append(SweepRanked(status=status))
+    build_report(folder)  # it shows how the sweep ended, which the journal says by now
+    journal.append(SweepFinished(status=status))
 
 
 def leaderboard(experiment: Experiment, records: Mapping[str, RunRecord]) -> list[Row]:
@@ -194,7 +215,8 @@ def _set_aside(experiment: Experiment, data: DataSet) -> list[str]:
         return []
     return [
         f"{num_records} earlier records were made with other data, other pretrained files or "
-        "another version of the code: the sweep starts anew, and what was there lies in set_aside/"
+        "another version of the code: the sweep starts anew, and what was there lies in "
+        f"{SET_ASIDE}/"
     ]
 
 

@@ -311,7 +311,7 @@ def test_c04_b15_what_machines_lost_is_no_result_and_is_tried_again_by_the_next_
     assert len(records) in (5, 6)  # one more if the one that was lost wins the search
     assert all(record["metrics"] and record["best_epoch"] for record in records)
     events = list(read_events(experiment.folder.path / "events.jsonl"))
-    of_lost = [event for event in events if event.trial_key == lost["trial_key"]]
+    of_lost = [event for event in events if event.subject == lost["trial_key"]]
     ends = [e.status for e in of_lost if e.type == "trial_finished"]
     assert ends == ["failed", "completed"]
     assert [e.trial_key for e in events if e.type == "trial_taken_back"] == [lost["trial_key"]]

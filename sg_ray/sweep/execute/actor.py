@@ -15,6 +15,7 @@ from ray import tune
 from sg_ray.cluster.epochs import Supplies
 from sg_ray.features.packed import Features
 from sg_ray.files import remove_scratch, scratch_folder
+from sg_ray.records.origin import note_packages
 from sg_ray.sweep.execute.job_run import JobRun, Result
 from sg_ray.sweep.plan.jobs import TrainJob, parse_job
 from sg_ray.sweep_folder import SweepFolder
@@ -105,6 +106,8 @@ class TrialActor(tune.Trainable):
             self._folder = scratch_folder("trial")
         if isinstance(job, TrainJob) and job.resume_from is not None:
             self._restore(job.resume_from)
+        if self._sweep_folder.all_packages.exists():  # seen from here
+            note_packages(self._sweep_folder)
         stop = self._sweep_folder.stop
         self._run = JobRun(
             job, self._supplies, self._folder, should_stop=stop.exists, stop_file=stop
