@@ -21,6 +21,7 @@ TIMED = {
     "epoch_time_s",
     "samples_per_s",
     "traceback",
+    "sweep_id",
 }
 """What differs between two runs of one sweep: times, and where in the code a failure was met."""
 

@@ -73,7 +73,7 @@ def test_each_trial_begins_and_ends_once_and_tells_each_epoch_once(
     finished: tuple[Experiment, Outcome],
 ) -> None:
     folder = finished[0].folder
-    lines = [line for line in journal(folder) if line["trial_key"]]
+    lines = [line for line in journal(folder) if line.get("trial_key")]
     counts = Counter((line["trial_key"], line["type"]) for line in lines)
     for record in read_json_records(folder.path):
         key = record["trial_key"]
