@@ -92,7 +92,7 @@ def test_both_give_the_same_bits_and_tell_the_same_story(
 
 
 @pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGINT], ids=["USR1", "INT"])
-def test_a_stop_saves_the_position_and_the_same_command_goes_on(
+def test_case_43_c07_a_stop_saves_the_position_and_the_same_command_goes_on(
     name: ExecutorName,
     number: signal.Signals,
     tmp_path: Path,
