@@ -1,6 +1,9 @@
 """What a start finds of earlier ones: torn checkpoints, records without an end, lost jobs."""
 
+import os
 import shutil
+import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +12,7 @@ from executed_sweeps import bits, everything, signal_at_epoch, types
 from tiny_sweep import read_json_records
 
 from sg_ray.config import Experiment, Resources
-from sg_ray.errors import InputError
-from sg_ray.host.signals import StopRequest
+from sg_ray.errors import InputError, SgRayError
 from sg_ray.records.record import read_history
 from sg_ray.sweep.execute import worklist
 from sg_ray.sweep.execute.choice import named_executor
@@ -90,7 +92,8 @@ def test_a_copy_that_a_kill_cut_short_is_no_checkpoint(
     with monkeypatch.context() as patch:
 
         def killed(source: Path, copy: Path) -> None:
-            shutil.copy(source / "last.pt", copy.mkdir() or copy)
+            copy.mkdir(parents=True)
+            shutil.copy(source / "last.pt", copy)
             raise KeyboardInterrupt
 
         patch.setattr(shutil, "copytree", killed)
@@ -140,9 +143,10 @@ def test_a_full_disk_is_nobodys_failure(tmp_path: Path, monkeypatch: pytest.Monk
         raise OSError(28, "No space left on device")
 
     experiment = small(tmp_path)
-    with monkeypatch.context() as patch, pytest.raises(Exception, match="no space left on device"):
+    with monkeypatch.context() as patch:
         patch.setattr("sg_ray.training.checkpoint.write_history", full)
-        run(experiment)
+        with pytest.raises(SgRayError, match="no space left on device"):
+            run(experiment)
     assert {r["family"] for r in read_json_records(experiment.folder.path)} == {"lexical"}
     assert run(experiment).exit_code == 0
 
@@ -169,17 +173,22 @@ def test_an_address_goes_with_tune_only() -> None:
 
 
 def test_a_stop_in_what_has_no_position_ends_it_at_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, whole: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An estimator's fit is one step: while it runs, a signal raises."""
-    raised: list[bool] = []
-    request = StopRequest.__call__
 
-    def asked(self: StopRequest) -> bool:
-        raised.append(self.raises)
-        return request(self)
+    def long_fit(*_: object, **__: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
 
-    monkeypatch.setattr(StopRequest, "__call__", asked)
-    assert run(small(tmp_path)).exit_code == 0
-    assert raised
-    assert not any(raised), "a training that learns by steps is stopped after one"
+    experiment = small(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr("sg_ray.trial.fit_estimator", long_fit)
+        started = time.monotonic()
+        outcome = run(experiment)
+    assert time.monotonic() - started < 50
+    assert outcome.exit_code == 128 + signal.SIGTERM
+    assert "no trial was in the middle of its training" in outcome.notes
+    assert not list(experiment.folder.path.rglob("checkpoint_*"))
+    run(experiment)
+    assert bits(experiment.folder) == whole
