@@ -48,6 +48,17 @@ def everything(folder: Path, **settings: Any) -> Experiment:
     return tiny_experiment(folder, **changes)
 
 
+def small(folder: Path, **settings: Any) -> Experiment:
+    """One model and the floor, without a range test or pruning."""
+    defaults: dict[str, Any] = {
+        "families": ["gnn"],
+        "lr_range": {"enabled": False},
+        "search": {"num_trials": 1, "pruning": {"enabled": False}},
+        "replicate": {"top_k": 1, "seeds": [42]},
+    }
+    return everything(folder, **{**defaults, **settings})
+
+
 def bits(folder: SweepFolder) -> list[dict[str, Any]]:
     """The records, without times and without what was lost on the way."""
     records = read_json_records(folder.path)

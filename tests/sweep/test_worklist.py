@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from executed_sweeps import bits, everything, signal_at_epoch, types
+from executed_sweeps import bits, signal_at_epoch, small, types
 from tiny_sweep import read_json_records
 
 from sg_ray.config import Experiment, Resources
@@ -18,17 +18,6 @@ from sg_ray.sweep.execute import worklist
 from sg_ray.sweep.execute.choice import named_executor
 from sg_ray.sweep.execute.inline_executor import InlineExecutor
 from sg_ray.sweep.run import Outcome, run_sweep
-
-
-def small(folder: Path, **settings: Any) -> Experiment:
-    """One model and the floor, without a range test or pruning."""
-    defaults: dict[str, Any] = {
-        "families": ["gnn"],
-        "lr_range": {"enabled": False},
-        "search": {"num_trials": 1, "pruning": {"enabled": False}},
-        "replicate": {"top_k": 1, "seeds": [42]},
-    }
-    return everything(folder, **{**defaults, **settings})
 
 
 def run(experiment: Experiment) -> Outcome:
