@@ -162,11 +162,17 @@ def test_what_one_has_begun_the_other_finishes(
 
 
 def test_the_inline_executor_runs_a_whole_sweep_without_ray(tmp_path: Path) -> None:
-    """Verdict, report and MLflow's mirror included."""
+    """Verdict, report and MLflow's mirror included; a breakpoint in a family stops there."""
     write_experiment(tmp_path, max_concurrent_trials=1)
     script = """
 import sys
+from sg_ray import trial
 from sg_ray.cli import main
+fit = trial.fit_estimator
+def fit_debugged(*parts, **named):
+    breakpoint()
+    return fit(*parts, **named)
+trial.fit_estimator = fit_debugged
 code = main(["sweep", "experiment.yaml", "--executor", "inline", "models.gnn.config.epochs=1"])
 assert not {name for name in sys.modules if name.partition(".")[0] == "ray"}, "Ray was imported"
 sys.exit(code)
@@ -178,7 +184,11 @@ sys.exit(code)
         capture_output=True,
         text=True,
         timeout=240,
+        input=2 * "p 'the seed is', named['seed']\ncontinue\n",
     )
     assert done.returncode == 0, done.stderr
+    assert [seed in done.stdout for seed in ("('the seed is', 42)", "('the seed is', 7)")] == [
+        True
+    ] * 2
     assert (tmp_path / "outputs/tiny/report.html").exists()
     assert "verdict.json" in done.stdout

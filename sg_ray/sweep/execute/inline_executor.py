@@ -28,6 +28,8 @@ from sg_ray.sweep.plan.jobs import AnyJob, TrainJob
 class InlineExecutor:
     """Runs each job where it is called from."""
 
+    is_here = True
+
     def check(self, takes: Mapping[str, Resources]) -> None:
         """Raise InputError for trials on several workers, or on a GPU that is not here."""
         for family, one in takes.items():
