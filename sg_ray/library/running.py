@@ -110,7 +110,8 @@ def run_and_show(
     mirror = mirror_of(experiment)
     stream = sys.stdout if show else io.StringIO()
     print(describe(this_machine(experiment.resources.gpus)), file=stream)
-    with LiveView(experiment.objective, past=past, stream=stream) as view, mirror:
+    redraws = not executor.is_here
+    with LiveView(experiment.objective, past=past, stream=stream, redraws=redraws) as view, mirror:
         outcome = run.run_sweep(
             experiment,
             executor=executor,

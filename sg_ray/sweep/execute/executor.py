@@ -49,6 +49,10 @@ class Executor(Protocol):
     the sweep's folder, where ``newest_checkpoint`` finds it, after a kill too.
     """
 
+    @property
+    def is_here(self) -> bool:
+        """Whether trials run in this very process: a breakpoint in one needs the terminal."""
+
     def check(self, takes: Mapping[str, Resources]) -> None:
         """Raise InputError, before anything is written, for what it could not run."""
 
