@@ -37,6 +37,7 @@ from sg_ray.models.family import (
 from sg_ray.reading import read_model
 from sg_ray.sweep_folder import (
     BEST,
+    BEST_DIR,
     BRANCHES_DIR,
     FEATURES_DIR,
     MODEL_CARD,
@@ -158,7 +159,8 @@ def model_folder(folder: Path) -> Path:
         problem = f"holds no {MODEL_CARD}" if folder.is_dir() else "is not a folder"
         raise InputError(
             f"{folder}: {problem}. Name the folder of a finished sweep (outputs/NAME), one of its "
-            "exported models (outputs/NAME/best/FAMILY), or the folder of a finished training."
+            f"exported models (outputs/NAME/{BEST_DIR}/FAMILY), or the folder of a finished "
+            "training."
         )
     return best / winner.family
 

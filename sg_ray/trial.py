@@ -13,6 +13,7 @@ from typing import Any, Self
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
+from sg_ray.config import Resources
 from sg_ray.errors import InputError
 from sg_ray.features.packed import Features
 from sg_ray.features.spec import by_content
@@ -27,6 +28,7 @@ from sg_ray.models.family import (
 )
 from sg_ray.sweep_folder import BEST, TEST_PREDICTIONS
 from sg_ray.training.checkpoint import load_best, read_best, read_last, weights_id
+from sg_ray.training.compute import device_for
 from sg_ray.training.compute import environment as environment
 from sg_ray.training.estimator import fit_estimator
 from sg_ray.training.loop import EpochResult, never, predict, train
@@ -124,6 +126,20 @@ class TrialContext:
     device: torch.device
     num_threads: int = 1
 
+    @classmethod
+    def of(cls, takes: Resources, features: Features, cache_dir: Path, families: Families) -> Self:
+        """Return what a trial that ``takes`` so much computes with in this process.
+
+        Raises InfrastructureError if it takes a GPU and torch cannot use one here.
+        """
+        device = device_for(takes.gpus)
+        return cls(families, features, cache_dir.absolute(), device, takes.num_threads)
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        """The hardware and software that a trial's bits depend on here."""
+        return environment(self.device, self.num_threads)
+
 
 def run_trial(
     spec: TrialSpec,
@@ -167,6 +183,7 @@ def run_trial(
         device=context.device,
         workers=workers or SingleWorker(),
         should_stop=should_stop,
+        valid_ids=context.features.sample_ids("valid"),
     )
 
 
@@ -216,7 +233,8 @@ def score_test(spec: TrialSpec, context: TrialContext, folder: Path) -> dict[str
         split = family.split_data(config, inputs, "test")
         probabilities = predict(model, split, config, device=context.device)
     labels = inputs.features.labels["test"]
-    write_predictions(folder / TEST_PREDICTIONS, Predictions(labels, probabilities))
+    predictions = Predictions(labels, probabilities, inputs.features.sample_ids("test"))
+    write_predictions(folder / TEST_PREDICTIONS, predictions)
     return scored("test", labels, probabilities, best["threshold"])
 
 

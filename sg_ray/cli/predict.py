@@ -7,9 +7,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from sg_ray.cli.settings import folder_argument, named_folder
+from sg_ray.cli.settings import folder_argument
 from sg_ray.files import short_hash
+from sg_ray.library.places import named_folder
 from sg_ray.scan.source_files import Function, Piece, pieces_in
+from sg_ray.sweep_folder import BEST_DIR
 
 if TYPE_CHECKING:
     from sg_ray.detector import Detector
@@ -23,8 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "folder",
         type=folder_argument("folder"),
-        help="a sweep (its name or folder: the winner), one of its best/FAMILY, or the folder of "
-        "a training",
+        help=f"a sweep (its name or folder: the winner), one of its {BEST_DIR}/FAMILY, or the "
+        "folder of a training",
     )
     parser.add_argument(
         "files",

@@ -40,6 +40,9 @@ SWEEP = f"{SIZE} lr_range.num_steps=10 search.num_trials=1 replicate.top_k=1 {ON
 GNN_SWEEP = f"{SWEEP} families=[gnn] lr_range.enabled=false"
 
 PICTURES = "python docs/make_pictures.py"
+INLINE = "--executor inline"
+"""For sweeps of which the commands are the point; others run as they are printed, by Tune."""
+
 RUN_A_SWEEP = "python experiments/sweep.py [EXPERIMENT.yaml] [key=value ...]"
 WRITE_DATA = "sg-ray data synthetic --num-samples N [--out DIR]"
 EXTEND = "sg-ray extend NAME seeds=[...] search.num_trials=N"
@@ -117,6 +120,12 @@ STEPS = {
     "python experiments/sweep.py --resume quick": Step(
         in_process, after=(RUN_A_SWEEP,), prints=RANKED
     ),
+    "... --executor inline": Step(
+        in_process,
+        {"...": "python experiments/sweep.py"},
+        f"name=inline {GNN_SWEEP}",
+        prints=RANKED,
+    ),
     "... --address auto": Step(
         joining_this_ray,
         {"...": "python experiments/sweep.py"},
@@ -133,7 +142,7 @@ STEPS = {
     "python experiments/sweep.py data.source=path data.path=DIR name=mine": Step(
         in_process,
         {"DIR": "synthetic"},
-        GNN_SWEEP,
+        f"{GNN_SWEEP} {INLINE}",
         after=(WRITE_DATA,),
         prints=RANKED,
         leaves="outputs/mine/test.json",
@@ -147,6 +156,7 @@ STEPS = {
     EXTEND: Step(
         in_process,
         {"NAME": "other", "[...]": "[1,2]", "=N": "=2"},
+        INLINE,
         after=("sg-ray sweep ...",),
         prints="gnn +[0-9a-f]{8} +3 +0 ",  # seeds 42, 1 and 2, none failed
     ),
@@ -156,13 +166,14 @@ STEPS = {
     "sg-ray extend quick search.num_trials=12 replicate.top_k=3": Step(
         in_process,
         {"quick": "other"},
-        "search.num_trials=2 replicate.top_k=2",
+        f"search.num_trials=2 replicate.top_k=2 {INLINE}",
         after=(EXTEND,),
         prints=r"(?s)\n\d +gnn .*\n\d +gnn ",
     ),
     "sg-ray extend quick replicate.max_seeds=18": Step(
         in_process,
         {"quick": "other", "=18": "=4"},
+        INLINE,
         after=(EXTEND,),
         prints="gnn +[0-9a-f]{8} +4 +0 ",
     ),
@@ -298,7 +309,6 @@ STEPS = {
     "make help": Step(as_subprocess, prints="make sweep"),
     "make clean": Step(cleaning),
     ".venv/bin/pre-commit install": Step(in_git_checkout, leaves=".git/hooks/pre-commit"),
-    "python -m sg_ray": Step(as_subprocess, extra="--version", prints=r"sg-ray \d"),
 }
 SLOW = {"make sweep", "... --address auto", *CHECKS, SERVER, PICTURES}
 """Each starts Python, and Ray or a server, anew."""
