@@ -31,7 +31,7 @@ from sg_ray.sweep_folder import METRICS
 from sg_ray.training.compute import device_for
 from sg_ray.training.loop import EpochResult, Interrupted
 from sg_ray.training.workers import TorchGroup
-from sg_ray.trial import Families, TrialContext, TrialSpec, run_trial
+from sg_ray.trial import OwnCode, TrialContext, TrialSpec, run_trial
 
 _POLL_S = 1.0
 _GATE_POLL_S = 0.05
@@ -74,7 +74,6 @@ class WorkerGroup(Iterator[EpochResult]):
         resources: Resources,
         *,
         features_ref: "ray.ObjectRef[Any]",
-        families: Families,
         cache_dir: Path,
         folder: Path,
         stop: Path,
@@ -95,7 +94,7 @@ class WorkerGroup(Iterator[EpochResult]):
             train_loop_config={
                 "spec": spec.model_dump_json(),
                 "features_ref": [features_ref],
-                "families": dict(families),
+                "own_code": OwnCode.of([spec.family]),
                 "cache_dir": cache_dir,
                 "folder": folder,
                 "stop": stop,
@@ -212,8 +211,8 @@ def _train_worker(config: dict[str, Any]) -> None:
     """Run on each worker: the trial's epochs, handed over by rank 0."""
     spec = TrialSpec.model_validate_json(config["spec"])
     device_for(config["gpus"])  # Train would fall back to the CPU without a word
+    config["own_code"].plug_in()
     context = TrialContext(
-        families=config["families"],
         features=ray.get(config["features_ref"][0]),
         cache_dir=config["cache_dir"],
         device=get_device(),

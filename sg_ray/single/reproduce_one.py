@@ -20,7 +20,7 @@ from sg_ray.features.build import prepare_features
 from sg_ray.features.packed import Features
 from sg_ray.features.spec import FeatureSpec
 from sg_ray.host.cpus import num_cpus
-from sg_ray.models.families import FAMILIES, get_family
+from sg_ray.models.families import get_family
 from sg_ray.prepare.prepare import Progress
 from sg_ray.records.lookup import RecordedTrial, find_branches
 from sg_ray.records.record import Failure, RunRecord, read_history, read_surroundings, record_of
@@ -179,7 +179,6 @@ def _device(trial: RecordedTrial) -> torch.device:
 
 def _context(trial: RecordedTrial, features: Features) -> TrialContext:
     return TrialContext(
-        families=FAMILIES,
         features=features,
         cache_dir=trial.experiment.cache_dir.absolute(),
         device=_device(trial),
@@ -205,7 +204,6 @@ def _group_epochs(
             spec,
             takes,
             features_ref=ray.put(context.features),
-            families=context.families,
             cache_dir=context.cache_dir,
             folder=folder,
             stop=SweepFolder(folder).stop,

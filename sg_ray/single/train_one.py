@@ -26,7 +26,7 @@ from sg_ray.host.disk import explaining_disk_trouble
 from sg_ray.host.folders import require_writable
 from sg_ray.host.lock import locked
 from sg_ray.host.signals import StopRequest, stopping
-from sg_ray.models.families import FAMILIES, get_family
+from sg_ray.models.families import get_family
 from sg_ray.models.family import EstimatorFamily, NeuralFamily
 from sg_ray.prepare.branches import GivenBranches
 from sg_ray.prepare.prepare import Progress, pinned, prepare
@@ -288,7 +288,6 @@ def _group_epochs(training: Training, request: StopRequest) -> Iterator[EpochRes
             training.spec,
             experiment.resources_of(training.spec.family),
             features_ref=ray.put(training.features),
-            families=FAMILIES,
             cache_dir=experiment.cache_dir.absolute(),
             folder=folder.path,
             stop=request.file,
@@ -321,7 +320,6 @@ def _explaining_lost_workers(folder: SweepFolder) -> Iterator[None]:
 def _context(experiment: Experiment, family: str, features: Features) -> TrialContext:
     takes = experiment.resources_of(family)
     return TrialContext(
-        families=FAMILIES,
         features=features,
         cache_dir=experiment.cache_dir.absolute(),
         device=device_for(takes.gpus),

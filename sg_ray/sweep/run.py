@@ -13,7 +13,6 @@ from sg_ray.files import remove_leftovers, remove_scratch, short_hash
 from sg_ray.host.disk import explaining_disk_trouble
 from sg_ray.host.lock import locked
 from sg_ray.host.signals import StopRequest, stopping
-from sg_ray.models.families import FAMILIES
 from sg_ray.prepare.prepare import Progress, configs_of, pinned, prepare, read_data
 from sg_ray.records.journal import Event, Journal, lost_beginning
 from sg_ray.records.leaderboard import Row, rank, write_leaderboard
@@ -29,7 +28,6 @@ from sg_ray.sweep.plan.planner import Planner, make_planner
 from sg_ray.sweep.taking_back import take_back
 from sg_ray.sweep.winners import export_winners
 from sg_ray.sweep_folder import SweepFolder
-from sg_ray.trial import Families
 
 Listener = Callable[[Event], None]
 
@@ -62,7 +60,6 @@ def run_sweep(
     address: str = "local",
     listeners: tuple[Listener, ...] = (),
     progress: Progress | None = None,
-    families: Families = FAMILIES,
     extends: bool = False,
     data: DataSet | None = None,
 ) -> Outcome:
@@ -89,7 +86,7 @@ def run_sweep(
             if resumed:
                 journal.append("sweep_resumed")
             try:
-                return _run(experiment, data, journal, address, progress, families, stop)
+                return _run(experiment, data, journal, address, progress, stop)
             except BaseException as error:
                 interrupted = _is_interruption(error)
                 with contextlib.suppress(OSError):  # the error itself matters more
@@ -116,7 +113,6 @@ def _run(
     journal: Journal,
     address: str,
     progress: Progress | None,
-    families: Families,
     stop: StopRequest,
 ) -> Outcome:
     folder = experiment.folder
@@ -141,7 +137,6 @@ def _run(
                 experiment,
                 worklist,
                 features,
-                families,
                 attempt_dir=attempt_dir,
                 grows=address != "local",
                 stop=stop,

@@ -32,7 +32,7 @@ def test_b04_no_share_of_a_gpu_becomes_the_cpu() -> None:
 
 def test_b04_an_actor_hands_the_failure_to_tune() -> None:
     actor = object.__new__(TrialActor)
-    actor._shared = SimpleNamespace(families={}, cache_dir=Path(), folder=Path())
+    actor._shared = SimpleNamespace(own_code=None, cache_dir=Path(), folder=Path())
     actor._features = None
     actor._folder = Path()
     actor._job = SimpleNamespace(resources=Resources(gpus=1), spec=None)

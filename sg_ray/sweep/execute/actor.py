@@ -25,7 +25,7 @@ from sg_ray.sweep_folder import SweepFolder
 from sg_ray.training.compute import device_for
 from sg_ray.training.loop import EpochResult, Interrupted
 from sg_ray.trial import (
-    Families,
+    OwnCode,
     TrialContext,
     environment,
     find_learning_rate,
@@ -42,7 +42,7 @@ class Shared:
     """What every job of a sweep uses."""
 
     features_ref: "ray.ObjectRef[Features]"
-    families: Families
+    own_code: OwnCode
     cache_dir: Path
     folder: SweepFolder
     max_failures: int
@@ -59,6 +59,7 @@ class TrialActor(tune.Trainable):
         """Take what all trials share and the first job."""
         assert shared is not None
         remove_scratch()
+        shared.own_code.plug_in()
         self._shared = shared
         self._features: Features = ray.get(shared.features_ref)  # read in place, not copied
         self._start(config)
@@ -152,7 +153,6 @@ class TrialActor(tune.Trainable):
             self._job.spec,
             self._job.resources,
             features_ref=self._shared.features_ref,
-            families=self._shared.families,
             cache_dir=self._shared.cache_dir,
             folder=self._folder,
             stop=stop,
@@ -180,7 +180,6 @@ class TrialActor(tune.Trainable):
 
     def _context(self) -> TrialContext:
         return TrialContext(
-            families=self._shared.families,
             features=self._features,
             cache_dir=self._shared.cache_dir,
             device=device_for(self._job.resources.gpus),

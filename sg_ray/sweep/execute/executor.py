@@ -38,13 +38,14 @@ from sg_ray.errors import InfrastructureError, InputError, SgRayError
 from sg_ray.features.packed import Features
 from sg_ray.host.disk import disk_trouble
 from sg_ray.host.signals import StopRequest
+from sg_ray.models.families import get_family
 from sg_ray.models.family import EstimatorFamily
 from sg_ray.records.record import Failure
 from sg_ray.sweep.execute.actor import JOB, Shared, TrialActor
 from sg_ray.sweep.execute.checkpoints import keep_position
 from sg_ray.sweep.execute.worklist import Worklist
 from sg_ray.sweep.plan.jobs import AnyJob, TrainJob, parse_job
-from sg_ray.trial import Families
+from sg_ray.trial import OwnCode
 
 _WAITING_ACTOR = {"node:__internal_head__": 0.001}
 """What the Tune actor of a multi-worker trial takes: nothing its workers need, for it only waits.
@@ -72,7 +73,6 @@ class _InFlight:
 
     stop: StopRequest
     max_failures: int
-    families: Families
     jobs: dict[str, AnyJob] = field(default_factory=dict)
     started: set[str] = field(default_factory=set)
     """Of the jobs, those whose process has begun."""
@@ -89,7 +89,7 @@ class _InFlight:
     def num_saving(self) -> int:
         """Running trainings that learn by steps: an estimator's fit has no position in it."""
         running = [job for trial_id, job in self.jobs.items() if trial_id in self.started]
-        trained = [self.families[job.spec.family] for job in running if isinstance(job, TrainJob)]
+        trained = [get_family(job.spec.family) for job in running if isinstance(job, TrainJob)]
         return sum(not isinstance(family, EstimatorFamily) for family in trained)
 
     def end(self, trial_id: str) -> AnyJob:
@@ -303,7 +303,6 @@ def execute(
     experiment: Experiment,
     worklist: Worklist,
     features: Features,
-    families: Families,
     *,
     attempt_dir: Path,
     grows: bool,
@@ -318,7 +317,7 @@ def execute(
     that Ray may add nodes, so that what it has now is not the limit.
     """
     os.environ.update(_TUNE_ENVIRONMENT)
-    flight = _InFlight(stop, experiment.max_failures, families)
+    flight = _InFlight(stop, experiment.max_failures)
     stop.file = experiment.folder.stop
     stop.file.unlink(missing_ok=True)
     with _explaining_rays_end():
@@ -326,7 +325,7 @@ def execute(
             TrialActor,
             shared=Shared(
                 features_ref=ray.put(features),
-                families=dict(families),
+                own_code=OwnCode.of(experiment.all_families),
                 cache_dir=experiment.cache_dir.absolute(),
                 folder=experiment.folder,
                 max_failures=experiment.max_failures,
