@@ -113,6 +113,12 @@ STEPS = {
     "python experiments/sweep.py --resume quick": Step(
         in_process, after=(RUN_A_SWEEP,), prints=RANKED
     ),
+    "... --executor inline": Step(
+        in_process,
+        {"...": "python experiments/sweep.py"},
+        f"name=inline {GNN_SWEEP}",
+        prints=RANKED,
+    ),
     "... --address auto": Step(
         joining_this_ray,
         {"...": "python experiments/sweep.py"},
@@ -281,7 +287,6 @@ STEPS = {
     "make help": Step(as_subprocess, prints="make sweep"),
     "make clean": Step(cleaning),
     ".venv/bin/pre-commit install": Step(in_git_checkout, leaves=".git/hooks/pre-commit"),
-    "python -m sg_ray": Step(as_subprocess, extra="--version", prints=r"sg-ray \d"),
 }
 SLOW = {"make sweep", "... --address auto", *CHECKS, SERVER}
 """Each starts Python, and Ray or a server, anew."""

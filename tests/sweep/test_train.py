@@ -158,7 +158,7 @@ def test_a_failing_range_test_falls_back_and_says_why(
     own = MODELS["gnn"]["config"]["learning_rate"]
     assert only_record(folder / "run")["config"]["learning_rate"] == own
     noted = [e for e in read_events(folder / "run/events.jsonl") if e.type == "lr_range"]
-    assert [(e.data["source"], e.data["learning_rate"]) for e in noted] == [("default", own)]
+    assert [(e.source, e.learning_rate) for e in noted] == [("default", own)]
 
 
 def test_a_failed_training_is_on_record(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -266,8 +266,8 @@ def test_a_model_does_not_outlive_its_training(
 def test_a_model_that_cannot_be_made_costs_no_record(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def clean_cache(folder: Path, record: Any) -> None:
-        write_record(SweepFolder(folder), record)
+    def clean_cache(folder: SweepFolder, record: Any) -> None:
+        write_record(folder, record)
         shutil.rmtree("cache")
 
     monkeypatch.setattr(training_module, "write_record", clean_cache)

@@ -7,7 +7,7 @@ from sg_ray.config import FLOOR
 from sg_ray.files import short_hash
 from sg_ray.models.families import builds_on
 from sg_ray.records.race import CLAIM_ALPHA
-from sg_ray.statistics.sequential import seeds_for_anytime_p
+from sg_ray.statistics.seeds_needed import seeds_for_anytime_p
 from sg_ray.verdict.arithmetic import Arithmetic, mixtures
 from sg_ray.verdict.model import FAMILIES, Question, Standing
 from sg_ray.verdict.trials import Contender, Results, Trial
