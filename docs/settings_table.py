@@ -26,6 +26,8 @@ BEGIN = "<!-- From here on made by docs/settings_table.py. -->\n"
 FAMILY_SETTINGS = "models.FAMILY"
 TYPES = {"integer": "whole number", "number": "number", "string": "text", "object": "section"}
 
+YAML_WORDS = {"None": "null", "True": "true", "False": "false"}
+
 
 @dataclass(frozen=True)
 class Row:
@@ -62,7 +64,7 @@ def _tables(model: type[BaseModel], prefix: str) -> Iterator[Table]:
             rows.append(_row_of(model, name))
         elif prefix and section in TOP_SECTIONS:
             keys = f"the keys of `{TOP_SECTIONS[section]}`"
-            rows.append(Row(name, f"{keys}, or `null`", "`null`", "Where they differ from those."))
+            rows.append(Row(name, f"{keys}, or `null`", "`null`", _meanings(model).get(name, "")))
         else:
             key = FAMILY_SETTINGS if name == "models" else f"{prefix}.{name}".lstrip(".")
             sections.append((section, key))
@@ -190,7 +192,8 @@ def _row(row: Row) -> str:
 
 def _inline(docstring: str) -> str:
     """Return a docstring as Markdown, in the words of YAML."""
-    return re.sub(r"\bNone\b", "`null`", docstring.replace("``", "`"))
+    text = docstring.replace("``", "`")
+    return re.sub(r"\b(None|True|False)\b", lambda word: f"`{YAML_WORDS[word[0]]}`", text)
 
 
 def page(old: str) -> str:

@@ -16,9 +16,10 @@ from pydantic import (
 )
 
 from sg_ray.config.hardware import this_machine
+from sg_ray.config.own_code import PluginSettings
 from sg_ray.data.sources import DataConfig
 from sg_ray.files import content_hash
-from sg_ray.models.families import get_family
+from sg_ray.models.families import FAMILIES, builds_on, get_family
 from sg_ray.models.family import EstimatorFamily, FamilyConfig
 from sg_ray.redaction import hide_credentials
 from sg_ray.setting_types import (
@@ -267,6 +268,8 @@ class Experiment(StrictModel):
     models: Mapping[str, ModelSettings] = Field(default_factory=dict)
     """Each family's own values, search space and resources; a family left out has its defaults
     and is not searched."""
+    plugins: PluginSettings = PluginSettings()
+    """Code from outside of sg-ray that the experiment uses."""
     branches_from: MaybeOwnFolder = None
     """What holds the trained branches when ``families`` lacks them: a finished sweep's folder,
     or one with results of ``sg-ray train``."""
@@ -300,7 +303,7 @@ class Experiment(StrictModel):
         """The floor, then the experiment's families with those that others build on first."""
         ordered = sorted(
             (name for name in dict.fromkeys(self.families) if name != FLOOR),
-            key=lambda name: len(get_family(name).branches),
+            key=lambda name: len(builds_on(name)),
         )
         return (FLOOR, *ordered)
 
@@ -325,7 +328,7 @@ class Experiment(StrictModel):
     def resources_of(self, family: str) -> Resources:
         """Return what one trial of a family takes; one that fits in one go takes no GPU."""
         takes = self.models.get(family, ModelSettings()).resources or self.resources
-        if isinstance(get_family(family), EstimatorFamily):
+        if isinstance(FAMILIES.get(family), EstimatorFamily):
             return Resources(cpus=takes.cpus)
         return takes
 
@@ -347,8 +350,12 @@ class Experiment(StrictModel):
         return {**kept, "families": list(models), "models": models}
 
     def _identity_of(self, family: str) -> dict[str, Any]:
+        if family in FAMILIES:
+            config: Mapping[str, Any] = self.baseline(family).model_dump(mode="json")
+        else:  # its code is not here, nor was it asked for
+            config = self.models.get(family, ModelSettings()).config
         return {
-            "config": self.baseline(family).model_dump(mode="json"),
+            "config": config,
             "space": {
                 name: dimension.model_dump(mode="json", exclude_none=True)
                 for name, dimension in self.space(family).items()

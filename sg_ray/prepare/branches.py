@@ -81,7 +81,7 @@ class GivenBranches:
 
     def _winner(self, family: str) -> list[_Found]:
         sweep = SweepFolder(self._folder)
-        source = load_experiment(sweep.settings)
+        source = load_experiment(sweep.settings, loads_code=False)
         records = read_records(sweep).values()
         rows = rank(
             records,

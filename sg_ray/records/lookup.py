@@ -15,7 +15,7 @@ from sg_ray.trial import BranchSource
 _EXPERIMENTS = (SETTINGS, TRAINING_SETTINGS)
 """What the experiment is called in the folder of a sweep and of a training."""
 
-_OVERRIDABLE = ("data", "cache_dir", "branches_from", "resources", "max_failures")
+_OVERRIDABLE = ("data", "cache_dir", "branches_from", "resources", "max_failures", "plugins")
 _NUM_LISTED = 5
 
 

@@ -21,7 +21,7 @@ from sg_ray.host.disk import explaining_disk_trouble
 from sg_ray.host.folders import require_writable
 from sg_ray.host.lock import locked
 from sg_ray.host.signals import StopRequest
-from sg_ray.models.families import FAMILIES, get_family
+from sg_ray.models.families import get_family
 from sg_ray.models.family import EstimatorFamily, NeuralFamily
 from sg_ray.prepare.branches import GivenBranches
 from sg_ray.prepare.prepare import Progress, pinned, prepare
@@ -118,7 +118,7 @@ def prepare_training(
     spec = _spec(experiment, family, seed, data.fingerprint, branches)
     _check_branches(experiment, spec, settings)
     takes = experiment.resources_of(family)
-    context = TrialContext.of(takes, features, experiment.cache_dir, FAMILIES)
+    context = TrialContext.of(takes, features, experiment.cache_dir)
     lr_range = None
     if find_lr != "no" and isinstance(get_family(family), NeuralFamily):
         lr_range = _find_lr(experiment.lr_range, spec, context, use_cache=find_lr == "cached")
@@ -283,9 +283,7 @@ def _epochs(training: Training, request: StopRequest) -> Iterator[EpochResult]:
     request.raises = isinstance(get_family(spec.family), EstimatorFamily)
     takes = experiment.resources_of(spec.family)
     context = training.context
-    supplies = Supplies(
-        context.features, context.families, context.cache_dir, experiment.max_failures
-    )
+    supplies = Supplies(context.features, context.cache_dir, experiment.max_failures)
     try:
         yield from epochs_here(spec, takes, supplies, folder, request)
     except Interrupted:

@@ -15,7 +15,6 @@ from sg_ray.files import remove_leftovers, remove_scratch, short_hash, to_plain
 from sg_ray.host.disk import explaining_disk_trouble
 from sg_ray.host.lock import locked
 from sg_ray.host.signals import StopRequest, stopping
-from sg_ray.models.families import FAMILIES
 from sg_ray.prepare.prepare import Progress, configs_of, pinned, prepare, read_data
 from sg_ray.records.events import (
     DataChecked,
@@ -45,7 +44,6 @@ from sg_ray.sweep.plan.planner import Planner, make_planner
 from sg_ray.sweep.taking_back import take_back
 from sg_ray.sweep.winners import export_winners
 from sg_ray.sweep_folder import SET_ASIDE, SweepFolder
-from sg_ray.trial import Families
 from sg_ray.verdict.assemble import write_verdict
 
 Listener = Callable[[Event], None]
@@ -79,7 +77,6 @@ def run_sweep(
     executor: Executor | None = None,
     listeners: tuple[Listener, ...] = (),
     progress: Progress | None = None,
-    families: Families = FAMILIES,
     extends: bool = False,
     data: DataSet | None = None,
 ) -> Outcome:
@@ -112,7 +109,7 @@ def run_sweep(
                 journal.append(SweepResumed())
             try:
                 runs = executor or TuneExecutor()
-                return _run(experiment, data, journal, runs, progress, families, stop)
+                return _run(experiment, data, journal, runs, progress, stop)
             except BaseException as error:
                 interrupted = _is_interruption(error)
                 with contextlib.suppress(OSError):  # the error itself matters more
@@ -139,7 +136,6 @@ def _run(
     journal: Journal,
     executor: Executor,
     progress: Progress | None,
-    families: Families,
     stop: StopRequest,
 ) -> Outcome:
     folder = experiment.folder
@@ -154,7 +150,7 @@ def _run(
     worklist = Worklist(experiment, planner, journal, folder)
     exit_code = 0
     if not (planner.finished and worklist.test_scored):
-        supplies = Supplies(features, families, experiment.cache_dir, experiment.max_failures)
+        supplies = Supplies(features, experiment.cache_dir, experiment.max_failures)
         takes, limit = experiment.resources_by_family, experiment.max_concurrent_trials
         execution = executor.execute(worklist, Setting(supplies, folder, takes, limit), stop)
         if not execution.is_finished:

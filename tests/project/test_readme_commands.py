@@ -39,6 +39,7 @@ ONE_SEED = "replicate.seeds=[42] replicate.max_seeds=null replicate.variance_see
 SWEEP = f"{SIZE} lr_range.num_steps=10 search.num_trials=1 replicate.top_k=1 {ONE_SEED}"
 GNN_SWEEP = f"{SWEEP} families=[gnn] lr_range.enabled=false"
 
+NEW_FAMILY = "sg-ray new family NAME [--dir DIR]"
 PICTURES = "python docs/make_pictures.py"
 INLINE = "--executor inline"
 """For sweeps of which the commands are the point; others run as they are printed, by Tune."""
@@ -180,6 +181,9 @@ STEPS = {
     "sg-ray track sync outputs/quick": Step(
         in_process, after=(RUN_A_SWEEP,), prints="events mirrored to"
     ),
+    "sg-ray track sync": Step(
+        in_process, extra="outputs/quick", after=(RUN_A_SWEEP,), prints="events mirrored to"
+    ),
     "sg-ray track sync FOLDER": Step(
         in_process,
         {"FOLDER": "outputs/quick"},
@@ -309,6 +313,11 @@ STEPS = {
     "make help": Step(as_subprocess, prints="make sweep"),
     "make clean": Step(cleaning),
     ".venv/bin/pre-commit install": Step(in_git_checkout, leaves=".git/hooks/pre-commit"),
+    "python -m sg_ray": Step(as_subprocess, extra="--version", prints=r"sg-ray \d"),
+    # A family of one's own
+    NEW_FAMILY: Step(
+        in_process, {"NAME": "bilstm", "[--dir DIR]": "--dir ."}, leaves="test_bilstm.py"
+    ),
 }
 SLOW = {"make sweep", "... --address auto", *CHECKS, SERVER, PICTURES}
 """Each starts Python, and Ray or a server, anew."""

@@ -29,7 +29,7 @@ def test_b04_no_share_of_a_gpu_becomes_the_cpu() -> None:
         with pytest.raises(InfrastructureError, match=MESSAGE):
             device_for(gpus)
         with pytest.raises(InfrastructureError, match=f"gpus={gpus:g}"):
-            TrialContext.of(Resources(gpus=gpus), None, Path(), {})
+            TrialContext.of(Resources(gpus=gpus), None, Path())
 
 
 def test_b04_a_job_hands_the_failure_to_its_executor() -> None:
@@ -37,7 +37,7 @@ def test_b04_a_job_hands_the_failure_to_its_executor() -> None:
         family="gnn", config={}, seed=1, objective="val_f1", data_fingerprint="", code_version=""
     )
     job = TrainJob(spec=spec, resources=Resources(gpus=1), stage="search")
-    supplies = Supplies(None, {}, Path())
+    supplies = Supplies(None, Path())
     with pytest.raises(InfrastructureError, match=MESSAGE):
         JobRun(job, supplies, Path(), should_stop=never, stop_file=Path("none"))
 
