@@ -53,6 +53,11 @@ def commands_in(markdown: str) -> set[str]:
     return {text for text in (*spans, *shown) if _is_command(text)}
 
 
+def python_in(markdown: str) -> list[str]:
+    """Return every block of Python that is to be run, in order: those that import nothing go on."""
+    return re.findall(r"^```python\n(.*?)^```", markdown, flags=re.MULTILINE | re.DOTALL)
+
+
 def _is_command(text: str) -> bool:
     """A program and at least one argument; one word alone is a name."""
     first, _, rest = text.partition(" ")

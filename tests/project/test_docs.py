@@ -8,7 +8,7 @@ import sys
 from types import ModuleType
 
 import pytest
-from readme_walk import PAGES, ROOT
+from readme_walk import PAGES, ROOT, python_in
 
 from sg_ray.config.experiment import Experiment
 from sg_ray.models.families import FAMILIES
@@ -67,6 +67,12 @@ def test_values_and_defaults_are_told(settings_table):
     assert rows["replicate.race_alpha"].values == "number above 0 to below 1, or `null`"
     assert rows["replicate.seeds"].default == "`[42, 2025, 7]`"
     assert rows["models.transformer.config.pooling"].values == "`cls`, `mean`, `max`"
+
+
+def test_the_family_that_is_shown_is_the_one_that_is_written():
+    shown = python_in((ROOT / "docs/own-model.md").read_text(encoding="utf-8"))
+    assert shown == [(ROOT / "sg_ray/skeleton/bilstm.py").read_text(encoding="utf-8")]
+    assert len(shown[0].splitlines()) <= 60
 
 
 def test_pictures_are_small_and_shown():

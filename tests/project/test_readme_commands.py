@@ -22,6 +22,7 @@ from readme_walk import (
     joining_this_ray,
     make_checkout,
     photographing,
+    python_in,
     rehearsed,
     serving,
 )
@@ -39,6 +40,10 @@ ONE_SEED = "replicate.seeds=[42] replicate.max_seeds=null replicate.variance_see
 SWEEP = f"{SIZE} lr_range.num_steps=10 search.num_trials=1 replicate.top_k=1 {ONE_SEED}"
 GNN_SWEEP = f"{SWEEP} families=[gnn] lr_range.enabled=false"
 
+OWN = "sg-ray new family bilstm"
+OWN_SWEEP = 'sg-ray sweep "families=[gnn, ./bilstm.py:BiLstm]" name=with-bilstm'
+OWN_TEST = ".venv/bin/python -m pytest test_bilstm.py"
+OWN_SIZE = "models.bilstm.config.hidden_dim=8 models.bilstm.config.epochs=1"
 NEW_FAMILY = "sg-ray new family NAME [--dir DIR]"
 PICTURES = "python docs/make_pictures.py"
 INLINE = "--executor inline"
@@ -315,11 +320,31 @@ STEPS = {
     ".venv/bin/pre-commit install": Step(in_git_checkout, leaves=".git/hooks/pre-commit"),
     "python -m sg_ray": Step(as_subprocess, extra="--version", prints=r"sg-ray \d"),
     # A family of one's own
+    "sg-ray new family bilstm": Step(in_process, leaves="test_bilstm.py"),
+    OWN_TEST: Step(as_subprocess, {".venv/bin/python": "python"}, after=(OWN,), prints="2 passed"),
+    "sg-ray train ./bilstm.py:BiLstm --quick-test": Step(
+        in_process, after=(OWN,), prints="best epoch 1"
+    ),
+    OWN_SWEEP: Step(
+        in_process,
+        {"[gnn": "[gnn"},  # a list, no placeholder
+        f"{OWN_SIZE} {SWEEP} lr_range.enabled=false {INLINE}",
+        after=(OWN,),
+        prints=r"bilstm +[0-9a-f]{8} +1 +0 ",
+    ),
+    "sg-ray sweep --resume with-bilstm": Step(
+        in_process, extra=INLINE, after=(OWN_SWEEP,), prints=r"bilstm +[0-9a-f]{8} +1 +0 "
+    ),
+    "sg-ray predict outputs/with-bilstm FILE.c --family ./bilstm.py:BiLstm": Step(
+        in_process, {"FILE": "double_free"}, after=(OWN_SWEEP,), prints=r"double_free\.c:1"
+    ),
     NEW_FAMILY: Step(
-        in_process, {"NAME": "bilstm", "[--dir DIR]": "--dir ."}, leaves="test_bilstm.py"
+        in_process,
+        {"NAME": "tree_lstm", "[--dir DIR]": "--dir own"},
+        leaves="own/test_tree_lstm.py",
     ),
 }
-SLOW = {"make sweep", "... --address auto", *CHECKS, SERVER, PICTURES}
+SLOW = {"make sweep", "... --address auto", *CHECKS, SERVER, PICTURES, OWN_TEST}
 """Each starts Python, and Ray or a server, anew."""
 
 
@@ -343,6 +368,18 @@ def test_command(walk: Walk, command: str) -> None:
     step = STEPS[command]
     assert re.search(step.prints, printed, re.MULTILINE), printed
     assert next(walk.folder.glob(step.leaves), None) is not None, step.leaves
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/mlflow.md", "docs/python-api.md"])
+def test_python(walk: Walk, page: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The blocks of a page run one after another, as in a notebook."""
+    walk.follow(RUN_A_SWEEP)
+    monkeypatch.chdir(walk.folder)
+    names: dict[str, object] = {}
+    blocks = python_in((ROOT / page).read_text(encoding="utf-8"))
+    assert blocks
+    for block in blocks:
+        exec(compile(block, page, "exec"), names)
 
 
 def test_the_command_for_the_cluster_is_a_plan(walk: Walk) -> None:
