@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from sg_ray.cli.settings import named_experiment, text_argument
 from sg_ray.commands import from_here, sg_ray_command
 from sg_ray.config import Experiment
-from sg_ray.records.journal import Event, read_events
+from sg_ray.records.events import Event, SweepRanked
+from sg_ray.records.journal import read_events
 from sg_ray.records.record import stamp_run_ids
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def run_and_show(
     from sg_ray.verdict.assemble import write_verdict
 
     def conclude(event: Event) -> None:
-        if event.type == "ranked":
+        if isinstance(event, SweepRanked):
             write_verdict(experiment.folder)
             build_report(experiment.folder)
 

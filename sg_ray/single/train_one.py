@@ -21,7 +21,7 @@ from sg_ray.config import Experiment, LrRangeSettings, ModelSettings, resolved_y
 from sg_ray.errors import InfrastructureError, InputError, SgRayError
 from sg_ray.export import export_model, withdraw_model
 from sg_ray.features.packed import Features
-from sg_ray.files import remove_scratch, write_text
+from sg_ray.files import remove_scratch, to_plain, write_text
 from sg_ray.host.disk import explaining_disk_trouble
 from sg_ray.host.folders import require_writable
 from sg_ray.host.lock import locked
@@ -31,7 +31,18 @@ from sg_ray.models.family import EstimatorFamily, NeuralFamily
 from sg_ray.prepare.branches import GivenBranches
 from sg_ray.prepare.prepare import Progress, pinned, prepare
 from sg_ray.records import learning_rates
-from sg_ray.records.journal import Event, Journal, lost_beginning
+from sg_ray.records.events import (
+    EndStatus,
+    EpochEnded,
+    Event,
+    RateSource,
+    TrainingFinished,
+    TrainingStarted,
+    TrialFinished,
+    TrialResumed,
+    TrialStarted,
+)
+from sg_ray.records.journal import Journal, sweep_id_of
 from sg_ray.records.record import (
     Failure,
     RunRecord,
@@ -65,7 +76,7 @@ class RangeTest:
 
     spec: TrialSpec
     found: learning_rates.Found
-    source: str
+    source: RateSource
 
     @property
     def spec_with_suggestion(self) -> TrialSpec:
@@ -142,17 +153,17 @@ def train_once(
         journal = Journal(folder.events, listeners)
         with closing(journal):
             _announce(training, journal)
-            status = "failed"
+            status: EndStatus = "failed"
             try:
                 withdraw_model(folder.detector)  # an earlier training's
                 record = _train(training, journal, stop or StopRequest(), on_epoch)
-                status = record.status
+                status = "completed"
                 _export(training, record)
             except (Interrupted, KeyboardInterrupt):
                 status = "interrupted"
                 raise
             finally:
-                journal.append("training_finished", spec.trial_key, status=status)
+                journal.append(TrainingFinished(trial_key=spec.trial_key, status=status))
     return record
 
 
@@ -167,8 +178,9 @@ def _train(
     failure = None
     try:
         for result in _epochs(training, stop):
-            metrics = dict(result.metrics)
-            journal.append("epoch", spec.trial_key, epoch=result.epoch, metrics=metrics)
+            journal.append(
+                EpochEnded(trial_key=spec.trial_key, epoch=result.epoch, metrics=result.metrics)
+            )
             on_epoch(result)
             if result.stop_reason is not None:
                 break
@@ -192,11 +204,12 @@ def _train(
     )
     write_record(folder, record)
     journal.append(
-        "trial_finished",
-        spec.trial_key,
-        status=record.status,
-        epochs=record.epochs,
-        metrics=record.metrics,
+        TrialFinished(
+            trial_key=spec.trial_key,
+            status=record.status,
+            epochs=record.epochs,
+            metrics=record.metrics,
+        )
     )
     if failure is not None:
         raise failure
@@ -240,16 +253,18 @@ def _check_place_of_model(folder: SweepFolder) -> None:
 
 def _announce(training: Training, journal: Journal) -> None:
     spec, folder = training.spec, training.folder
-    again = lost_beginning(folder)
-    journal.append("training_started", name=spec.name, plan=training.experiment, **again)
+    sweep_id, plan = sweep_id_of(folder), to_plain(training.experiment)
+    journal.append(TrainingStarted(name=spec.name, sweep_id=sweep_id, plan=plan))
     journal.append(
-        "trial_started",
-        spec.trial_key,
-        family=spec.family,
-        stage="train",
-        config=spec.config,
-        config_hash=spec.config_hash,
-        seed=spec.seed,
+        TrialStarted(
+            trial_key=spec.trial_key,
+            model=spec.family,
+            family=spec.family,
+            stage="train",
+            config=spec.config,
+            config_hash=spec.config_hash,
+            seed=spec.seed,
+        )
     )
     if training.lr_range is not None:
         test = training.lr_range
@@ -258,7 +273,8 @@ def _announce(training: Training, journal: Journal) -> None:
         )
     is_on_record = folder.record(spec.trial_key).exists()  # its end is told, and once only
     if (folder.path / LAST).exists() and not is_on_record:
-        journal.append("trial_resumed", spec.trial_key, epoch=len(read_history(folder.path)))
+        epoch = len(read_history(folder.path))
+        journal.append(TrialResumed(trial_key=spec.trial_key, epoch=epoch))
 
 
 def _epochs(training: Training, request: StopRequest) -> Iterator[EpochResult]:

@@ -9,13 +9,24 @@ from sg_ray.cluster.session import ray_session
 from sg_ray.code_version import code_version
 from sg_ray.config import Experiment
 from sg_ray.data.samples import DataSet
-from sg_ray.files import remove_leftovers, remove_scratch, short_hash
+from sg_ray.files import remove_leftovers, remove_scratch, short_hash, to_plain
 from sg_ray.host.disk import explaining_disk_trouble
 from sg_ray.host.lock import locked
 from sg_ray.host.signals import StopRequest, stopping
 from sg_ray.models.families import FAMILIES
 from sg_ray.prepare.prepare import Progress, configs_of, pinned, prepare, read_data
-from sg_ray.records.journal import Event, Journal, lost_beginning
+from sg_ray.records.events import (
+    DataChecked,
+    EndStatus,
+    Event,
+    StageStarted,
+    SweepFinished,
+    SweepPlanned,
+    SweepRanked,
+    SweepResumed,
+    SweepStarted,
+)
+from sg_ray.records.journal import Journal, sweep_id_of
 from sg_ray.records.leaderboard import Row, rank, write_leaderboard
 from sg_ray.records.planned import planned_stages
 from sg_ray.records.record import RunRecord, set_aside
@@ -84,17 +95,19 @@ def run_sweep(
             contextlib.closing(Journal(folder.events, listeners)) as journal,
             stopping(stop),
         ):
-            again = lost_beginning(folder)
-            journal.append("sweep_started", name=experiment.name, plan=experiment, **again)
+            sweep_id = sweep_id_of(folder)
+            journal.append(
+                SweepStarted(name=experiment.name, sweep_id=sweep_id, plan=to_plain(experiment))
+            )
             if resumed:
-                journal.append("sweep_resumed")
+                journal.append(SweepResumed())
             try:
                 return _run(experiment, data, journal, address, progress, families, stop)
             except BaseException as error:
                 interrupted = _is_interruption(error)
                 with contextlib.suppress(OSError):  # the error itself matters more
-                    status = "interrupted" if interrupted else "failed"
-                    journal.append("sweep_finished", status=status)
+                    status: EndStatus = "interrupted" if interrupted else "failed"
+                    journal.append(SweepFinished(status=status))
                 if interrupted:
                     return Outcome(folder, [], [], [], stop.exit_code)
                 raise
@@ -120,14 +133,14 @@ def _run(
     stop: StopRequest,
 ) -> Outcome:
     folder = experiment.folder
-    journal.append("stage", family="", stage="prepare", num_trials=0)
+    journal.append(StageStarted(model="", stage="prepare", num_trials=0))
     experiment = pinned(experiment)
     data, features = prepare(experiment, progress, data)
     notes = [*data.notes, *_set_aside(experiment, data)]
-    journal.append("data_checked", fingerprint=data.fingerprint, notes=notes)
+    journal.append(DataChecked(fingerprint=data.fingerprint, notes=notes))
     notes += take_back(folder, journal)
     planner = make_planner(experiment, data, branch_seeds=experiment.replicate.seeds)
-    journal.append("plan", stages=planned_stages(experiment))
+    journal.append(SweepPlanned(stages=planned_stages(experiment)))
     worklist = Worklist(experiment, planner, journal, folder)
     exit_code = 0
     if not (planner.finished and worklist.test_scored):
@@ -152,15 +165,15 @@ def _run(
     rows = leaderboard(experiment, planner.ledger.records)
     write_leaderboard(folder.leaderboard, rows)
     if exit_code:
-        journal.append("sweep_finished", status="interrupted")
+        journal.append(SweepFinished(status="interrupted"))
         return Outcome(folder, rows, [], notes, exit_code)
     problems = _problems(planner, worklist)
     export_winners(experiment, planner)
     if planner.finished and not any(_is_lost(r) for r in planner.ledger.records.values()):
         drop_attempts(folder)
-    status = "failed" if problems else "completed"
-    journal.append("ranked", status=status)
-    journal.append("sweep_finished", status=status)
+    status: EndStatus = "failed" if problems else "completed"
+    journal.append(SweepRanked(status=status))
+    journal.append(SweepFinished(status=status))
     return Outcome(
         folder,
         rows,

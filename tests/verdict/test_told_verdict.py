@@ -6,7 +6,7 @@ from made_sweep import SEARCH_SEED, MadeSweep
 from sg_ray.cli.sweep import run_and_show
 from sg_ray.commands import runnable
 from sg_ray.config import load_experiment
-from sg_ray.records.journal import Event
+from sg_ray.records.events import Event
 from sg_ray.records.record import read_records
 from sg_ray.sweep import run
 from sg_ray.sweep.run import Outcome, leaderboard
