@@ -67,16 +67,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Train; return the exit code."""
     from sg_ray.host.signals import StopRequest, stopping
-    from sg_ray.live.plain_lines import show_epoch, show_progress
-    from sg_ray.single.train_one import prepare_training, train_once
+    from sg_ray.live.work_view import WorkView
+    from sg_ray.single.train_one import prepare_training, steps_per_epoch, train_once
     from sg_ray.tracking.mlflow_mirror import check_tracking, mirror_of
     from sg_ray.training.loop import Interrupted
 
     experiment = _experiment(arguments)
     check_tracking(experiment)
     seed = experiment.replicate.seeds[0] if arguments.seed is None else arguments.seed
-    stop = StopRequest()
-    with stopping(stop):
+    view = WorkView()
+    stop = StopRequest(on_step=view.show_step)
+    with stopping(stop), view:
         try:
             training = prepare_training(
                 experiment,
@@ -84,12 +85,15 @@ def run(arguments: argparse.Namespace) -> int:
                 seed,
                 (arguments.resume and _folder_of(arguments.resume)) or arguments.output_dir,
                 find_lr=_find_lr(arguments),
-                progress=show_progress,
+                progress=view.show_features,
                 settings=_same_settings(arguments),
             )
             _introduce(training)
+            view.expect_steps(steps_per_epoch(training))
             with mirror_of(experiment, training.folder) as mirror:
-                record = train_once(training, listeners=(mirror,), stop=stop, on_epoch=show_epoch)
+                record = train_once(
+                    training, listeners=(mirror,), stop=stop, on_epoch=view.show_epoch
+                )
         except Interrupted:
             folder = from_here(training.folder.path)
             command = sg_ray_command("train", arguments.family, "--resume", folder)
