@@ -114,7 +114,9 @@ def show_end(
 
     ``mlflow`` are the lines that say where MLflow shows it.
     """
-    stream.write("\n".join(_told(outcome, experiment, mlflow)) + "\n")
+    from sg_ray.live.emphasis import write_with_emphasis
+
+    write_with_emphasis(stream, "\n".join(_told(outcome, experiment, mlflow)))
     stream.flush()
     for traceback in outcome.tracebacks:
         print(f"\n{traceback.rstrip()}", file=sys.stderr)

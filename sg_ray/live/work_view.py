@@ -89,12 +89,16 @@ def _bars(stream: SafeStream) -> "Progress | None":
     """Return bars for a terminal that can redraw them; None for anything else."""
     if not stream.isatty():
         return None
+    from rich import progress
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-    from rich.progress import TimeRemainingColumn as TimeLeftColumn
 
     console = Console(file=stream, highlight=False, emoji=False, markup=False)  # type: ignore[arg-type]
     if console.is_dumb_terminal:
         return None
-    name = TextColumn("{task.description:<10}", markup=False)
-    return Progress(name, BarColumn(), MofNCompleteColumn(), TimeLeftColumn(), console=console)
+    return progress.Progress(
+        progress.TextColumn("{task.description:<10}", markup=False),
+        progress.BarColumn(),
+        progress.MofNCompleteColumn(),
+        progress.TimeRemainingColumn(),
+        console=console,
+    )

@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
+from sg_ray.live.emphasis import write_with_emphasis
+from sg_ray.live.stream import SafeStream
 from sg_ray.live.work_view import WorkView
 from sg_ray.training.loop import EpochResult
 
@@ -68,3 +70,24 @@ def test_a_file_gets_a_line_when_something_is_done(shown) -> None:
 def test_a_terminal_that_cannot_redraw_gets_the_same_lines(shown, monkeypatch) -> None:
     monkeypatch.setenv("TERM", "dumb")
     assert "graphs: 4 functions\nepoch 1  val_f1" in shown(Terminal("utf-8"))
+
+
+TABLE = "rank  family  val_f1\n----  ------  ------\n1     gnn *   0.7\n10    fusion  0.6"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "cp1252"])
+def test_at_the_end_the_winner_is_bold_and_what_is_undecided_yellow(monkeypatch, encoding) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "20")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    stream = Terminal(encoding)
+    write_with_emphasis(SafeStream(stream), f"{TABLE}\n\nWhich is better is undecided \u2026")
+    text = stream.getvalue()
+    assert "\x1b[1m1     gnn *   0.7\x1b[0m\n10    fusion" in text
+    assert "\x1b[33mundecided\x1b[0m \\u2026\n" in text
+
+
+def test_a_file_gets_the_end_as_it_is() -> None:
+    stream = io.StringIO()
+    write_with_emphasis(SafeStream(stream), f"{TABLE}\nundecided")
+    assert stream.getvalue() == f"{TABLE}\nundecided\n"
