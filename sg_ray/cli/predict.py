@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "folder",
         type=folder_argument("folder"),
-        help="a sweep (its name or folder: the winner), one of its best/FAMILY, or the folder of "
+        help="a sweep (its name or folder: the winner), one of its best/MODEL, or the folder of "
         "a training",
     )
     parser.add_argument(

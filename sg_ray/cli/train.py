@@ -213,13 +213,13 @@ def _folder_of(checkpoint: Path) -> Path:
 
 def _introduce(training: Training) -> None:
     """Say what is trained, on what, and what the range test found."""
-    spec, takes = training.spec, training.experiment.resources_of(training.spec.family)
+    spec, takes = training.spec, training.experiment.resources_of(training.spec.model)
     print(describe(this_machine(takes.gpus)))
     print(f"{spec.name} on {training.context.device.type}, in {training.folder}")
     if training.lr_range is None:
         return
     found, source = training.lr_range.found, training.lr_range.source
-    own = spec.config["learning_rate"]
+    own = spec.configuration.values["learning_rate"]
     if found["suggestion"] is None:
         print(f"No learning rate suggested ({found['reason']}): using {own:.3g}")
     else:

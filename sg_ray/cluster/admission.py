@@ -44,22 +44,20 @@ def num_fitting_here(experiment: Experiment) -> int:
 
 
 def num_fitting_trials(experiment: Experiment, have: Mapping[str, float]) -> int:
-    """Return how many trials fit into ``have`` (CPU, GPU) at once, whichever families they are.
+    """Return how many trials fit into ``have`` (CPU, GPU) at once, whichever models they are.
 
     Raises InputError if not even one does.
     """
-    return min(
-        _fits(experiment.resources_of(family), family, have) for family in experiment.all_families
-    )
+    return min(_fits(model.resources, model.name, have) for model in experiment.all_models)
 
 
-def _fits(takes: Resources, family: str, have: Mapping[str, float]) -> int:
+def _fits(takes: Resources, model: str, have: Mapping[str, float]) -> int:
     num_workers = takes.min_workers or takes.num_workers
     wanted = {"CPU": takes.cpus * num_workers, "GPU": takes.gpus * num_workers}
     for name, amount in wanted.items():
         if amount > have.get(name, 0):
             raise InputError(
-                f"resources: a {family} trial takes {amount:g} {name}s ({num_workers} "
+                f"resources: a {model} trial takes {amount:g} {name}s ({num_workers} "
                 f"worker(s)), there are {have.get(name, 0):g}. Lower resources.cpus, "
                 "resources.gpus or resources.num_workers, or add nodes."
             )
@@ -67,6 +65,5 @@ def _fits(takes: Resources, family: str, have: Mapping[str, float]) -> int:
 
 
 def any_group(experiment: Experiment) -> bool:
-    """Return True if a family's trials run on several workers."""
-    takes = map(experiment.resources_of, experiment.all_families)
-    return any(resources.num_workers > 1 for resources in takes)
+    """Return True if a model's trials run on several workers."""
+    return any(model.resources.num_workers > 1 for model in experiment.all_models)

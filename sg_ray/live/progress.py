@@ -155,7 +155,7 @@ class Progress:
 
     def _on_plan(self, event: Event) -> None:
         stages = [PlannedStage.model_validate(stage) for stage in event.data["stages"]]
-        self.planned = {(one.family, one.stage): one for one in stages}
+        self.planned = {(one.model, one.stage): one for one in stages}
 
     def _on_stage(self, event: Event) -> None:
         self.preparing = ""
@@ -168,7 +168,7 @@ class Progress:
     def _plan(self, key: StageKey, num_trials: int) -> None:
         """Take note of how many trials a stage begins with."""
         known = self.planned.get(key)
-        fields = {"family": key[0], "stage": key[1]} if known is None else known.model_dump()
+        fields = {"model": key[0], "stage": key[1]} if known is None else known.model_dump()
         self.planned[key] = PlannedStage.model_validate({**fields, "num_trials": num_trials})
 
     def _on_lr_range(self, event: Event) -> None:

@@ -10,12 +10,13 @@ from pathlib import Path
 import torch
 
 from sg_ray.code_version import code_version
-from sg_ray.config import Experiment
+from sg_ray.config import Model
 from sg_ray.features.packed import Features
 from sg_ray.models.families import FAMILIES
 from sg_ray.models.family import FamilyConfig, NeuralConfig
 from sg_ray.sweep_folder import BEST, METADATA
 from sg_ray.training.checkpoint import read_best, weights_id
+from sg_ray.training.compute import device_for
 from sg_ray.trial import BranchSource, TrialContext, TrialSpec, run_trial
 
 _KIB_PER_MB = 1024
@@ -44,32 +45,30 @@ class FirstStep:
 
 
 def take_step(
-    experiment: Experiment,
-    family: str,
-    config: FamilyConfig,
+    model: Model,
     branches: Mapping[str, BranchSource],
     features: Features,
     *,
+    seed: int,
+    objective: str,
     folder: Path,
     cache_dir: Path,
-    device: torch.device,
 ) -> FirstStep:
     """Run a trial of one epoch over ``features``, which hold a batch, as a sweep's actor would.
 
     Raises what the trial raises: InputError, TrainingError, or an error of the family's own.
     """
-    if isinstance(config, NeuralConfig):
-        config = config.model_copy(update={"epochs": 1})
+    once = {"epochs": 1} if model.is_neural else {}
     spec = TrialSpec(
-        family=family,
-        config=config.model_dump(mode="json"),
-        seed=experiment.replicate.seeds[0],
-        objective=experiment.objective,
+        configuration=model.configured(once),
+        seed=seed,
+        objective=objective,
         data_fingerprint=features.data_fingerprint,
         code_version=code_version(),
         branches=branches,
     )
-    num_threads = max(1, int(experiment.resources_of(family).cpus))
+    device = device_for(model.resources.gpus)
+    num_threads = max(1, int(model.resources.cpus))
     context = TrialContext(FAMILIES, features, cache_dir, device, num_threads)
     folder.mkdir(parents=True)
     _forget_peak(device)
@@ -85,15 +84,14 @@ def take_step(
         peak_mb=_peak_mb(device),
         checkpoint_bytes=sum(path.stat().st_size for path in folder.iterdir()),
         best_model_bytes=(folder / BEST).stat().st_size,
-        fallback=_fallback(config, folder),
+        fallback=_fallback(model.settings, folder),
     )
 
 
 def _as_branch(spec: TrialSpec, folder: Path) -> BranchSource:
     return BranchSource(
         trial_key=spec.trial_key,
-        family=spec.family,
-        config=spec.config,
+        configuration=spec.configuration,
         config_hash=spec.config_hash,
         folder=folder,
         weights=weights_id(folder),

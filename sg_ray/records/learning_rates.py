@@ -19,10 +19,10 @@ Found = Mapping[str, Any]
 
 
 class LearningRate(BaseModel):
-    """Content of ``lr_range/FAMILY.json``."""
+    """Content of ``lr_range/MODEL.json``."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    family: str
+    model: str
     learning_rate: float
     source: str
     reason: str | None
@@ -55,29 +55,28 @@ def note(
     source: str,
     trial_key: str | None = None,
 ) -> None:
-    """Write lr_range/FAMILY.json and .png to a sweep's (or training's) folder, and an event."""
-    family, suggestion = spec.family, found["suggestion"]
+    """Write lr_range/MODEL.json and .png to a sweep's (or training's) folder, and an event."""
+    model, suggestion, own = spec.model, found["suggestion"], spec.configuration.values
     data = {
-        "family": family,
-        "learning_rate": spec.config["learning_rate"] if suggestion is None else suggestion,
+        "learning_rate": own["learning_rate"] if suggestion is None else suggestion,
         "source": "default" if suggestion is None else source,
         "reason": found["reason"],
         "curve": found["curves"],
     }
-    draw(folder.range_test_picture(family), family, found)
-    write_json(folder.range_test(family), {**data, "suggestion": suggestion})
-    journal.append("lr_range", trial_key, **data)
+    draw(folder.range_test_picture(model), model, found)
+    write_json(folder.range_test(model), {"model": model, **data, "suggestion": suggestion})
+    journal.append("lr_range", trial_key, family=model, **data)
 
 
 def read_learning_rates(folder: SweepFolder) -> dict[str, float | None]:
-    """Return the suggestions on record, by family. Raises InputError that names a damaged file."""
-    return {entry.family: entry.suggestion for entry in _on_record(folder)}
+    """Return the suggestions on record, by model. Raises InputError that names a damaged file."""
+    return {entry.model: entry.suggestion for entry in _on_record(folder)}
 
 
 def read_failed_range_tests(folder: SweepFolder) -> dict[str, str]:
-    """Return why, by family, those on record found nothing."""
+    """Return why, by model, those on record found nothing."""
     found = _on_record(folder)
-    return {entry.family: entry.reason or "" for entry in found if entry.suggestion is None}
+    return {entry.model: entry.reason or "" for entry in found if entry.suggestion is None}
 
 
 def _on_record(folder: SweepFolder) -> list[LearningRate]:
@@ -86,7 +85,7 @@ def _on_record(folder: SweepFolder) -> list[LearningRate]:
     return [read_model(path, LearningRate, what="range test", remedy=remedy) for path in paths]
 
 
-def draw(path: Path, family: str, found: Found) -> None:
+def draw(path: Path, model: str, found: Found) -> None:
     """Draw loss against learning rate, one line a seed, as a PNG. Nothing if there is no curve."""
     from matplotlib.figure import Figure  # takes a second; no pyplot, so no global state
 
@@ -100,7 +99,7 @@ def draw(path: Path, family: str, found: Found) -> None:
     if found["suggestion"] is not None:
         label = f"suggested {found['suggestion']:.2g}"
         axes.axvline(found["suggestion"], color="black", linestyle="--", label=label)
-    axes.set_title(f"{family}: learning-rate range test")
+    axes.set_title(f"{model}: learning-rate range test")
     axes.legend()
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png")

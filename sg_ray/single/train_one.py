@@ -4,7 +4,7 @@ Its folder is told like a sweep's: a record in ``records/``, a journal that MLfl
 trial's own files lie at its top, the model that ``sg_ray.detector`` loads in ``detector/``.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,14 @@ from sg_ray.cluster.losses import infrastructure_failure
 from sg_ray.cluster.session import ray_session
 from sg_ray.code_version import code_version
 from sg_ray.commands import sg_ray_command
-from sg_ray.config import Experiment, LrRangeSettings, ModelSettings, resolved_yaml
+from sg_ray.config import (
+    Experiment,
+    LrRangeSettings,
+    Model,
+    ModelSettings,
+    Resources,
+    resolved_yaml,
+)
 from sg_ray.errors import InfrastructureError, InputError, SgRayError
 from sg_ray.export import export_model, withdraw_model
 from sg_ray.features.packed import Features
@@ -27,7 +34,7 @@ from sg_ray.host.folders import require_writable
 from sg_ray.host.lock import locked
 from sg_ray.host.signals import StopRequest, stopping
 from sg_ray.models.families import FAMILIES, get_family
-from sg_ray.models.family import EstimatorFamily, NeuralFamily
+from sg_ray.models.family import EstimatorFamily
 from sg_ray.prepare.branches import GivenBranches
 from sg_ray.prepare.prepare import Progress, pinned, prepare
 from sg_ray.records import learning_rates
@@ -45,7 +52,6 @@ from sg_ray.training.checkpoint import weights_id
 from sg_ray.training.compute import device_for
 from sg_ray.training.loop import EpochResult, Interrupted
 from sg_ray.trial import (
-    BranchSource,
     TrialContext,
     TrialSpec,
     check_folder,
@@ -68,13 +74,10 @@ class RangeTest:
     source: str
 
     @property
-    def spec_with_suggestion(self) -> TrialSpec:
-        """The trial with the learning rate that was found, or with its own if there is none."""
+    def suggested(self) -> dict[str, float]:
+        """The learning rate that was found, as a setting; empty if there is none."""
         suggestion = self.found["suggestion"]
-        if suggestion is None:
-            return self.spec
-        config = {**self.spec.config, "learning_rate": suggestion}
-        return TrialSpec.model_validate({**self.spec.model_dump(), "config": config})
+        return {} if suggestion is None else {"learning_rate": suggestion}
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,7 @@ class Training:
 
 def prepare_training(
     experiment: Experiment,
-    family: str,
+    name: str,
     seed: int,
     folder: Path | None,
     *,
@@ -101,6 +104,7 @@ def prepare_training(
 ) -> Training:
     """Make features, find the learning rate if asked to, and settle the trial and its folder.
 
+    ``name`` is that of the model.
     ``folder`` None is ``output_dir/train/NAME``, NAME telling configuration, seed and key.
     ``settings`` are those of the command line, to advise commands with the same. Raises InputError
     if a branch is missing or the folder holds another trial.
@@ -108,14 +112,23 @@ def prepare_training(
     _check_writable(experiment, folder, find_lr)
     experiment = pinned(experiment)
     data, features = prepare(experiment, progress)
-    branches = _branches(experiment, family, data.fingerprint).with_seed(seed)
-    spec = _spec(experiment, family, seed, data.fingerprint, branches)
+    model = experiment.model(name)
+    branches = _branches(experiment, model, data.fingerprint).with_seed(seed)
+    spec = TrialSpec(
+        configuration=model.baseline,
+        seed=seed,
+        objective=experiment.objective,
+        data_fingerprint=data.fingerprint,
+        code_version=code_version(),
+        branches=branches,
+    )
     _check_branches(experiment, spec, settings)
-    context = _context(experiment, family, features)
+    context = _context(model.resources, features, experiment.cache_dir)
     lr_range = None
-    if find_lr != "no" and isinstance(get_family(family), NeuralFamily):
+    if find_lr != "no" and model.is_neural:
         lr_range = _find_lr(experiment.lr_range, spec, context, use_cache=find_lr == "cached")
-        spec = lr_range.spec_with_suggestion
+        found = model.configured(lr_range.suggested)
+        spec = TrialSpec.model_validate({**dict(spec), "configuration": found})
     folder = (folder or experiment.output_dir / "train" / job_name(spec)).absolute()
     check_folder(spec, folder)
     place = SweepFolder(folder)
@@ -245,9 +258,9 @@ def _announce(training: Training, journal: Journal) -> None:
     journal.append(
         "trial_started",
         spec.trial_key,
-        family=spec.family,
+        family=spec.model,
         stage="train",
-        config=spec.config,
+        config=spec.configuration.values,
         config_hash=spec.config_hash,
         seed=spec.seed,
     )
@@ -265,7 +278,7 @@ def _epochs(training: Training, request: StopRequest) -> Iterator[EpochResult]:
     # What learns by steps has a position to save; an estimator's fit is one step.
     request.raises = isinstance(get_family(training.spec.family), EstimatorFamily)
     try:
-        if training.experiment.resources_of(training.spec.family).num_workers > 1:
+        if training.experiment.resources_of(training.spec.model).num_workers > 1:
             yield from _group_epochs(training, request)
             return
         yield from run_trial(
@@ -286,7 +299,7 @@ def _group_epochs(training: Training, request: StopRequest) -> Iterator[EpochRes
     ):
         group = WorkerGroup(
             training.spec,
-            experiment.resources_of(training.spec.family),
+            experiment.resources_of(training.spec.model),
             features_ref=ray.put(training.features),
             families=FAMILIES,
             cache_dir=experiment.cache_dir.absolute(),
@@ -318,41 +331,22 @@ def _explaining_lost_workers(folder: SweepFolder) -> Iterator[None]:
         ) from error
 
 
-def _context(experiment: Experiment, family: str, features: Features) -> TrialContext:
-    takes = experiment.resources_of(family)
+def _context(takes: Resources, features: Features, cache_dir: Path) -> TrialContext:
     return TrialContext(
         families=FAMILIES,
         features=features,
-        cache_dir=experiment.cache_dir.absolute(),
+        cache_dir=cache_dir.absolute(),
         device=device_for(takes.gpus),
         num_threads=max(1, int(takes.cpus)),
     )
 
 
-def _branches(experiment: Experiment, family: str, data_fingerprint: str) -> GivenBranches:
-    """Return what ``family`` builds on: from ``branches_from``, or the sweep of this name."""
-    alone: dict[str, Any] = {"families": (family,)}
+def _branches(experiment: Experiment, model: Model, data_fingerprint: str) -> GivenBranches:
+    """Return what ``model`` builds on: from ``branches_from``, or the sweep of this name."""
+    alone: dict[str, Any] = {"families": (model.name,)}
     if experiment.branches_from is None and experiment.folder.is_sweep:
         alone["branches_from"] = experiment.folder.path
     return GivenBranches(experiment.model_copy(update=alone), data_fingerprint)
-
-
-def _spec(
-    experiment: Experiment,
-    family: str,
-    seed: int,
-    data_fingerprint: str,
-    branches: Mapping[str, BranchSource],
-) -> TrialSpec:
-    return TrialSpec(
-        family=family,
-        config=experiment.baseline(family).model_dump(mode="json"),
-        seed=seed,
-        objective=experiment.objective,
-        data_fingerprint=data_fingerprint,
-        code_version=code_version(),
-        branches=branches,
-    )
 
 
 def _find_lr(
@@ -371,12 +365,12 @@ def _find_lr(
 
 def _as_trained(experiment: Experiment, spec: TrialSpec) -> Experiment:
     """Return the experiment that describes this one trial, its learning rate settled."""
-    own = experiment.models.get(spec.family, ModelSettings())
-    settings = own.model_copy(update={"config": spec.config})
+    own = experiment.models.get(spec.model, ModelSettings())
+    settings = own.model_copy(update={"config": spec.configuration.values})
     return experiment.model_copy(
         update={
-            "families": (spec.family,),
-            "models": {**experiment.models, spec.family: settings},
+            "families": (spec.model,),
+            "models": {**experiment.models, spec.model: settings},
             "replicate": experiment.replicate.model_copy(update={"seeds": (spec.seed,)}),
         }
     )

@@ -14,7 +14,7 @@ from sg_ray.host.disk import explaining_disk_trouble
 from sg_ray.host.lock import locked
 from sg_ray.host.signals import StopRequest, stopping
 from sg_ray.models.families import FAMILIES
-from sg_ray.prepare.prepare import Progress, configs_of, pinned, prepare, read_data
+from sg_ray.prepare.prepare import Progress, baselines, pinned, prepare, read_data
 from sg_ray.records.journal import Event, Journal, lost_beginning
 from sg_ray.records.leaderboard import Row, rank, write_leaderboard
 from sg_ray.records.planned import planned_stages
@@ -155,7 +155,7 @@ def _run(
         journal.append("sweep_finished", status="interrupted")
         return Outcome(folder, rows, [], notes, exit_code)
     problems = _problems(planner, worklist)
-    export_winners(experiment, planner)
+    export_winners(planner, experiment.cache_dir)
     if planner.finished and not any(_is_lost(r) for r in planner.ledger.records.values()):
         drop_attempts(folder)
     status = "failed" if problems else "completed"
@@ -185,7 +185,7 @@ def leaderboard(experiment: Experiment, records: Mapping[str, RunRecord]) -> lis
 def _set_aside(experiment: Experiment, data: DataSet) -> list[str]:
     """Take records of other data, pretrained files or code out of the count; say so."""
     num_records = set_aside(
-        experiment.folder, data.fingerprint, code_version(), configs_of(experiment)
+        experiment.folder, data.fingerprint, code_version(), baselines(experiment.all_models)
     )
     if not num_records:
         return []
@@ -198,14 +198,14 @@ def _set_aside(experiment: Experiment, data: DataSet) -> list[str]:
 def _problems(planner: Planner, worklist: Worklist) -> list[str]:
     failed = [r for r in planner.ledger.records.values() if r.status == "failed"]
     problems = [
-        f"{r.family} {short_hash(r.config_hash)} seed {r.seed_text} failed: {r.failure.kind}: "
+        f"{r.model} {short_hash(r.config_hash)} seed {r.seed_text} failed: {r.failure.kind}: "
         f"{r.failure.message}"
         for r in failed
         if r.failure is not None
     ]
     problems += [
-        f"{family}: could not be finished, because what it builds on failed"
-        for family, plan in planner.plans.items()
+        f"{model}: could not be finished, because what it builds on failed"
+        for model, plan in planner.plans.items()
         if not plan.finished
     ]
     return [*problems, *worklist.problems]

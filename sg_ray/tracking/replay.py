@@ -367,14 +367,16 @@ class Replay:
         card = read_card(folder)
         trial = self._runs.get(card.trial_key)
         runs = [r for r in (trial, self._runs[PARENT]) if r is not None and not r.is_deleted]
-        tags = {"sweep": self._sweep.name, "family": card.family, "config_hash": card.config_hash}
+        tags = {"sweep": self._sweep.name, "model": card.model, "config_hash": card.config_hash}
         self._store.models.register(
             Winner(
                 name=self._model_name(),
                 folder=folder,
                 run_id=runs[0].run_id,
                 shown_at=[run.run_id for run in runs],
-                params=trial_parameters(card.family, card.config, card.seed, self._sweep.plan),
+                params=trial_parameters(
+                    card.model, card.configuration.values, card.seed, self._sweep.plan
+                ),
                 tags={**tags, "seed": str(card.seed)},
                 description=self._summary().headline or "",
             )
@@ -382,7 +384,7 @@ class Replay:
 
     def _winner_folder(self) -> Path | None:
         winner = read_winner(self._folder.best)
-        folder = None if winner is None else self._folder.best / winner.family
+        folder = None if winner is None else self._folder.best / winner.model
         return folder if folder is not None and (folder / MODEL_CARD).exists() else None
 
     def _model_name(self) -> str:

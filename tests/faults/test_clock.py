@@ -12,6 +12,7 @@ from small_sweeps import DATABASE, SWEEP, query, records, repeated_points, run_s
 
 from sg_ray.cli import main
 from sg_ray.config import LrRangeSettings
+from sg_ray.configuration import Configuration
 from sg_ray.records import lr_cache
 from sg_ray.records.journal import Journal, read_events
 from sg_ray.records.record import read_records
@@ -102,8 +103,9 @@ def test_a_range_test_from_the_future_is_not_used(
     tmp_path: Path, age_s: int, is_used: bool
 ) -> None:
     spec = TrialSpec(
-        family="gnn", config={}, seed=1, objective="val_f1", data_fingerprint="d", code_version="c"
-    )
+        configuration=Configuration(model="gnn", family="gnn", values={}),
+        seed=1, objective="val_f1", data_fingerprint="d", code_version="c",
+    )  # fmt: skip
     settings = LrRangeSettings(cache_dir=tmp_path)
     lr_cache.write(settings, spec, {"suggestion": 0.1, "reason": None, "curves": []})
     (path,) = tmp_path.iterdir()

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from sg_ray.configuration import Configuration
 from sg_ray.files import content_hash, write_json, write_text
 from sg_ray.records.journal import Journal
 from sg_ray.records.leaderboard import rank, write_leaderboard
@@ -109,9 +110,8 @@ def make_record(
     )
     fields: dict[str, Any] = {
         "trial_key": key,
-        "family": family,
         "stage": stage,
-        "config": config,
+        "configuration": Configuration(model=family, family=family, values=config),
         "config_hash": content_hash([family, config]),
         "seed": seed,
         "status": status,

@@ -8,6 +8,7 @@ from played_sweep import Sweep, experiment
 
 from sg_ray.cli import main
 from sg_ray.config import load_experiment
+from sg_ray.configuration import Configuration
 from sg_ray.errors import InputError
 from sg_ray.files import content_hash, short_hash
 from sg_ray.sweep.begin import begin
@@ -142,10 +143,13 @@ def test_b22_asking_while_a_lost_point_trains_takes_no_memory(tmp_path: Path) ->
 
 def test_b24_a_configuration_has_twelve_digits_of_which_eight_are_shown() -> None:
     source = BranchSource(
-        trial_key="k", family="gnn", config={}, config_hash="87f8deaa0123", folder=Path()
+        trial_key="k",
+        configuration=Configuration(model="gnn", family="gnn", values={}),
+        config_hash="87f8deaa0123",
+        folder=Path(),
     )
     spec = TrialSpec(
-        family="fusion", config={"epochs": 1}, seed=42, objective="val_f1",
+        configuration=Configuration(model="fusion", family="fusion", values={"epochs": 1}), seed=42, objective="val_f1",
         data_fingerprint="d", code_version="c", branches={"gnn": source},
     )  # fmt: skip
     assert len(spec.config_hash) == 12

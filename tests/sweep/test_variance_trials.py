@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from sg_ray.config import Experiment, resolved_yaml
+from sg_ray.configuration import Configuration
 from sg_ray.errors import InputError
 from sg_ray.files import short_hash, write_text
 from sg_ray.prepare.branches import GivenBranches
@@ -34,8 +35,7 @@ OBJECTIVE = "val_roc_auc"
 
 def spec(seed: int = 42, *, family: str = "gnn", **changes: Any) -> TrialSpec:
     return TrialSpec(
-        family=family,
-        config={"epochs": 2},
+        configuration=Configuration(model=family, family=family, values={"epochs": 2}),
         seed=seed,
         objective=OBJECTIVE,
         data_fingerprint="data",

@@ -45,7 +45,7 @@ def build_report(folder: SweepFolder, path: Path | None = None) -> Path:
     The sweep need not be finished. Raises InputError if a record or the verdict is not valid.
     """
     sweep = read_sweep(folder)
-    page = render("page.html.jinja", sweep.family_styles, sweep=sweep, sections=sections_of(sweep))
+    page = render("page.html.jinja", sweep.model_styles, sweep=sweep, sections=sections_of(sweep))
     target = path or folder.report
     write_text(target, page)
     return target

@@ -17,7 +17,7 @@ NONE = "\u2013"
 
 
 def render(template: str, styles: Mapping[str, str], **content: Any) -> str:
-    """Return a page; ``styles`` are the style sheet's classes of the families."""
+    """Return a page; ``styles`` are the style sheet's classes of the models."""
     environment = Environment(
         loader=FunctionLoader(_source),
         autoescape=True,
@@ -34,7 +34,7 @@ def render(template: str, styles: Mapping[str, str], **content: Any) -> str:
         "runnable": runnable,
         "short_hash": short_hash,
         "signed": signed,
-        "style": lambda family: styles.get(family, ""),
+        "style": lambda model: styles.get(model, ""),
     }
     page = environment.get_template(template).render(**content)
     return page.encode("utf-8", "replace").decode("utf-8")  # lone surrogates

@@ -36,8 +36,8 @@ def team_name(team: Team) -> str:
         return "the floor"
     row = team.best.row
     if len(team.members) == 1:
-        return f"{row.family} {short_hash(row.config_hash)}"
-    return f"{row.family} (best of {len(team.members)}: {short_hash(row.config_hash)})"
+        return f"{row.model} {short_hash(row.config_hash)}"
+    return f"{row.model} (best of {len(team.members)}: {short_hash(row.config_hash)})"
 
 
 def starting(text: str) -> str:

@@ -24,32 +24,32 @@ def learning_curves(sweep: Sweep) -> Section | None:
 
 
 def range_tests(sweep: Sweep) -> Section | None:
-    """Return the latest range test of each family."""
+    """Return the latest range test of each model."""
     latest = {str(e.data["family"]): e.data for e in sweep.events if e.type == "lr_range"}
-    figures = [_range_figure(sweep, family, data) for family, data in latest.items()]
+    figures = [_range_figure(sweep, model, data) for model, data in latest.items()]
     if not figures:
         return None
     return Section("range", "Learning-rate range tests", "figures.html.jinja", figures)
 
 
 def _learning_curves(sweep: Sweep) -> Iterator[Figure]:
-    for family in sweep.families:
-        trained = [r for r in sweep.records if r.family == family and r.counts_as_seed]
+    for model in sweep.models:
+        trained = [r for r in sweep.records if r.model == model and r.counts_as_seed]
         records = [record for record in trained if len(record.history) > 1]
         if not records:
             continue
-        best = next((row.config_hash for row in sweep.rows if row.family == family), None)
+        best = next((row.config_hash for row in sweep.rows if row.model == model), None)
         series = [_learning_curve(record, sweep.objective, best) for record in records]
         num_best = sum("best" in one.style for one in series)
         drawing = line_chart(
             sorted(series, key=lambda one: "best" in one.style),  # drawn last, on top
-            label=f"{family}: {sweep.objective} over epochs, {len(records)} trials",
+            label=f"{model}: {sweep.objective} over epochs, {len(records)} trials",
             x=Axis("epoch", "count"),
             y=Axis(sweep.objective, metric=sweep.objective),
         )
         strong = f"the {num_best} of {short_hash(best or '')}"
         caption = f"{len(series)} trials; strong: {strong}; dotted: cut short"
-        yield Figure(family, caption, drawing, sweep.family_styles.get(family, ""))
+        yield Figure(model, caption, drawing, sweep.model_styles.get(model, ""))
 
 
 def _learning_curve(record: RunRecord, metric: str, best: str | None) -> Series:
@@ -59,7 +59,7 @@ def _learning_curve(record: RunRecord, metric: str, best: str | None) -> Series:
     return Series(name, points, style if record.status == "completed" else "line cut")
 
 
-def _range_figure(sweep: Sweep, family: str, data: Mapping[str, Any]) -> Figure:
+def _range_figure(sweep: Sweep, model: str, data: Mapping[str, Any]) -> Figure:
     series = [
         Series(
             f"seed {curve.get('seed')}",
@@ -71,7 +71,7 @@ def _range_figure(sweep: Sweep, family: str, data: Mapping[str, Any]) -> Figure:
     ]
     rate, source, reason = (data.get(name) for name in ("learning_rate", "source", "reason"))
     starts = [one.points[0][1] for one in series if one.points]
-    label = f"{family}: training loss against learning rate, {len(series)} seeds"
+    label = f"{model}: training loss against learning rate, {len(series)} seeds"
     drawing = line_chart(
         series,
         label=label,
@@ -86,7 +86,7 @@ def _range_figure(sweep: Sweep, family: str, data: Mapping[str, Any]) -> Figure:
     )
     caption = f"{f'{rate:.2e}' if rate else 'no rate'} from {source}"
     caption += f" ({reason})" if reason else ""
-    return Figure(family, caption, drawing, sweep.family_styles.get(family, ""))
+    return Figure(model, caption, drawing, sweep.model_styles.get(model, ""))
 
 
 def _points(pairs: Iterable[tuple[float | None, float | None]]) -> list[Point]:
