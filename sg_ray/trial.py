@@ -294,7 +294,8 @@ def _check_weights(source: BranchSource) -> None:
         raise InputError(
             f"{source.folder / BEST} holds other weights than those of "
             f"{source.configuration.model} {source.trial_key} on record. Restore the file, or "
-            f"delete the record {source.trial_key}.json to train that trial, and what builds on it, again."
+            f"delete the record {source.trial_key}.json to train that trial, and what builds on "
+            "it, again."
         )
 
 

@@ -58,7 +58,7 @@ def test_a_sweep_goes_on_before_it_began(swept: Path, begin: Callable[[Path], No
     shown = query(DATABASE, "select value from latest_metrics where key = 'gnn/val_roc_auc_mean'")
     with (SWEEP / "leaderboard.csv").open() as file:
         header, *rows = (line.rstrip("\n").split(",") for line in file)
-    row = next(row for row in rows if row[header.index("family")] == "gnn")
+    row = next(row for row in rows if row[header.index("model")] == "gnn")
     assert shown == [(float(row[header.index("val_roc_auc_mean")]),)]
 
 

@@ -56,7 +56,7 @@ def write_sample_sweep(folder: Path) -> list[RunRecord]:
     rows = rank(records, objective=OBJECTIVE, seeds=SEEDS)
     write_leaderboard(folder / "leaderboard.csv", rows)
     tested = {"test_f1": 0.732, "test_mcc": 0.471}
-    best = {"family": rows[0].family, "config_hash": rows[0].config_hash}
+    best = {"model": rows[0].model, "config_hash": rows[0].config_hash}
     write_json(folder / "test.json", {**best, "metrics": tested, "seeds": {}})
     journal.append("test_scored", family=rows[0].family, metrics=tested)
     journal.append("sweep_finished", status="completed")
@@ -195,7 +195,7 @@ def _tell_trial(journal: Journal, record: RunRecord) -> None:
         record.trial_key,
         family=record.family,
         stage=record.stage,
-        config=record.config,
+        config=record.configuration.values,
         config_hash=record.config_hash,
         seed=record.seed,
     )

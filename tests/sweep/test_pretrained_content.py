@@ -12,7 +12,7 @@ from sg_ray.data.sources import DataConfig, load_data
 from sg_ray.features.spec import TokenSpec
 from sg_ray.features.tokens import TokenFeaturiser
 from sg_ray.models.transformer import TransformerConfig
-from sg_ray.prepare.prepare import pinned
+from sg_ray.prepare.prepare import baselines, pinned
 from sg_ray.records.record import read_records, record_of, set_aside, write_record
 from sg_ray.trial import TrialSpec
 

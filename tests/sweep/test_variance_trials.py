@@ -25,7 +25,7 @@ from sg_ray.single.reproduce_one import _spec
 from sg_ray.sweep.execute.worklist import Worklist
 from sg_ray.sweep.plan.jobs import TrainJob, parse_job
 from sg_ray.sweep.plan.ledger import Identity, Ledger
-from sg_ray.sweep.plan.planner import Planner
+from sg_ray.sweep.plan.planner import Planner, rules_of
 from sg_ray.sweep.winners import _best_records
 from sg_ray.sweep_folder import SweepFolder
 from sg_ray.trial import TrialSpec, job_name
@@ -80,7 +80,8 @@ def experiment(folder: Path, **settings: Any) -> Experiment:
 
 def planner(plan: Experiment, records: list[RunRecord]) -> Planner:
     ledger = Ledger(plan.folder, {record.trial_key: record for record in records})
-    return Planner(plan, ledger, Identity("data", "code", has_test_split=False), {})
+    identity = Identity("data", "code", has_test_split=False)
+    return Planner(plan.all_models, rules_of(plan), ledger, identity, {})
 
 
 def test_a_record_tells_its_streams_and_reads_back(tmp_path: Path) -> None:
