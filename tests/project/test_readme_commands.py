@@ -281,7 +281,6 @@ STEPS = {
     "make help": Step(as_subprocess, prints="make sweep"),
     "make clean": Step(cleaning),
     ".venv/bin/pre-commit install": Step(in_git_checkout, leaves=".git/hooks/pre-commit"),
-    "python -m sg_ray": Step(as_subprocess, extra="--version", prints=r"sg-ray \d"),
 }
 SLOW = {"make sweep", "... --address auto", *CHECKS, SERVER}
 """Each starts Python, and Ray or a server, anew."""

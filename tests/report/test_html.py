@@ -15,7 +15,7 @@ from sg_ray.report.page.html import build_report
 from sg_ray.sweep_folder import SweepFolder
 
 ROOT = Path(__file__).parents[2]
-TEMPLATES = ROOT / "sg_ray" / "report" / "templates"
+TEMPLATES = ROOT / "sg_ray" / "report" / "page" / "templates"
 HOSTILE = "</style></pre><script>alert('&')</script>"
 
 
@@ -221,7 +221,7 @@ def test_every_template_is_part_of_the_package():
     import tomllib
 
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    (pattern,) = settings["tool"]["setuptools"]["package-data"]["sg_ray.report"]
+    (pattern,) = settings["tool"]["setuptools"]["package-data"]["sg_ray.report.page"]
     shipped = {path.name for path in TEMPLATES.parent.glob(pattern)}
     assert shipped == {path.name for path in TEMPLATES.iterdir()}
 

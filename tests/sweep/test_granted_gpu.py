@@ -11,6 +11,7 @@ from sg_ray.config import Resources
 from sg_ray.errors import InfrastructureError
 from sg_ray.preflight.context import device_of
 from sg_ray.sweep.execute.actor import TrialActor
+from sg_ray.sweep_folder import SweepFolder
 from sg_ray.training.compute import device_for
 
 MESSAGE = "torch .* cannot use: is a CUDA build of torch installed"
@@ -32,7 +33,7 @@ def test_b04_no_share_of_a_gpu_becomes_the_cpu() -> None:
 
 def test_b04_an_actor_hands_the_failure_to_tune() -> None:
     actor = object.__new__(TrialActor)
-    actor._shared = SimpleNamespace(families={}, cache_dir=Path(), folder=Path())
+    actor._shared = SimpleNamespace(families={}, cache_dir=Path(), folder=SweepFolder(Path()))
     actor._features = None
     actor._folder = Path()
     actor._job = SimpleNamespace(resources=Resources(gpus=1), spec=None)

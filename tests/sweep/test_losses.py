@@ -117,12 +117,12 @@ def test_a_kill_while_trials_are_taken_back_loses_none(
     write_record(SweepFolder(tmp_path), _failed("fused", "InputError", 2, gnn="branch"))
     set_aside, num_left = taking_back._set_record_aside, 1
 
-    def killed_after_one(sweep_dir: Path, trial_key: str) -> None:
+    def killed_after_one(folder: SweepFolder, trial_key: str) -> None:
         nonlocal num_left
         if num_left == 0:
             raise KeyboardInterrupt
         num_left -= 1
-        set_aside(SweepFolder(sweep_dir), trial_key)
+        set_aside(folder, trial_key)
 
     with contextlib.closing(Journal(tmp_path / "events.jsonl")) as journal:
         with monkeypatch.context() as patch:

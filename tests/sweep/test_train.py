@@ -266,8 +266,8 @@ def test_a_model_does_not_outlive_its_training(
 def test_a_model_that_cannot_be_made_costs_no_record(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def clean_cache(folder: Path, record: Any) -> None:
-        write_record(SweepFolder(folder), record)
+    def clean_cache(folder: SweepFolder, record: Any) -> None:
+        write_record(folder, record)
         shutil.rmtree("cache")
 
     monkeypatch.setattr(training_module, "write_record", clean_cache)

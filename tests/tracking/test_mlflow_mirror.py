@@ -370,7 +370,7 @@ def test_an_experiment_says_where_it_is_mirrored(
     def experiment(**tracking):
         return SimpleNamespace(
             name="tiny",
-            folder=sweep_dir,
+            folder=SweepFolder(sweep_dir),
             tracking=SimpleNamespace(register_model=True, **tracking),
         )
 

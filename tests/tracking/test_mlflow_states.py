@@ -332,7 +332,7 @@ class Watch:
 sys.meta_path.insert(0, Watch())
 from sg_ray.tracking.mlflow_mirror import mirror_of
 from sg_ray.sweep_folder import SweepFolder
-folder = Path("outputs/tiny").absolute()
+folder = SweepFolder(Path("outputs/tiny").absolute())
 for enabled in (False, True):
     tracking = SimpleNamespace(enabled=enabled, uri="sqlite:///mlflow.db", register_model=True)
     with mirror_of(SimpleNamespace(name="tiny", folder=folder, tracking=tracking)):

@@ -35,7 +35,7 @@ def finish(monkeypatch, *events: str, exit_code: int = 0) -> None:
             for listener in listeners:
                 listener(Event(at_ms=1, type=name, data={"status": "completed"}))
         rows = leaderboard(experiment, read_records(experiment.folder))
-        return Outcome(experiment.folder.path, rows, [], [], exit_code)
+        return Outcome(experiment.folder, rows, [], [], exit_code)
 
     monkeypatch.setattr(run, "run_sweep", instead)
 
