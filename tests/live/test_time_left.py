@@ -15,7 +15,7 @@ def plan(*stages: dict) -> Event:
 
 def stage(family: str, name: str, num_trials: int, num_extra: int = 0, num_finalists: int = 1):
     return {
-        "family": family,
+        "model": family,
         "stage": name,
         "num_trials": num_trials,
         "num_extra": num_extra,

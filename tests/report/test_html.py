@@ -236,7 +236,7 @@ def test_text_has_enough_contrast_and_marks_can_be_seen(scheme):
         assert _contrast(colours[name], colours["panel"]) >= 4.5, name
     for name in ("good", "wait"):
         assert _contrast(colours[name], colours[f"{name}-panel"]) >= 4.5, name
-    for name in ("other", "strong-line", "shade-4", *(f"family-{n}" for n in range(1, 6))):
+    for name in ("other", "strong-line", "shade-4", *(f"model-{n}" for n in range(1, 6))):
         assert _contrast(colours[name], colours["page"]) >= 3, name
 
 

@@ -158,6 +158,6 @@ def test_the_file_reads_back(tmp_path):
 def test_no_records_make_an_empty_board(tmp_path):
     write_leaderboard(tmp_path / "leaderboard.csv", f1_rank([]))
     assert (tmp_path / "leaderboard.csv").read_text() == (
-        "rank,family,config_hash,num_seeds,num_failed,config\n"
+        "rank,model,family,config_hash,num_seeds,num_failed,config\n"
     )
     assert "rank" in format_table([], "val_f1")

@@ -151,7 +151,7 @@ def test_a_restart_settles_each_under_its_own_name(tmp_path: Path) -> None:
     plan = experiment(tmp_path)
     (record,) = VARIED[:1]
     attempt = plan.folder.path / "tune" / "attempt-001"
-    plain = planner(plan, []).plans["gnn"].spec({"epochs": 2}, 42)
+    plain = planner(plan, []).plans["gnn"].spec(PLAIN[0].configuration, 42)
     varied = plain.with_streams(record.streams)
     assert varied.trial_key == record.trial_key
     for trial in (plain, varied):

@@ -10,6 +10,7 @@ from scipy import stats
 from sklearn.metrics import accuracy_score
 
 from sg_ray.config import Experiment
+from sg_ray.configuration import Configuration
 from sg_ray.records.leaderboard import Row
 from sg_ray.statistics.sequential import (
     Drop,
@@ -330,7 +331,8 @@ def drawn(rng, families: dict[str, list[float]], num_fresh: int, alpha_drop: flo
         for name, scores_of in values.items():
             last = drops[name].after_seeds if name in drops else num_fresh
             trials = [Trial(f"{name}{s}", s, float(scores_of[s])) for s in seeds[: last + 1]]
-            row = Row(0, family, name, seeds[: last + 1], (), {}, {}, {}, dropped=drops.get(name))
+            own = Configuration(model=family, family=family, values={"name": name})
+            row = Row(0, own, name, seeds[: last + 1], (), {}, {}, dropped=drops.get(name))
             contenders.append((float(scores_of[: last + 1].mean()), Contender(row, trials, 0)))
     contenders.sort(key=lambda pair: -pair[0])
     experiment = Experiment(name="drawn", replicate={"seeds": seeds})
