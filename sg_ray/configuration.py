@@ -26,11 +26,18 @@ class Configuration(BaseModel):
     family: str
     """The code that trains it."""
     values: Mapping[str, Any]
+    short_name: str | None = None
+    """What people call it, see ``short_names``; no part of what it is, nor of its hash."""
 
     @classmethod
     def of(cls, model: str, family: str, settings: FamilyConfig) -> Self:
         """Return the configuration of these settings of a family."""
         return cls(model=model, family=family, values=settings.model_dump(mode="json"))
+
+    @property
+    def name(self) -> str:
+        """What people call it: ``gnn lr 5e-3``, or the model's name."""
+        return self.short_name or self.model
 
     @property
     def label(self) -> str:

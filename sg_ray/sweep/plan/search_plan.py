@@ -10,6 +10,7 @@ from sg_ray.config import Model
 from sg_ray.configuration import Configuration
 from sg_ray.records.leaderboard import Row, rank
 from sg_ray.records.record import RunRecord
+from sg_ray.short_names import ShortNames
 from sg_ray.sweep.plan.jobs import AnyJob, LrRangeJob, TrainJob
 from sg_ray.sweep.plan.ledger import Identity, Ledger, Rules
 from sg_ray.sweep.plan.model_plan import ModelPlan
@@ -37,6 +38,8 @@ class SearchPlan(ModelPlan):
         self._search: ModelSearch | None = None
         self._points: dict[str, Point] = {}
         self._configurations: dict[int, Configuration] = {}
+        known = (record.configuration for record in ledger.of_model(model.name))
+        self._names = ShortNames(model.baseline, known)
         self._finalists: list[Configuration] | None = None
         self._branch: Configuration | None = None
         if not (rules.lr_range.enabled and model.is_neural):
@@ -205,7 +208,8 @@ class SearchPlan(ModelPlan):
     def _configuration(self, point: Point) -> Configuration:
         """Return a point's configuration, made once: plans are asked many times a second."""
         if point.number not in self._configurations:
-            self._configurations[point.number] = self.model.configured(point.values)
+            configuration = self.model.configured(point.values)
+            self._configurations[point.number] = self._names.named(configuration)
         return self._configurations[point.number]
 
     def _next_point(self) -> TrainJob | None:
