@@ -37,35 +37,61 @@ class ModelSettings(StrictModel):
     """One family in an experiment: its baseline values, its search space, its resources."""
 
     config: Mapping[str, Any] = Field(default_factory=dict)
+    """The family's own values, and always the first point of its search. What is left out has
+    its default."""
     space: Mapping[str, Dimension] = Field(default_factory=dict)
+    """What the search may vary: a distribution a name, in a file or inline. Empty: the family is
+    trained with its own values only."""
     resources: Resources | None = None
+    """What one trial of this family takes, in place of the experiment's ``resources``. For a
+    family that needs a GPU among others that do not."""
 
 
 class LrRangeSettings(StrictModel):
     """The learning-rate range test before a family's search."""
 
     enabled: bool = True
+    """Test learning rates before the search, and search about the rate that was found. False:
+    the bounds of the space hold as they are written."""
     num_steps: int = Field(default=60, ge=10, le=100_000)
+    """Optimisation steps of a test, over which the rate grows. 60 to 100 give suggestions to
+    rely on; each costs as much as a step of training."""
     num_seeds: NumSeeds = 1
+    """Tests a family, each of another seed. A rate is suggested only if more than half of them
+    find one: raise it where the suggestion jumps about."""
     max_samples: Count = 2000
+    """At most so many samples of the train split make the test's batches. More only helps where
+    the batches are large."""
     cache_dir: OwnFolder = Path(".lr_cache")
+    """Where suggestions are kept, so that the next sweep over the same model and data does not
+    test again."""
     max_age_days: float = Field(default=7.0, ge=0, le=1e6)
+    """Days for which a kept suggestion is taken. 0: every sweep tests anew."""
 
 
 class PruningSettings(StrictModel):
     """Asynchronous successive halving on epochs: after ``min_epochs`` the best 1/factor go on."""
 
     enabled: bool = True
+    """Stop trials of the search early that are far behind. False: every trial trains all its
+    epochs."""
     min_epochs: Count = 1
+    """No trial is stopped before so many epochs. Raise it if good configurations of yours start
+    slowly."""
     reduction_factor: int = Field(default=3, ge=2, le=1_000_000)
+    """At each rung the best one of so many trials goes on. Higher stops more of them, sooner."""
 
 
 class SearchSettings(StrictModel):
     """Optuna's TPE over each family's space; trial 1 is always the experiment's own values."""
 
     num_trials: int = Field(default=16, ge=1, le=MAX_TRIALS)
+    """Configurations that the search of each family tries, its own values among them. The cost
+    of a search grows with it; see "expected best" in the report for what fewer would have found."""
     seed: Seed = 0
+    """Draws the points of the search. Another one is another search, of other points."""
     pruning: PruningSettings = PruningSettings()
+    """Which trials are stopped before their last epoch."""
 
     def num_points(self, model: Model) -> int:
         """Return how many configurations a model's search tries: one if it is not searched."""
@@ -79,18 +105,25 @@ class ReplicateSettings(StrictModel):
     """
 
     top_k: int = Field(default=2, ge=1, le=MAX_TRIALS)
+    """How many of a family's best configurations are trained on every seed. Only these get more
+    than one seed; the others are known by the search's alone, with its luck."""
     seeds: Seeds = (42, 2025, 7)
+    """Seeds on which they are trained, in this order; the search uses the first. More seeds tell
+    smaller differences apart: a pair takes 6 at least, several pairs more, and the report says
+    how many."""
     race_alpha: Annotated[float, Field(gt=0, lt=1)] | None = 0.1
     """A configuration that cannot win any more gets no further seed; one of the best is dropped
-    with at most this probability. None: nobody is dropped."""
+    with at most this probability. Higher saves more seeds. None: nobody is dropped."""
     max_seeds: NumSeeds | None = None
-    """What ``seeds`` leave undecided gets more of them, up to so many in all."""
+    """What ``seeds`` leave undecided gets more of them, up to so many in all. None: no more than
+    ``seeds``."""
     budget_epochs: Count | None = None
     """Epochs of training of a family, its search included, within which it gets more seeds: what
     successive halving and the race save goes to the undecided. None: ``max_seeds`` is the limit."""
     variance_seeds: NoneOrMoreSeeds = 0
     """The winner is trained again so often with other first weights alone, and as often with
-    another order of the data alone: which of the two does the variance over seeds come from?"""
+    another order of the data alone: which of the two does the variance over seeds come from? 0
+    leaves the question out."""
 
     @model_validator(mode="after")
     def _room_for_seeds(self) -> Self:
@@ -126,11 +159,16 @@ class TrackingSettings(StrictModel):
     """
 
     enabled: bool = True
+    """Mirror the sweep to MLflow while it runs. The records do not need it: `sg-ray track sync`
+    makes up for it later."""
     uri: Annotated[Text, PlainSerializer(hide_credentials), Field(repr=False)] = (
         "sqlite:///mlflow.db"
     )
+    """The MLflow store: ``sqlite:///FILE``, relative to the current folder, or the address of a
+    server. Credentials belong in the environment."""
     register_model: bool = True
-    """Whether the winner's weights are copied to MLflow and registered under the sweep's name."""
+    """Copy the winner's weights to MLflow and register them under the sweep's name. False saves
+    their space there."""
 
     def __getstate__(self) -> dict[Any, Any]:
         """Return what a pickle holds, which Ray may write to a disk."""
@@ -142,27 +180,46 @@ class Experiment(StrictModel):
     """Everything a sweep needs to know, resolved."""
 
     name: Name
+    """Name of the sweep: its folder is ``output_dir/name``, and MLflow's experiment is called
+    so."""
     output_dir: OwnFolder = Path("outputs")
+    """Folder of all sweeps. Every machine that trains must see it."""
     cache_dir: OwnFolder = Path(".cache")
+    """Folder of features and of frozen branches' outputs. It may be deleted: they are made
+    again."""
     data: DataConfig = DataConfig()
+    """Which functions the models learn from and are judged by."""
     families: Annotated[tuple[str, ...], Field(min_length=1), Strict(False)] = (
         "transformer",
         "gnn",
         "fusion",
     )
+    """Which families are compared. The lexical floor always runs too."""
     models: Mapping[str, ModelSettings] = Field(default_factory=dict)
+    """Each family's own values, search space and resources; a family left out has its defaults
+    and is not searched."""
     branches_from: MaybeOwnFolder = None
-    """What holds the trained branches when ``families`` lacks them: a finished sweep's folder, or
-    one with results of ``sg-ray train``."""
+    """What holds the trained branches when ``families`` lacks them: a finished sweep's folder,
+    or one with results of ``sg-ray train``."""
     objective: str = "val_roc_auc"
+    """The validation metric that search, race, leaderboard and verdict go by. Choose it before
+    the first run: whoever changes it after looking has chosen the winner."""
     lr_range: LrRangeSettings = LrRangeSettings()
+    """The learning-rate range test before each family's search."""
     search: SearchSettings = SearchSettings()
+    """How many configurations of a family are tried, and which of them stop early."""
     replicate: ReplicateSettings = ReplicateSettings()
+    """How many of them are trained again on how many seeds."""
     resources: Resources = Resources()
+    """What one trial takes, unless its family says otherwise."""
     max_concurrent_trials: int | None = Field(default=None, ge=1, le=MAX_TRIALS)
+    """At most so many trials run at once, however many would fit. None: as many as CPUs and GPUs
+    allow. Lower it if memory runs out."""
     max_failures: int = Field(default=2, ge=0, le=1_000)
-    """How often a trial whose process or machine died starts again from its last checkpoint."""
+    """How often a trial whose process or machine died starts again from its last checkpoint.
+    Raise it on machines that are taken away often."""
     tracking: TrackingSettings = TrackingSettings()
+    """The mirror of the records in MLflow."""
 
     @property
     def folder(self) -> SweepFolder:
@@ -190,6 +247,11 @@ class Experiment(StrictModel):
             resources=self.resources_of(name),
             branches={branch: branch for branch in family.branches},
         )
+
+    @property
+    def resources_by_model(self) -> dict[str, Resources]:
+        """What one trial of each model takes."""
+        return {model.name: model.resources for model in self.all_models}
 
     def resources_of(self, name: str) -> Resources:
         """Return what one trial of a model takes; one that fits in one go takes no GPU."""

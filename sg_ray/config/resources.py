@@ -27,10 +27,18 @@ class Resources(StrictModel):
     """
 
     gpus: float = Field(default=0.0, ge=0, le=MAX_MACHINES)
+    """GPUs a worker. A fraction such as 0.25 lets four trials share one: raise the number of
+    trials that run at once while GPU memory lasts. ``auto``: 1 if this machine has a GPU, else
+    0."""
     cpus: float = Field(default=1.0, ge=MIN_SHARE, le=MAX_MACHINES)
+    """CPUs a worker: its threads, and what Ray counts to see how many trials fit at once.
+    ``auto``: what goes with ``gpus`` on this machine."""
     num_workers: int = Field(default=1, ge=1, le=MAX_MACHINES)
+    """Workers that train one trial together, each on its own part of every batch. Raise it if
+    one trial on one GPU takes too long, not to run more trials."""
     min_workers: int | None = Field(default=None, ge=1, le=MAX_MACHINES)
-    """With as few workers a trial may start, or go on when machines are taken away."""
+    """With as few workers a trial may start, or go on when machines are taken away. None: it
+    waits for all of them. Lower it on machines that come and go."""
 
     @field_validator("gpus", mode="before")
     @classmethod
@@ -42,6 +50,16 @@ class Resources(StrictModel):
     def _auto_cpus(cls, value: Any, info: ValidationInfo) -> Any:
         """``gpus`` is known here because its field comes first."""
         return this_machine(info.data.get("gpus", 0)).cpus if value == AUTO else value
+
+    @property
+    def num_threads(self) -> int:
+        """CPU threads of one worker."""
+        return max(1, int(self.cpus))
+
+    @property
+    def is_group(self) -> bool:
+        """Whether several workers train a trial together."""
+        return self.num_workers > 1
 
     @model_validator(mode="after")
     def _whole_gpus_when_several(self) -> Self:

@@ -53,7 +53,9 @@ class TransformerConfig(NeuralConfig):
     """Architecture and features. ``pretrained`` brings its own architecture and tokenizer."""
 
     learning_rate: float = Field(default=2e-5, gt=0, le=10)
+    """As of every neural family. 2e-5 suits pretrained encoders; one from scratch wants more."""
     tokens: TokenSpec = TokenSpec()
+    """How source becomes tokens."""
     pretrained: HubNameOrFolder | None = None
     """Hub name or folder of a Hugging Face encoder; None trains a small RoBERTa from scratch.
 
@@ -61,15 +63,22 @@ class TransformerConfig(NeuralConfig):
     pretrained_content: str | None = None
     """Hash of its config.json and weights. None: whatever is there; a sweep fills it in."""
     num_layers: int = Field(default=2, ge=1, le=48)
+    """Layers of an encoder from scratch; a pretrained one brings its own."""
     hidden_dim: int = Field(default=128, ge=8, le=4096)
+    """Width of a token's vector in an encoder from scratch; a multiple of ``num_heads``."""
     num_heads: int = Field(default=4, ge=1, le=64)
+    """Attention heads of an encoder from scratch."""
     feed_forward_dim: int | None = Field(default=None, ge=8, le=16_384)
-    """None means 4 x hidden_dim."""
+    """Width inside the feed-forward layers of an encoder from scratch. None means 4 x
+    hidden_dim."""
     max_tokens: int = Field(default=400, ge=8, le=16_384)
-    """Longer functions are cut at the end; counts the two special tokens."""
+    """Longer functions are cut at the end; counts the two special tokens. More costs time and
+    memory."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
     """Of the readout, and of the hidden layers of an encoder from scratch."""
     pooling: Pooling = "cls"
+    """What stands for the whole function. ``cls``: the token made for it (the last one of a
+    causal decoder); ``mean`` and ``max`` are over all tokens."""
 
     FIXED: ClassVar[frozenset[str]] = frozenset({"pretrained", "pretrained_content"})
     ARCHITECTURE: ClassVar[tuple[str, ...]] = (

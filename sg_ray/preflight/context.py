@@ -10,10 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import torch
-
 from sg_ray.cluster.ray_check import RayReport
-from sg_ray.config import Experiment, Model, Resources
+from sg_ray.config import Experiment, Model
 from sg_ray.data.samples import DataSet, Sample
 from sg_ray.data.sources import load_data
 from sg_ray.data.splits import stratified_subset
@@ -133,14 +131,9 @@ class Context:
             for model in self.models.values()
             if isinstance(model.settings, NeuralConfig)
             and not model.branches
-            and device_of(model.resources).type == "cuda"
+            and device_for(model.resources.gpus).type == "cuda"
         ]
         return min(max([_NUM_TRAIN_ROWS, *sizes]), _MAX_TRAIN_ROWS)
-
-
-def device_of(resources: Resources) -> torch.device:
-    """Return where a trial with these resources computes."""
-    return device_for(resources.gpus)
 
 
 @contextmanager

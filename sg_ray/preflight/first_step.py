@@ -16,7 +16,6 @@ from sg_ray.models.families import FAMILIES
 from sg_ray.models.family import FamilyConfig, NeuralConfig
 from sg_ray.sweep_folder import BEST, METADATA
 from sg_ray.training.checkpoint import read_best, weights_id
-from sg_ray.training.compute import device_for
 from sg_ray.trial import BranchSource, TrialContext, TrialSpec, run_trial
 
 _KIB_PER_MB = 1024
@@ -67,9 +66,8 @@ def take_step(
         code_version=code_version(),
         branches=branches,
     )
-    device = device_for(model.resources.gpus)
-    num_threads = max(1, int(model.resources.cpus))
-    context = TrialContext(FAMILIES, features, cache_dir, device, num_threads)
+    context = TrialContext.of(model.resources, features, cache_dir, FAMILIES)
+    device = context.device
     folder.mkdir(parents=True)
     _forget_peak(device)
     started = time.perf_counter()

@@ -20,8 +20,8 @@ from sg_ray.configuration import Configuration
 from sg_ray.files import atomic_path, short_hash, to_plain
 from sg_ray.records.race import drops
 from sg_ray.records.record import RunRecord
+from sg_ray.statistics.racing import Drop
 from sg_ray.statistics.scores import Score
-from sg_ray.statistics.sequential import Drop
 from sg_ray.training.metrics import direction
 
 LEADING_COLUMNS = ("rank", "model", "family", "config_hash", "num_seeds", "num_failed")

@@ -148,7 +148,7 @@ class MlflowModels:
         if model is None:
             model = self._client.create_logged_model(
                 self._experiment_id,
-                name=f"{card.model}-{short_hash(card.config_hash)}-seed{card.seed}",
+                name=f"{card.configuration.name} {short_hash(card.config_hash)}-seed{card.seed}",
                 source_run_id=winner.run_id,
                 params={name: str(value) for name, value in winner.params.items()},
                 tags={TRIAL_KEY_TAG: card.trial_key, **winner.tags},

@@ -18,7 +18,8 @@ from small_sweeps import (
 
 from sg_ray.cli import main
 from sg_ray.config import load_experiment
-from sg_ray.records.journal import Event, read_events
+from sg_ray.records.events import Event
+from sg_ray.records.journal import read_events
 from sg_ray.sweep.run import run_sweep
 from sg_ray.sweep_folder import SweepFolder
 from sg_ray.tracking.mlflow_mirror import mirror_of
@@ -54,7 +55,7 @@ def broken_off(
     begin(folder)
 
     def crash(event: Event) -> None:
-        if event.type == "epoch" and event.data["epoch"] == 2:
+        if event.type == "epoch" and event.epoch == 2:
             raise CrashError
 
     with pytest.MonkeyPatch.context() as patch:
@@ -107,7 +108,7 @@ def test_without_a_usable_checkpoint_the_trial_starts_anew(
 
 def resumed_from(sweep_dir: Path) -> list[int]:
     events = read_events(sweep_dir / "events.jsonl")
-    return [event.data["epoch"] for event in events if event.type == "trial_resumed"]
+    return [event.epoch for event in events if event.type == "trial_resumed"]
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from small_sweeps import DATABASE, SWEEP, query, records, run_statuses, wait_unt
 
 from sg_ray.cli import main
 from sg_ray.config import load_experiment
-from sg_ray.records.journal import Event
+from sg_ray.records.events import Event
 from sg_ray.sweep.run import run_sweep
 from sg_ray.tracking.mlflow_mirror import MlflowMirror, mirror_of
 

@@ -11,7 +11,6 @@ from sample_verdict import COMMAND, write_sample_verdict
 
 from sg_ray.commands import runnable
 from sg_ray.files import short_hash, write_json
-from sg_ray.records.journal import Journal
 from sg_ray.records.record import write_record
 from sg_ray.records.test_scores import set_test_aside
 from sg_ray.report.page.content import read_sweep
@@ -229,14 +228,6 @@ def test_the_timeline_has_a_fitting_unit(tmp_path, span_ms, unit):
     times = {"started_at_ms": BASE_MS, "finished_at_ms": BASE_MS + span_ms}
     write_record(SweepFolder(tmp_path), make_record("gnn", {}, 1, **times))
     assert f" {unit}</text>" in cost.section(read_sweep(SweepFolder(tmp_path))).content.axis
-
-
-def test_the_typed_command_is_shown_if_it_is_on_record(tmp_path):
-    journal = Journal(tmp_path / "events.jsonl")
-    journal.append("sweep_started", name="x", command=["python", "experiments/sweep.py", "a b=1"])
-    journal.close()
-    content = origin.section(read_sweep(SweepFolder(tmp_path))).content
-    assert (content.is_recorded, content.command) == (True, "python experiments/sweep.py 'a b=1'")
 
 
 def test_without_it_an_equal_command_is_shown(folder):

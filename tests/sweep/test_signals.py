@@ -18,7 +18,8 @@ from sg_ray.cli import main
 from sg_ray.features.worker_pool import worker_pool
 from sg_ray.host.helper_thread import hearing_signals, helper_thread
 from sg_ray.host.signals import SIGNALS, StopRequest, stopping
-from sg_ray.records.journal import Event, read_events
+from sg_ray.records.events import Event
+from sg_ray.records.journal import read_events
 from sg_ray.sweep.run import run_sweep
 
 ROOT = Path(__file__).parents[2]
@@ -101,7 +102,7 @@ def test_case_43_c07_usr1_while_trials_run_saves_their_positions(
     warned: list[Event] = []
 
     def warn_once(event: Event) -> None:
-        if event.type == "trial_started" and event.data["family"] == "gnn":
+        if event.type == "trial_started" and event.model == "gnn":
             models.add(event.trial_key)
         if event.type == "epoch" and event.trial_key in models and not warned:
             warned.append(event)  # Tune has put its own handler in place by now
@@ -121,7 +122,7 @@ def test_case_43_c07_usr1_while_trials_run_saves_their_positions(
     outcome = run_sweep(experiment)
     assert outcome.problems == []
     events = read_events(experiment.folder.path / "events.jsonl")
-    epochs = [event.data["epoch"] for event in events if event.type == "epoch"]
+    epochs = [event.epoch for event in events if event.type == "epoch"]
     assert sorted(epochs) == [1, *range(1, 31)]
     assert {record["status"] for record in read_json_records(experiment.folder.path)} == {
         "completed"

@@ -177,7 +177,7 @@ def test_a_second_driver_is_refused(swept: Path) -> None:
 
 def test_a_trial_larger_than_the_cluster_is_refused(ray_session: None, tmp_path: Path) -> None:
     experiment = tiny_experiment(tmp_path, "resources.gpus=4")
-    with pytest.raises(InputError, match=r"takes 4 GPUs .* there are 0"):
+    with pytest.raises(InputError, match=r"takes 4 GPUs, there are 0"):
         run_sweep(experiment)
 
 
@@ -312,10 +312,10 @@ def test_c04_b15_what_machines_lost_is_no_result_and_is_tried_again_by_the_next_
     assert all(record["metrics"] and record["best_epoch"] for record in records)
     events = list(read_events(experiment.folder.path / "events.jsonl"))
     of_lost = [event for event in events if event.trial_key == lost["trial_key"]]
-    ends = [e.data["status"] for e in of_lost if e.type == "trial_finished"]
+    ends = [e.status for e in of_lost if e.type == "trial_finished"]
     assert ends == ["failed", "completed"]
     assert [e.trial_key for e in events if e.type == "trial_taken_back"] == [lost["trial_key"]]
-    epochs = Counter((e.trial_key, e.data["epoch"]) for e in events if e.type == "epoch")
+    epochs = Counter((e.trial_key, e.epoch) for e in events if e.type == "epoch")
     assert set(epochs.values()) == {1}
     assert len(list((experiment.folder.path / "set_aside/lost").glob("*.json"))) == 1
     assert not (experiment.folder.path / "tune").exists()

@@ -158,7 +158,7 @@ def test_a_failing_range_test_falls_back_and_says_why(
     own = MODELS["gnn"]["config"]["learning_rate"]
     assert only_record(folder / "run")["configuration"]["values"]["learning_rate"] == own
     noted = [e for e in read_events(folder / "run/events.jsonl") if e.type == "lr_range"]
-    assert [(e.data["source"], e.data["learning_rate"]) for e in noted] == [("default", own)]
+    assert [(e.source, e.learning_rate) for e in noted] == [("default", own)]
 
 
 def test_a_failed_training_is_on_record(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

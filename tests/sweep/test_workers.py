@@ -16,7 +16,8 @@ from ray.util.state import list_actors
 from tiny_sweep import own_processes, read_json_records, tiny_experiment
 
 from sg_ray.host.signals import StopRequest
-from sg_ray.records.journal import Event, read_events
+from sg_ray.records.events import Event
+from sg_ray.records.journal import read_events
 from sg_ray.single.train_one import prepare_training, train_once
 from sg_ray.sweep.run import run_sweep
 from sg_ray.training.loop import EpochResult, Interrupted

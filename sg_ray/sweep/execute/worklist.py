@@ -7,6 +7,17 @@ from typing import Any
 from sg_ray.cluster.losses import infrastructure_failure
 from sg_ray.config import Experiment
 from sg_ray.records import learning_rates
+from sg_ray.records.events import (
+    EpochEnded,
+    FinalistDropped,
+    JobLost,
+    RateSource,
+    StageStarted,
+    SweepWaiting,
+    TrialFinished,
+    TrialResumed,
+    TrialStarted,
+)
 from sg_ray.records.journal import Journal
 from sg_ray.records.planned import PlannedName, num_planned, planned_stages
 from sg_ray.records.record import (
@@ -82,14 +93,17 @@ class Worklist:
         if isinstance(job, TrainJob):
             self._started_at_ms.setdefault(job.spec.trial_key, now_ms())
             self._journal.append(
-                "trial_started",
-                job.spec.trial_key,
-                family=job.spec.model,
-                stage=job.stage,
-                config=job.spec.configuration.values,
-                config_hash=job.spec.config_hash,
-                seed=job.spec.seed,
-                streams=job.spec.streams,
+                TrialStarted(
+                    trial_key=job.spec.trial_key,
+                    model=job.spec.model,
+                    family=job.spec.family,
+                    name=job.spec.configuration.name,
+                    stage=job.stage,
+                    config=job.spec.configuration.values,
+                    config_hash=job.spec.config_hash,
+                    seed=job.spec.seed,
+                    streams=job.spec.streams,
+                )
             )
         elif isinstance(job, LrRangeJob):
             self._announce(job.spec.model, "lr_range")
@@ -97,11 +111,11 @@ class Worklist:
     def on_lost(self, job: AnyJob, reason: str) -> None:
         """Journal that a job's process or machine died; it is handed out again."""
         key = job.spec.trial_key if isinstance(job, TrainJob) else None
-        self._journal.append("job_lost", key, name=job.name, reason=reason)
+        self._journal.append(JobLost(name=job.name, reason=reason, trial_key=key))
 
     def on_waiting(self, wait_s: float, reason: str) -> None:
         """Journal that no trial has begun for so long."""
-        self._journal.append("waiting", wait_s=round(wait_s), reason=reason)
+        self._journal.append(SweepWaiting(wait_s=round(wait_s), reason=reason))
 
     def on_epoch(self, job: TrainJob, epoch: int, metrics: Mapping[str, float | None]) -> bool:
         """Return True if the trial should be given up after this epoch."""
@@ -109,7 +123,7 @@ class Worklist:
 
     def journal_epoch(self, job: TrainJob, epoch: int, metrics: Mapping[str, float | None]) -> None:
         """Journal an epoch's metrics."""
-        self._journal.append("epoch", job.spec.trial_key, epoch=epoch, metrics=metrics)
+        self._journal.append(EpochEnded(trial_key=job.spec.trial_key, epoch=epoch, metrics=metrics))
 
     def on_finished(
         self, job: AnyJob, result: Mapping[str, Any], checkpoint: Path | None, *, pruned: bool
@@ -140,7 +154,7 @@ class Worklist:
         if checkpoint is None:
             return job
         epoch = len(read_history(checkpoint))
-        self._journal.append("trial_resumed", job.spec.trial_key, epoch=epoch)
+        self._journal.append(TrialResumed(trial_key=job.spec.trial_key, epoch=epoch))
         return job.model_copy(update={"resume_from": checkpoint})
 
     def _is_given_up(self, job: TrainJob) -> bool:
@@ -161,7 +175,7 @@ class Worklist:
         if (model, stage) not in self._announced:
             self._announced.add((model, stage))
             num_trials = num_planned(self._stages, model, stage)
-            self._journal.append("stage", family=model, stage=stage, num_trials=num_trials)
+            self._journal.append(StageStarted(model=model, stage=stage, num_trials=num_trials))
 
     def _record(
         self,
@@ -200,11 +214,12 @@ class Worklist:
     def _settle(self, record: RunRecord, base_name: str) -> None:
         """Do what follows from a record; doing it again changes nothing."""
         self._journal.append(
-            "trial_finished",
-            record.trial_key,
-            status=record.status,
-            epochs=record.epochs,
-            metrics=record.metrics,
+            TrialFinished(
+                trial_key=record.trial_key,
+                status=record.status,
+                epochs=record.epochs,
+                metrics=record.metrics,
+            )
         )
         if record.failure is None or not record.failure.is_infrastructure:
             drop_checkpoints(self._folder, record.trial_key, base_name)
@@ -214,11 +229,12 @@ class Worklist:
         seeds = self._experiment.replicate.all_seeds
         for drop in self._planner.plans[model].dropped(seeds).values():
             self._journal.append(
-                "dropped",
-                family=model,
-                config_hash=drop.config,
-                against=drop.against,
-                after_seeds=drop.after_seeds,
+                FinalistDropped(
+                    model=model,
+                    config_hash=drop.config,
+                    against=drop.against,
+                    after_seeds=drop.after_seeds,
+                )
             )
 
     def _take_cached_learning_rate(self, job: LrRangeJob) -> bool:
@@ -229,7 +245,7 @@ class Worklist:
         return True
 
     def _use_learning_rate(
-        self, job: LrRangeJob, found: learning_rates.Found, *, source: str
+        self, job: LrRangeJob, found: learning_rates.Found, *, source: RateSource
     ) -> None:
         learning_rates.note(self._folder, self._journal, job.spec, found, source=source)
         self._planner.ledger.learning_rates[job.spec.model] = found["suggestion"]

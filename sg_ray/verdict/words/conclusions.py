@@ -7,7 +7,7 @@ from sg_ray.config import FLOOR
 from sg_ray.files import short_hash
 from sg_ray.records.leaderboard import is_number, ranked_value
 from sg_ray.records.race import CLAIM_ALPHA
-from sg_ray.statistics.sequential import seeds_for_anytime_p
+from sg_ray.statistics.seeds_needed import seeds_for_anytime_p
 from sg_ray.verdict.model import MODELS, Comparison, Question, Side
 from sg_ray.verdict.teams import Team
 from sg_ray.verdict.trials import Contender, Results

@@ -6,7 +6,7 @@ from statistics import fmean
 from sg_ray.config import FLOOR
 from sg_ray.files import short_hash
 from sg_ray.records.race import CLAIM_ALPHA
-from sg_ray.statistics.sequential import seeds_for_anytime_p
+from sg_ray.statistics.seeds_needed import seeds_for_anytime_p
 from sg_ray.verdict.arithmetic import Arithmetic, mixtures
 from sg_ray.verdict.model import MODELS, Question, Standing
 from sg_ray.verdict.trials import Contender, Results, Trial

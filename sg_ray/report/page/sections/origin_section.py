@@ -28,27 +28,15 @@ class OriginContent:
 
 def section(sweep: Sweep) -> Section:
     """Return the section; there is always one."""
-    typed = _typed_command(sweep)
     content = OriginContent(
-        command=typed or _equal_command(sweep),
-        is_recorded=typed is not None,
+        command=_equal_command(sweep),
+        is_recorded=False,
         facts=list(_facts(sweep)),
         notes=sweep.notes,
         settings_text=hide_secrets(sweep.settings_text),
         rows=sweep.rows,
     )
     return Section("origin", "How it was made", "origin.html.jinja", content)
-
-
-def _typed_command(sweep: Sweep) -> str | None:
-    """Return the command line if the journal has one."""
-    for event in sweep.events:
-        command = event.data.get("command")
-        if isinstance(command, str):
-            return command
-        if isinstance(command, list):
-            return shlex.join(map(str, command))
-    return None
 
 
 def _equal_command(sweep: Sweep) -> str:
