@@ -7,7 +7,7 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict
 
 from sg_ray.features.spec import by_content
-from sg_ray.files import content_hash
+from sg_ray.files import content_hash, short_hash
 from sg_ray.models.family import FamilyConfig
 
 
@@ -38,6 +38,10 @@ class Configuration(BaseModel):
     def name(self) -> str:
         """What people call it: ``gnn lr 5e-3``, or the model's name."""
         return self.short_name or self.model
+
+    def title(self, config_hash: str) -> str:
+        """Return the name and the digits that are shown of a hash: ``gnn lr 5e-3 1f0c9a2b``."""
+        return f"{self.name} {short_hash(config_hash)}"
 
     @property
     def label(self) -> str:

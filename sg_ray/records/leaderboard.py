@@ -24,7 +24,7 @@ from sg_ray.statistics.racing import Drop
 from sg_ray.statistics.scores import Score
 from sg_ray.training.metrics import direction
 
-LEADING_COLUMNS = ("rank", "model", "family", "config_hash", "num_seeds", "num_failed")
+LEADING_COLUMNS = ("rank", "name", "model", "family", "config_hash", "num_seeds", "num_failed")
 
 Group = Mapping[int, RunRecord]
 """The newest finished record of each seed of one configuration."""
@@ -58,6 +58,11 @@ class Row:
     def family(self) -> str:
         """The code behind the model."""
         return self.configuration.family
+
+    @property
+    def title(self) -> str:
+        """Its name and the hash that tells it from all others: ``gnn lr 5e-3 1f0c9a2b``."""
+        return self.configuration.title(self.config_hash)
 
 
 def rank(
@@ -126,11 +131,11 @@ def write_leaderboard(path: Path, rows: Sequence[Row]) -> None:
 def format_table(rows: Sequence[Row], objective: str) -> str:
     """Return ``rows`` as an ASCII table for a console, with what one must know to read it."""
     metrics = list(dict.fromkeys([objective, "val_f1", "val_accuracy"]))
-    header = ["rank", "model", "config", "seeds", "failed", *metrics]
+    header = ["rank", "name", "config", "seeds", "failed", *metrics]
     body = [
         [
             str(row.rank),
-            row.model + (" *" if row.is_floor else ""),
+            row.configuration.name + (" *" if row.is_floor else ""),
             short_hash(row.config_hash),
             str(len(row.seeds)),
             str(len(row.failed_seeds)),
@@ -255,6 +260,7 @@ def _csv_line(row: Row) -> dict[str, str]:
     }
     return {
         "rank": str(row.rank),
+        "name": row.configuration.name,
         "model": row.model,
         "family": row.family,
         "config_hash": row.config_hash,

@@ -94,6 +94,11 @@ class RunRecord(BaseModel):
         return self.configuration.family
 
     @property
+    def title(self) -> str:
+        """Its configuration's name and hash: ``gnn lr 5e-3 1f0c9a2b``."""
+        return self.configuration.title(self.config_hash)
+
+    @property
     def counts_as_seed(self) -> bool:
         """Whether it is one of its configuration's seeds: what is ranked, averaged, exported."""
         return self.stage != "variance"

@@ -8,7 +8,7 @@ from sg_ray.cluster.epochs import Supplies
 from sg_ray.code_version import code_version
 from sg_ray.config import Experiment
 from sg_ray.data.samples import DataSet
-from sg_ray.files import remove_leftovers, remove_scratch, short_hash, to_plain
+from sg_ray.files import remove_leftovers, remove_scratch, to_plain
 from sg_ray.host.disk import explaining_disk_trouble
 from sg_ray.host.lock import locked
 from sg_ray.host.signals import StopRequest, stopping
@@ -201,8 +201,7 @@ def _set_aside(experiment: Experiment, data: DataSet) -> list[str]:
 def _problems(planner: Planner, worklist: Worklist) -> list[str]:
     failed = [r for r in planner.ledger.records.values() if r.status == "failed"]
     problems = [
-        f"{r.model} {short_hash(r.config_hash)} seed {r.seed_text} failed: {r.failure.kind}: "
-        f"{r.failure.message}"
+        f"{r.title} seed {r.seed_text} failed: {r.failure.kind}: {r.failure.message}"
         for r in failed
         if r.failure is not None
     ]

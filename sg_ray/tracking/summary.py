@@ -21,7 +21,7 @@ from sg_ray.verdict.model import Comparison, Question, Verdict
 MAX_CHARS = 5000
 """Of a tag's value; older servers hold no more."""
 _MAX_ROWS = 12
-_COLUMNS = frozenset({"rank", "model", "config_hash", "num_seeds"})
+_COLUMNS = frozenset({"rank", "name", "model", "config_hash", "num_seeds"})
 
 Row = Mapping[str, str]
 
@@ -67,7 +67,7 @@ class Summary:
         if self.winner is None:
             return None
         return (
-            f"{self.winner['model']} {short_hash(self.winner['config_hash'])} is ranked first, "
+            f"{self.winner['name']} {short_hash(self.winner['config_hash'])} is ranked first, "
             f"{self.objective} {_mean_and_sd(self.winner, self.objective)}."
         )
 
@@ -150,12 +150,12 @@ def _views(experiment_id: str) -> Iterator[str]:
 
 
 def _ranking(rows: Sequence[Row], objective: str) -> Iterator[str]:
-    yield from _table_head("rank", "model", "config", "seeds", "failed", objective)
+    yield from _table_head("rank", "name", "config", "seeds", "failed", objective)
     for row in rows[:_MAX_ROWS]:
         floor = " (floor)" if row["model"] == FLOOR else ""
         yield _line(
             row["rank"],
-            row["model"] + floor,
+            row["name"] + floor,
             short_hash(row["config_hash"]),
             row["num_seeds"],
             row["num_failed"],

@@ -86,11 +86,18 @@ class Side(_Part):
 
     model: str
     config_hash: str
+    short_name: str = ""
+    """What people call the configuration: ``gnn lr 5e-3``; "" of a whole model."""
 
     @property
     def name(self) -> str:
-        """E.g. ``gnn 1f0c9a2b``, or ``gnn``."""
-        return f"{self.model} {short_hash(self.config_hash)}".rstrip()
+        """E.g. ``gnn lr 5e-3 1f0c9a2b``, or ``gnn``."""
+        return f"{self.short_name or self.model} {short_hash(self.config_hash)}".rstrip()
+
+    @property
+    def name_in_model(self) -> str:
+        """The same where the model is told already: ``lr 5e-3 1f0c9a2b``."""
+        return self.name.removeprefix(f"{self.model} ")
 
 
 class Comparison(_Part):

@@ -44,10 +44,10 @@ class Team:
     @property
     def side(self) -> Side:
         """A configuration or, with several members, the model."""
-        is_alone = len(self.members) == 1
-        return Side(
-            model=self.best.model, config_hash=self.best.row.config_hash if is_alone else ""
-        )
+        row = self.best.row
+        if len(self.members) > 1:
+            return Side(model=row.model, config_hash="")
+        return Side(model=row.model, config_hash=row.config_hash, short_name=row.configuration.name)
 
 
 @dataclass(frozen=True)

@@ -92,8 +92,7 @@ def write_winner(sweep_dir: Path, key: str) -> Path:
     folder = SweepFolder(sweep_dir).best / "gnn"
     folder.mkdir(parents=True, exist_ok=True)
     card = ModelCard(
-        family="gnn",
-        config=CONFIG,
+        configuration=Configuration(model="gnn", family="gnn", values=CONFIG),
         config_hash="ab12cd34",
         seed=42,
         trial_key=key,
@@ -115,8 +114,8 @@ def tell_end(
 ) -> None:
     journal.append(WinnerTested(model="gnn", metrics={"test_f1": 0.51}))
     (sweep_dir / "leaderboard.csv").write_text(
-        "rank,model,family,config_hash,num_seeds,num_failed,val_f1_mean,val_f1_sd,config\n"
-        f"1,gnn,gnn,ab12cd34,3,0,{mean},0.01,{{}}\n2,gnn,gnn,ff12cd34,3,0,0.50,0.01,{{}}\n"
+        "rank,name,model,family,config_hash,num_seeds,num_failed,val_f1_mean,val_f1_sd,config\n"
+        f"1,gnn,gnn,gnn,ab12cd34,3,0,{mean},0.01,{{}}\n2,gnn,gnn,gnn,ff12cd34,3,0,0.50,0.01,{{}}\n"
     )
     journal.append(SweepFinished(status=status))
 

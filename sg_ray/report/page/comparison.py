@@ -9,7 +9,7 @@ from sg_ray.files import write_text
 from sg_ray.records.leaderboard import Row, ranked_value
 from sg_ray.report.page.charts.scales import Scale
 from sg_ray.report.page.charts.strips import strip_axis, strip_scale
-from sg_ray.report.page.content import Sweep, model_styles, read_sweep, varied_settings
+from sg_ray.report.page.content import Sweep, looks_of, read_sweep, varied_settings
 from sg_ray.report.page.rendering import render
 from sg_ray.report.page.sections.leaderboard_section import table_metrics
 from sg_ray.report.page.sections.section import Section
@@ -70,7 +70,7 @@ def write_comparison(folders: Sequence[Path], path: Path) -> Path:
     records = [record for one in sweeps for record in one.sweep.records]
     page = render(
         "comparison.html.jinja",
-        model_styles(records),
+        looks_of(records),
         sweeps=sweeps,
         sections=comparison_sections(sweeps),
     )

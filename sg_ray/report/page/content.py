@@ -22,6 +22,7 @@ from sg_ray.records.journal import read_events
 from sg_ray.records.leaderboard import Row, is_number, rank
 from sg_ray.records.record import RunRecord, read_records
 from sg_ray.records.test_scores import read_test_scores
+from sg_ray.report.page.rendering import Looks
 from sg_ray.sweep_folder import SweepFolder
 from sg_ray.verdict.model import Standing, Verdict
 
@@ -189,6 +190,12 @@ def read_verdict(folder: SweepFolder) -> Verdict | None:
         return None
     remedy = "Make it anew: sg-ray report with this folder alone. Or delete it."
     return read_model(path, Verdict, what="verdict", remedy=remedy)
+
+
+def looks_of(records: Sequence[RunRecord]) -> Looks:
+    """Return how a page shows the models and configurations of these records."""
+    names = {record.config_hash: record.configuration.name for record in records}
+    return Looks(model_styles(records), names)
 
 
 def model_styles(records: Sequence[RunRecord]) -> dict[str, str]:

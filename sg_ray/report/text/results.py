@@ -37,6 +37,8 @@ class TrialResult:
     """
 
     trial_key: str
+    name: str
+    """What people call its configuration."""
     model: str
     config_hash: str
     seed: str
@@ -58,6 +60,11 @@ class ConfigurationResults:
     config_hash: str
     origin: Origin
     results: Sequence[TrialResult]
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        return self.results[0].name
 
     @property
     def settings(self) -> Mapping[str, Any]:
@@ -147,6 +154,7 @@ def _from_record(record: RunRecord, known: Mapping[str, RunRecord]) -> TrialResu
     }
     return TrialResult(
         trial_key=record.trial_key,
+        name=record.configuration.name,
         model=record.model,
         config_hash=record.config_hash,
         seed=str(record.seed),
@@ -171,9 +179,11 @@ def _from_metadata(path: Path) -> TrialResult | None:
         return None
     metrics = {**_numbers(content), **_numbers(content.get("metrics") or {})}
     config, identity = content.get("config"), {**content, **(content.get("identity") or {})}
+    model = str(identity.get("model", path.parent.parent.name))
     return TrialResult(
         trial_key=str(identity.get("trial_key", UNKNOWN)),
-        model=str(identity.get("model", path.parent.parent.name)),
+        name=model,
+        model=model,
         config_hash=UNKNOWN if config is None else content_hash(config),
         seed=str(identity.get("seed", path.parent.name)),
         status="completed",

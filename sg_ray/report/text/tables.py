@@ -18,6 +18,7 @@ SHOWN_METRICS = ("val_roc_auc", "val_f1", "val_accuracy", "val_mcc", "val_loss",
 _SETTINGS_CHARS = 70
 _MAX_VALUE_CHARS = 40
 _NAME_COLUMNS = (
+    "name",
     "model",
     "config_hash",
     "data_fingerprint",
@@ -52,7 +53,7 @@ def _mixed(configurations: Sequence[ConfigurationResults]) -> Iterator[str]:
     for one in configurations:
         for mixture in mixtures((result.seed, result.arithmetic) for result in one.completed):
             yield (
-                f"note: {one.model} {short_hash(one.config_hash)} was not always trained alike: "
+                f"note: {one.name} {short_hash(one.config_hash)} was not always trained alike: "
                 f"{mixture}. A difference between these seeds may be the machine's."
             )
 
@@ -72,10 +73,10 @@ def write_csv(path: Path, configurations: Sequence[ConfigurationResults]) -> Non
 
 def _seed_table(configurations: Sequence[ConfigurationResults]) -> str:
     metrics = _shown_metrics(configurations)
-    lines = [("model", "config", "seed", "trial", *metrics)]
+    lines = [("name", "config", "seed", "trial", *metrics)]
     for one in configurations:
         lines += [
-            (one.model, short_hash(one.config_hash), *cells) for cells in _seed_lines(one, metrics)
+            (one.name, short_hash(one.config_hash), *cells) for cells in _seed_lines(one, metrics)
         ]
     return aligned(lines)
 
@@ -105,7 +106,7 @@ def _shown_metrics(configurations: Sequence[ConfigurationResults]) -> list[str]:
 
 def _configuration_table(configurations: Sequence[ConfigurationResults]) -> str:
     """Return the table from which a reader learns what a configuration's hash stands for."""
-    header = ("model", "config", "seeds", "failed", "pruned", "what differs within the model")
+    header = ("name", "config", "seeds", "failed", "pruned", "what differs within the model")
     lines: list[tuple[str, ...]] = [header]
     for one in configurations:
         numbers = (len(one.completed), one.count("failed"), one.count("pruned"))
@@ -113,7 +114,7 @@ def _configuration_table(configurations: Sequence[ConfigurationResults]) -> str:
             _distinction(one, configurations), _SETTINGS_CHARS, break_on_hyphens=False
         )
         config = short_hash(one.config_hash)
-        lines.append((one.model, config, *map(str, numbers), first))
+        lines.append((one.name, config, *map(str, numbers), first))
         lines += [("", "", "", "", "", line) for line in rest]
     return aligned(lines)
 
@@ -143,6 +144,7 @@ def line_of(configuration: ConfigurationResults) -> dict[str, Any]:
     origin = configuration.origin
     metrics = sorted({name for result in configuration.completed for name in result.metrics})
     return {
+        "name": configuration.name,
         "model": configuration.model,
         "config_hash": configuration.config_hash,
         "data_fingerprint": origin.data_fingerprint,

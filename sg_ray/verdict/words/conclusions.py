@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sg_ray.config import FLOOR
-from sg_ray.files import short_hash
 from sg_ray.records.leaderboard import is_number, ranked_value
 from sg_ray.records.race import CLAIM_ALPHA
 from sg_ray.statistics.seeds_needed import seeds_for_anytime_p
@@ -67,7 +66,7 @@ def headline(results: Results, asked: Sequence[Question]) -> str:
         return _without_model(results)
     by_name = {question.name: question for question in asked}
     models, within = by_name.get(MODELS), by_name.get(winner.model)
-    name = f"{winner.model} {short_hash(winner.row.config_hash)}"
+    name = winner.row.title
     if models is None:
         if within is None:
             return f"{name} has nobody to be compared with."
@@ -100,7 +99,7 @@ def headline(results: Results, asked: Sequence[Question]) -> str:
         return f"{name} {victory}{though}."
     return (
         f"{winner.model} {victory}{though}; which of its configurations is best is undecided, "
-        f"{short_hash(winner.row.config_hash)} is ranked first of them."
+        f"{winner.row.title.removeprefix(f'{winner.model} ')} is ranked first of them."
     )
 
 
@@ -184,10 +183,10 @@ def _shown(value: float | None) -> str | None:
 
 
 def name_of(side: Side, *, by_model: bool) -> str:
-    """Return the model or, among those of one model, the configuration's hash."""
+    """Return the model or, among those of one model, the configuration's name and hash."""
     if side.model == FLOOR:
         return "the floor"
-    return side.model if by_model else short_hash(side.config_hash)
+    return side.model if by_model else side.name_in_model
 
 
 def _tally(side: Side, compared: Sequence[Comparison]) -> _Tally:

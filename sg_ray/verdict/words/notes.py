@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from statistics import fmean
 
 from sg_ray.config import FLOOR
-from sg_ray.files import short_hash
 from sg_ray.records.race import CLAIM_ALPHA
 from sg_ray.statistics.seeds_needed import seeds_for_anytime_p
 from sg_ray.verdict.arithmetic import Arithmetic, mixtures
@@ -116,7 +115,7 @@ def _luck_of_the_search(results: Results, standings: Sequence[Standing]) -> Iter
 
 def _failures(results: Results) -> Iterator[str]:
     failed = [
-        f"{contender.model} {short_hash(contender.row.config_hash)} seed {trial.seed}"
+        f"{contender.row.title} seed {trial.seed}"
         for contender in results.contenders
         for trial in contender.trials
         if trial.score is None

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-from sg_ray.files import short_hash
 from sg_ray.records.leaderboard import Row, is_number
 from sg_ray.report.page.charts.line_chart import Axis, Series, line_chart
 from sg_ray.report.page.content import Sweep
@@ -60,7 +59,7 @@ def _figure(sweep: Sweep, model: str, series: Sequence[Series]) -> Figure:
 
 def _series(row: Row, number: int, means: Sequence[float], dropped: Dropped | None) -> Series:
     points = [(float(count), mean) for count, mean in enumerate(means, start=1)]
-    name = short_hash(row.config_hash)
+    name = row.title.removeprefix(f"{row.model} ")
     if dropped is not None:
         name += f", dropped after {dropped.after_seeds}"
     style = "line best" if number == 0 else f"line dash-{min(number, _NUM_DASHES)}"

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from sg_ray.files import short_hash
 from sg_ray.records.leaderboard import Row
 from sg_ray.report.page.charts.calibration_curve import reliability_diagram
 from sg_ray.report.page.content import Sweep
@@ -87,7 +86,7 @@ def _diagnosis(sweep: Sweep, standing: Standing) -> Diagnosis:
         spoken = "" if error is None else f"; expected calibration error {error:.4f}"
         drawing = reliability_diagram(
             standing.reliability,
-            label=f"{standing.model} {short_hash(standing.config_hash)}: predicted probability "
+            label=f"{standing.configuration.title(standing.config_hash)}: predicted probability "
             "against the share of vulnerable functions, in "
             f"{len(standing.reliability)} bins{spoken}",
         )
