@@ -8,10 +8,11 @@ from typing import Annotated, Any, Self
 from pydantic import Field, PlainSerializer, Strict, model_validator
 
 from sg_ray.config.model import FLOOR, Model
+from sg_ray.config.own_code import PluginSettings
 from sg_ray.config.resources import Resources
 from sg_ray.data.sources import DataConfig
 from sg_ray.files import content_hash
-from sg_ray.models.families import get_family
+from sg_ray.models.families import FAMILIES, builds_on, get_family
 from sg_ray.models.family import EstimatorFamily
 from sg_ray.redaction import hide_credentials
 from sg_ray.setting_types import (
@@ -198,6 +199,8 @@ class Experiment(StrictModel):
     models: Mapping[str, ModelSettings] = Field(default_factory=dict)
     """Each family's own values, search space and resources; a family left out has its defaults
     and is not searched."""
+    plugins: PluginSettings = PluginSettings()
+    """Code from outside of sg-ray that the experiment uses."""
     branches_from: MaybeOwnFolder = None
     """What holds the trained branches when ``families`` lacks them: a finished sweep's folder,
     or one with results of ``sg-ray train``."""
@@ -229,9 +232,13 @@ class Experiment(StrictModel):
     @property
     def all_models(self) -> tuple[Model, ...]:
         """The floor, then the experiment's models with those that others build on first."""
+        return tuple(map(self.model, self.model_names))
+
+    @property
+    def model_names(self) -> tuple[str, ...]:
+        """The names of ``all_models``, known also where the code of one is not."""
         names = dict.fromkeys(name for name in self.families if name != FLOOR)
-        models = sorted(map(self.model, names), key=lambda model: len(model.branches))
-        return (self.model(FLOOR), *models)
+        return (FLOOR, *sorted(names, key=lambda name: len(builds_on(name))))
 
     def model(self, name: str) -> Model:
         """Return one of the experiment's models, or what it would be; today it is a family's name.
@@ -251,12 +258,12 @@ class Experiment(StrictModel):
     @property
     def resources_by_model(self) -> dict[str, Resources]:
         """What one trial of each model takes."""
-        return {model.name: model.resources for model in self.all_models}
+        return {name: self.resources_of(name) for name in self.model_names}
 
     def resources_of(self, name: str) -> Resources:
         """Return what one trial of a model takes; one that fits in one go takes no GPU."""
         takes = self.models.get(name, ModelSettings()).resources or self.resources
-        is_fitted = isinstance(get_family(name), EstimatorFamily)
+        is_fitted = isinstance(FAMILIES.get(name), EstimatorFamily)
         return Resources(cpus=takes.cpus) if is_fitted else takes
 
     @property
@@ -267,19 +274,21 @@ class Experiment(StrictModel):
         the same as one that is left out, and so are two ways to write a number.
         """
         deciding = ("data", "branches_from", "objective", "lr_range", "search", "replicate")
-        models = {model.name: _identity_of(model) for model in self.all_models}
+        models = {name: self._identity_of(name) for name in self.model_names}
         kept = self.model_dump(mode="json", include=set(deciding))
         return {**kept, "families": list(models), "models": models}
+
+    def _identity_of(self, name: str) -> dict[str, Any]:
+        given = self.models.get(name, ModelSettings())
+        # Of a family whose code is not here, nor was it asked for, it is what was given.
+        values = self.model(name).baseline.values if name in FAMILIES else given.config
+        dimensions = given.space.items()
+        return {
+            "config": values,
+            "space": {n: one.model_dump(mode="json", exclude_none=True) for n, one in dimensions},
+        }
 
     @property
     def identity_hash(self) -> str:
         """Hash of ``identity``."""
         return content_hash(self.identity)
-
-
-def _identity_of(model: Model) -> dict[str, Any]:
-    space = model.space.items()
-    return {
-        "config": model.baseline.values,
-        "space": {n: dim.model_dump(mode="json", exclude_none=True) for n, dim in space},
-    }

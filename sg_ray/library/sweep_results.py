@@ -48,7 +48,7 @@ class SweepResults:
     @property
     def experiment(self) -> Experiment:
         """The experiment, resolved."""
-        return load_experiment(self.folder.settings)
+        return load_experiment(self.folder.settings, loads_code=False)
 
     @property
     def progress(self) -> SweepState:

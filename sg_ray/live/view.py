@@ -42,7 +42,8 @@ class LiveView:
     """Shows a sweep's events as they come; a listener for ``sg_ray.records.journal.Journal``.
 
     ``past`` are the events of a sweep that is resumed. On a stream that is not a terminal one line
-    is written per stage, learning rate and finished trial, at most one a second for the latter.
+    is written per stage, learning rate and finished trial, at most one a second for the latter; so
+    it is without ``redraws``.
     """
 
     def __init__(
@@ -51,10 +52,12 @@ class LiveView:
         *,
         past: Iterable[Event] = (),
         stream: TextIO | None = None,
+        redraws: bool = True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._progress = Progress(objective)
         self.stream = SafeStream(stream or sys.stdout)
+        self._redraws = redraws and self.stream.isatty()
         self._clock = clock
         self._started_s = clock()
         self._last_line_s = float("-inf")
@@ -80,7 +83,7 @@ class LiveView:
     def start(self) -> None:
         """Begin to show; on a terminal the view redraws itself from a thread."""
         self._started_s = self._clock()
-        if self.stream.isatty() and (live := _live(self.stream, self._table)) is not None:
+        if self._redraws and (live := _live(self.stream, self._table)) is not None:
             self._live = live
             self._live.start()
 

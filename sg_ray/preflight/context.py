@@ -108,7 +108,7 @@ class Context:
                 self.features_of(name),
                 seed=self.experiment.replicate.seeds[0],
                 objective=self.experiment.objective,
-                folder=self.folder / "trials" / name,
+                folder=self.folder / "first_steps" / name,
                 cache_dir=self.cache_dir,
             )
         return self._steps[name]

@@ -12,7 +12,6 @@ import torch
 from sg_ray.code_version import code_version
 from sg_ray.config import Model
 from sg_ray.features.packed import Features
-from sg_ray.models.families import FAMILIES
 from sg_ray.models.family import FamilyConfig, NeuralConfig
 from sg_ray.sweep_folder import BEST, METADATA
 from sg_ray.training.checkpoint import read_best, weights_id
@@ -66,7 +65,7 @@ def take_step(
         code_version=code_version(),
         branches=branches,
     )
-    context = TrialContext.of(model.resources, features, cache_dir, FAMILIES)
+    context = TrialContext.of(model.resources, features, cache_dir)
     device = context.device
     folder.mkdir(parents=True)
     _forget_peak(device)

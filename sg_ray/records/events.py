@@ -282,7 +282,7 @@ class WinnerTested(EventBase):
 
 
 class SweepRanked(EventBase):
-    """Leaderboard, verdict, page and the winners' exported models are written."""
+    """Leaderboard, exported winners and verdict are written; the page comes next."""
 
     type: Literal["ranked"] = "ranked"
     status: EndStatus

@@ -12,6 +12,7 @@ from sg_ray.errors import InfrastructureError, InputError
 from sg_ray.features.spec import contents
 from sg_ray.files import write_json
 from sg_ray.reading import Number, TimeMs, json_lines, read_model, read_object
+from sg_ray.records.origin import Origin, origin_of_this_process
 from sg_ray.redaction import redact
 from sg_ray.sweep_folder import METADATA, METRICS, SweepFolder
 from sg_ray.training.metrics import is_better
@@ -82,6 +83,8 @@ class RunRecord(BaseModel):
     """``weights_id`` of its best model; None if it has none, or of an earlier version."""
     branch_weights: Mapping[str, str] = Field(default_factory=dict)
     """The same of each of the ``branches``."""
+    origin: Origin | None = None
+    """The command and the commits that led to it."""
 
     @property
     def model(self) -> str:
@@ -121,7 +124,7 @@ def record_of(
     failure: Failure | None,
     weights: str | None = None,
 ) -> RunRecord:
-    """Return the record of a trial that has just ended."""
+    """Return the record of a trial that has just ended, driven by this process."""
     best = best_epoch(history, spec.objective)
     return RunRecord(
         trial_key=spec.trial_key,
@@ -146,6 +149,7 @@ def record_of(
         streams=spec.streams,
         weights=weights,
         branch_weights={name: s.weights for name, s in spec.branches.items() if s.weights},
+        origin=origin_of_this_process(),
     )
 
 

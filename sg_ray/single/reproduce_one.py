@@ -18,7 +18,7 @@ from sg_ray.features.build import prepare_features
 from sg_ray.features.packed import Features
 from sg_ray.features.spec import FeatureSpec
 from sg_ray.host.cpus import num_cpus
-from sg_ray.models.families import FAMILIES, get_family
+from sg_ray.models.families import get_family
 from sg_ray.prepare.prepare import Progress
 from sg_ray.records.lookup import RecordedTrial, find_branches
 from sg_ray.records.record import Failure, RunRecord, read_history, read_surroundings, record_of
@@ -68,7 +68,7 @@ def _reproduce(
     takes = _resources(trial)
     _check_fits(takes)
     supplies = Supplies(
-        features, FAMILIES, trial.experiment.cache_dir.absolute(), trial.experiment.max_failures
+        features, trial.experiment.cache_dir.absolute(), trial.experiment.max_failures
     )
     context = supplies.context(takes)
     folder.mkdir(parents=True, exist_ok=True)

@@ -21,7 +21,7 @@ from sg_ray.host.disk import explaining_disk_trouble
 from sg_ray.host.folders import require_writable
 from sg_ray.host.lock import locked
 from sg_ray.host.signals import StopRequest
-from sg_ray.models.families import FAMILIES, get_family
+from sg_ray.models.families import get_family
 from sg_ray.models.family import EstimatorFamily
 from sg_ray.prepare.branches import GivenBranches
 from sg_ray.prepare.prepare import Progress, pinned, prepare
@@ -37,7 +37,9 @@ from sg_ray.records.events import (
     TrialResumed,
     TrialStarted,
 )
+from sg_ray.records.folder_format import require_own_format, write_format
 from sg_ray.records.journal import Journal, sweep_id_of
+from sg_ray.records.origin import note_packages, origin_of_this_process
 from sg_ray.records.record import (
     Failure,
     RunRecord,
@@ -105,6 +107,8 @@ def prepare_training(
     if a branch is missing or the folder holds another trial.
     """
     _check_writable(experiment, folder, find_lr)
+    if folder is not None:  # before anything is prepared for it
+        require_own_format(SweepFolder(folder))
     experiment = pinned(experiment)
     data, features = prepare(experiment, progress)
     model = experiment.model(name)
@@ -118,15 +122,16 @@ def prepare_training(
         branches=branches,
     )
     _check_branches(experiment, spec, settings)
-    context = TrialContext.of(model.resources, features, experiment.cache_dir, FAMILIES)
+    context = TrialContext.of(model.resources, features, experiment.cache_dir)
     lr_range = None
     if find_lr != "no" and model.is_neural:
         lr_range = _find_lr(experiment.lr_range, spec, context, use_cache=find_lr == "cached")
         found = model.configured(lr_range.suggested)
         spec = TrialSpec.model_validate({**dict(spec), "configuration": found})
     folder = (folder or experiment.output_dir / "train" / job_name(spec)).absolute()
-    check_folder(spec, folder)
     place = SweepFolder(folder)
+    require_own_format(place)
+    check_folder(spec, folder)
     _check_place_of_model(place)
     return Training(_as_trained(experiment, spec), spec, context, place, lr_range)
 
@@ -146,7 +151,10 @@ def train_once(
     spec, folder = training.spec, training.folder
     remove_scratch()  # of a killed training's workers
     with locked(folder), explaining_disk_trouble(folder.path):
+        write_format(folder)
         write_text(folder.training_settings, resolved_yaml(training.experiment))
+        note_packages(folder)
+        origin_of_this_process()  # of now, not of when the training ends
         journal = Journal(folder.events, listeners)
         with closing(journal):
             _announce(training, journal)
@@ -281,9 +289,7 @@ def _epochs(training: Training, request: StopRequest) -> Iterator[EpochResult]:
     request.raises = isinstance(get_family(spec.family), EstimatorFamily)
     takes = experiment.resources_of(spec.model)
     context = training.context
-    supplies = Supplies(
-        context.features, context.families, context.cache_dir, experiment.max_failures
-    )
+    supplies = Supplies(context.features, context.cache_dir, experiment.max_failures)
     try:
         yield from epochs_here(spec, takes, supplies, folder, request)
     except Interrupted:

@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from small_sweeps import DATABASE, SWEEP, query, records, repeated_points, run_statuses
+from small_sweeps import DATABASE, INLINE, SWEEP, query, records, repeated_points, run_statuses
 
 from sg_ray.cli import main
 from sg_ray.config import LrRangeSettings
@@ -42,7 +42,7 @@ def test_a_sweep_goes_on_before_it_began(swept: Path, begin: Callable[[Path], No
     set_back_a_day(swept / SWEEP)
     (swept / SWEEP / "tracking.json").unlink()
     begin(swept)  # an empty store: it is told of the past as well
-    assert main(["extend", "tiny", "seeds=[3]"]) == 0
+    assert main(["extend", "tiny", "seeds=[3]", *INLINE]) == 0
 
     times = [event.at_ms for event in read_events(SWEEP / "events.jsonl")]
     assert times == sorted(times)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from small_sweeps import DATABASE, SWEEP, copy_of, repeated_points, results, run_statuses
+from small_sweeps import DATABASE, INLINE, SWEEP, copy_of, repeated_points, results, run_statuses
 
 from sg_ray.cli import main
 from sg_ray.config import LrRangeSettings, load_experiment
@@ -321,7 +321,7 @@ def assert_named(said: str, file: Path, damage: str) -> None:
         assert f"line {before.count(NEWLINE) + 1}" in said
 
 
-RESUME = ("sweep", "--resume", "tiny", "tracking.enabled=false")
+RESUME = ("sweep", "--resume", "tiny", "tracking.enabled=false", *INLINE)
 DRY_RUN = (*RESUME, "--dry-run")
 EXTEND = ("extend", "tiny", "seeds=[42]", "--dry-run")
 REPORT = ("report", "tiny")
@@ -422,7 +422,7 @@ def test_b14_a_journal_without_its_first_line_belongs_to_the_same_runs(swept: Pa
         first, _, rest = journal.read_bytes().partition(NEWLINE)
         assert b"sweep_started" in first
         journal.write_bytes((NUL if "NUL" in damage else FOREIGN) + rest)
-        assert main(["sweep", "--resume", "tiny"]) == 0
+        assert main(["sweep", "--resume", "tiny", *INLINE]) == 0
         assert run_statuses(DATABASE) == {"FINISHED": 6}
         assert repeated_points(DATABASE) == []
         journal.write_bytes(first + NEWLINE + rest)

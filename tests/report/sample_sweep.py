@@ -19,6 +19,7 @@ from sg_ray.records.events import (
     TrialStarted,
     WinnerTested,
 )
+from sg_ray.records.folder_format import write_format
 from sg_ray.records.journal import Journal
 from sg_ray.records.leaderboard import rank, write_leaderboard
 from sg_ray.records.record import Failure, RunRecord, Status, write_record
@@ -51,6 +52,7 @@ FLOOR_CONFIG = {"max_features": 50_000, "ngram_max": 2}
 def write_sample_sweep(folder: Path) -> list[RunRecord]:
     """Write a sweep folder over four families, with prunings, one failure and range tests."""
     folder.mkdir(parents=True, exist_ok=True)
+    write_format(SweepFolder(folder))
     write_text(folder / "sweep.yaml", SWEEP_YAML)
     journal = Journal(folder / "events.jsonl")
     journal.append(

@@ -227,7 +227,7 @@ def test_the_families_that_a_fusion_builds_on_may_be_those_of_a_sweep(folder: Pa
         replicate={"top_k": 1, "seeds": [42], "variance_seeds": 0},
         tracking={"enabled": False},
     )
-    assert main(["sweep", "experiment.yaml"]) == 0
+    assert main(["sweep", "experiment.yaml", "--executor", "inline"]) == 0
     together = "families=[transformer,gnn,fusion]"
     assert train("fusion", "--epochs", "1", "--output-dir", "fused", together) == 0
     assert main(["predict", "fused", str(a_function(folder))]) == 0

@@ -90,7 +90,7 @@ def test_b14_a_journal_that_lost_a_line_is_mirrored_to_its_end(client, journal, 
     lines = journal.path.read_bytes().splitlines(keepends=True)
     journal.path.write_bytes(b"".join([*lines[:3], *lines[4:]]))  # taken out by hand, say
     again = Journal(journal.path)
-    again.append("sweep_resumed")
+    again.append(SweepResumed())
     tell_trial(again, sweep_dir, "t-late", "completed")
     tell_end(again, sweep_dir)
     again.close()
@@ -107,7 +107,7 @@ def test_times_parameters_and_metrics_are_those_of_the_journal(client, journal, 
     MlflowMirror(SweepFolder(sweep_dir), uri, "tiny").sync()
 
     run = runs_by_key(client)["t-best"]
-    events = [e for e in read_events(journal.path) if e.trial_key == "t-best"]
+    events = [e for e in read_events(journal.path) if e.subject == "t-best"]
     assert (run.info.start_time, run.info.end_time) == (events[0].at_ms, events[-1].at_ms)
     assert run.data.params == {
         "family": "gnn",

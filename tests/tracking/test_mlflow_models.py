@@ -45,7 +45,7 @@ def exported_floor(tmp_path_factory: pytest.TempPathFactory) -> Path:
         configuration=configuration, seed=0, objective="val_f1",
         data_fingerprint=data.fingerprint, code_version="test",
     )  # fmt: skip
-    context = TrialContext(FAMILIES, features, folder / "cache", torch.device("cpu"))
+    context = TrialContext(features, folder / "cache", torch.device("cpu"))
     (epoch,) = run_trial(spec, context, folder / "trial")
     record = record_of(
         spec, "floor", [{"epoch": 1, **epoch.metrics}], status="completed", started_at_ms=0,

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from statistics import fmean
 
 from sg_ray.config import FLOOR
+from sg_ray.models.families import builds_on
 from sg_ray.records.race import CLAIM_ALPHA
 from sg_ray.statistics.seeds_needed import seeds_for_anytime_p
 from sg_ray.verdict.arithmetic import Arithmetic, mixtures
@@ -36,7 +37,8 @@ def notes(
 
 def _chosen_branches(results: Results) -> Iterator[str]:
     """Say that what a model builds on was chosen by seeds that it is compared on as well."""
-    builders = [f for f in results.models if f != FLOOR and results.experiment.model(f).branches]
+    models = results.models.items()
+    builders = [name for name, of in models if name != FLOOR and builds_on(of[0].row.family)]
     if builders and len(results.experiment.families) > len(builders):
         yield (
             f"{listed(builders)} builds on the best of the other models over the planned seeds, "
