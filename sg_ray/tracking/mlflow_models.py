@@ -16,7 +16,6 @@ from typing import Any
 
 from sg_ray import __version__
 from sg_ray.detector import ModelCard, read_card
-from sg_ray.files import short_hash
 from sg_ray.tracking.pyfunc import DETECTOR_DIR
 
 ALIAS = "champion"
@@ -148,7 +147,7 @@ class MlflowModels:
         if model is None:
             model = self._client.create_logged_model(
                 self._experiment_id,
-                name=f"{card.family}-{short_hash(card.config_hash)}-seed{card.seed}",
+                name=f"{card.configuration.title(card.config_hash)}-seed{card.seed}",
                 source_run_id=winner.run_id,
                 params={name: str(value) for name, value in winner.params.items()},
                 tags={TRIAL_KEY_TAG: card.trial_key, **winner.tags},

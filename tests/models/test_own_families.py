@@ -86,7 +86,7 @@ def test_a_package_offers_families_by_name(folder: Path, monkeypatch: pytest.Mon
     assert "own" in FAMILIES
     path = folder / "e.yaml"
     path.write_text("name: e\nfamilies: [own, gnn]\n")
-    assert load_experiment(path).all_families == ("lexical", "own", "gnn")
+    assert load_experiment(path).model_names == ("lexical", "own", "gnn")
 
 
 def test_two_packages_that_offer_one_name_are_named(
@@ -188,7 +188,7 @@ def test_reading_results_loads_no_code(folder: Path) -> None:
         "plugins: {families: {own: /gone/own.py:Own}}\n"
     )
     experiment = load_experiment(path, loads_code=False)
-    assert experiment.all_families == ("lexical", "gnn", "own")
+    assert experiment.model_names == ("lexical", "gnn", "own")
     assert experiment.identity["models"]["own"]["config"] == {"anything": 3}
     assert builds_on("own") == ()
 
