@@ -75,13 +75,13 @@ class GivenBranches:
         specs: list[FeatureSpec] = []
         for name, by_seed in self._by_seed.items():
             family = get_family(name)
-            for config in (one.record.config for one in by_seed.values()):
-                specs.extend(family.feature_specs(family.Config.model_validate(config)))
+            for values in (one.record.configuration.values for one in by_seed.values()):
+                specs.extend(family.feature_specs(family.Config.model_validate(values)))
         return specs
 
     def _winner(self, family: str) -> list[_Found]:
         sweep = SweepFolder(self._folder)
-        source = load_experiment(sweep.settings)
+        source = load_experiment(sweep.settings, loads_code=False)
         records = read_records(sweep).values()
         rows = rank(
             records,
@@ -154,8 +154,7 @@ def _source(found: _Found) -> BranchSource:
     record = found.record
     return BranchSource(
         trial_key=record.trial_key,
-        family=record.family,
-        config=record.config,
+        configuration=record.configuration,
         config_hash=record.config_hash,
         folder=found.folder.absolute(),
         weights=record.weights,

@@ -21,7 +21,7 @@ def begin(experiment: Experiment, *, extends: bool = False) -> bool:
     resumed = path.exists()
     if resumed:
         check_same_sweep(experiment, extends=extends)
-        if load_experiment(path).identity != experiment.identity:
+        if load_experiment(path, loads_code=False).identity != experiment.identity:
             set_test_aside(experiment.folder)
     write_format(experiment.folder)
     write_text(path, f"# identity: {experiment.identity_hash}\n{resolved_yaml(experiment)}")
@@ -32,7 +32,7 @@ def check_same_sweep(experiment: Experiment, *, extends: bool = False) -> None:
     """Raise InputError that shows the difference if another sweep was begun under this name."""
     path = experiment.folder.settings
     require_own_format(experiment.folder)
-    before = load_experiment(path)
+    before = load_experiment(path, loads_code=False)
     expected = _only_grown(before, experiment) if extends else before
     differences = _differences("", expected.identity, experiment.identity)
     if not differences:

@@ -11,12 +11,11 @@ from sg_ray.cluster.epochs import Supplies
 from sg_ray.code_version import code_version
 from sg_ray.config import Experiment
 from sg_ray.data.samples import DataSet
-from sg_ray.files import remove_leftovers, remove_scratch, short_hash, to_plain
+from sg_ray.files import remove_leftovers, remove_scratch, to_plain
 from sg_ray.host.disk import explaining_disk_trouble
 from sg_ray.host.lock import locked
 from sg_ray.host.signals import StopRequest, stopping
-from sg_ray.models.families import FAMILIES
-from sg_ray.prepare.prepare import Progress, configs_of, pinned, prepare, read_data
+from sg_ray.prepare.prepare import Progress, baselines, pinned, prepare, read_data
 from sg_ray.records.events import (
     DataChecked,
     EndStatus,
@@ -45,7 +44,6 @@ from sg_ray.sweep.plan.planner import Planner, make_planner
 from sg_ray.sweep.taking_back import take_back
 from sg_ray.sweep.winners import export_winners
 from sg_ray.sweep_folder import SET_ASIDE, SweepFolder
-from sg_ray.trial import Families
 from sg_ray.verdict.assemble import write_verdict
 
 Listener = Callable[[Event], None]
@@ -79,7 +77,6 @@ def run_sweep(
     executor: Executor | None = None,
     listeners: tuple[Listener, ...] = (),
     progress: Progress | None = None,
-    families: Families = FAMILIES,
     extends: bool = False,
     data: DataSet | None = None,
 ) -> Outcome:
@@ -112,7 +109,7 @@ def run_sweep(
                 journal.append(SweepResumed())
             try:
                 runs = executor or TuneExecutor()
-                return _run(experiment, data, journal, runs, progress, families, stop)
+                return _run(experiment, data, journal, runs, progress, stop)
             except BaseException as error:
                 interrupted = _is_interruption(error)
                 with contextlib.suppress(OSError):  # the error itself matters more
@@ -139,7 +136,6 @@ def _run(
     journal: Journal,
     executor: Executor,
     progress: Progress | None,
-    families: Families,
     stop: StopRequest,
 ) -> Outcome:
     folder = experiment.folder
@@ -154,8 +150,8 @@ def _run(
     worklist = Worklist(experiment, planner, journal, folder)
     exit_code = 0
     if not (planner.finished and worklist.test_scored):
-        supplies = Supplies(features, families, experiment.cache_dir, experiment.max_failures)
-        takes, limit = experiment.resources_by_family, experiment.max_concurrent_trials
+        supplies = Supplies(features, experiment.cache_dir, experiment.max_failures)
+        takes, limit = experiment.resources_by_model, experiment.max_concurrent_trials
         execution = executor.execute(worklist, Setting(supplies, folder, takes, limit), stop)
         if not execution.is_finished:
             exit_code = stop.exit_code
@@ -186,7 +182,7 @@ def _conclude(
     finished), and whoever runs the mirror notes its run ids in the records.
     """
     folder = experiment.folder
-    export_winners(experiment, planner)
+    export_winners(planner, experiment.cache_dir)
     if planner.finished and not any(_is_lost(r) for r in planner.ledger.records.values()):
         drop_attempts(folder)
     write_verdict(folder)
@@ -209,7 +205,7 @@ def leaderboard(experiment: Experiment, records: Mapping[str, RunRecord]) -> lis
 def _set_aside(experiment: Experiment, data: DataSet) -> list[str]:
     """Take records of other data, pretrained files or code out of the count; say so."""
     num_records = set_aside(
-        experiment.folder, data.fingerprint, code_version(), configs_of(experiment)
+        experiment.folder, data.fingerprint, code_version(), baselines(experiment.all_models)
     )
     if not num_records:
         return []
@@ -223,14 +219,13 @@ def _set_aside(experiment: Experiment, data: DataSet) -> list[str]:
 def _problems(planner: Planner, worklist: Worklist) -> list[str]:
     failed = [r for r in planner.ledger.records.values() if r.status == "failed"]
     problems = [
-        f"{r.family} {short_hash(r.config_hash)} seed {r.seed_text} failed: {r.failure.kind}: "
-        f"{r.failure.message}"
+        f"{r.title} seed {r.seed_text} failed: {r.failure.kind}: {r.failure.message}"
         for r in failed
         if r.failure is not None
     ]
     problems += [
-        f"{family}: could not be finished, because what it builds on failed"
-        for family, plan in planner.plans.items()
+        f"{model}: could not be finished, because what it builds on failed"
+        for model, plan in planner.plans.items()
         if not plan.finished
     ]
     return [*problems, *worklist.problems]

@@ -65,7 +65,7 @@ def test_decisions_are_made_at_the_threshold(workshop, trained, lexical_model):
 
 
 def test_a_sweeps_folder_stands_for_its_winner(tmp_path, lexical_model):
-    card = WinnerCard(family="lexical", config_hash="ab", trial_key="cd")
+    card = WinnerCard(model="lexical", config_hash="ab", trial_key="cd")
     write_json(tmp_path / "best" / "winner.json", card)
     assert Detector.load(tmp_path).card == Detector.load(lexical_model).card
 

@@ -19,7 +19,7 @@ from sg_ray.records.origin import note_packages
 from sg_ray.sweep.execute.job_run import JobRun, Result
 from sg_ray.sweep.plan.jobs import TrainJob, parse_job
 from sg_ray.sweep_folder import SweepFolder
-from sg_ray.trial import Families
+from sg_ray.trial import OwnCode
 
 JOB = "job"
 """Key of a trial's Tune configuration that holds its job as JSON."""
@@ -30,17 +30,19 @@ class Shared:
     """What every job of a sweep uses, as it travels to the actors: the features stay behind."""
 
     features_ref: "ray.ObjectRef[Features]"
-    families: Families
+    own_code: OwnCode
     cache_dir: Path
     folder: SweepFolder
     max_failures: int
 
     def fetch(self) -> Supplies:
-        """Return what the jobs are given here. Features are read in place, not copied."""
+        """Return what the jobs are given here, and make the user's own families known.
+
+        Features are read in place, not copied.
+        """
+        self.own_code.plug_in()
         features = ray.get(self.features_ref)
-        return Supplies(
-            features, self.families, self.cache_dir, self.max_failures, self.features_ref
-        )
+        return Supplies(features, self.cache_dir, self.max_failures, self.features_ref)
 
 
 class TrialActor(tune.Trainable):
