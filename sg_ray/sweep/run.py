@@ -6,10 +6,12 @@ The journal's listeners (console, MLflow mirror) only look on: nothing here wait
 import contextlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from sg_ray.cluster.epochs import Supplies
 from sg_ray.code_version import code_version
-from sg_ray.config import Experiment
+from sg_ray.config import Experiment, Rules
+from sg_ray.configuration import Configuration
 from sg_ray.data.samples import DataSet
 from sg_ray.files import remove_leftovers, remove_scratch, to_plain
 from sg_ray.host.disk import explaining_disk_trouble
@@ -142,12 +144,13 @@ def _run(
     journal.append(StageStarted(model="", stage="prepare", num_trials=0))
     experiment = pinned(experiment)
     data, features = prepare(experiment, progress, data)
-    notes = [*data.notes, *_set_aside(experiment, data)]
+    notes = [*data.notes, *_set_aside(folder, data.fingerprint, baselines(experiment.all_models))]
     journal.append(DataChecked(fingerprint=data.fingerprint, notes=notes))
     notes += take_back(folder, journal)
     planner = make_planner(experiment, data, branch_seeds=experiment.replicate.seeds)
-    journal.append(SweepPlanned(stages=planned_stages(experiment)))
-    worklist = Worklist(experiment, planner, journal, folder)
+    stages = planned_stages(experiment.all_models, experiment.rules)
+    journal.append(SweepPlanned(stages=stages))
+    worklist = Worklist(planner, stages, journal)
     exit_code = 0
     if not (planner.finished and worklist.test_scored):
         supplies = Supplies(features, experiment.cache_dir, experiment.max_failures)
@@ -156,13 +159,13 @@ def _run(
         if not execution.is_finished:
             exit_code = stop.exit_code
             notes.append(execution.positions)
-    rows = leaderboard(experiment, planner.ledger.records)
+    rows = leaderboard(folder, planner.ledger.records, experiment.rules)
     write_leaderboard(folder.leaderboard, rows)
     if exit_code:
         journal.append(SweepFinished(status="interrupted"))
         return Outcome(folder, rows, [], notes, exit_code)
     problems = _problems(planner, worklist)
-    _conclude(experiment, planner, journal, "failed" if problems else "completed")
+    _conclude(planner, experiment.cache_dir, journal, "failed" if problems else "completed")
     return Outcome(
         folder,
         rows,
@@ -173,16 +176,14 @@ def _run(
     )
 
 
-def _conclude(
-    experiment: Experiment, planner: Planner, journal: Journal, status: EndStatus
-) -> None:
+def _conclude(planner: Planner, cache_dir: Path, journal: Journal, status: EndStatus) -> None:
     """Make of the records what people and programs look at, each from what was made before it.
 
     Afterwards, MLflow has all of it as artifacts (the mirror sends them when the sweep has
     finished), and whoever runs the mirror notes its run ids in the records.
     """
-    folder = experiment.folder
-    export_winners(planner, experiment.cache_dir)
+    folder = planner.ledger.folder
+    export_winners(planner, cache_dir)
     if planner.finished and not any(_is_lost(r) for r in planner.ledger.records.values()):
         drop_attempts(folder)
     write_verdict(folder)
@@ -191,22 +192,22 @@ def _conclude(
     journal.append(SweepFinished(status=status))
 
 
-def leaderboard(experiment: Experiment, records: Mapping[str, RunRecord]) -> list[Row]:
+def leaderboard(folder: SweepFolder, records: Mapping[str, RunRecord], rules: Rules) -> list[Row]:
     """Rank a sweep's records, with the winner's test scores in its row."""
     return rank(
         records.values(),
-        objective=experiment.objective,
-        seeds=experiment.replicate.all_seeds,
-        race_alpha=experiment.replicate.race_alpha,
-        test_metrics=read_test_scores(experiment.folder),
+        objective=rules.objective,
+        seeds=rules.replicate.all_seeds,
+        race_alpha=rules.replicate.race_alpha,
+        test_metrics=read_test_scores(folder),
     )
 
 
-def _set_aside(experiment: Experiment, data: DataSet) -> list[str]:
+def _set_aside(
+    folder: SweepFolder, fingerprint: str, of_now: Mapping[str, Configuration]
+) -> list[str]:
     """Take records of other data, pretrained files or code out of the count; say so."""
-    num_records = set_aside(
-        experiment.folder, data.fingerprint, code_version(), baselines(experiment.all_models)
-    )
+    num_records = set_aside(folder, fingerprint, code_version(), of_now)
     if not num_records:
         return []
     return [
