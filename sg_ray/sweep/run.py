@@ -17,6 +17,7 @@ from sg_ray.files import remove_leftovers, remove_scratch, to_plain
 from sg_ray.host.disk import explaining_disk_trouble
 from sg_ray.host.lock import locked
 from sg_ray.host.signals import StopRequest, stopping
+from sg_ray.prepare.branches import GivenBranches
 from sg_ray.prepare.prepare import Progress, baselines, pinned, prepare, read_data
 from sg_ray.records.events import (
     DataChecked,
@@ -94,7 +95,8 @@ def run_sweep(
         remove_leftovers(folder.path)
         release_journals(folder)
         remove_scratch()
-        data = data or read_data(experiment)  # bad data must not leave a sweep begun with them
+        if data is None:  # bad data must not leave a sweep begun with them
+            data = read_data(experiment.data, experiment.cache_dir, experiment.objective)
         resumed = begin(experiment, extends=extends)
         note_packages(folder)
         origin_of_this_process()  # of now, not of when the first trial ends
@@ -143,12 +145,14 @@ def _run(
     folder = experiment.folder
     journal.append(StageStarted(model="", stage="prepare", num_trials=0))
     experiment = pinned(experiment)
-    data, features = prepare(experiment, progress, data)
-    notes = [*data.notes, *_set_aside(folder, data.fingerprint, baselines(experiment.all_models))]
+    models = experiment.all_models
+    given = GivenBranches(models, experiment.branches_from, None)
+    features = prepare(models, given, data, experiment.cache_dir, progress)
+    notes = [*data.notes, *_set_aside(folder, data.fingerprint, baselines(models))]
     journal.append(DataChecked(fingerprint=data.fingerprint, notes=notes))
     notes += take_back(folder, journal)
     planner = make_planner(experiment, data, branch_seeds=experiment.replicate.seeds)
-    stages = planned_stages(experiment.all_models, experiment.rules)
+    stages = planned_stages(models, experiment.rules)
     journal.append(SweepPlanned(stages=stages))
     worklist = Worklist(planner, stages, journal)
     exit_code = 0

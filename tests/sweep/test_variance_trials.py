@@ -141,7 +141,7 @@ def test_other_families_do_not_build_on_them(tmp_path: Path) -> None:
     for record in (*PLAIN, *VARIED, of_transformer):
         write_record(source.folder, record)
     builder = experiment(tmp_path, families=["fusion"], branches_from=source.folder.path)
-    find = GivenBranches(builder, "data").by_family["gnn"]
+    find = GivenBranches(builder.all_models, builder.branches_from, "data").by_family["gnn"]
     for record in PLAIN:
         branch = find(record.seed)
         assert branch is not None

@@ -133,6 +133,7 @@ def make_planner(
     folder = experiment.folder
     identity = Identity(data.fingerprint, code_version(), "test" in data.splits)
     ledger = Ledger(folder, read_records(folder), read_learning_rates(folder))
-    given = GivenBranches(experiment, data.fingerprint)
+    models = experiment.all_models
+    given = GivenBranches(models, experiment.branches_from, data.fingerprint)
     given.require(branch_seeds)
-    return Planner(experiment.all_models, experiment.rules, ledger, identity, given.by_family)
+    return Planner(models, experiment.rules, ledger, identity, given.by_family)
