@@ -50,6 +50,7 @@ from sg_ray.records.record import (
 )
 from sg_ray.short_names import ShortNames
 from sg_ray.sweep_folder import LAST, MODEL_CARD, SweepFolder
+from sg_ray.training.batches import num_batches
 from sg_ray.training.checkpoint import weights_id
 from sg_ray.training.loop import EpochResult, Interrupted
 from sg_ray.trial import (
@@ -140,6 +141,13 @@ def prepare_training(
     check_folder(spec, folder)
     _check_place_of_model(place)
     return Training(_as_trained(experiment, spec), spec, context, place, lr_range)
+
+
+def steps_per_epoch(training: Training) -> int:
+    """Return how many optimisation steps an epoch has; 0 for a family that fits in one go."""
+    batch_size = training.spec.configuration.values.get("batch_size")
+    num_samples = len(training.context.features.labels["train"])
+    return 0 if batch_size is None else num_batches(num_samples, batch_size)
 
 
 def train_once(
