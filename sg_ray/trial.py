@@ -13,6 +13,7 @@ from typing import Any, Self
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
+from sg_ray.config import Resources
 from sg_ray.errors import InputError
 from sg_ray.features.packed import Features
 from sg_ray.features.spec import by_content
@@ -27,6 +28,7 @@ from sg_ray.models.family import (
 )
 from sg_ray.sweep_folder import BEST, TEST_PREDICTIONS
 from sg_ray.training.checkpoint import load_best, read_best, read_last, weights_id
+from sg_ray.training.compute import device_for
 from sg_ray.training.compute import environment as environment
 from sg_ray.training.estimator import fit_estimator
 from sg_ray.training.loop import EpochResult, never, predict, train
@@ -123,6 +125,20 @@ class TrialContext:
     cache_dir: Path
     device: torch.device
     num_threads: int = 1
+
+    @classmethod
+    def of(cls, takes: Resources, features: Features, cache_dir: Path, families: Families) -> Self:
+        """Return what a trial that ``takes`` so much computes with in this process.
+
+        Raises InfrastructureError if it takes a GPU and torch cannot use one here.
+        """
+        device = device_for(takes.gpus)
+        return cls(families, features, cache_dir.absolute(), device, takes.num_threads)
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        """The hardware and software that a trial's bits depend on here."""
+        return environment(self.device, self.num_threads)
 
 
 def run_trial(

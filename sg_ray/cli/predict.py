@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from sg_ray.cli.settings import folder_argument, named_folder
+from sg_ray.cli.settings import folder_argument
 from sg_ray.files import short_hash
+from sg_ray.library.places import named_folder
 from sg_ray.scan.source_files import Function, Piece, pieces_in
 
 if TYPE_CHECKING:

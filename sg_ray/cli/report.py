@@ -3,7 +3,8 @@
 import argparse
 from pathlib import Path
 
-from sg_ray.cli.settings import folder_argument, named_folder, new_file_argument
+from sg_ray.cli.settings import folder_argument, new_file_argument
+from sg_ray.library.places import named_folder
 from sg_ray.sweep_folder import SweepFolder
 
 

@@ -14,11 +14,10 @@ from sg_ray.cli.settings import (
 )
 from sg_ray.commands import from_here, sg_ray_command
 from sg_ray.config import Experiment, Given, load_experiment
-from sg_ray.config.hardware import describe, this_machine
 from sg_ray.errors import InputError
 from sg_ray.models.families import get_family
 from sg_ray.models.family import EstimatorFamily
-from sg_ray.single.train_one import FindLr, Training
+from sg_ray.single.train_one import FindLr
 from sg_ray.sweep_folder import BEST, LAST, METADATA, METRICS, RECORDS, TRAINING_SETTINGS
 
 QUICK_TEST = {"data.limit.train": 200, "data.limit.valid": 100, "data.limit.test": 100}
@@ -67,17 +66,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Train; return the exit code."""
     from sg_ray.host.signals import StopRequest, stopping
+    from sg_ray.library.one_model import train_and_show
     from sg_ray.live.work_view import WorkView
-    from sg_ray.single.train_one import prepare_training, steps_per_epoch, train_once
-    from sg_ray.tracking.mlflow_mirror import check_tracking, mirror_of
+    from sg_ray.single.train_one import prepare_training
+    from sg_ray.tracking.mlflow_mirror import check_tracking
     from sg_ray.training.loop import Interrupted
 
     experiment = _experiment(arguments)
     check_tracking(experiment)
     seed = experiment.replicate.seeds[0] if arguments.seed is None else arguments.seed
-    view = WorkView()
-    stop = StopRequest(on_step=view.show_step)
-    with stopping(stop), view:
+    stop = StopRequest()
+    with stopping(stop), WorkView() as view:
         try:
             training = prepare_training(
                 experiment,
@@ -88,12 +87,7 @@ def run(arguments: argparse.Namespace) -> int:
                 progress=view.show_features,
                 settings=_same_settings(arguments),
             )
-            _introduce(training)
-            view.expect_steps(steps_per_epoch(training))
-            with mirror_of(experiment, training.folder) as mirror:
-                record = train_once(
-                    training, listeners=(mirror,), stop=stop, on_epoch=view.show_epoch
-                )
+            trained = train_and_show(training, stop, view)
         except Interrupted:
             folder = from_here(training.folder.path)
             command = sg_ray_command("train", arguments.family, "--resume", folder)
@@ -102,9 +96,9 @@ def run(arguments: argparse.Namespace) -> int:
         except KeyboardInterrupt:
             print(f"interrupted; go on with: {arguments.again}", file=sys.stderr)
             return stop.exit_code
-    best = {name: record.metrics.get(name) for name in ("val_f1", "val_roc_auc", "val_accuracy")}
+    best = {name: trained.metrics.get(name) for name in ("val_f1", "val_roc_auc", "val_accuracy")}
     shown = "  ".join(f"{name} {value:.4f}" for name, value in best.items() if value is not None)
-    print(f"best epoch {record.best_epoch}: {shown}")
+    print(f"best epoch {trained.record.best_epoch}: {shown}")
     print(f"{training.folder}: {BEST}, {METADATA}, {METRICS}, {RECORDS}/")
     print(f"score C functions with: {sg_ray_command('predict', training.folder, 'FILE.c')}")
     return 0
@@ -213,18 +207,3 @@ def _folder_of(checkpoint: Path) -> Path:
             "Name the folder of a training that was interrupted."
         )
     return folder
-
-
-def _introduce(training: Training) -> None:
-    """Say what is trained, on what, and what the range test found."""
-    spec, takes = training.spec, training.experiment.resources_of(training.spec.family)
-    print(describe(this_machine(takes.gpus)))
-    print(f"{spec.name} on {training.context.device.type}, in {training.folder}")
-    if training.lr_range is None:
-        return
-    found, source = training.lr_range.found, training.lr_range.source
-    own = spec.config["learning_rate"]
-    if found["suggestion"] is None:
-        print(f"No learning rate suggested ({found['reason']}): using {own:.3g}")
-    else:
-        print(f"Suggested LR: {own:.3g} ({source})")

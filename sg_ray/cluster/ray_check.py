@@ -11,10 +11,10 @@ from pathlib import Path
 
 import psutil
 import ray
-from ray._private import services
 from ray.exceptions import RayError, RayTaskError
 
 from sg_ray.cluster.ray_address import is_answered
+from sg_ray.cluster.ray_private.core_names import services
 from sg_ray.cluster.session import ray_session
 from sg_ray.cluster.trouble import TooLateError, first_words
 from sg_ray.errors import InputError

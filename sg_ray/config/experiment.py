@@ -85,6 +85,16 @@ class Resources(StrictModel):
         """``gpus`` is known here because its field comes first."""
         return this_machine(info.data.get("gpus", 0)).cpus if value == AUTO else value
 
+    @property
+    def num_threads(self) -> int:
+        """CPU threads of one worker."""
+        return max(1, int(self.cpus))
+
+    @property
+    def is_group(self) -> bool:
+        """Whether several workers train a trial together."""
+        return self.num_workers > 1
+
     @model_validator(mode="after")
     def _whole_gpus_when_several(self) -> Self:
         if self.gpus > 1 and self.gpus != int(self.gpus):
@@ -318,6 +328,11 @@ class Experiment(StrictModel):
         if isinstance(get_family(family), EstimatorFamily):
             return Resources(cpus=takes.cpus)
         return takes
+
+    @property
+    def resources_by_family(self) -> dict[str, Resources]:
+        """What one trial of each family takes."""
+        return {family: self.resources_of(family) for family in self.all_families}
 
     @property
     def identity(self) -> dict[str, Any]:

@@ -55,3 +55,15 @@ def _sign(lock: FileIO) -> None:
     since = datetime.now(UTC).isoformat(sep=" ", timespec="seconds")
     lock.truncate(0)
     lock.write(f"pid {os.getpid()} on {socket.gethostname()} since {since}".encode())
+
+
+def is_held(folder: SweepFolder) -> bool:
+    """Whether a process holds the folder right now, this one included. Writes nothing."""
+    try:
+        with folder.lock.open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
+        return False
+    return False

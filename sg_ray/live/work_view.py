@@ -5,6 +5,7 @@ and a reader that goes away ends the view, nothing more.
 """
 
 import sys
+from collections.abc import Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TextIO
 
@@ -46,8 +47,10 @@ class WorkView:
         elif done >= total:
             self._write(f"{kind}: {total} functions")
 
-    def expect_steps(self, num_steps: int) -> None:
-        """Take note of how many steps an epoch has, before the first is taken."""
+    def introduce(self, lines: Iterable[str], num_steps: int) -> None:
+        """Write what is trained; an epoch of it has ``num_steps`` steps, or none to show."""
+        for line in lines:
+            self._write(line)
         self._num_steps = num_steps
 
     def show_step(self) -> None:

@@ -52,7 +52,6 @@ def take_step(
     *,
     folder: Path,
     cache_dir: Path,
-    device: torch.device,
 ) -> FirstStep:
     """Run a trial of one epoch over ``features``, which hold a batch, as a sweep's actor would.
 
@@ -69,8 +68,8 @@ def take_step(
         code_version=code_version(),
         branches=branches,
     )
-    num_threads = max(1, int(experiment.resources_of(family).cpus))
-    context = TrialContext(FAMILIES, features, cache_dir, device, num_threads)
+    context = TrialContext.of(experiment.resources_of(family), features, cache_dir, FAMILIES)
+    device = context.device
     folder.mkdir(parents=True)
     _forget_peak(device)
     started = time.perf_counter()

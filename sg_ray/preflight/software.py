@@ -78,10 +78,11 @@ def _import_problems(package: str) -> Iterator[str]:
 
 def check_ray_session(context: Context) -> Finding:
     """Ray starts on this machine, runs a task, and has room for a trial of every family."""
-    several_workers = any_group(context.experiment)
+    takes = context.experiment.resources_by_family
+    several_workers = any_group(takes)
     report = check_ray(context.folder / "ray.log", several_workers=several_workers)
     context.ray_report = report
-    num_trials = num_fitting_trials(context.experiment, report.resources)
+    num_trials = num_fitting_trials(takes, report.resources)
     cpus, gpus = (report.resources.get(name, 0) for name in ("CPU", "GPU"))
     found = (
         f"starts in {report.start_s:.1f} s, a task takes {report.task_s:.1f} s; it sees "

@@ -1,8 +1,9 @@
 """Run records: the JSON truth about each trial. Everything else is a view of them."""
 
+import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -32,6 +33,12 @@ class Failure(BaseModel):
     kind: str
     message: Annotated[str, AfterValidator(redact)]
     traceback: Annotated[str, AfterValidator(redact)]
+
+    @classmethod
+    def of(cls, error: BaseException) -> Self:
+        """Return the failure that an exception is."""
+        text = "".join(traceback.format_exception(error))
+        return cls(kind=type(error).__name__, message=str(error), traceback=text)
 
     @property
     def is_infrastructure(self) -> bool:

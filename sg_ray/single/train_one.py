@@ -5,27 +5,22 @@ trial's own files lie at its top, the model that ``sg_ray.detector`` loads in ``
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import ray
-
-from sg_ray.cluster.group import GroupFailure, WorkerGroup, describe
-from sg_ray.cluster.losses import infrastructure_failure
-from sg_ray.cluster.session import ray_session
+from sg_ray.cluster.epochs import Supplies, epochs_here
 from sg_ray.code_version import code_version
 from sg_ray.commands import sg_ray_command
 from sg_ray.config import Experiment, LrRangeSettings, ModelSettings, resolved_yaml
-from sg_ray.errors import InfrastructureError, InputError, SgRayError
+from sg_ray.errors import InfrastructureError, InputError
 from sg_ray.export import export_model, withdraw_model
-from sg_ray.features.packed import Features
 from sg_ray.files import remove_scratch, to_plain, write_text
 from sg_ray.host.disk import explaining_disk_trouble
 from sg_ray.host.folders import require_writable
 from sg_ray.host.lock import locked
-from sg_ray.host.signals import StopRequest, stopping
+from sg_ray.host.signals import StopRequest
 from sg_ray.models.families import FAMILIES, get_family
 from sg_ray.models.family import EstimatorFamily, NeuralFamily
 from sg_ray.prepare.branches import GivenBranches
@@ -54,18 +49,15 @@ from sg_ray.records.record import (
 from sg_ray.sweep_folder import LAST, MODEL_CARD, SweepFolder
 from sg_ray.training.batches import num_batches
 from sg_ray.training.checkpoint import weights_id
-from sg_ray.training.compute import device_for
 from sg_ray.training.loop import EpochResult, Interrupted
 from sg_ray.trial import (
     BranchSource,
     TrialContext,
     TrialSpec,
     check_folder,
-    environment,
     find_learning_rate,
     job_name,
     now_ms,
-    run_trial,
 )
 
 FindLr = Literal["no", "cached", "anew"]
@@ -91,11 +83,10 @@ class RangeTest:
 
 @dataclass(frozen=True)
 class Training:
-    """What is needed to train once: the trial, its experiment, features, and its folder."""
+    """What is needed to train once: the trial, its experiment, what it is given, its folder."""
 
     experiment: Experiment
     spec: TrialSpec
-    features: Features
     context: TrialContext
     folder: SweepFolder
     lr_range: RangeTest | None
@@ -123,7 +114,8 @@ def prepare_training(
     branches = _branches(experiment, family, data.fingerprint).with_seed(seed)
     spec = _spec(experiment, family, seed, data.fingerprint, branches)
     _check_branches(experiment, spec, settings)
-    context = _context(experiment, family, features)
+    takes = experiment.resources_of(family)
+    context = TrialContext.of(takes, features, experiment.cache_dir, FAMILIES)
     lr_range = None
     if find_lr != "no" and isinstance(get_family(family), NeuralFamily):
         lr_range = _find_lr(experiment.lr_range, spec, context, use_cache=find_lr == "cached")
@@ -132,13 +124,13 @@ def prepare_training(
     check_folder(spec, folder)
     place = SweepFolder(folder)
     _check_place_of_model(place)
-    return Training(_as_trained(experiment, spec), spec, features, context, place, lr_range)
+    return Training(_as_trained(experiment, spec), spec, context, place, lr_range)
 
 
 def steps_per_epoch(training: Training) -> int:
     """Return how many optimisation steps an epoch has; 0 for a family that fits in one go."""
     batch_size = training.spec.config.get("batch_size")
-    num_samples = len(training.features.labels["train"])
+    num_samples = len(training.context.features.labels["train"])
     return 0 if batch_size is None else num_batches(num_samples, batch_size)
 
 
@@ -204,10 +196,10 @@ def _train(
         status="failed" if failure else "completed",
         started_at_ms=started_at_ms,
         environment={
-            **environment(training.context.device, training.context.num_threads),
+            **training.context.environment,
             **read_surroundings(folder.path),
         },
-        failure=Failure(**describe(failure)) if failure else None,
+        failure=Failure.of(failure) if failure else None,
         weights=weights_id(folder.path),
     )
     write_record(folder, record)
@@ -286,71 +278,23 @@ def _announce(training: Training, journal: Journal) -> None:
 
 
 def _epochs(training: Training, request: StopRequest) -> Iterator[EpochResult]:
+    experiment, folder, spec = training.experiment, training.folder, training.spec
     # What learns by steps has a position to save; an estimator's fit is one step.
-    request.raises = isinstance(get_family(training.spec.family), EstimatorFamily)
+    request.raises = isinstance(get_family(spec.family), EstimatorFamily)
+    takes = experiment.resources_of(spec.family)
+    context = training.context
+    supplies = Supplies(
+        context.features, context.families, context.cache_dir, experiment.max_failures
+    )
     try:
-        if training.experiment.resources_of(training.spec.family).num_workers > 1:
-            yield from _group_epochs(training, request)
-            return
-        yield from run_trial(
-            training.spec, training.context, training.folder.path, should_stop=request
-        )
+        yield from epochs_here(spec, takes, supplies, folder, request)
+    except Interrupted:
+        if not (folder.path / LAST).exists():  # a group that was still being set up
+            raise KeyboardInterrupt from None
+        raise
     finally:
         request.raises = True
-        training.folder.stop.unlink(missing_ok=True)
-
-
-def _group_epochs(training: Training, request: StopRequest) -> Iterator[EpochResult]:
-    experiment, folder = training.experiment, training.folder
-    request.file = folder.stop
-    request.file.unlink(missing_ok=True)
-    with (
-        ray_session("local", log=folder.ray_log, several_workers=True),
-        stopping(request),
-    ):
-        group = WorkerGroup(
-            training.spec,
-            experiment.resources_of(training.spec.family),
-            features_ref=ray.put(training.features),
-            families=FAMILIES,
-            cache_dir=experiment.cache_dir.absolute(),
-            folder=folder.path,
-            stop=request.file,
-            max_failures=experiment.max_failures,
-        )
-        with closing(group), _explaining_lost_workers(folder):
-            try:
-                yield from group
-            except Interrupted:
-                if not (folder.path / LAST).exists():  # it was still being set up
-                    raise KeyboardInterrupt from None
-                raise
-
-
-@contextmanager
-def _explaining_lost_workers(folder: SweepFolder) -> Iterator[None]:
-    """Turn what Ray raises once it has given the workers up into an error that helps."""
-    try:
-        yield
-    except (SgRayError, GroupFailure, OSError):
-        raise
-    except Exception as error:
-        reason = infrastructure_failure(f"{type(error).__name__}: {error}").message
-        raise InfrastructureError(
-            f"{folder}: the workers were lost too often: {reason} (ray.log tells more). The same "
-            "command goes on from the last epoch."
-        ) from error
-
-
-def _context(experiment: Experiment, family: str, features: Features) -> TrialContext:
-    takes = experiment.resources_of(family)
-    return TrialContext(
-        families=FAMILIES,
-        features=features,
-        cache_dir=experiment.cache_dir.absolute(),
-        device=device_for(takes.gpus),
-        num_threads=max(1, int(takes.cpus)),
-    )
+        folder.stop.unlink(missing_ok=True)
 
 
 def _branches(experiment: Experiment, family: str, data_fingerprint: str) -> GivenBranches:
@@ -389,7 +333,7 @@ def _find_lr(
     try:
         result = {"lr_range": find_learning_rate(spec, context, **sizes).as_dict()}
     except Exception as error:  # a training need not fail because its range test did
-        result = {"failure": describe(error)}
+        result = {"failure": Failure.of(error).model_dump()}
     return RangeTest(spec, learning_rates.from_result(settings, spec, result), "range test")
 
 

@@ -4,8 +4,7 @@ import contextlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from sg_ray.cluster.admission import any_group
-from sg_ray.cluster.session import ray_session
+from sg_ray.cluster.epochs import Supplies
 from sg_ray.code_version import code_version
 from sg_ray.config import Experiment
 from sg_ray.data.samples import DataSet
@@ -34,7 +33,8 @@ from sg_ray.records.search_journal import release_journals
 from sg_ray.records.test_scores import read_test_scores
 from sg_ray.sweep.begin import begin
 from sg_ray.sweep.execute.checkpoints import drop_attempts
-from sg_ray.sweep.execute.executor import execute
+from sg_ray.sweep.execute.executor import Executor, Setting
+from sg_ray.sweep.execute.tune_executor import TuneExecutor
 from sg_ray.sweep.execute.worklist import Worklist
 from sg_ray.sweep.plan.planner import Planner, make_planner
 from sg_ray.sweep.taking_back import take_back
@@ -70,7 +70,7 @@ class Outcome:
 def run_sweep(
     experiment: Experiment,
     *,
-    address: str = "local",
+    executor: Executor | None = None,
     listeners: tuple[Listener, ...] = (),
     progress: Progress | None = None,
     families: Families = FAMILIES,
@@ -79,9 +79,10 @@ def run_sweep(
 ) -> Outcome:
     """Run what the sweep's folder does not already hold, and rank what it holds then.
 
-    A first start and a resume are the same call; ``extends`` as in ``begin``; ``data`` are those
-    of ``check_ready``, if it was asked. Raises InputError for settings that cannot work or that
-    differ from those the folder was begun with, SgRayError for a full disk.
+    A first start and a resume are the same call; ``executor`` None is Tune on this machine;
+    ``extends`` as in ``begin``; ``data`` are those of ``check_ready``, if it was asked. Raises
+    InputError for settings that cannot work or that differ from those the folder was begun with,
+    SgRayError for a full disk.
     """
     folder = experiment.folder
     with locked(folder), explaining_disk_trouble(folder.path):
@@ -102,7 +103,8 @@ def run_sweep(
             if resumed:
                 journal.append(SweepResumed())
             try:
-                return _run(experiment, data, journal, address, progress, families, stop)
+                runs = executor or TuneExecutor()
+                return _run(experiment, data, journal, runs, progress, families, stop)
             except BaseException as error:
                 interrupted = _is_interruption(error)
                 with contextlib.suppress(OSError):  # the error itself matters more
@@ -127,7 +129,7 @@ def _run(
     experiment: Experiment,
     data: DataSet,
     journal: Journal,
-    address: str,
+    executor: Executor,
     progress: Progress | None,
     families: Families,
     stop: StopRequest,
@@ -144,24 +146,12 @@ def _run(
     worklist = Worklist(experiment, planner, journal, folder)
     exit_code = 0
     if not (planner.finished and worklist.test_scored):
-        log, groups = folder.ray_log, any_group(experiment)
-        with (
-            ray_session(address, log=log, several_workers=groups),
-            stopping(stop),
-        ):
-            attempt_dir = folder.new_attempt
-            execution = execute(
-                experiment,
-                worklist,
-                features,
-                families,
-                attempt_dir=attempt_dir,
-                grows=address != "local",
-                stop=stop,
-            )
-            if not execution.is_finished:
-                exit_code = stop.exit_code
-                notes.append(execution.positions)
+        supplies = Supplies(features, families, experiment.cache_dir, experiment.max_failures)
+        takes, limit = experiment.resources_by_family, experiment.max_concurrent_trials
+        execution = executor.execute(worklist, Setting(supplies, folder, takes, limit), stop)
+        if not execution.is_finished:
+            exit_code = stop.exit_code
+            notes.append(execution.positions)
     rows = leaderboard(experiment, planner.ledger.records)
     write_leaderboard(folder.leaderboard, rows)
     if exit_code:

@@ -3,15 +3,13 @@
 import json
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import pytest
 from small_sweeps import DATABASE, SWEEP, query, records, repeated_points, run_statuses
 
 from sg_ray.cli import main
-from sg_ray.config import Experiment
-from sg_ray.sweep import run
-from sg_ray.sweep.execute.executor import execute, max_concurrent_trials
+from sg_ray.sweep.execute import tune_run
+from sg_ray.sweep.execute.executor import Setting
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -112,12 +110,12 @@ def test_a_resume_may_take_other_resources(
             (SWEEP / "records" / f"{record['trial_key']}.json").unlink()
     used: list[tuple[int, float]] = []
 
-    def noted(experiment: Experiment, *arguments: Any, **options: Any) -> bool:
-        takes = experiment.resources_of("gnn")
-        used.append((max_concurrent_trials(experiment, grows=False), takes.cpus))
-        return execute(experiment, *arguments, **options)
+    def noted(setting: Setting, *, grows: bool) -> int:
+        number = num_at_once(setting, grows=grows)
+        used.append((number, setting.takes["gnn"].cpus))
+        return number
 
-    monkeypatch.setattr(run, "execute", noted)
+    monkeypatch.setattr(tune_run, "num_at_once", noted)
     other = [f"resources.cpus={cpus}", "max_concurrent_trials=2"]
     assert main(["sweep", "--resume", "tiny", *other]) == 0
     assert used == [(num_at_once, cpus)]

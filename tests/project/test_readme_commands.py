@@ -113,6 +113,12 @@ STEPS = {
     "python experiments/sweep.py --resume quick": Step(
         in_process, after=(RUN_A_SWEEP,), prints=RANKED
     ),
+    "... --executor inline": Step(
+        in_process,
+        {"...": "python experiments/sweep.py"},
+        f"name=inline {GNN_SWEEP}",
+        prints=RANKED,
+    ),
     "... --address auto": Step(
         joining_this_ray,
         {"...": "python experiments/sweep.py"},

@@ -15,7 +15,7 @@ from tiny_sweep import read_json_records, write_experiment
 
 from sg_ray.records.events import Event
 from sg_ray.records.journal import read_events
-from sg_ray.sweep.execute.executor import keep_from_asking
+from sg_ray.sweep.execute.tune_hooks import keep_from_asking
 
 ROOT = Path(__file__).parents[2]
 _PATIENCE_S = 180.0

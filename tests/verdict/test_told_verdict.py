@@ -3,9 +3,9 @@
 import pytest
 from made_sweep import SEARCH_SEED, MadeSweep
 
-from sg_ray.cli.sweep import run_and_show
 from sg_ray.commands import runnable
 from sg_ray.config import load_experiment
+from sg_ray.library.running import run_and_show
 from sg_ray.records.events import Event
 from sg_ray.records.record import read_records
 from sg_ray.sweep import run
@@ -42,7 +42,7 @@ def finish(monkeypatch, *events: str, exit_code: int = 0) -> None:
 
 def test_a_finished_sweep_ends_with_its_verdict(experiment, monkeypatch, capsys):
     finish(monkeypatch, "ranked")
-    assert run_and_show(experiment, "local") == 0
+    assert run_and_show(experiment, "local").exit_code == 0
     printed = capsys.readouterr().out
     verdict = build_verdict(experiment.folder)
     (question,) = verdict.questions
@@ -62,5 +62,5 @@ def test_an_interrupted_sweep_has_none(experiment, monkeypatch, capsys):
     headline = build_verdict(experiment.folder).headline
     capsys.readouterr()
     finish(monkeypatch, exit_code=130)
-    assert run_and_show(experiment, "local") == 130
+    assert run_and_show(experiment, "local").exit_code == 130
     assert headline not in capsys.readouterr().out

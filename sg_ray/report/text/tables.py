@@ -4,7 +4,7 @@ import csv
 import json
 import textwrap
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,16 @@ from sg_ray.verdict.arithmetic import mixtures
 SHOWN_METRICS = ("val_roc_auc", "val_f1", "val_accuracy", "val_mcc", "val_loss", "best_val_f1")
 _SETTINGS_CHARS = 70
 _MAX_VALUE_CHARS = 40
+_NAME_COLUMNS = (
+    "family",
+    "config_hash",
+    "data_fingerprint",
+    "code_version",
+    "num_seeds",
+    "num_failed",
+    "num_pruned",
+    "seeds",
+)
 _KEY_CHARS = 8
 """So many characters of a trial's key tell it from the others: ``sg-ray reproduce FOLDER:KEY``."""
 
@@ -124,28 +134,37 @@ def _setting(value: Any) -> str:
     return text if len(text) <= _MAX_VALUE_CHARS else f"...{text[-_MAX_VALUE_CHARS:]}"
 
 
-def _csv_line(configuration: Configuration) -> dict[str, str]:
+def line_of(configuration: Configuration) -> dict[str, Any]:
+    """Return a configuration's names, counts, and the mean and SD of every metric."""
     origin = configuration.origin
     metrics = sorted({name for result in configuration.completed for name in result.metrics})
-    statistics: Mapping[str, float | None] = {
-        **{f"{name}_mean": configuration.mean(name) for name in metrics},
-        **{f"{name}_sd": configuration.sd(name) for name in metrics},
-    }
     return {
         "family": configuration.family,
         "config_hash": configuration.config_hash,
         "data_fingerprint": origin.data_fingerprint,
         "code_version": origin.code_version,
-        "num_seeds": str(len(configuration.completed)),
-        "num_failed": str(configuration.count("failed")),
-        "num_pruned": str(configuration.count("pruned")),
+        "num_seeds": len(configuration.completed),
+        "num_failed": configuration.count("failed"),
+        "num_pruned": configuration.count("pruned"),
         "seeds": " ".join(result.seed for result in configuration.completed),
-        "config": json.dumps(
-            to_plain(configuration.settings), sort_keys=True, separators=(",", ":")
-        ),
-        "learning_rate": str(configuration.settings.get("learning_rate", "")),
-        **{name: f"{v:.6g}" if is_number(v) else "" for name, v in statistics.items()},
+        **{f"{name}_mean": configuration.mean(name) for name in metrics},
+        **{f"{name}_sd": configuration.sd(name) for name in metrics},
     }
+
+
+def _csv_line(configuration: Configuration) -> dict[str, str]:
+    settings = configuration.settings
+    config = json.dumps(to_plain(settings), sort_keys=True, separators=(",", ":"))
+    line = {name: _csv_cell(value) for name, value in line_of(configuration).items()}
+    names = {name: line.pop(name) for name in _NAME_COLUMNS}
+    learning_rate = str(settings.get("learning_rate", ""))
+    return {**names, "config": config, "learning_rate": learning_rate, **line}
+
+
+def _csv_cell(value: Any) -> str:
+    if value is None or isinstance(value, float):
+        return f"{value:.6g}" if is_number(value) else ""
+    return str(value)
 
 
 def _number(value: float | None) -> str:
