@@ -115,7 +115,7 @@ class FamilyPlan:
         return spec.trial_key in self._ledger.records
 
     def extra_job(self, config: Mapping[str, Any], seed: int) -> TrainJob | None:
-        """Return the job of one more seed, unless it is done or on its way."""
+        """Return the job of one more seed; None if it is on record, or running."""
         return self.job(self.spec(config, seed), "replicate")
 
     def num_epochs(self, seeds: Sequence[int]) -> int:
@@ -124,7 +124,7 @@ class FamilyPlan:
         return sum(record.epochs for record in records if record.seed in seeds)
 
     def job(self, spec: TrialSpec, stage: Stage) -> TrainJob | None:
-        """Return the job of ``spec``, unless it is done or on its way."""
+        """Return the job of ``spec``; None if it is on record, or running."""
         if spec.trial_key in self._ledger.records or spec.trial_key in self._in_flight:
             return None
         job = TrainJob(spec=spec, stage=stage, resources=self._experiment.resources_of(self.family))
@@ -166,7 +166,7 @@ class FloorPlan(FamilyPlan):
         return self._next_planned_seed("floor")
 
     def extra_job(self, config: Mapping[str, Any], seed: int) -> TrainJob | None:
-        """Return the job of one more seed, unless it is done or on its way."""
+        """Return the job of one more seed; None if it is on record, or running."""
         return self.job(self.spec(config, seed), "floor")
 
     @property
