@@ -4,6 +4,10 @@ PYTHON   ?= python3
 TORCH    ?=
 PIP_ARGS ?=
 ARGS     ?=
+JOBS     ?= 2
+
+# Quick tests of different files run side by side; JOBS=0 runs all in one process, for a debugger.
+side_by_side := -n $(JOBS) --dist loadfile
 
 BIN := .venv/bin
 PIP  = $(BIN)/python -m pip install --no-compile -c constraints.txt $(PIP_ARGS)
@@ -24,7 +28,7 @@ sweep: .venv/.run ## run the embedded default sweep; ARGS="..." go to experiment
 	@$(BIN)/python experiments/sweep.py $(ARGS)
 
 test: .venv/.dev ## run the quick tests; ARGS="..." go to pytest
-	@$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	@$(BIN)/python -m pytest -m "not slow" $(side_by_side) $(ARGS)
 
 test-slow: .venv/.dev ## run the tests that take minutes
 	@$(BIN)/python -m pytest -m slow $(ARGS)
@@ -33,7 +37,7 @@ test-all: .venv/.dev ## run every test
 	@$(BIN)/python -m pytest $(ARGS)
 
 coverage: .venv/.dev ## run the quick tests and fail if they reach less than pyproject.toml asks for
-	@$(BIN)/python -m pytest -m "not slow" --cov --cov-report=term-missing --cov-report=xml $(ARGS)
+	@$(BIN)/python -m pytest -m "not slow" $(side_by_side) --cov --cov-report=term-missing --cov-report=xml $(ARGS)
 
 lint: .venv/.dev ## style, format, types and layers
 	$(BIN)/ruff check

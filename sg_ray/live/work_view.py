@@ -5,7 +5,6 @@ and a reader that goes away ends the view, nothing more.
 """
 
 import sys
-from collections.abc import Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TextIO
 
@@ -45,12 +44,10 @@ class WorkView:
         if self._bars is not None:
             self._show(kind, done, total)
         elif done >= total:
-            self._write(f"{kind}: {total} functions")
+            self.write(f"{kind}: {total} functions")
 
-    def introduce(self, lines: Iterable[str], num_steps: int) -> None:
-        """Write what is trained; an epoch of it has ``num_steps`` steps, or none to show."""
-        for line in lines:
-            self._write(line)
+    def expect_steps(self, num_steps: int) -> None:
+        """Take note of how many steps an epoch has, before the first is taken."""
         self._num_steps = num_steps
 
     def show_step(self) -> None:
@@ -71,7 +68,15 @@ class WorkView:
             f"{name} {result.metrics[name]:.4f}" for name in _METRICS if name in result.metrics
         )
         mark = "  *" if result.is_best else ""
-        self._write(f"epoch {result.epoch}  {'  '.join(shown)}{mark}")
+        self.write(f"epoch {result.epoch}  {'  '.join(shown)}{mark}")
+
+    def write(self, line: str) -> None:
+        """Write a line, above the bars where there are any."""
+        if self._bars is not None:
+            self._bars.console.print(line, soft_wrap=True)
+            return
+        self._stream.write(line + "\n")
+        self._stream.flush()
 
     def _show(self, name: str, done: int, total: int) -> None:
         assert self._bars is not None
@@ -79,13 +84,6 @@ class WorkView:
         if name not in self._tasks:
             self._tasks[name] = self._bars.add_task(name, total=total)
         self._bars.update(self._tasks[name], completed=done)
-
-    def _write(self, line: str) -> None:
-        if self._bars is not None:
-            self._bars.console.print(line, soft_wrap=True)  # above the bars
-            return
-        self._stream.write(line + "\n")
-        self._stream.flush()
 
 
 def _bars(stream: SafeStream) -> "Progress | None":

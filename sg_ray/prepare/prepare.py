@@ -1,9 +1,9 @@
 """The prepare stage: data checked, features made, and the plan that follows from the records."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
 
-from sg_ray.config import Experiment, ModelSettings
+from sg_ray.config import Experiment, Model, ModelSettings
+from sg_ray.configuration import Configuration
 from sg_ray.data.samples import DataSet, labels_of
 from sg_ray.data.sources import load_data
 from sg_ray.features.build import prepare_features
@@ -24,18 +24,17 @@ def pinned(experiment: Experiment) -> Experiment:
     Raises InputError if such a file is not there, or not the one that a setting already means.
     """
     models = dict(experiment.models)
-    for name in experiment.all_families:
-        config = experiment.baseline(name)
-        exact = get_family(name).pinned(config)
-        if exact != config:
-            own = models.get(name, ModelSettings())
-            models[name] = own.model_copy(update={"config": exact.model_dump(mode="json")})
+    for model in experiment.all_models:
+        exact = get_family(model.family).pinned(model.settings)
+        if exact != model.settings:
+            own = models.get(model.name, ModelSettings())
+            models[model.name] = own.model_copy(update={"config": exact.model_dump(mode="json")})
     return experiment.model_copy(update={"models": models})
 
 
-def configs_of(experiment: Experiment) -> dict[str, dict[str, Any]]:
-    """Return the values that each family has in the experiment."""
-    return {name: experiment.baseline(name).model_dump() for name in experiment.all_families}
+def baselines(models: Iterable[Model]) -> dict[str, Configuration]:
+    """Return the configuration of the experiment's own values, by model."""
+    return {model.name: model.baseline for model in models}
 
 
 def read_data(experiment: Experiment) -> DataSet:
@@ -60,8 +59,8 @@ def prepare(
 
     Raises InputError for data that cannot be used, or on which the objective has no value.
     """
-    for family in experiment.all_families:
-        get_family(family).check(experiment.baseline(family))
+    for model in experiment.all_models:
+        get_family(model.family).check(model.settings)
     data = data or read_data(experiment)
     features = prepare_features(
         data,
@@ -74,11 +73,11 @@ def prepare(
 
 
 def feature_specs(experiment: Experiment) -> list[FeatureSpec]:
-    """Return every feature kind that the experiment's families and given branches read."""
+    """Return every feature kind that the experiment's models and given branches read."""
     own = [
         spec
-        for family in experiment.all_families
-        for spec in get_family(family).feature_specs(experiment.baseline(family))
+        for model in experiment.all_models
+        for spec in get_family(model.family).feature_specs(model.settings)
     ]
     given = GivenBranches(experiment, None).feature_specs
     return list({spec.key: spec for spec in [*own, *given]}.values())

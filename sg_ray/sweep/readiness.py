@@ -13,7 +13,7 @@ from sg_ray.data.samples import DataSet
 from sg_ray.data.sources import check_paths
 from sg_ray.host.folders import require_writable
 from sg_ray.prepare.branches import GivenBranches
-from sg_ray.prepare.prepare import configs_of, pinned, read_data
+from sg_ray.prepare.prepare import baselines, pinned, read_data
 from sg_ray.prepare.pretrained_folders import check_folders
 from sg_ray.records.learning_rates import read_learning_rates
 from sg_ray.records.record import foreign_records, read_records
@@ -43,10 +43,10 @@ def check_ready(
     Raises InputError.
     """
     check_paths(experiment.data)
-    executor.check(experiment.resources_by_family)
+    executor.check(experiment.resources_by_model)
     check_folder(experiment, extends=extends)
-    for family in experiment.all_families:
-        check_folders(experiment, family)
+    for model in experiment.all_models:
+        check_folders(model)
     if not downloads and not is_here(experiment):
         return Readiness(None, ("the data are not downloaded yet, so they were not looked at",))
     data = read_data(experiment)
@@ -86,8 +86,8 @@ def what_is_set_aside(experiment: Experiment, data: DataSet) -> list[str]:
     records = list(read_records(experiment.folder).values())
     if not records:
         return []
-    configs = configs_of(pinned(experiment))
-    foreign = foreign_records(records, data.fingerprint, code_version(), configs)
+    own = baselines(pinned(experiment).all_models)
+    foreign = foreign_records(records, data.fingerprint, code_version(), own)
     if not foreign:
         return []
     why = " and ".join(foreign)

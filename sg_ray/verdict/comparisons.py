@@ -1,4 +1,4 @@
-"""The questions that a sweep answers: all pairs of families, all pairs of a family's finalists."""
+"""The questions that a sweep answers: all pairs of models, all pairs of a model's finalists."""
 
 import shlex
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from sg_ray.statistics.paired import permutation_p
 from sg_ray.statistics.seed_summaries import sample_sd
 from sg_ray.statistics.seeds_needed import detectable_effect, seeds_for_anytime_p, seeds_to_decide
 from sg_ray.statistics.sequential import Claim, claims
-from sg_ray.verdict.model import FAMILIES, Comparison, Interval, Question
+from sg_ray.verdict.model import MODELS, Comparison, Interval, Question
 from sg_ray.verdict.predicted import predicted_seeds
 from sg_ray.verdict.teams import Duel, Team, duels
 from sg_ray.verdict.trials import Results
@@ -60,13 +60,13 @@ class Finding:
 
 
 def questions(results: Results, scores: ValidationScores) -> list[Question]:
-    """Return the questions with something to compare: families first, then within each family.
+    """Return the questions with something to compare: models first, then within each model.
 
     Every question has an error rate of its own, CLAIM_ALPHA for any false claim.
     """
-    asked = {FAMILIES: [Team(tuple(members)) for members in results.families.values()]}
-    for family, members in results.families.items():
-        asked[family] = [Team((member,)) for member in members if member.fresh]
+    asked = {MODELS: [Team(tuple(members)) for members in results.models.values()]}
+    for model, members in results.models.items():
+        asked[model] = [Team((member,)) for member in members if member.fresh]
     return [
         _question(name, teams, results, scores) for name, teams in asked.items() if len(teams) > 1
     ]
@@ -80,7 +80,7 @@ def _question(
     ]
     return Question(
         name=name,
-        text="Which family is best?" if name == FAMILIES else f"Which {name} is best?",
+        text="Which model is best?" if name == MODELS else f"Which {name} is best?",
         comparisons=compared,
         answer=answer(name, teams, compared, results.objective),
     )
@@ -178,7 +178,7 @@ def _can_tell_more(finding: Finding) -> bool:
 def _more_seeds(finding: Finding) -> int | None:
     """Return how many more seeds would probably decide it; from fewer than 2, the least number.
 
-    Where a family's finalists share the bet, those other than the one shown are taken to add
+    Where a model's finalists share the bet, those other than the one shown are taken to add
     nothing.
     """
     num_seeds = len(finding.duel.seeds)

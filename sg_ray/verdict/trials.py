@@ -44,9 +44,9 @@ class Contender:
     chosen_on: int | None
 
     @property
-    def family(self) -> str:
-        """The family that it belongs to."""
-        return self.row.family
+    def model(self) -> str:
+        """The model that it belongs to."""
+        return self.row.model
 
     @property
     def fresh(self) -> list[Trial]:
@@ -116,14 +116,14 @@ class Results:
         return next((contender for contender in models if contender.judged), None)
 
     @property
-    def families(self) -> dict[str, list[Contender]]:
-        """The finalists of each family, best first: those with fresh seeds, else the best one."""
-        by_family: dict[str, list[Contender]] = defaultdict(list)
+    def models(self) -> dict[str, list[Contender]]:
+        """The finalists of each model, best first: those with fresh seeds, else the best one."""
+        by_model: dict[str, list[Contender]] = defaultdict(list)
         for contender in self.contenders:
-            by_family[contender.family].append(contender)
+            by_model[contender.model].append(contender)
         return {
-            family: [one for one in members if one.fresh] or members[:1]
-            for family, members in by_family.items()
+            model: [one for one in members if one.fresh] or members[:1]
+            for model, members in by_model.items()
         }
 
     def common_seeds(self, a: Contender, b: Contender) -> tuple[int, ...]:
@@ -143,7 +143,7 @@ def read_results(folder: SweepFolder) -> Results:
     Raises InputError that names the file if sweep.yaml, a record or a file of predictions is
     missing or not valid.
     """
-    experiment = load_experiment(folder.settings)
+    experiment = load_experiment(folder.settings, loads_code=False)
     everything = read_records(folder).values()
     records = [record for record in everything if record.counts_as_seed]
     seeds = experiment.replicate.all_seeds
@@ -167,7 +167,7 @@ def cost_hours(experiment: Experiment, record: RunRecord) -> float:
     hours = record.train_time_s / 3600
     if not used_gpu(record):
         return hours
-    takes = experiment.resources_of(record.family)
+    takes = experiment.resources_of(record.model)
     return hours * (takes.gpus or 1) * takes.num_workers
 
 
@@ -199,7 +199,7 @@ def _contender(
     newest = {
         record.seed: record
         for record in records
-        if (record.family, record.config_hash) == (row.family, row.config_hash)
+        if (record.model, record.config_hash) == (row.model, row.config_hash)
         and record.status != "pruned"
         and record.seed in wanted
     }

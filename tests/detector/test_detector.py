@@ -67,7 +67,7 @@ def test_decisions_are_made_at_the_threshold(workshop, trained, lexical_model):
 
 def test_a_sweeps_folder_stands_for_its_winner(lexical_model):
     sweep = lexical_model.parents[1]
-    card = WinnerCard(family="lexical", config_hash="ab", trial_key="cd")
+    card = WinnerCard(model="lexical", config_hash="ab", trial_key="cd")
     write_json(sweep / "best" / "winner.json", card)
     assert Detector.load(sweep).card == Detector.load(lexical_model).card
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from small_sweeps import DATABASE, SWEEP, copy_of, repeated_points, results, run_statuses
+from small_sweeps import DATABASE, INLINE, SWEEP, copy_of, repeated_points, results, run_statuses
 
 from sg_ray.cli import main
 from sg_ray.config import LrRangeSettings, load_experiment
@@ -193,7 +193,7 @@ KINDS = {
 def whole(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished sweep with one file of every kind."""
     folder = copy_of(finished, tmp_path_factory.mktemp("whole")) / SWEEP
-    found = {"family": "gnn", "learning_rate": 5e-3, "source": "default", "reason": "flat"}
+    found = {"model": "gnn", "learning_rate": 5e-3, "source": "default", "reason": "flat"}
     write_json(folder / "lr_range/gnn.json", {**found, "curve": [], "suggestion": None})
     write_json(folder / "kept.json", {"suggestion": 1e-3, "reason": None, "curves": []})
     write_json(folder / "tune/environment.json", {"torch": "2"})
@@ -321,7 +321,7 @@ def assert_named(said: str, file: Path, damage: str) -> None:
         assert f"line {before.count(NEWLINE) + 1}" in said
 
 
-RESUME = ("sweep", "--resume", "tiny", "tracking.enabled=false")
+RESUME = ("sweep", "--resume", "tiny", "tracking.enabled=false", *INLINE)
 DRY_RUN = (*RESUME, "--dry-run")
 EXTEND = ("extend", "tiny", "seeds=[42]", "--dry-run")
 REPORT = ("report", "tiny")
@@ -422,7 +422,7 @@ def test_b14_a_journal_without_its_first_line_belongs_to_the_same_runs(swept: Pa
         first, _, rest = journal.read_bytes().partition(NEWLINE)
         assert b"sweep_started" in first
         journal.write_bytes((NUL if "NUL" in damage else FOREIGN) + rest)
-        assert main(["sweep", "--resume", "tiny"]) == 0
+        assert main(["sweep", "--resume", "tiny", *INLINE]) == 0
         assert run_statuses(DATABASE) == {"FINISHED": 6}
         assert repeated_points(DATABASE) == []
         journal.write_bytes(first + NEWLINE + rest)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from small_sweeps import (
     DATABASE,
+    INLINE,
     SWEEP,
     copy_of,
     query,
@@ -130,13 +131,13 @@ def test_a_torn_record_is_named_and_its_advice_works(
     victim = next(record for record in records(SWEEP) if record["stage"] == stage)
     path = SweepFolder(swept / SWEEP).record(victim["trial_key"])
     damage(path)
-    assert main(["sweep", "--resume", "tiny"]) == 2
+    assert main(["sweep", "--resume", "tiny", *INLINE]) == 2
     said = capfd.readouterr().err
     assert f"{path}: not a valid run record" in said
     assert "delete it to train that trial again" in said
 
     path.unlink()
-    assert main(["sweep", "--resume", "tiny"]) == 0
+    assert main(["sweep", "--resume", "tiny", *INLINE]) == 0
     assert results(SWEEP) == results(finished / SWEEP)
     again = json.loads(path.read_text())
     assert again["mlflow_run_id"] == victim["mlflow_run_id"]

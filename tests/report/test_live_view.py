@@ -114,9 +114,15 @@ def test_a_resumed_trial_is_timed_from_its_second_start():
     assert progress.durations_s == {"gnn": [4.0]}
 
 
-def test_plain_lines_for_stages_and_trials_but_not_epochs(journal_path):
-    stream = io.StringIO()
-    with LiveView(OBJECTIVE, stream=stream, clock=Clock()) as view:
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("stream", [io.StringIO(), Terminal()], ids=["file", "debugged terminal"])
+def test_plain_lines_for_stages_and_trials_but_not_epochs(journal_path, stream):
+    redraws = not stream.isatty()
+    with LiveView(OBJECTIVE, stream=stream, clock=Clock(), redraws=redraws) as view:
         for event in read_events(journal_path):
             view(event)
     lines = stream.getvalue().splitlines()

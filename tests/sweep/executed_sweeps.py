@@ -21,6 +21,7 @@ TIMED = {
     "epoch_time_s",
     "samples_per_s",
     "traceback",
+    "sweep_id",
 }
 """What differs between two runs of one sweep: times, and where in the code a failure was met."""
 
@@ -45,6 +46,17 @@ def everything(folder: Path, **settings: Any) -> Experiment:
         **settings,
     }
     return tiny_experiment(folder, **changes)
+
+
+def small(folder: Path, **settings: Any) -> Experiment:
+    """One model and the floor, without a range test or pruning."""
+    defaults: dict[str, Any] = {
+        "families": ["gnn"],
+        "lr_range": {"enabled": False},
+        "search": {"num_trials": 1, "pruning": {"enabled": False}},
+        "replicate": {"top_k": 1, "seeds": [42]},
+    }
+    return everything(folder, **{**defaults, **settings})
 
 
 def bits(folder: SweepFolder) -> list[dict[str, Any]]:

@@ -33,7 +33,7 @@ def work(view: WorkView) -> None:
     with view:
         for done in (0, 1, 4):
             view.show_features("graphs", done, 4)
-        view.introduce(["gnn on cpu"], 3)
+        view.expect_steps(3)
         for number in (1, 2):
             for _ in range(3):
                 view.show_step()
@@ -63,13 +63,13 @@ def test_a_terminal_gets_bars_and_above_them_the_epochs(shown, encoding) -> None
 
 
 def test_a_file_gets_a_line_when_something_is_done(shown) -> None:
-    said = "graphs: 4 functions\ngnn on cpu\nepoch 1  val_f1 0.5000  *\nepoch 2  val_f1 0.5000\n"
+    said = "graphs: 4 functions\nepoch 1  val_f1 0.5000  *\nepoch 2  val_f1 0.5000\n"
     assert shown(io.StringIO()) == said
 
 
 def test_a_terminal_that_cannot_redraw_gets_the_same_lines(shown, monkeypatch) -> None:
     monkeypatch.setenv("TERM", "dumb")
-    assert "graphs: 4 functions\ngnn on cpu\nepoch 1  val_f1" in shown(Terminal("utf-8"))
+    assert "graphs: 4 functions\nepoch 1  val_f1" in shown(Terminal("utf-8"))
 
 
 TABLE = "rank  family  val_f1\n----  ------  ------\n1     gnn *   0.7\n10    fusion  0.6"

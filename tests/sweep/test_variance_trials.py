@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from sg_ray.config import Experiment, resolved_yaml
+from sg_ray.configuration import Configuration
 from sg_ray.errors import InputError
 from sg_ray.files import short_hash, write_text
 from sg_ray.prepare.branches import GivenBranches
@@ -24,7 +25,7 @@ from sg_ray.single.reproduce_one import _spec
 from sg_ray.sweep.execute.worklist import Worklist
 from sg_ray.sweep.plan.jobs import TrainJob, parse_job
 from sg_ray.sweep.plan.ledger import Identity, Ledger
-from sg_ray.sweep.plan.planner import Planner
+from sg_ray.sweep.plan.planner import Planner, rules_of
 from sg_ray.sweep.winners import _best_records
 from sg_ray.sweep_folder import SweepFolder
 from sg_ray.trial import TrialSpec, job_name
@@ -34,8 +35,7 @@ OBJECTIVE = "val_roc_auc"
 
 def spec(seed: int = 42, *, family: str = "gnn", **changes: Any) -> TrialSpec:
     return TrialSpec(
-        family=family,
-        config={"epochs": 2},
+        configuration=Configuration(model=family, family=family, values={"epochs": 2}),
         seed=seed,
         objective=OBJECTIVE,
         data_fingerprint="data",
@@ -80,7 +80,8 @@ def experiment(folder: Path, **settings: Any) -> Experiment:
 
 def planner(plan: Experiment, records: list[RunRecord]) -> Planner:
     ledger = Ledger(plan.folder, {record.trial_key: record for record in records})
-    return Planner(plan, ledger, Identity("data", "code", has_test_split=False), {})
+    identity = Identity("data", "code", has_test_split=False)
+    return Planner(plan.all_models, rules_of(plan), ledger, identity, {})
 
 
 def test_a_record_tells_its_streams_and_reads_back(tmp_path: Path) -> None:
@@ -150,7 +151,7 @@ def test_a_restart_settles_each_under_its_own_name(tmp_path: Path) -> None:
     plan = experiment(tmp_path)
     (record,) = VARIED[:1]
     attempt = plan.folder.path / "tune" / "attempt-001"
-    plain = planner(plan, []).plans["gnn"].spec({"epochs": 2}, 42)
+    plain = planner(plan, []).plans["gnn"].spec(PLAIN[0].configuration, 42)
     varied = plain.with_streams(record.streams)
     assert varied.trial_key == record.trial_key
     for trial in (plain, varied):

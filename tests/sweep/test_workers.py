@@ -76,7 +76,9 @@ def test_a_sweep_of_two_worker_trials_leaves_nothing_behind(
     )  # fmt: skip
     outcome = run_sweep(experiment)
     assert outcome.problems == []
-    records = [r for r in read_json_records(experiment.folder.path) if r["family"] == "gnn"]
+    records = [
+        r for r in read_json_records(experiment.folder.path) if r["configuration"]["model"] == "gnn"
+    ]
     assert {r["status"] for r in records} <= {"completed", "pruned"}
     assert len(records) == 4
     assert set(live_placement_groups()) <= before
@@ -161,8 +163,8 @@ def test_an_elastic_group_makes_do_with_the_machine(ray_session: None, tmp_path:
         assert two["val_loss"] == pytest.approx(one["val_loss"], abs=1e-5)
 
 
-@pytest.mark.timeout(1800)
-def test_twenty_groups_in_a_row_leave_nothing_behind(ray_session: None, tmp_path: Path) -> None:
+@pytest.mark.timeout(600)
+def test_six_groups_in_a_row_leave_nothing_behind(ray_session: None, tmp_path: Path) -> None:
     def living() -> tuple[list[str], list[str], float]:
         here = ray.get_runtime_context().gcs_address
         actors = list_actors(address=here, filters=[("state", "=", "ALIVE")], limit=1000)
@@ -175,12 +177,14 @@ def test_twenty_groups_in_a_row_leave_nothing_behind(ray_session: None, tmp_path
         *NO_DROPOUT,
         "models.gnn.config.epochs=1",
         "resources.num_workers=2",
-        "search.num_trials=20",
+        "search.num_trials=6",
         "replicate.seeds=[42]",
     )
     assert run_sweep(experiment).problems == []
-    records = [r for r in read_json_records(experiment.folder.path) if r["family"] == "gnn"]
-    assert len(records) == 20
+    records = [
+        r for r in read_json_records(experiment.folder.path) if r["configuration"]["model"] == "gnn"
+    ]
+    assert len(records) == 6
     deadline = time.monotonic() + 60  # the last group's actors end a moment after it
     while living() != before and time.monotonic() < deadline:
         time.sleep(1)

@@ -28,6 +28,8 @@ from sg_ray.sweep.plan.jobs import AnyJob, TrainJob
 class InlineExecutor:
     """Runs each job where it is called from."""
 
+    is_here = True
+
     def check(self, takes: Mapping[str, Resources]) -> None:
         """Raise InputError for trials on several workers, or on a GPU that is not here."""
         for family, one in takes.items():
@@ -122,8 +124,14 @@ class _Run:
 
     def _step(self, run: JobRun, job: AnyJob) -> Result:
         """Take a step; a signal ends at once what would have no position to save."""
-        with _raising(self._stop, not saves_position(job, self._setting.supplies.families)):
-            return run.step()
+        raises = not saves_position(job)
+        try:
+            with _raising(self._stop, raises):
+                return run.step()
+        except KeyboardInterrupt:
+            if not self._stop():
+                raise
+            return {"done": True, "interrupted": True}
 
     def _tell(self, job: AnyJob, result: Result) -> bool:
         """Tell of an epoch; return whether the trial is given up. A last one is not asked about."""

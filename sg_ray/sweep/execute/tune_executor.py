@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from sg_ray.cluster.admission import any_group, check_before_start
 from sg_ray.config import Resources
@@ -18,6 +19,7 @@ class TuneExecutor:
     """Runs jobs side by side, as many as the cluster at ``address`` has room for."""
 
     address: str = LOCAL
+    is_here: ClassVar[bool] = False
 
     def check(self, takes: Mapping[str, Resources]) -> None:
         """Raise InputError if no cluster answers, or if no trial or no Ray fits here."""
