@@ -51,7 +51,10 @@ class Finding:
 
     @property
     def num_sharing(self) -> int:
-        """Number of finalists that share the bet on the side that is ahead."""
+        """How many finalists there are on the side that is ahead.
+
+        Its evidence is the mean over them, so one that wins alone counts as one in so many.
+        """
         return len(self.duel.a.members)
 
 

@@ -113,7 +113,7 @@ class ModelPlan:
         return spec.trial_key in self._ledger.records
 
     def extra_job(self, configuration: Configuration, seed: int) -> TrainJob | None:
-        """Return the job of one more seed, unless it is done or on its way."""
+        """Return the job of one more seed; None if it is on record, or running."""
         return self.job(self.spec(configuration, seed), "replicate")
 
     def num_epochs(self, seeds: Sequence[int]) -> int:
@@ -122,7 +122,7 @@ class ModelPlan:
         return sum(record.epochs for record in records if record.seed in seeds)
 
     def job(self, spec: TrialSpec, stage: Stage) -> TrainJob | None:
-        """Return the job of ``spec``, unless it is done or on its way."""
+        """Return the job of ``spec``; None if it is on record, or running."""
         if spec.trial_key in self._ledger.records or spec.trial_key in self._in_flight:
             return None
         job = TrainJob(spec=spec, stage=stage, resources=self.model.resources)
@@ -164,7 +164,7 @@ class FloorPlan(ModelPlan):
         return self._next_planned_seed("floor")
 
     def extra_job(self, configuration: Configuration, seed: int) -> TrainJob | None:
-        """Return the job of one more seed, unless it is done or on its way."""
+        """Return the job of one more seed; None if it is on record, or running."""
         return self.job(self.spec(configuration, seed), "floor")
 
     @property
