@@ -54,7 +54,7 @@ def read_state(folder: SweepFolder, objective: str) -> SweepState:
     is_running = is_held(folder)  # asked first: what ends meanwhile has told its end
     progress = Progress(objective)
     for event in read_events(folder.events):
-        if event.type == "sweep_resumed":
+        if event.type in ("sweep_started", "sweep_resumed"):
             progress.interrupt()
         progress.apply(event)
     return SweepState(
