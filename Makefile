@@ -4,13 +4,18 @@ PYTHON   ?= python3
 TORCH    ?=
 PIP_ARGS ?=
 ARGS     ?=
+JOBS     ?= 2
+
+# Quick tests of different files run side by side; JOBS=0 runs all in one process, for a debugger.
+side_by_side := -n $(JOBS) --dist loadfile
 
 BIN := .venv/bin
 PIP  = $(BIN)/python -m pip install --no-compile -c constraints.txt $(PIP_ARGS)
 
-torch_version := $(shell sed -n 's/.*"torch==\([^"]*\)".*/\1/p' pyproject.toml)
-torch_cuda    := torch===$(torch_version)
-torch_pinned  := torch==$(torch_version)
+# pyproject.toml allows a range of releases; constraints.txt says which one is tested.
+TORCH_VERSION ?= $(shell sed -n 's/^torch==//p' constraints.txt)
+torch_cuda    := torch===$(TORCH_VERSION)
+torch_pinned  := torch==$(TORCH_VERSION)
 torch         := $(if $(filter cuda,$(TORCH)),$(torch_cuda),$(torch_pinned)$(if $(TORCH),+$(TORCH)))
 
 .PHONY: help sweep test test-slow test-all chaos coverage lint format wheel install lock clean
@@ -23,7 +28,7 @@ sweep: .venv/.run ## run the embedded default sweep; ARGS="..." go to experiment
 	@$(BIN)/python experiments/sweep.py $(ARGS)
 
 test: .venv/.dev ## run the quick tests; ARGS="..." go to pytest
-	@$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	@$(BIN)/python -m pytest -m "not slow" $(side_by_side) $(ARGS)
 
 test-slow: .venv/.dev ## run the tests that take minutes
 	@$(BIN)/python -m pytest -m slow $(ARGS)
@@ -32,7 +37,7 @@ test-all: .venv/.dev ## run every test
 	@$(BIN)/python -m pytest $(ARGS)
 
 coverage: .venv/.dev ## run the quick tests and fail if they reach less than pyproject.toml asks for
-	@$(BIN)/python -m pytest -m "not slow" --cov --cov-report=term-missing --cov-report=xml $(ARGS)
+	@$(BIN)/python -m pytest -m "not slow" $(side_by_side) --cov --cov-report=term-missing --cov-report=xml $(ARGS)
 
 lint: .venv/.dev ## style, format, types and layers
 	$(BIN)/ruff check
@@ -107,6 +112,7 @@ define install
 endef
 
 # A dry run, so the CUDA packages of the default Linux build are resolved but not downloaded.
+# torch stays at its release, as each computes other last digits: TORCH_VERSION=... moves it.
 lock: ## resolve the newest versions that pyproject.toml allows into constraints.txt
 	@rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
 	@.venv-lock/bin/pip install -qq --dry-run --ignore-installed --report .venv-lock/report.json \

@@ -6,6 +6,7 @@ architecture of a pretrained encoder in ``pretrained/``, and the same again, bel
 for each family that a fusion builds on. Nothing else is read: no sweep, no data, no network.
 """
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -23,7 +24,7 @@ from sg_ray.features.kinds import load_featuriser
 from sg_ray.features.packed import FeatureKind, Features
 from sg_ray.features.spec import FeatureSpec
 from sg_ray.files import crc32_of
-from sg_ray.models.families import get_family
+from sg_ray.models.families import ENTRY_POINTS, FAMILIES, get_family
 from sg_ray.models.family import (
     Branch,
     Classifier,
@@ -34,9 +35,11 @@ from sg_ray.models.family import (
     NeuralFamily,
     SplitData,
 )
+from sg_ray.plugins import FILE_SUFFIX, Plugin
 from sg_ray.reading import read_model
 from sg_ray.sweep_folder import (
     BEST,
+    BEST_DIR,
     BRANCHES_DIR,
     FEATURES_DIR,
     MODEL_CARD,
@@ -47,6 +50,8 @@ from sg_ray.sweep_folder import (
 from sg_ray.training.checkpoint import load_best, read_best
 from sg_ray.training.inference import predict
 from sg_ray.training.seeding import torch_stream
+
+_LOGGER = logging.getLogger(__name__)
 
 _WEIGHTS_SUFFIX = Path(BEST).suffix
 _EXPORT_AGAIN = (
@@ -73,8 +78,31 @@ class ModelCard(BaseModel):
     code_version: str
     branches: Mapping[str, Mapping[str, Any]]
     """Configuration of each family that this one builds on."""
+    own_code: Mapping[str, "OwnCodeNote"] = Field(default_factory=dict)
+    """Of the family and those that it builds on: what is to be installed, or named, to load it."""
     checksums: Mapping[str, str] = Field(default_factory=dict)
     """CRC-32 of every other file of the folder but the weights, which have their own."""
+
+
+class OwnCodeNote(BaseModel):
+    """Where the code of a family from outside came from. The code itself is never exported."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    reference: str
+    """``MODULE:CLASS``, or ``FILE.py:CLASS`` without the folder."""
+    package: str
+    """What to install, with its version; "" of a file."""
+    version: str
+
+    @classmethod
+    def of(cls, plugin: Plugin) -> Self:
+        """Return the note of a family's code."""
+        place = plugin.place if plugin.source is None else Path(plugin.place).name
+        return cls(
+            reference=f"{place}:{plugin.attribute}",
+            package=plugin.package,
+            version=plugin.version,
+        )
 
 
 class WinnerCard(BaseModel):
@@ -106,11 +134,13 @@ class Detector:
         """Load ``best/<family>/``, or the winner of a sweep's folder, onto ``device``.
 
         ``device`` None takes a GPU if there is one. Raises InputError if the folder holds no
-        exported model, lacks a part of it, or if a part is damaged.
+        exported model, lacks a part of it, or if a part is damaged; or if it is of a family from
+        outside that no installed package brings: that one is named by ``families.plug_in`` before.
         """
         folder = model_folder(Path(folder))
         card = read_card(folder)
         _check_files(folder, card)
+        _make_known(folder, card)
         if device is None:
             device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         featurisers = {
@@ -158,7 +188,8 @@ def model_folder(folder: Path) -> Path:
         problem = f"holds no {MODEL_CARD}" if folder.is_dir() else "is not a folder"
         raise InputError(
             f"{folder}: {problem}. Name the folder of a finished sweep (outputs/NAME), one of its "
-            "exported models (outputs/NAME/best/FAMILY), or the folder of a finished training."
+            f"exported models (outputs/NAME/{BEST_DIR}/FAMILY), or the folder of a finished "
+            "training."
         )
     return best / winner.family
 
@@ -197,6 +228,40 @@ def _check_files(folder: Path, card: ModelCard) -> None:
         if found.get(name) != checksum:
             problem = "was changed since it was written" if name in found else "is missing"
             raise InputError(f"{folder / name}: {problem}. {_EXPORT_AGAIN}")
+
+
+def _make_known(folder: Path, card: ModelCard) -> None:
+    """Make sure that the model's families are here. Raises InputError that says what to install.
+
+    Code comes from an installed package or from the user, never from the model's folder.
+    """
+    for name in (card.family, *card.branches):
+        note = card.own_code.get(name)
+        if note is None:
+            continue
+        if name not in FAMILIES:
+            FAMILIES.plug_in(_installed(folder, name, note))
+        if FAMILIES.plugin(name).version != note.version:
+            _LOGGER.warning(
+                "%s was trained with another version of the code of %s (%s): the numbers may be "
+                "others, or the weights not fit", folder, name, note.reference,
+            )  # fmt: skip
+
+
+def _installed(folder: Path, name: str, note: OwnCodeNote) -> Plugin:
+    place, _, attribute = note.reference.rpartition(":")
+    if not place.endswith(FILE_SUFFIX):
+        plugin = Plugin.of(note.reference)
+        home = folder.resolve()
+        if plugin.package and not any(path.is_relative_to(home) for path in plugin.places):
+            return plugin
+    what = note.package or f"a package that offers {name} as an entry point of {ENTRY_POINTS}"
+    file = f"{place}:{attribute}" if place.endswith(FILE_SUFFIX) else f"FILE.py:{attribute}"
+    raise InputError(
+        f"{folder}: its family {name} ({note.reference}) is not part of sg-ray, and a model brings "
+        f"no code along. Install {what}, or name the code: --family {file} (in Python: "
+        f"sg_ray.models.families.plug_in({file!r}))"
+    )
 
 
 def features_read(card: ModelCard) -> Sequence[FeatureSpec]:

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sg_ray.detector import ModelCard, checksums_of, features_read
+from sg_ray.detector import ModelCard, OwnCodeNote, checksums_of, features_read
 from sg_ray.errors import InputError
 from sg_ray.features.build import store_dir
 from sg_ray.files import write_json
+from sg_ray.models.families import BUILT_IN, FAMILIES
 from sg_ray.models.pretrained import save_architecture
 from sg_ray.records.record import RunRecord, read_history, read_surroundings
 from sg_ray.sweep_folder import (
@@ -81,6 +82,11 @@ def _card(record: RunRecord, branches: Mapping[str, BranchSource]) -> ModelCard:
         data_fingerprint=record.data_fingerprint,
         code_version=record.code_version,
         branches={name: source.config for name, source in branches.items()},
+        own_code={
+            name: OwnCodeNote.of(FAMILIES.plugin(name))
+            for name in (record.family, *branches)
+            if name not in BUILT_IN
+        },
     )
 
 

@@ -47,9 +47,14 @@ class Dimension(StrictModel):
     """The values one hyperparameter may take: exactly one of these four."""
 
     uniform: Interval | None = None
+    """[low, high]: any number between the two, each as likely."""
     log_uniform: Interval | None = None
+    """[low, high], both above 0: any number, each order of magnitude as likely. For learning
+    rates and decays."""
     int_uniform: Annotated[tuple[int, int], Strict(False), _Bounds] | None = None
+    """[low, high]: any whole number from the one to the other."""
     choice: Annotated[tuple[Plain, ...], Strict(False)] | None = None
+    """One of the values listed: numbers, texts, true, false or null."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -5,6 +5,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+FORMAT = 1
+"""The number of what this module and ``records`` describe: raise it when files that an earlier
+version wrote lie elsewhere or mean something else."""
+
 LAST = "last.pt"
 """A training's position: weights, optimiser, counters."""
 BEST = "best_model.pt"
@@ -30,6 +34,10 @@ FEATURES_DIR = "features"
 """What lies in an exported model beside its card and weights."""
 
 RECORDS = "records"
+BEST_DIR = "best"
+LEADERBOARD = "leaderboard.csv"
+REPORT = "report.html"
+RAY_LOG = "ray.log"
 SET_ASIDE = "set_aside"
 SETTINGS = "sweep.yaml"
 TRAINING_SETTINGS = "experiment.yaml"
@@ -67,6 +75,16 @@ class SweepFolder:
     def is_sweep(self) -> bool:
         """Whether a sweep was begun here."""
         return self.settings.exists()
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether a sweep or a training by itself was begun here."""
+        return self.is_sweep or self.training_settings.exists()
+
+    @property
+    def format(self) -> Path:
+        """The number of the format of all these files: ``FORMAT`` of the version that began it."""
+        return self.path / "format.json"
 
     @property
     def events(self) -> Path:
@@ -118,9 +136,14 @@ class SweepFolder:
         return sorted(self.searches.glob("*.journal"))
 
     @property
+    def search_locks(self) -> list[Path]:
+        """Optuna's locks of them that are there."""
+        return sorted(self.searches.glob("*.journal.lock*"))
+
+    @property
     def leaderboard(self) -> Path:
         """The ranked table."""
-        return self.path / "leaderboard.csv"
+        return self.path / LEADERBOARD
 
     @property
     def test_scores(self) -> Path:
@@ -135,12 +158,12 @@ class SweepFolder:
     @property
     def report(self) -> Path:
         """The page."""
-        return self.path / "report.html"
+        return self.path / REPORT
 
     @property
     def best(self) -> Path:
         """The folder of the exported winners, one of each family."""
-        return self.path / "best"
+        return self.path / BEST_DIR
 
     @property
     def detector(self) -> Path:
@@ -158,6 +181,15 @@ class SweepFolder:
         return self.path / ".tracking.lock"
 
     @property
+    def all_packages(self) -> Path:
+        """The folder of what was installed where trials ran, one file an environment."""
+        return self.path / "packages"
+
+    def packages(self, packages_hash: str) -> Path:
+        """The version of every package of an environment; records name it by its hash."""
+        return self.all_packages / f"{packages_hash}.json"
+
+    @property
     def lock(self) -> Path:
         """Held by the sweep's one driver."""
         return self.path / ".lock"
@@ -170,7 +202,7 @@ class SweepFolder:
     @property
     def ray_log(self) -> Path:
         """What Ray says."""
-        return self.path / "ray.log"
+        return self.path / RAY_LOG
 
     @property
     def tune(self) -> Path:

@@ -4,7 +4,7 @@ Called by the Tune actor, by each worker of a TorchTrainer group, and by ``sg-ra
 """
 
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,20 +13,23 @@ from typing import Any, Self
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
+from sg_ray.config import Resources
 from sg_ray.errors import InputError
 from sg_ray.features.packed import Features
 from sg_ray.features.spec import by_content
 from sg_ray.files import content_hash, short_hash
+from sg_ray.models.families import FAMILIES, get_family
 from sg_ray.models.family import (
     Branch,
     Classifier,
     EstimatorFamily,
-    Family,
     Inputs,
     NeuralFamily,
 )
+from sg_ray.plugins import Plugin
 from sg_ray.sweep_folder import BEST, TEST_PREDICTIONS
 from sg_ray.training.checkpoint import load_best, read_best, read_last, weights_id
+from sg_ray.training.compute import device_for
 from sg_ray.training.compute import environment as environment
 from sg_ray.training.estimator import fit_estimator
 from sg_ray.training.loop import EpochResult, never, predict, train
@@ -35,8 +38,6 @@ from sg_ray.training.metrics import scored
 from sg_ray.training.predictions import Predictions, write_predictions
 from sg_ray.training.seeding import Seeds, Stream, deterministic, seed_name, torch_stream
 from sg_ray.training.workers import SingleWorker, Workers
-
-Families = Mapping[str, Family[Any]]
 
 
 class BranchSource(BaseModel):
@@ -115,14 +116,44 @@ def job_name(spec: TrialSpec) -> str:
 
 
 @dataclass(frozen=True)
-class TrialContext:
-    """What a process gives its trials: families, shared features, caches, device, threads."""
+class OwnCode:
+    """The user's families that trials need, as a worker takes them along: source and all."""
 
-    families: Families
+    families: tuple[Plugin, ...]
+
+    @classmethod
+    def of(cls, families: Iterable[str]) -> Self:
+        """Return what ``families``, and those that they build on, have from outside."""
+        return cls(FAMILIES.plugged_in(families))
+
+    def plug_in(self) -> None:
+        """Make it known in this process. Raises InputError if something is not installed here."""
+        for family in self.families:
+            FAMILIES.plug_in(family)
+
+
+@dataclass(frozen=True)
+class TrialContext:
+    """What a process gives its trials: shared features, caches, device, threads."""
+
     features: Features
     cache_dir: Path
     device: torch.device
     num_threads: int = 1
+
+    @classmethod
+    def of(cls, takes: Resources, features: Features, cache_dir: Path) -> Self:
+        """Return what a trial that ``takes`` so much computes with in this process.
+
+        Raises InfrastructureError if it takes a GPU and torch cannot use one here.
+        """
+        device = device_for(takes.gpus)
+        return cls(features, cache_dir.absolute(), device, takes.num_threads)
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        """The hardware and software that a trial's bits depend on here."""
+        return environment(self.device, self.num_threads)
 
 
 def run_trial(
@@ -141,7 +172,7 @@ def run_trial(
     """
     # One of several workers cannot redo a pass in which gradients are exchanged: no strict mode.
     deterministic(context.num_threads, strict=workers is None)
-    family = context.families[spec.family]
+    family = get_family(spec.family)
     config = family.Config.model_validate(spec.config)
     inputs = _inputs(spec, context)
     if isinstance(family, EstimatorFamily):
@@ -167,6 +198,7 @@ def run_trial(
         device=context.device,
         workers=workers or SingleWorker(),
         should_stop=should_stop,
+        valid_ids=context.features.sample_ids("valid"),
     )
 
 
@@ -202,7 +234,7 @@ def score_test(spec: TrialSpec, context: TrialContext, folder: Path) -> dict[str
     Leaves test_predictions.npz in ``folder``, where the model lies.
     """
     deterministic(context.num_threads)
-    family = context.families[spec.family]
+    family = get_family(spec.family)
     config = family.Config.model_validate(spec.config)
     inputs = _inputs(spec, context)
     best = read_best(folder)
@@ -216,7 +248,8 @@ def score_test(spec: TrialSpec, context: TrialContext, folder: Path) -> dict[str
         split = family.split_data(config, inputs, "test")
         probabilities = predict(model, split, config, device=context.device)
     labels = inputs.features.labels["test"]
-    write_predictions(folder / TEST_PREDICTIONS, Predictions(labels, probabilities))
+    predictions = Predictions(labels, probabilities, inputs.features.sample_ids("test"))
+    write_predictions(folder / TEST_PREDICTIONS, predictions)
     return scored("test", labels, probabilities, best["threshold"])
 
 
@@ -230,7 +263,7 @@ def find_learning_rate(
 ) -> LrRange:
     """Run a learning-rate range test of ``spec``'s family and configuration."""
     deterministic(context.num_threads)
-    family = context.families[spec.family]
+    family = get_family(spec.family)
     assert isinstance(family, NeuralFamily)
     config = family.Config.model_validate(spec.config)
     inputs = _inputs(spec, context)
@@ -261,7 +294,7 @@ def _inputs(spec: TrialSpec, context: TrialContext) -> Inputs:
 
 
 def _branch(source: BranchSource, context: TrialContext, inputs: Inputs) -> Branch:
-    family = context.families[source.family]
+    family = get_family(source.family)
     assert isinstance(family, NeuralFamily)
     config = family.Config.model_validate(source.config)
     splits = {split: family.split_data(config, inputs, split) for split in inputs.features.labels}

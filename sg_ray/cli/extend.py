@@ -8,13 +8,14 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from sg_ray.cli.settings import named_experiment, text_argument
-from sg_ray.cli.sweep import run_or_describe
+from sg_ray.cli.sweep import add_executor, run_or_describe
 from sg_ray.config import Experiment, ReplicateSettings
 from sg_ray.config.explain import explain
 from sg_ray.config.values import Values, read_override
 from sg_ray.errors import InputError
 from sg_ray.records.record import read_records
 from sg_ray.setting_types import MAX_SEEDS
+from sg_ray.sweep.execute.choice import named_executor
 
 _SEEDS = ("seeds", "replicate.seeds")
 
@@ -30,9 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "search.num_trials=N, replicate.top_k=N, or resources",
     )
     parser.add_argument("--dry-run", action="store_true", help="print the plan, start nothing")
-    parser.add_argument(
-        "--address", type=text_argument("--address"), default="local", help="as of sg-ray sweep"
-    )
+    add_executor(parser)
     parser.set_defaults(command=run)
 
 
@@ -45,7 +44,8 @@ def run(arguments: argparse.Namespace) -> int:
     experiment = named_experiment(others, arguments.default, arguments.name)
     for text in seeds:
         experiment = _with_seeds(experiment, seeds_after_extension(experiment, text), text)
-    return run_or_describe(experiment, arguments.address, is_dry=arguments.dry_run, extends=True)
+    executor = named_executor(arguments.executor, arguments.address)
+    return run_or_describe(experiment, executor, is_dry=arguments.dry_run, extends=True)
 
 
 def seeds_after_extension(experiment: Experiment, text: str) -> list[int]:

@@ -2,19 +2,20 @@
 
 from collections.abc import Mapping
 
-from sg_ray.config import Experiment, Resources
-from sg_ray.data.sources import check_paths
+from sg_ray.config import Resources
 from sg_ray.errors import InputError
 from sg_ray.host.cpus import count_cpus
 
+TakesByFamily = Mapping[str, Resources]
+"""What one trial of each family takes."""
 
-def check_before_start(experiment: Experiment, address: str) -> None:
-    """Raise InputError if data are missing, no cluster answers, or here no trial or Ray fits."""
-    check_paths(experiment.data)
+
+def check_before_start(takes: TakesByFamily, address: str) -> None:
+    """Raise InputError if no cluster answers, or if no trial or no Ray fits here."""
     if address == "local":
         from sg_ray.cluster.trouble import refuse_what_cannot_hold_ray
 
-        num_fitting_here(experiment)
+        num_fitting_here(takes)
         refuse_what_cannot_hold_ray()
     else:
         from sg_ray.cluster.ray_address import check_address
@@ -29,13 +30,13 @@ def processors() -> dict[str, int]:
     return {"CPU": count_cpus().num_usable, "GPU": torch.cuda.device_count()}
 
 
-def num_fitting_here(experiment: Experiment) -> int:
+def num_fitting_here(takes: TakesByFamily) -> int:
     """Return how many trials fit at once into what this process may use.
 
     Raises InputError if not even one does.
     """
     try:
-        return num_fitting_trials(experiment, processors())
+        return num_fitting_trials(takes, processors())
     except InputError as error:
         cpus = count_cpus()
         if cpus.num_usable == cpus.num_present:
@@ -43,30 +44,37 @@ def num_fitting_here(experiment: Experiment) -> int:
         raise InputError(f"{error} This process has {cpus}.") from error
 
 
-def num_fitting_trials(experiment: Experiment, have: Mapping[str, float]) -> int:
+def num_fitting_trials(takes: TakesByFamily, have: Mapping[str, float]) -> int:
     """Return how many trials fit into ``have`` (CPU, GPU) at once, whichever families they are.
 
     Raises InputError if not even one does.
     """
-    return min(
-        _fits(experiment.resources_of(family), family, have) for family in experiment.all_families
-    )
+    return min(_num_fitting(one, family, have) for family, one in takes.items())
 
 
-def _fits(takes: Resources, family: str, have: Mapping[str, float]) -> int:
-    num_workers = takes.min_workers or takes.num_workers
-    wanted = {"CPU": takes.cpus * num_workers, "GPU": takes.gpus * num_workers}
-    for name, amount in wanted.items():
+def shortage(takes: Resources, num_workers: int, have: Mapping[str, float]) -> str | None:
+    """Return what a trial on so many workers lacks, e.g. ``4 GPUs, there are 0``; None if none."""
+    for name, amount in _wanted(takes, num_workers).items():
         if amount > have.get(name, 0):
-            raise InputError(
-                f"resources: a {family} trial takes {amount:g} {name}s ({num_workers} "
-                f"worker(s)), there are {have.get(name, 0):g}. Lower resources.cpus, "
-                "resources.gpus or resources.num_workers, or add nodes."
-            )
+            return f"{amount:g} {name}s, there are {have.get(name, 0):g}"
+    return None
+
+
+def any_group(takes: TakesByFamily) -> bool:
+    """Return True if a family's trials run on several workers."""
+    return any(one.is_group for one in takes.values())
+
+
+def _num_fitting(takes: Resources, family: str, have: Mapping[str, float]) -> int:
+    num_workers = takes.min_workers or takes.num_workers
+    if lacks := shortage(takes, num_workers, have):
+        raise InputError(
+            f"resources: a {family} trial on {num_workers} worker(s) takes {lacks}. Lower "
+            "resources.cpus, resources.gpus or resources.num_workers, or add nodes."
+        )
+    wanted = _wanted(takes, num_workers)
     return min(int(have[name] / amount) for name, amount in wanted.items() if amount > 0)
 
 
-def any_group(experiment: Experiment) -> bool:
-    """Return True if a family's trials run on several workers."""
-    takes = map(experiment.resources_of, experiment.all_families)
-    return any(resources.num_workers > 1 for resources in takes)
+def _wanted(takes: Resources, num_workers: int) -> dict[str, float]:
+    return {"CPU": takes.cpus * num_workers, "GPU": takes.gpus * num_workers}

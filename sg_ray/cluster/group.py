@@ -10,9 +10,9 @@ group goes on from the folder's ``last.pt``.
 import shutil
 import threading
 import time
-import traceback
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +21,19 @@ from pydantic import ValidationError
 from ray.exceptions import GetTimeoutError, RayActorError
 from ray.train import FailureConfig, RunConfig, ScalingConfig, get_preemption_info
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
-from ray.train.v2._internal.execution.controller import TrainController
 from ray.util.queue import Empty, Queue
 
+from sg_ray.cluster.epochs import GroupFailure
+from sg_ray.cluster.ray_private.core_names import raylet
+from sg_ray.cluster.ray_private.library_names import TrainController
 from sg_ray.config import Resources
 from sg_ray.errors import InfrastructureError, SgRayError
-from sg_ray.files import scratch_folder
-from sg_ray.sweep_folder import METRICS
-from sg_ray.training.compute import device_for
+from sg_ray.files import scratch_folder, write_json
+from sg_ray.records.record import Failure
+from sg_ray.sweep_folder import ENVIRONMENT, METRICS
 from sg_ray.training.loop import EpochResult, Interrupted
 from sg_ray.training.workers import TorchGroup
-from sg_ray.trial import Families, TrialContext, TrialSpec, run_trial
+from sg_ray.trial import OwnCode, TrialContext, TrialSpec, run_trial
 
 _POLL_S = 1.0
 _GATE_POLL_S = 0.05
@@ -57,14 +59,6 @@ class _Gate:
         return self._was_reached
 
 
-class GroupFailure(Exception):  # noqa: N818 - a worker's failure, passed on
-    """A worker's exception that no restart would mend; ``described`` tells it in plain data."""
-
-    def __init__(self, described: dict[str, str]) -> None:
-        super().__init__(described["message"])
-        self.described = described
-
-
 class WorkerGroup(Iterator[EpochResult]):
     """The epochs of a trial that several workers train together."""
 
@@ -74,7 +68,6 @@ class WorkerGroup(Iterator[EpochResult]):
         resources: Resources,
         *,
         features_ref: "ray.ObjectRef[Any]",
-        families: Families,
         cache_dir: Path,
         folder: Path,
         stop: Path,
@@ -95,12 +88,11 @@ class WorkerGroup(Iterator[EpochResult]):
             train_loop_config={
                 "spec": spec.model_dump_json(),
                 "features_ref": [features_ref],
-                "families": dict(families),
+                "own_code": OwnCode.of([spec.family]),
                 "cache_dir": cache_dir,
                 "folder": folder,
                 "stop": stop,
-                "num_threads": max(1, int(resources.cpus)),
-                "gpus": resources.gpus,
+                "takes": resources,
                 "results": self._results,
                 "gate": self._gate,
             },
@@ -146,7 +138,7 @@ class WorkerGroup(Iterator[EpochResult]):
                 continue
             if isinstance(message, Interrupted):
                 raise message
-            if isinstance(message, dict):
+            if isinstance(message, Failure):
                 raise GroupFailure(message)
             if message.epoch >= self._epoch or message.stop_reason is not None:
                 result: EpochResult = message
@@ -205,20 +197,18 @@ class _AbortableTrainer(TorchTrainer):
 def _on_this_node() -> dict[str, Any]:
     """Return options of a helper actor that must not go away with a worker's machine."""
     here = ray.get_runtime_context().get_node_id()
-    return {"num_cpus": 0, "label_selector": {ray._raylet.RAY_NODE_ID_KEY: here}}
+    return {"num_cpus": 0, "label_selector": {raylet.RAY_NODE_ID_KEY: here}}
 
 
 def _train_worker(config: dict[str, Any]) -> None:
     """Run on each worker: the trial's epochs, handed over by rank 0."""
     spec = TrialSpec.model_validate_json(config["spec"])
-    device_for(config["gpus"])  # Train would fall back to the CPU without a word
-    context = TrialContext(
-        families=config["families"],
-        features=ray.get(config["features_ref"][0]),
-        cache_dir=config["cache_dir"],
-        device=get_device(),
-        num_threads=config["num_threads"],
-    )
+    config["own_code"].plug_in()
+    features = ray.get(config["features_ref"][0])
+    # Train would fall back to the CPU without a word; ``of`` does not. Its own device is this
+    # worker's one among several.
+    context = TrialContext.of(config["takes"], features, config["cache_dir"])
+    context = replace(context, device=get_device())
     workers = TorchGroup(context.device)
     hand_over = workers.rank == 0
     stop: Path = config["stop"]
@@ -228,6 +218,7 @@ def _train_worker(config: dict[str, Any]) -> None:
 
     try:
         if hand_over:
+            write_json(config["folder"] / ENVIRONMENT, context.environment)
             _wait_for(config["gate"], num_epochs(config["folder"]) + 1)
         epochs = run_trial(
             spec, context, config["folder"], workers=workers, should_stop=should_stop
@@ -244,7 +235,7 @@ def _train_worker(config: dict[str, Any]) -> None:
     except InfrastructureError:
         raise  # another machine may do: Train starts again
     except (SgRayError, ValidationError) as error:
-        config["results"].put(describe(error))
+        config["results"].put(Failure.of(error))
         raise
     # Anything else may be a worker's or a machine's death, seen from here: Train starts again.
 
@@ -258,15 +249,6 @@ def num_epochs(folder: Path) -> int:
     """Return how many epochs a trial's folder holds."""
     path = folder / METRICS
     return len(path.read_text(encoding="utf-8").splitlines()) if path.exists() else 0
-
-
-def describe(error: Exception) -> dict[str, str]:
-    """Return an exception as plain data for a record."""
-    return {
-        "kind": type(error).__name__,
-        "message": str(error),
-        "traceback": "".join(traceback.format_exception(error)),
-    }
 
 
 def _num_workers(resources: Resources) -> int | tuple[int, int]:

@@ -14,15 +14,16 @@ from dataclasses import dataclass
 
 import grpc
 import ray
-from ray._private import services
-from ray._private.authentication.authentication_token_setup import (
-    maybe_enable_token_auth_if_token_available,
-)
-from ray._private.utils import compute_version_info
-from ray.core.generated import gcs_service_pb2 as messages
-from ray.core.generated.gcs_service_pb2_grpc import InternalKVGcsServiceStub, NodeInfoGcsServiceStub
 from ray.exceptions import AuthenticationError
 
+from sg_ray.cluster.ray_private.core_names import (
+    compute_version_info,
+    maybe_enable_token_auth_if_token_available,
+    raylet,
+    services,
+)
+from sg_ray.cluster.ray_private.core_names import gcs_service_pb2 as messages
+from sg_ray.cluster.ray_private.core_names import gcs_service_pb2_grpc as stubs
 from sg_ray.errors import InputError
 
 PATIENCE_S = 12.0
@@ -134,7 +135,7 @@ def _checked(address: str, shown: str) -> str:
 def _credentials(shown: str) -> Mapping[str, str]:
     """Return what Ray would show the cluster: its token, if RAY_AUTH_MODE says so."""
     try:
-        tokens = ray._raylet.AuthenticationTokenLoader.instance()
+        tokens = raylet.AuthenticationTokenLoader.instance()
         return dict(tokens.get_token_for_http_header()) if tokens.has_token() else {}
     except AuthenticationError as error:
         raise InputError(
@@ -148,9 +149,9 @@ def _ask(
 ) -> _Versions | None:
     """Return what the cluster runs; None if it does not say. Raises grpc.RpcError."""
     asked = {"timeout": patience_s, "metadata": tuple(credentials.items())}
-    alive = NodeInfoGcsServiceStub(channel).CheckAlive(messages.CheckAliveRequest(), **asked)
+    alive = stubs.NodeInfoGcsServiceStub(channel).CheckAlive(messages.CheckAliveRequest(), **asked)
     wanted = messages.InternalKVGetRequest(key=b"CLUSTER_METADATA", namespace=b"cluster")
-    kept = InternalKVGcsServiceStub(channel).InternalKVGet(wanted, **asked).value
+    kept = stubs.InternalKVGcsServiceStub(channel).InternalKVGet(wanted, **asked).value
     try:
         python = str(json.loads(kept)["python_version"])
     except (ValueError, KeyError, TypeError):

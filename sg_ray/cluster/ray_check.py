@@ -9,15 +9,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import ray
-from ray._private import services
 from ray.exceptions import RayError, RayTaskError
 
 from sg_ray.cluster.ray_address import is_answered
+from sg_ray.cluster.ray_private.core_names import services
 from sg_ray.cluster.session import ray_session
 from sg_ray.cluster.trouble import TooLateError, first_words
 from sg_ray.errors import InputError
-from sg_ray.host.processes import Process, descendants, end
+from sg_ray.host.processes import descendants, end
 
 _TASK_TIMEOUT_S = 60.0
 _STATE_TIMEOUT_S = 10
@@ -41,7 +42,7 @@ class RayReport:
     state_service_error: str | None
     is_only_ray: bool
     session_dir: Path | None
-    processes: frozenset[Process]
+    processes: frozenset[psutil.Process]
     dead_cluster: str | None = None
 
 
@@ -50,7 +51,7 @@ class _Traces:
     """What a session has to take away with it."""
 
     session_dir: Path | None = None
-    processes: frozenset[Process] = frozenset()
+    processes: frozenset[psutil.Process] = frozenset()
 
 
 def check_ray(log: Path, *, several_workers: bool) -> RayReport:

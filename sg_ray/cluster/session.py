@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray._private import services, worker
 
 from sg_ray.cluster import trouble as ray_trouble
 from sg_ray.cluster.ray_address import check_address
+from sg_ray.cluster.ray_private.core_names import raylet, services, worker
 from sg_ray.errors import InputError
 from sg_ray.host.cpus import num_cpus
 from sg_ray.host.helper_thread import HelperThread, helper_thread
@@ -207,8 +207,8 @@ def _own_token() -> dict[str, str]:
 
 def _read_token_anew() -> None:
     """Ray keeps the mode and the token that it has read."""
-    ray._raylet.Config.initialize("")
-    ray._raylet.AuthenticationTokenLoader.instance().reset_cache()
+    raylet.Config.initialize("")
+    raylet.AuthenticationTokenLoader.instance().reset_cache()
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import psutil
 import ray
 
 from sg_ray.errors import InputError
@@ -58,13 +59,13 @@ class NodeDiedError(Exception):
 
 def node_is_alive() -> bool:
     """Return True if a node process of Ray runs below this one."""
-    return any(_name(process.pid) == "raylet" for process in descendants())
+    return any(_name(process) == "raylet" for process in descendants())
 
 
-def _name(pid: int) -> str:
+def _name(process: psutil.Process) -> str:
     try:
-        return Path(f"/proc/{pid}/comm").read_text(encoding="utf-8", errors="replace").strip()
-    except OSError:
+        return str(process.name())
+    except psutil.Error:  # it has ended
         return ""
 
 

@@ -16,9 +16,10 @@ from pydantic import (
 )
 
 from sg_ray.config.hardware import this_machine
+from sg_ray.config.own_code import PluginSettings
 from sg_ray.data.sources import DataConfig
 from sg_ray.files import content_hash
-from sg_ray.models.families import get_family
+from sg_ray.models.families import FAMILIES, builds_on, get_family
 from sg_ray.models.family import EstimatorFamily, FamilyConfig
 from sg_ray.redaction import hide_credentials
 from sg_ray.setting_types import (
@@ -61,10 +62,18 @@ class Resources(StrictModel):
     """
 
     gpus: float = Field(default=0.0, ge=0, le=MAX_MACHINES)
+    """GPUs a worker. A fraction such as 0.25 lets four trials share one: raise the number of
+    trials that run at once while GPU memory lasts. ``auto``: 1 if this machine has a GPU, else
+    0."""
     cpus: float = Field(default=1.0, ge=MIN_SHARE, le=MAX_MACHINES)
+    """CPUs a worker: its threads, and what Ray counts to see how many trials fit at once.
+    ``auto``: what goes with ``gpus`` on this machine."""
     num_workers: int = Field(default=1, ge=1, le=MAX_MACHINES)
+    """Workers that train one trial together, each on its own part of every batch. Raise it if
+    one trial on one GPU takes too long, not to run more trials."""
     min_workers: int | None = Field(default=None, ge=1, le=MAX_MACHINES)
-    """With as few workers a trial may start, or go on when machines are taken away."""
+    """With as few workers a trial may start, or go on when machines are taken away. None: it
+    waits for all of them. Lower it on machines that come and go."""
 
     @field_validator("gpus", mode="before")
     @classmethod
@@ -76,6 +85,16 @@ class Resources(StrictModel):
     def _auto_cpus(cls, value: Any, info: ValidationInfo) -> Any:
         """``gpus`` is known here because its field comes first."""
         return this_machine(info.data.get("gpus", 0)).cpus if value == AUTO else value
+
+    @property
+    def num_threads(self) -> int:
+        """CPU threads of one worker."""
+        return max(1, int(self.cpus))
+
+    @property
+    def is_group(self) -> bool:
+        """Whether several workers train a trial together."""
+        return self.num_workers > 1
 
     @model_validator(mode="after")
     def _whole_gpus_when_several(self) -> Self:
@@ -96,35 +115,61 @@ class ModelSettings(StrictModel):
     """One family in an experiment: its baseline values, its search space, its resources."""
 
     config: Mapping[str, Any] = Field(default_factory=dict)
+    """The family's own values, and always the first point of its search. What is left out has
+    its default."""
     space: Mapping[str, Dimension] = Field(default_factory=dict)
+    """What the search may vary: a distribution a name, in a file or inline. Empty: the family is
+    trained with its own values only."""
     resources: Resources | None = None
+    """What one trial of this family takes, in place of the experiment's ``resources``. For a
+    family that needs a GPU among others that do not."""
 
 
 class LrRangeSettings(StrictModel):
     """The learning-rate range test before a family's search."""
 
     enabled: bool = True
+    """Test learning rates before the search, and search about the rate that was found. False:
+    the bounds of the space hold as they are written."""
     num_steps: int = Field(default=60, ge=10, le=100_000)
+    """Optimisation steps of a test, over which the rate grows. 60 to 100 give suggestions to
+    rely on; each costs as much as a step of training."""
     num_seeds: NumSeeds = 1
+    """Tests a family, each of another seed. A rate is suggested only if more than half of them
+    find one: raise it where the suggestion jumps about."""
     max_samples: Count = 2000
+    """At most so many samples of the train split make the test's batches. More only helps where
+    the batches are large."""
     cache_dir: OwnFolder = Path(".lr_cache")
+    """Where suggestions are kept, so that the next sweep over the same model and data does not
+    test again."""
     max_age_days: float = Field(default=7.0, ge=0, le=1e6)
+    """Days for which a kept suggestion is taken. 0: every sweep tests anew."""
 
 
 class PruningSettings(StrictModel):
     """Asynchronous successive halving on epochs: after ``min_epochs`` the best 1/factor go on."""
 
     enabled: bool = True
+    """Stop trials of the search early that are far behind. False: every trial trains all its
+    epochs."""
     min_epochs: Count = 1
+    """No trial is stopped before so many epochs. Raise it if good configurations of yours start
+    slowly."""
     reduction_factor: int = Field(default=3, ge=2, le=1_000_000)
+    """At each rung the best one of so many trials goes on. Higher stops more of them, sooner."""
 
 
 class SearchSettings(StrictModel):
     """Optuna's TPE over each family's space; trial 1 is always the experiment's own values."""
 
     num_trials: int = Field(default=16, ge=1, le=MAX_TRIALS)
+    """Configurations that the search of each family tries, its own values among them. The cost
+    of a search grows with it; see "expected best" in the report for what fewer would have found."""
     seed: Seed = 0
+    """Draws the points of the search. Another one is another search, of other points."""
     pruning: PruningSettings = PruningSettings()
+    """Which trials are stopped before their last epoch."""
 
 
 class ReplicateSettings(StrictModel):
@@ -134,18 +179,25 @@ class ReplicateSettings(StrictModel):
     """
 
     top_k: int = Field(default=2, ge=1, le=MAX_TRIALS)
+    """How many of a family's best configurations are trained on every seed. Only these get more
+    than one seed; the others are known by the search's alone, with its luck."""
     seeds: Seeds = (42, 2025, 7)
+    """Seeds on which they are trained, in this order; the search uses the first. More seeds tell
+    smaller differences apart: a pair takes 6 at least, several pairs more, and the report says
+    how many."""
     race_alpha: Annotated[float, Field(gt=0, lt=1)] | None = 0.1
     """A configuration that cannot win any more gets no further seed; one of the best is dropped
-    with at most this probability. None: nobody is dropped."""
+    with at most this probability. Higher saves more seeds. None: nobody is dropped."""
     max_seeds: NumSeeds | None = None
-    """What ``seeds`` leave undecided gets more of them, up to so many in all."""
+    """What ``seeds`` leave undecided gets more of them, up to so many in all. None: no more than
+    ``seeds``."""
     budget_epochs: Count | None = None
     """Epochs of training of a family, its search included, within which it gets more seeds: what
     successive halving and the race save goes to the undecided. None: ``max_seeds`` is the limit."""
     variance_seeds: NoneOrMoreSeeds = 0
     """The winner is trained again so often with other first weights alone, and as often with
-    another order of the data alone: which of the two does the variance over seeds come from?"""
+    another order of the data alone: which of the two does the variance over seeds come from? 0
+    leaves the question out."""
 
     @model_validator(mode="after")
     def _room_for_seeds(self) -> Self:
@@ -177,11 +229,16 @@ class TrackingSettings(StrictModel):
     """
 
     enabled: bool = True
+    """Mirror the sweep to MLflow while it runs. The records do not need it: `sg-ray track sync`
+    makes up for it later."""
     uri: Annotated[Text, PlainSerializer(hide_credentials), Field(repr=False)] = (
         "sqlite:///mlflow.db"
     )
+    """The MLflow store: ``sqlite:///FILE``, relative to the current folder, or the address of a
+    server. Credentials belong in the environment."""
     register_model: bool = True
-    """Whether the winner's weights are copied to MLflow and registered under the sweep's name."""
+    """Copy the winner's weights to MLflow and register them under the sweep's name. False saves
+    their space there."""
 
     def __getstate__(self) -> dict[Any, Any]:
         """Return what a pickle holds, which Ray may write to a disk."""
@@ -193,27 +250,48 @@ class Experiment(StrictModel):
     """Everything a sweep needs to know, resolved."""
 
     name: Name
+    """Name of the sweep: its folder is ``output_dir/name``, and MLflow's experiment is called
+    so."""
     output_dir: OwnFolder = Path("outputs")
+    """Folder of all sweeps. Every machine that trains must see it."""
     cache_dir: OwnFolder = Path(".cache")
+    """Folder of features and of frozen branches' outputs. It may be deleted: they are made
+    again."""
     data: DataConfig = DataConfig()
+    """Which functions the models learn from and are judged by."""
     families: Annotated[tuple[str, ...], Field(min_length=1), Strict(False)] = (
         "transformer",
         "gnn",
         "fusion",
     )
+    """Which families are compared. The lexical floor always runs too."""
     models: Mapping[str, ModelSettings] = Field(default_factory=dict)
+    """Each family's own values, search space and resources; a family left out has its defaults
+    and is not searched."""
+    plugins: PluginSettings = PluginSettings()
+    """Code from outside of sg-ray that the experiment uses."""
     branches_from: MaybeOwnFolder = None
-    """What holds the trained branches when ``families`` lacks them: a finished sweep's folder, or
-    one with results of ``sg-ray train``."""
+    """What holds the trained branches when ``families`` lacks them: a finished sweep's folder,
+    or one with results of ``sg-ray train``."""
     objective: str = "val_roc_auc"
+    """The validation metric that search, race, leaderboard and verdict go by. Choose it before
+    the first run: whoever changes it after looking has chosen the winner."""
     lr_range: LrRangeSettings = LrRangeSettings()
+    """The learning-rate range test before each family's search."""
     search: SearchSettings = SearchSettings()
+    """How many configurations of a family are tried, and which of them stop early."""
     replicate: ReplicateSettings = ReplicateSettings()
+    """How many of them are trained again on how many seeds."""
     resources: Resources = Resources()
+    """What one trial takes, unless its family says otherwise."""
     max_concurrent_trials: int | None = Field(default=None, ge=1, le=MAX_TRIALS)
+    """At most so many trials run at once, however many would fit. None: as many as CPUs and GPUs
+    allow. Lower it if memory runs out."""
     max_failures: int = Field(default=2, ge=0, le=1_000)
-    """How often a trial whose process or machine died starts again from its last checkpoint."""
+    """How often a trial whose process or machine died starts again from its last checkpoint.
+    Raise it on machines that are taken away often."""
     tracking: TrackingSettings = TrackingSettings()
+    """The mirror of the records in MLflow."""
 
     @property
     def folder(self) -> SweepFolder:
@@ -225,7 +303,7 @@ class Experiment(StrictModel):
         """The floor, then the experiment's families with those that others build on first."""
         ordered = sorted(
             (name for name in dict.fromkeys(self.families) if name != FLOOR),
-            key=lambda name: len(get_family(name).branches),
+            key=lambda name: len(builds_on(name)),
         )
         return (FLOOR, *ordered)
 
@@ -250,9 +328,14 @@ class Experiment(StrictModel):
     def resources_of(self, family: str) -> Resources:
         """Return what one trial of a family takes; one that fits in one go takes no GPU."""
         takes = self.models.get(family, ModelSettings()).resources or self.resources
-        if isinstance(get_family(family), EstimatorFamily):
+        if isinstance(FAMILIES.get(family), EstimatorFamily):
             return Resources(cpus=takes.cpus)
         return takes
+
+    @property
+    def resources_by_family(self) -> dict[str, Resources]:
+        """What one trial of each family takes."""
+        return {family: self.resources_of(family) for family in self.all_families}
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -267,8 +350,12 @@ class Experiment(StrictModel):
         return {**kept, "families": list(models), "models": models}
 
     def _identity_of(self, family: str) -> dict[str, Any]:
+        if family in FAMILIES:
+            config: Mapping[str, Any] = self.baseline(family).model_dump(mode="json")
+        else:  # its code is not here, nor was it asked for
+            config = self.models.get(family, ModelSettings()).config
         return {
-            "config": self.baseline(family).model_dump(mode="json"),
+            "config": config,
             "space": {
                 name: dimension.model_dump(mode="json", exclude_none=True)
                 for name, dimension in self.space(family).items()

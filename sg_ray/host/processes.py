@@ -1,80 +1,57 @@
-"""Processes that this one has started, directly or not, as Linux lists them in /proc."""
+"""Processes that this one has started, directly or not."""
 
-import os
-import signal
 import time
-from collections import defaultdict
-from collections.abc import Iterator, Set
+from collections.abc import Set
 from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
 
-_PROC = Path("/proc")
+import psutil
+
 _POLL_S = 0.1
 
 
-@dataclass(frozen=True)
-class Process:
-    """A process. Its start (clock ticks since boot) tells it from a later one of the same id."""
-
-    pid: int
-    started_at_ticks: int
-
-    @property
-    def is_running(self) -> bool:
-        """True until it has ended; one that waits to be collected by its parent has."""
-        entry = _read(self.pid)
-        return entry is not None and entry.process == self
-
-
-@dataclass(frozen=True)
-class _Entry:
-    process: Process
-    parent: int
-
-
-def descendants(beside: Set[Process] = frozenset()) -> frozenset[Process]:
+def descendants(beside: Set[psutil.Process] = frozenset()) -> frozenset[psutil.Process]:
     """Return the running processes below this one, but ``beside`` and what those have started.
 
-    Empty where there is no /proc.
+    Empty where the system does not list its processes.
     """
-    children: dict[int, list[Process]] = defaultdict(list)
-    for entry in _entries():
-        children[entry.parent].append(entry.process)
-    found: set[Process] = set()
-    waiting = [os.getpid()]
-    while waiting:
-        below = set(children[waiting.pop()]) - beside
-        found.update(below)
-        waiting.extend(process.pid for process in below)
+    try:
+        below = psutil.Process().children(recursive=True)  # parents before their children
+    except (psutil.Error, OSError):
+        return frozenset()
+    left_out: set[int] = set()
+    found: set[psutil.Process] = set()
+    for process in below:
+        with suppress(psutil.Error):
+            if process in beside or process.ppid() in left_out:
+                left_out.add(process.pid)
+            elif is_alive(process):
+                found.add(process)
     return frozenset(found)
 
 
-def end(processes: Set[Process], patience_s: float) -> None:
-    """Wait until ``processes``, which are this one's own, have ended; then kill those that stay."""
+def is_alive(process: psutil.Process) -> bool:
+    """Return True until it has ended; one that waits to be collected by its parent has.
+
+    A later process of the same id is another one.
+    """
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.Error:
+        return False
+
+
+def end(processes: Set[psutil.Process], patience_s: float) -> None:
+    """Wait until ``processes``, which are this one's own, have ended; then kill those that stay.
+
+    They are watched, not collected as ``psutil.wait_procs`` would: who started one waits for its
+    exit status itself.
+    """
     deadline = time.monotonic() + patience_s
-    while any(process.is_running for process in processes):
+    while any(is_alive(process) for process in processes):
         if time.monotonic() > deadline:
             for process in processes:
-                if process.is_running:
-                    with suppress(ProcessLookupError):
-                        os.kill(process.pid, signal.SIGKILL)
+                if is_alive(process):
+                    with suppress(psutil.NoSuchProcess):
+                        process.kill()
             return
         time.sleep(_POLL_S)
-
-
-def _entries() -> Iterator[_Entry]:
-    for folder in _PROC.glob("[0-9]*"):
-        entry = _read(int(folder.name))
-        if entry is not None:
-            yield entry
-
-
-def _read(pid: int) -> _Entry | None:
-    """Return a process; None if there is none, or it has ended and waits to be collected."""
-    try:
-        text = (_PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return None
-    state, parent, *rest = text.rpartition(")")[2].split()  # the name before it may hold anything
-    return None if state == "Z" else _Entry(Process(pid, int(rest[17])), int(parent))

@@ -20,6 +20,7 @@ from sg_ray.host.lock import is_held, locked
 from sg_ray.library.places import sweeps_in
 from sg_ray.library.sweep_state import SweepState, read_state
 from sg_ray.models.fusion import BRANCH_OUTPUTS
+from sg_ray.records.events import DataChecked
 from sg_ray.records.journal import read_events
 from sg_ray.records.record import read_records
 from sg_ray.sweep_folder import TRAINING_SETTINGS, SweepFolder
@@ -59,9 +60,9 @@ class _Sweep:
 
     def data_fingerprints(self) -> set[str]:
         """Return those of the data that it has read."""
-        noted = (e.data for e in read_events(self.folder.events) if e.type == "data_checked")
-        recorded = (record.data_fingerprint for record in read_records(self.folder).values())
-        return {*recorded, *(str(data["fingerprint"]) for data in noted if "fingerprint" in data)}
+        events = read_events(self.folder.events)
+        noted = {event.fingerprint for event in events if isinstance(event, DataChecked)}
+        return noted | {record.data_fingerprint for record in read_records(self.folder).values()}
 
 
 def clean(folders: Sequence[SweepFolder], *, dry: bool = False) -> Cleaning:
@@ -108,8 +109,11 @@ def _of_caches(sweeps: Sequence[_Sweep], named: Sequence[_Sweep]) -> Iterator[Pa
     """
     if any(map(is_held, _trainings_beside(named))):
         return
-    neighbours = {place.path: place for s in named for place in sweeps_in(s.folder.path.parent)}
-    unfinished = [s for s in map(_read, neighbours.values()) if not s.state.is_over]
+    known = {sweep.folder.path.absolute() for sweep in sweeps}  # held by us, not running
+    parents = dict.fromkeys(sweep.folder.path.absolute().parent for sweep in named)
+    neighbours = [place for parent in parents for place in sweeps_in(parent)]
+    others = [_read(place) for place in neighbours if place.path not in known]
+    unfinished = [other for other in others if not other.state.is_over]
     for sweep in sweeps:
         users = [other for other in unfinished if other.cache == sweep.cache]
         needed = [other.data_fingerprints() for other in users]

@@ -14,30 +14,36 @@ from sg_ray.data.samples import DataSet
 from sg_ray.library.experiments import Settings, as_experiment, given_values
 from sg_ray.library.places import resumed
 from sg_ray.library.sweep_results import SweepResults
+from sg_ray.live.emphasis import write_with_emphasis
 from sg_ray.live.stream import SafeStream
 from sg_ray.live.view import LiveView
-from sg_ray.records.journal import Event, read_events
+from sg_ray.records.journal import read_events
 from sg_ray.records.leaderboard import format_table
 from sg_ray.records.record import stamp_run_ids
 from sg_ray.report.page.content import read_verdict
-from sg_ray.report.page.html import build_report
 from sg_ray.sweep import run
+from sg_ray.sweep.execute.choice import ExecutorName, named_executor
+from sg_ray.sweep.execute.executor import Executor
 from sg_ray.sweep.readiness import check_ready
 from sg_ray.sweep.run import Outcome
 from sg_ray.tracking.mlflow_mirror import check_tracking, mirror_of
-from sg_ray.verdict.assemble import write_verdict
 from sg_ray.verdict.words.in_brief import in_brief
 
 _LOGGER = logging.getLogger(__name__)
 
 
 def run_sweep(
-    experiment: Experiment | str | Path | None = None, *, address: str = "local", show: bool = True
+    experiment: Experiment | str | Path | None = None,
+    *,
+    address: str = "local",
+    executor: ExecutorName = "tune",
+    show: bool = True,
 ) -> SweepResults:
     """Run a sweep, or what is left of it, as ``sg-ray sweep`` does; return its results.
 
     ``experiment`` is one of ``load_experiment``, the path of its file, or None for the default one.
-    ``address`` is a Ray cluster to join, e.g. "auto"; "local" starts one of its own. ``show``
+    ``address`` is a Ray cluster to join, e.g. "auto"; "local" starts one of its own. The
+    ``executor`` "inline" runs the trials in this process, one at a time, without Ray. ``show``
     prints progress, table and verdict. MLflow has its mirror unless ``tracking.enabled`` is False.
 
     A sweep that was begun goes on where it was. Trials that fail end nothing: ``trials`` of the
@@ -50,7 +56,8 @@ def run_sweep(
         sweep = sg_ray.run_sweep(sg_ray.load_experiment(settings={"name": "first"}))
         sweep.leaderboard
     """
-    return _results(run_with_all(as_experiment(experiment), address, show=show))
+    runs = named_executor(executor, address)
+    return _results(run_with_all(as_experiment(experiment), runs, show=show))
 
 
 def resume_sweep(
@@ -58,6 +65,7 @@ def resume_sweep(
     settings: Settings | None = None,
     *,
     address: str = "local",
+    executor: ExecutorName = "tune",
     show: bool = True,
 ) -> SweepResults:
     """Go on with a sweep, given by its name, its folder or its results; return its results.
@@ -70,50 +78,45 @@ def resume_sweep(
     """
     name = str(sweep.folder) if isinstance(sweep, SweepResults) else str(sweep)
     experiment = resumed(name, given=given_values(settings))
-    return _results(run_with_all(experiment, address, show=show))
+    return _results(run_with_all(experiment, named_executor(executor, address), show=show))
 
 
 def run_with_all(
-    experiment: Experiment, address: str, *, extends: bool = False, show: bool = True
+    experiment: Experiment, executor: Executor, *, extends: bool = False, show: bool = True
 ) -> Outcome:
     """Run a sweep with all that goes with it, once nothing is in its way.
 
     ``extends`` as of ``sg_ray.sweep.begin``. Raises InputError for what is in its way.
     """
     check_tracking(experiment)
-    ready = check_ready(experiment, address, extends=extends)
+    ready = check_ready(experiment, executor, extends=extends)
     for warning in ready.warnings:
         if show:
             print(f"warning: {warning}")
         else:
             _LOGGER.warning("%s", warning)
-    return run_and_show(experiment, address, extends=extends, data=ready.data, show=show)
+    return run_and_show(experiment, executor, extends=extends, data=ready.data, show=show)
 
 
 def run_and_show(
     experiment: Experiment,
-    address: str,
+    executor: Executor,
     *,
     extends: bool = False,
     data: DataSet | None = None,
     show: bool = True,
 ) -> Outcome:
-    """Run a sweep with live table, verdict, page and MLflow; ``data`` if they have been read."""
-
-    def conclude(event: Event) -> None:
-        if event.type == "ranked":
-            write_verdict(experiment.folder)
-            build_report(experiment.folder)
-
+    """Run a sweep with live table and MLflow, and tell its end; ``data`` if they have been read."""
     past = list(read_events(experiment.folder.events))
     mirror = mirror_of(experiment)
     stream = sys.stdout if show else io.StringIO()
     print(describe(this_machine(experiment.resources.gpus)), file=stream)
-    with LiveView(experiment.objective, past=past, stream=stream) as view, mirror:
+    redraws = not executor.is_here
+    with LiveView(experiment.objective, past=past, stream=stream, redraws=redraws) as view, mirror:
         outcome = run.run_sweep(
             experiment,
-            address=address,
-            listeners=(view, conclude, mirror),
+            executor=executor,
+            listeners=(view, mirror),
             progress=view.show_preparing,
             extends=extends,
             data=data,
@@ -131,7 +134,7 @@ def show_end(
 
     ``mlflow`` are the lines that say where MLflow shows it.
     """
-    stream.write("\n".join(_told(outcome, experiment, mlflow)) + "\n")
+    write_with_emphasis(stream, "\n".join(_told(outcome, experiment, mlflow)))
     stream.flush()
     for traceback in outcome.tracebacks:
         print(f"\n{traceback.rstrip()}", file=sys.stderr)

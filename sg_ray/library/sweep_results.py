@@ -23,6 +23,7 @@ from sg_ray.library.frames import (
 )
 from sg_ray.library.places import named_folder
 from sg_ray.library.sweep_state import State, SweepState, read_state
+from sg_ray.records.events import EpochEnded, TrialStarted
 from sg_ray.records.journal import read_events
 from sg_ray.records.leaderboard import Row, format_mean
 from sg_ray.records.record import RunRecord, read_records
@@ -47,7 +48,7 @@ class SweepResults:
     @property
     def experiment(self) -> Experiment:
         """The experiment, resolved."""
-        return load_experiment(self.folder.settings)
+        return load_experiment(self.folder.settings, loads_code=False)
 
     @property
     def progress(self) -> SweepState:
@@ -107,7 +108,8 @@ class SweepResults:
         """What each completed trial says of each function: of "valid", for the winner of "test".
 
         Columns: ``trial_key``, ``family``, ``config_hash``, ``seed``, ``split``, ``sample`` (its
-        place in the split, from 0), ``label`` (1: vulnerable) and ``probability`` of "vulnerable".
+        place in the split, from 0), ``sample_id`` (None if the data have no ids), ``label``
+        (1: vulnerable) and ``probability`` of "vulnerable".
         """
         return predictions_frame(self.folder, self._records().values())
 
@@ -150,18 +152,18 @@ class SweepResults:
         """Yield the trials without a record, and the epochs that the journal has of them."""
         trials: dict[str, tuple[dict[str, Any], list[Metrics]]] = {}
         for event in read_events(self.folder.events):
-            key, data = event.trial_key or "", event.data
-            if event.type == "trial_started" and key not in records:
-                trial = {
-                    "trial_key": key,
-                    "family": data["family"],
-                    "config_hash": data["config_hash"],
-                    "seed": data["seed"],
-                    "stage": data["stage"],
-                }
-                trials.setdefault(key, (trial, []))
-            elif event.type == "epoch" and key in trials:
-                trials[key][1].append({"epoch": data["epoch"], **data["metrics"]})
+            match event:
+                case TrialStarted(trial_key=key) if key not in records:
+                    trial = {
+                        "trial_key": key,
+                        "family": event.family,
+                        "config_hash": event.config_hash,
+                        "seed": event.seed,
+                        "stage": event.stage,
+                    }
+                    trials.setdefault(key, (trial, []))
+                case EpochEnded(trial_key=key) if key in trials:
+                    trials[key][1].append({"epoch": event.epoch, **event.metrics})
         yield from trials.values()
 
 

@@ -1,13 +1,33 @@
 """What the events so far say about a sweep: trials done, to come and running, best scores."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, get_args
+from typing import Any, assert_never, get_args
 
 from sg_ray.files import short_hash
-from sg_ray.records.journal import Event
-from sg_ray.records.leaderboard import is_number
+from sg_ray.records.events import (
+    DataChecked,
+    EpochEnded,
+    Event,
+    FinalistDropped,
+    JobLost,
+    LearningRateFound,
+    StageStarted,
+    SweepFinished,
+    SweepPlanned,
+    SweepRanked,
+    SweepResumed,
+    SweepStarted,
+    SweepWaiting,
+    TrainingFinished,
+    TrainingStarted,
+    TrialFinished,
+    TrialResumed,
+    TrialStarted,
+    TrialTakenBack,
+    WinnerTested,
+)
 from sg_ray.records.planned import PlannedStage
 from sg_ray.records.record import Stage
 from sg_ray.training.metrics import is_better
@@ -70,12 +90,44 @@ class Progress:
     _range_test_began_ms: dict[str, int] = field(default_factory=dict)
 
     def apply(self, event: Event) -> None:
-        """Take one event into account; a type not known here is passed over."""
+        """Take one event into account."""
         self.now_ms = max(self.now_ms, event.at_ms)
         self.waiting = None
-        handler = getattr(self, f"_on_{event.type}", None)
-        if handler is not None:
-            handler(event)
+        match event:
+            case SweepPlanned():
+                self.planned = {(one.family, one.stage): one for one in event.stages}
+            case StageStarted():
+                self._begin_stage(event)
+            case LearningRateFound():
+                self._take_learning_rate(event)
+            case TrialStarted():
+                self._start_trial(event)
+            case EpochEnded():
+                self._end_epoch(event)
+            case TrialTakenBack():
+                self._take_back(event)
+            case TrialFinished():
+                self._finish_trial(event)
+            case FinalistDropped():
+                self._dropped.add((event.model, event.config_hash))
+            case SweepWaiting():
+                self.waiting = event.wait_s, event.reason
+            case SweepFinished():
+                self.status = event.status
+            case (
+                SweepStarted()
+                | SweepResumed()
+                | DataChecked()
+                | TrialResumed()
+                | JobLost()
+                | WinnerTested()
+                | SweepRanked()
+                | TrainingStarted()
+                | TrainingFinished()
+            ):
+                pass
+            case _:
+                assert_never(event)
 
     def interrupt(self) -> None:
         """Take note that the process that ran the trials so far has ended."""
@@ -153,84 +205,69 @@ class Progress:
                 most -= max(0, shares[1] - done[config_hash])
         return least, most
 
-    def _on_plan(self, event: Event) -> None:
-        stages = [PlannedStage.model_validate(stage) for stage in event.data["stages"]]
-        self.planned = {(one.family, one.stage): one for one in stages}
-
-    def _on_stage(self, event: Event) -> None:
+    def _begin_stage(self, event: StageStarted) -> None:
         self.preparing = ""
-        self.stage, self.family = str(event.data["stage"]), str(event.data.get("family") or "")
-        if self.stage == "lr_range":
-            self._range_test_began_ms[self.family] = event.at_ms
-        if self.stage in TRIAL_STAGES:
-            self._plan(_key(self.family, self.stage), int(event.data["num_trials"]))
+        self.stage, self.family = event.stage, event.model
+        if event.stage == "lr_range":
+            self._range_test_began_ms[event.model] = event.at_ms
+        elif event.stage != "prepare":
+            self._plan(event.model, event.stage, event.num_trials)
 
-    def _plan(self, key: StageKey, num_trials: int) -> None:
+    def _plan(self, model: str, stage: Stage, num_trials: int) -> None:
         """Take note of how many trials a stage begins with."""
-        known = self.planned.get(key)
-        fields = {"family": key[0], "stage": key[1]} if known is None else known.model_dump()
-        self.planned[key] = PlannedStage.model_validate({**fields, "num_trials": num_trials})
+        key = _key(model, stage)
+        known = self.planned.get(key, PlannedStage(family=key[0], stage=stage, num_trials=0))
+        self.planned[key] = known.model_copy(update={"num_trials": num_trials})
 
-    def _on_lr_range(self, event: Event) -> None:
-        rate, family = event.data.get("learning_rate"), str(event.data["family"])
-        value = f"{rate:.2e}" if isinstance(rate, int | float) else "none"
-        self.learning_rates[family] = f"{value} ({event.data.get('source')})"
-        began_ms = self._range_test_began_ms.pop(family, None)
+    def _take_learning_rate(self, event: LearningRateFound) -> None:
+        self.learning_rates[event.model] = f"{event.learning_rate:.2e} ({event.source})"
+        began_ms = self._range_test_began_ms.pop(event.model, None)
         if began_ms is not None:
             self.range_tests_s.append((event.at_ms - began_ms) / 1000)
 
-    def _on_dropped(self, event: Event) -> None:
-        self._dropped.add((str(event.data["family"]), str(event.data["config_hash"])))
-
-    def _on_waiting(self, event: Event) -> None:
-        self.waiting = int(event.data["wait_s"]), str(event.data["reason"])
-
-    def _on_trial_started(self, event: Event) -> None:
-        data, key = event.data, event.trial_key or ""
+    def _start_trial(self, event: TrialStarted) -> None:
+        key = event.trial_key
         if key in self.trials and self.trials[key].status != "interrupted":
             return
         self.trials[key] = Trial(
-            family=str(data["family"]),
-            stage=str(data["stage"]),
-            config_hash=str(data["config_hash"]),
-            seeds=seed_name(data["seed"], data.get("streams") or {}),
+            family=event.model,
+            stage=event.stage,
+            config_hash=event.config_hash,
+            seeds=seed_name(event.seed, event.streams),
             started_at_ms=event.at_ms,
-            num_epochs=_num_epochs(data.get("config")),
+            num_epochs=_num_epochs(event.config),
         )
         self.num_at_once = max(self.num_at_once, len(self.with_status("running")))
 
-    def _on_epoch(self, event: Event) -> None:
-        trial = self.trials.get(event.trial_key or "")
-        if trial is not None and int(event.data["epoch"]) > trial.epoch:
-            trial.epoch, trial.epoch_at_ms = int(event.data["epoch"]), event.at_ms
+    def _end_epoch(self, event: EpochEnded) -> None:
+        trial = self.trials.get(event.trial_key)
+        if trial is not None and event.epoch > trial.epoch:
+            trial.epoch, trial.epoch_at_ms = event.epoch, event.at_ms
 
-    def _on_trial_taken_back(self, event: Event) -> None:
-        trial = self.trials.get(event.trial_key or "")
+    def _take_back(self, event: TrialTakenBack) -> None:
+        trial = self.trials.get(event.trial_key)
         if trial is not None:
             trial.status = "interrupted"
 
-    def _on_trial_finished(self, event: Event) -> None:
-        trial = self.trials.get(event.trial_key or "")
+    def _finish_trial(self, event: TrialFinished) -> None:
+        trial = self.trials.get(event.trial_key)
         if trial is None or trial.status not in UNFINISHED:
             return
-        was_running, trial.status = trial.status == "running", str(event.data["status"])
+        was_running, trial.status = trial.status == "running", event.status
         if was_running and trial.status != "failed":
             seconds = (event.at_ms - trial.started_at_ms) / 1000
             self.durations_s.setdefault(trial.family, []).append(seconds)
-        value = (event.data.get("metrics") or {}).get(self.objective)
-        if trial.status != "completed" or trial.stage == "variance" or not is_number(value):
+        value = event.metrics.get(self.objective)
+        if trial.status != "completed" or trial.stage == "variance" or value is None:
             return
         if is_better(self.objective, value, self.best.get(trial.family)):
             self.best[trial.family] = value
-
-    def _on_sweep_finished(self, event: Event) -> None:
-        self.status = str(event.data.get("status", "completed"))
 
 
 def _key(family: str, stage: str) -> StageKey:
     return ("" if stage == "variance" else family, stage)
 
 
-def _num_epochs(config: Any) -> int | None:
-    epochs = config.get("epochs") if isinstance(config, dict) else None
+def _num_epochs(config: Mapping[str, Any]) -> int | None:
+    epochs = config.get("epochs")
     return epochs if isinstance(epochs, int) else None

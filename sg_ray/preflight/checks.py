@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import psutil
+
 from sg_ray.config import Experiment
 from sg_ray.errors import SgRayError
-from sg_ray.host.processes import Process, descendants
+from sg_ray.host.processes import descendants, is_alive
 from sg_ray.models.families import get_family
 from sg_ray.models.family import EstimatorFamily
 from sg_ray.preflight.context import Context, temporary_folder
@@ -98,7 +100,9 @@ def check_step(context: Context, family: str) -> Finding:
     return Finding.ok(found) if step.fallback is None else Finding.warn(f"{found}; {step.fallback}")
 
 
-def check_clean_up(folder: Path, context: Context, running_before: frozenset[Process]) -> Finding:
+def check_clean_up(
+    folder: Path, context: Context, running_before: frozenset[psutil.Process]
+) -> Finding:
     """Nothing that the checks started or wrote is left.
 
     What ran before them may start processes meanwhile, such as workers of a Ray held already.
@@ -107,7 +111,7 @@ def check_clean_up(folder: Path, context: Context, running_before: frozenset[Pro
     folders = [folder, *([report.session_dir] if report and report.session_dir else [])]
     processes = descendants(beside=running_before) | (report.processes if report else frozenset())
     left = [str(path) for path in folders if path.exists()]
-    left += [f"process {process.pid}" for process in processes if process.is_running]
+    left += [f"process {process.pid}" for process in processes if is_alive(process)]
     if left:
         return Finding.fail(f"still there: {', '.join(left)}. End or delete them by hand")
     return Finding.ok("no process, temporary folder or Ray session is left")

@@ -10,10 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import torch
-
 from sg_ray.cluster.ray_check import RayReport
-from sg_ray.config import Experiment, Resources
+from sg_ray.config import Experiment
 from sg_ray.data.samples import DataSet, Sample
 from sg_ray.data.sources import load_data
 from sg_ray.data.splits import stratified_subset
@@ -103,9 +101,8 @@ class Context:
                 self.config_of(family),
                 branches,
                 self.features_of(family),
-                folder=self.folder / "trials" / family,
+                folder=self.folder / "first_steps" / family,
                 cache_dir=self.cache_dir,
-                device=device_of(self.experiment.resources_of(family)),
             )
         return self._steps[family]
 
@@ -127,14 +124,9 @@ class Context:
             for family in self.experiment.all_families
             if isinstance(config := self.experiment.baseline(family), NeuralConfig)
             and not get_family(family).branches
-            and device_of(self.experiment.resources_of(family)).type == "cuda"
+            and device_for(self.experiment.resources_of(family).gpus).type == "cuda"
         ]
         return min(max([_NUM_TRAIN_ROWS, *sizes]), _MAX_TRAIN_ROWS)
-
-
-def device_of(resources: Resources) -> torch.device:
-    """Return where a trial with these resources computes."""
-    return device_for(resources.gpus)
 
 
 @contextmanager

@@ -12,7 +12,6 @@ import torch
 from sg_ray.code_version import code_version
 from sg_ray.config import Experiment
 from sg_ray.features.packed import Features
-from sg_ray.models.families import FAMILIES
 from sg_ray.models.family import FamilyConfig, NeuralConfig
 from sg_ray.sweep_folder import BEST, METADATA
 from sg_ray.training.checkpoint import read_best, weights_id
@@ -52,7 +51,6 @@ def take_step(
     *,
     folder: Path,
     cache_dir: Path,
-    device: torch.device,
 ) -> FirstStep:
     """Run a trial of one epoch over ``features``, which hold a batch, as a sweep's actor would.
 
@@ -69,8 +67,8 @@ def take_step(
         code_version=code_version(),
         branches=branches,
     )
-    num_threads = max(1, int(experiment.resources_of(family).cpus))
-    context = TrialContext(FAMILIES, features, cache_dir, device, num_threads)
+    context = TrialContext.of(experiment.resources_of(family), features, cache_dir)
+    device = context.device
     folder.mkdir(parents=True)
     _forget_peak(device)
     started = time.perf_counter()

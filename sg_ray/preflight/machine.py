@@ -15,8 +15,9 @@ from sg_ray.host.cpus import count_cpus
 from sg_ray.host.folders import nearest_existing
 from sg_ray.models.family import NeuralConfig
 from sg_ray.models.fusion import BRANCH_OUTPUTS
-from sg_ray.preflight.context import Context, device_of
+from sg_ray.preflight.context import Context
 from sg_ray.preflight.finding import Finding
+from sg_ray.training.compute import device_for
 from sg_ray.training.precision import resolve_precision
 
 _NUM_TUNE_CHECKPOINTS = 3
@@ -30,7 +31,7 @@ _AMPLE = 2
 def check_devices(context: Context) -> Finding:
     """Every family's trials fit this machine, in a number format that it has."""
     experiment = context.experiment
-    num_fitting_here(experiment)
+    num_fitting_here(experiment.resources_by_family)
     families = "; ".join(_describe_family(experiment, name) for name in experiment.all_families)
     found = f"{count_cpus()}, {_describe_gpus()}; {families}"
     if not torch.cuda.is_available() and shutil.which("nvidia-smi"):
@@ -46,7 +47,7 @@ def _describe_family(experiment: Experiment, family: str) -> str:
     asked = f"{family} {takes.num_workers} x ({takes.cpus:g} CPU, {takes.gpus:g} GPU)"
     if not isinstance(config, NeuralConfig):
         return asked
-    precision = resolve_precision(config.precision, device_of(takes))
+    precision = resolve_precision(config.precision, device_for(takes.gpus))
     return f"{asked} on {precision.device_type} in {precision.name}"
 
 
@@ -117,7 +118,7 @@ def _check_one_disk(needs: list[Need]) -> Finding:
 
 
 def _num_concurrent(experiment: Experiment) -> int:
-    fits = num_fitting_here(experiment)
+    fits = num_fitting_here(experiment.resources_by_family)
     return min(fits, experiment.max_concurrent_trials or fits)
 
 

@@ -11,7 +11,7 @@ from sg_ray.features.spec import FeatureSpec
 from sg_ray.models.families import get_family
 from sg_ray.records.leaderboard import rank
 from sg_ray.records.record import RunRecord, read_records
-from sg_ray.sweep_folder import SweepFolder
+from sg_ray.sweep_folder import RECORDS, SweepFolder
 from sg_ray.trial import BranchSource
 
 
@@ -81,7 +81,7 @@ class GivenBranches:
 
     def _winner(self, family: str) -> list[_Found]:
         sweep = SweepFolder(self._folder)
-        source = load_experiment(sweep.settings)
+        source = load_experiment(sweep.settings, loads_code=False)
         records = read_records(sweep).values()
         rows = rank(
             records,
@@ -104,7 +104,7 @@ class GivenBranches:
         ]
 
     def _trained(self, family: str) -> list[_Found]:
-        folders = sorted(path.parent for path in self._folder.rglob("records"))
+        folders = sorted(path.parent for path in self._folder.rglob(RECORDS))
         found = [
             _Found(record, folder)
             for folder in folders

@@ -10,6 +10,7 @@ from sg_ray.config import LrRangeSettings
 from sg_ray.files import atomic_path, write_json
 from sg_ray.reading import read_model
 from sg_ray.records import lr_cache
+from sg_ray.records.events import LearningRateFound, RateSource
 from sg_ray.records.journal import Journal
 from sg_ray.sweep_folder import SweepFolder
 from sg_ray.trial import TrialSpec
@@ -24,7 +25,7 @@ class LearningRate(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
     family: str
     learning_rate: float
-    source: str
+    source: RateSource
     reason: str | None
     curve: Sequence[Mapping[str, Any]]
     suggestion: float | None
@@ -52,21 +53,31 @@ def note(
     spec: TrialSpec,
     found: Found,
     *,
-    source: str,
+    source: RateSource,
     trial_key: str | None = None,
 ) -> None:
     """Write lr_range/FAMILY.json and .png to a sweep's (or training's) folder, and an event."""
     family, suggestion = spec.family, found["suggestion"]
-    data = {
-        "family": family,
-        "learning_rate": spec.config["learning_rate"] if suggestion is None else suggestion,
-        "source": "default" if suggestion is None else source,
-        "reason": found["reason"],
-        "curve": found["curves"],
-    }
+    noted = LearningRate(
+        family=family,
+        learning_rate=spec.config["learning_rate"] if suggestion is None else suggestion,
+        source="default" if suggestion is None else source,
+        reason=found["reason"],
+        curve=found["curves"],
+        suggestion=suggestion,
+    )
     draw(folder.range_test_picture(family), family, found)
-    write_json(folder.range_test(family), {**data, "suggestion": suggestion})
-    journal.append("lr_range", trial_key, **data)
+    write_json(folder.range_test(family), noted)
+    journal.append(
+        LearningRateFound(
+            model=family,
+            learning_rate=noted.learning_rate,
+            source=noted.source,
+            reason=noted.reason,
+            curve=noted.curve,
+            trial_key=trial_key,
+        )
+    )
 
 
 def read_learning_rates(folder: SweepFolder) -> dict[str, float | None]:

@@ -13,15 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sg_ray.records.record import RunRecord
-from sg_ray.statistics.sequential import (
-    Claim,
-    Drop,
-    claims,
-    family_e_process,
-    race,
-    seeds_for_anytime_p,
-    smallest_anytime_p,
-)
+from sg_ray.statistics.racing import Drop, race
+from sg_ray.statistics.seeds_needed import seeds_for_anytime_p, smallest_anytime_p
+from sg_ray.statistics.sequential import Claim, claims, family_e_process
 from sg_ray.training.metrics import direction
 
 CLAIM_ALPHA = 0.05

@@ -1,8 +1,9 @@
 """Run records: the JSON truth about each trial. Everything else is a view of them."""
 
+import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -10,6 +11,7 @@ from sg_ray.errors import InfrastructureError, InputError
 from sg_ray.features.spec import contents
 from sg_ray.files import write_json
 from sg_ray.reading import Number, TimeMs, json_lines, read_model, read_object
+from sg_ray.records.origin import Origin, origin_of_this_process
 from sg_ray.redaction import redact
 from sg_ray.sweep_folder import METADATA, METRICS, SweepFolder
 from sg_ray.training.metrics import is_better
@@ -32,6 +34,12 @@ class Failure(BaseModel):
     kind: str
     message: Annotated[str, AfterValidator(redact)]
     traceback: Annotated[str, AfterValidator(redact)]
+
+    @classmethod
+    def of(cls, error: BaseException) -> Self:
+        """Return the failure that an exception is."""
+        text = "".join(traceback.format_exception(error))
+        return cls(kind=type(error).__name__, message=str(error), traceback=text)
 
     @property
     def is_infrastructure(self) -> bool:
@@ -74,6 +82,8 @@ class RunRecord(BaseModel):
     """``weights_id`` of its best model; None if it has none, or of an earlier version."""
     branch_weights: Mapping[str, str] = Field(default_factory=dict)
     """The same of each of the ``branches``."""
+    origin: Origin | None = None
+    """The command and the commits that led to it."""
 
     @property
     def counts_as_seed(self) -> bool:
@@ -98,7 +108,7 @@ def record_of(
     failure: Failure | None,
     weights: str | None = None,
 ) -> RunRecord:
-    """Return the record of a trial that has just ended."""
+    """Return the record of a trial that has just ended, driven by this process."""
     best = best_epoch(history, spec.objective)
     return RunRecord(
         trial_key=spec.trial_key,
@@ -124,6 +134,7 @@ def record_of(
         streams=spec.streams,
         weights=weights,
         branch_weights={name: s.weights for name, s in spec.branches.items() if s.weights},
+        origin=origin_of_this_process(),
     )
 
 

@@ -5,13 +5,10 @@ from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
 from pathlib import Path
 
-import ray
-import torch
 from pydantic import ValidationError
 
-from sg_ray.cluster.admission import processors
-from sg_ray.cluster.group import GroupFailure, WorkerGroup, describe
-from sg_ray.cluster.session import ray_session
+from sg_ray.cluster.admission import processors, shortage
+from sg_ray.cluster.epochs import GroupFailure, Supplies, epochs_here
 from sg_ray.code_version import code_version
 from sg_ray.config import Resources
 from sg_ray.data.sources import load_data
@@ -20,7 +17,7 @@ from sg_ray.features.build import prepare_features
 from sg_ray.features.packed import Features
 from sg_ray.features.spec import FeatureSpec
 from sg_ray.host.cpus import num_cpus
-from sg_ray.models.families import FAMILIES, get_family
+from sg_ray.models.families import get_family
 from sg_ray.prepare.prepare import Progress
 from sg_ray.records.lookup import RecordedTrial, find_branches
 from sg_ray.records.record import Failure, RunRecord, read_history, read_surroundings, record_of
@@ -30,11 +27,8 @@ from sg_ray.training.compute import device_for
 from sg_ray.training.loop import EpochResult
 from sg_ray.trial import (
     BranchSource,
-    TrialContext,
     TrialSpec,
-    environment,
     now_ms,
-    run_trial,
 )
 
 
@@ -70,9 +64,14 @@ def _reproduce(
     branches = find_branches(trial)
     features = _prepare(trial, branches, progress)
     spec = _spec(trial.record, branches)
-    context = _context(trial, features)
+    takes = _resources(trial)
+    _check_fits(takes)
+    supplies = Supplies(
+        features, trial.experiment.cache_dir.absolute(), trial.experiment.max_failures
+    )
+    context = supplies.context(takes)
     folder.mkdir(parents=True, exist_ok=True)
-    epochs = _epochs(trial, spec, context, folder.absolute())
+    epochs = epochs_here(spec, takes, supplies, SweepFolder(folder.absolute()))
     started_at_ms = now_ms()
     failure = _train(trial.record, epochs, on_epoch)
     return record_of(
@@ -82,7 +81,7 @@ def _reproduce(
         status="failed" if failure else "pruned" if _is_pruned(trial.record) else "completed",
         started_at_ms=started_at_ms,
         environment={
-            **environment(context.device, context.num_threads),
+            **context.environment,
             **read_surroundings(folder),
         },
         failure=failure,
@@ -98,7 +97,7 @@ def cautions(trial: RecordedTrial) -> list[str]:
             f"the code that decides the numbers is {code_version()} now, {record.code_version} in "
             "the record: the trial's key differs, and its numbers may"
         )
-    device = _device(trial).type
+    device = device_for(_resources(trial).gpus).type
     if record.environment.get("device", device) != device:
         found.append(f"trained on {record.environment['device']}, now on {device}")
     num_threads, num_here = _resources(trial).cpus, num_cpus()
@@ -169,66 +168,19 @@ def _spec(record: RunRecord, branches: Mapping[str, BranchSource]) -> TrialSpec:
 def _resources(trial: RecordedTrial) -> Resources:
     """Return what the experiment gives the trial, with as many CPU threads as it had."""
     takes = trial.experiment.resources_of(trial.record.family)
-    num_threads = trial.record.environment.get("num_threads", max(1, int(takes.cpus)))
+    num_threads = trial.record.environment.get("num_threads", takes.num_threads)
     return takes.model_copy(update={"cpus": num_threads})
-
-
-def _device(trial: RecordedTrial) -> torch.device:
-    return device_for(_resources(trial).gpus)
-
-
-def _context(trial: RecordedTrial, features: Features) -> TrialContext:
-    return TrialContext(
-        families=FAMILIES,
-        features=features,
-        cache_dir=trial.experiment.cache_dir.absolute(),
-        device=_device(trial),
-        num_threads=int(_resources(trial).cpus),
-    )
-
-
-def _epochs(
-    trial: RecordedTrial, spec: TrialSpec, context: TrialContext, folder: Path
-) -> Generator[EpochResult]:
-    takes = _resources(trial)
-    if takes.num_workers == 1:
-        return run_trial(spec, context, folder)
-    _check_fits(takes)
-    return _group_epochs(spec, takes, context, folder, trial.experiment.max_failures)
-
-
-def _group_epochs(
-    spec: TrialSpec, takes: Resources, context: TrialContext, folder: Path, max_failures: int
-) -> Generator[EpochResult]:
-    with ray_session("local", log=SweepFolder(folder).ray_log, several_workers=True):
-        group = WorkerGroup(
-            spec,
-            takes,
-            features_ref=ray.put(context.features),
-            families=context.families,
-            cache_dir=context.cache_dir,
-            folder=folder,
-            stop=SweepFolder(folder).stop,
-            max_failures=max_failures,
-        )
-        with closing(group):
-            for result in group:
-                yield result
-                if result.stop_reason is not None:
-                    return
 
 
 def _check_fits(takes: Resources) -> None:
     """Raise InputError for a group that Ray would let wait for ever."""
-    have = processors()
-    wanted = {"CPU": takes.cpus * takes.num_workers, "GPU": takes.gpus * takes.num_workers}
-    for name, amount in wanted.items():
-        if amount > have[name]:
-            raise InputError(
-                f"resources: the trial ran on {takes.num_workers} workers, which take {amount:g} "
-                f"{name}s; there are {have[name]} here. Use such a machine, or one worker: "
-                "resources.num_workers=1 (equal up to rounding, not bit for bit)"
-            )
+    lacks = shortage(takes, takes.num_workers, processors())
+    if takes.is_group and lacks:
+        raise InputError(
+            f"resources: the trial ran on {takes.num_workers} workers, which take {lacks} here. "
+            "Use such a machine, or one worker: resources.num_workers=1 (equal up to rounding, "
+            "not bit for bit)"
+        )
 
 
 def _train(
@@ -242,11 +194,11 @@ def _train(
                 if _is_pruned(record) and result.epoch >= record.epochs:
                     break
     except GroupFailure as failure:
-        return Failure(**failure.described)
+        return failure.failure
     except Exception as error:  # a record, too, tells of any
         if isinstance(error, InputError) and record.status != "failed":
             raise
-        return Failure(**describe(error))
+        return Failure.of(error)
     return None
 
 

@@ -5,33 +5,41 @@ trial's own files lie at its top, the model that ``sg_ray.detector`` loads in ``
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import ray
-
-from sg_ray.cluster.group import GroupFailure, WorkerGroup, describe
-from sg_ray.cluster.losses import infrastructure_failure
-from sg_ray.cluster.session import ray_session
+from sg_ray.cluster.epochs import Supplies, epochs_here
 from sg_ray.code_version import code_version
 from sg_ray.commands import sg_ray_command
 from sg_ray.config import Experiment, LrRangeSettings, ModelSettings, resolved_yaml
-from sg_ray.errors import InfrastructureError, InputError, SgRayError
+from sg_ray.errors import InfrastructureError, InputError
 from sg_ray.export import export_model, withdraw_model
-from sg_ray.features.packed import Features
-from sg_ray.files import remove_scratch, write_text
+from sg_ray.files import remove_scratch, to_plain, write_text
 from sg_ray.host.disk import explaining_disk_trouble
 from sg_ray.host.folders import require_writable
 from sg_ray.host.lock import locked
-from sg_ray.host.signals import StopRequest, stopping
-from sg_ray.models.families import FAMILIES, get_family
+from sg_ray.host.signals import StopRequest
+from sg_ray.models.families import get_family
 from sg_ray.models.family import EstimatorFamily, NeuralFamily
 from sg_ray.prepare.branches import GivenBranches
 from sg_ray.prepare.prepare import Progress, pinned, prepare
 from sg_ray.records import learning_rates
-from sg_ray.records.journal import Event, Journal, lost_beginning
+from sg_ray.records.events import (
+    EndStatus,
+    EpochEnded,
+    Event,
+    RateSource,
+    TrainingFinished,
+    TrainingStarted,
+    TrialFinished,
+    TrialResumed,
+    TrialStarted,
+)
+from sg_ray.records.folder_format import require_own_format, write_format
+from sg_ray.records.journal import Journal, sweep_id_of
+from sg_ray.records.origin import note_packages, origin_of_this_process
 from sg_ray.records.record import (
     Failure,
     RunRecord,
@@ -41,19 +49,17 @@ from sg_ray.records.record import (
     write_record,
 )
 from sg_ray.sweep_folder import LAST, MODEL_CARD, SweepFolder
+from sg_ray.training.batches import num_batches
 from sg_ray.training.checkpoint import weights_id
-from sg_ray.training.compute import device_for
 from sg_ray.training.loop import EpochResult, Interrupted
 from sg_ray.trial import (
     BranchSource,
     TrialContext,
     TrialSpec,
     check_folder,
-    environment,
     find_learning_rate,
     job_name,
     now_ms,
-    run_trial,
 )
 
 FindLr = Literal["no", "cached", "anew"]
@@ -65,7 +71,7 @@ class RangeTest:
 
     spec: TrialSpec
     found: learning_rates.Found
-    source: str
+    source: RateSource
 
     @property
     def spec_with_suggestion(self) -> TrialSpec:
@@ -79,11 +85,10 @@ class RangeTest:
 
 @dataclass(frozen=True)
 class Training:
-    """What is needed to train once: the trial, its experiment, features, and its folder."""
+    """What is needed to train once: the trial, its experiment, what it is given, its folder."""
 
     experiment: Experiment
     spec: TrialSpec
-    features: Features
     context: TrialContext
     folder: SweepFolder
     lr_range: RangeTest | None
@@ -106,21 +111,32 @@ def prepare_training(
     if a branch is missing or the folder holds another trial.
     """
     _check_writable(experiment, folder, find_lr)
+    if folder is not None:  # before anything is prepared for it
+        require_own_format(SweepFolder(folder))
     experiment = pinned(experiment)
     data, features = prepare(experiment, progress)
     branches = _branches(experiment, family, data.fingerprint).with_seed(seed)
     spec = _spec(experiment, family, seed, data.fingerprint, branches)
     _check_branches(experiment, spec, settings)
-    context = _context(experiment, family, features)
+    takes = experiment.resources_of(family)
+    context = TrialContext.of(takes, features, experiment.cache_dir)
     lr_range = None
     if find_lr != "no" and isinstance(get_family(family), NeuralFamily):
         lr_range = _find_lr(experiment.lr_range, spec, context, use_cache=find_lr == "cached")
         spec = lr_range.spec_with_suggestion
     folder = (folder or experiment.output_dir / "train" / job_name(spec)).absolute()
-    check_folder(spec, folder)
     place = SweepFolder(folder)
+    require_own_format(place)
+    check_folder(spec, folder)
     _check_place_of_model(place)
-    return Training(_as_trained(experiment, spec), spec, features, context, place, lr_range)
+    return Training(_as_trained(experiment, spec), spec, context, place, lr_range)
+
+
+def steps_per_epoch(training: Training) -> int:
+    """Return how many optimisation steps an epoch has; 0 for a family that fits in one go."""
+    batch_size = training.spec.config.get("batch_size")
+    num_samples = len(training.context.features.labels["train"])
+    return 0 if batch_size is None else num_batches(num_samples, batch_size)
 
 
 def train_once(
@@ -138,21 +154,24 @@ def train_once(
     spec, folder = training.spec, training.folder
     remove_scratch()  # of a killed training's workers
     with locked(folder), explaining_disk_trouble(folder.path):
+        write_format(folder)
         write_text(folder.training_settings, resolved_yaml(training.experiment))
+        note_packages(folder)
+        origin_of_this_process()  # of now, not of when the training ends
         journal = Journal(folder.events, listeners)
         with closing(journal):
             _announce(training, journal)
-            status = "failed"
+            status: EndStatus = "failed"
             try:
                 withdraw_model(folder.detector)  # an earlier training's
                 record = _train(training, journal, stop or StopRequest(), on_epoch)
-                status = record.status
+                status = "completed"
                 _export(training, record)
             except (Interrupted, KeyboardInterrupt):
                 status = "interrupted"
                 raise
             finally:
-                journal.append("training_finished", spec.trial_key, status=status)
+                journal.append(TrainingFinished(trial_key=spec.trial_key, status=status))
     return record
 
 
@@ -167,8 +186,9 @@ def _train(
     failure = None
     try:
         for result in _epochs(training, stop):
-            metrics = dict(result.metrics)
-            journal.append("epoch", spec.trial_key, epoch=result.epoch, metrics=metrics)
+            journal.append(
+                EpochEnded(trial_key=spec.trial_key, epoch=result.epoch, metrics=result.metrics)
+            )
             on_epoch(result)
             if result.stop_reason is not None:
                 break
@@ -184,19 +204,20 @@ def _train(
         status="failed" if failure else "completed",
         started_at_ms=started_at_ms,
         environment={
-            **environment(training.context.device, training.context.num_threads),
+            **training.context.environment,
             **read_surroundings(folder.path),
         },
-        failure=Failure(**describe(failure)) if failure else None,
+        failure=Failure.of(failure) if failure else None,
         weights=weights_id(folder.path),
     )
     write_record(folder, record)
     journal.append(
-        "trial_finished",
-        spec.trial_key,
-        status=record.status,
-        epochs=record.epochs,
-        metrics=record.metrics,
+        TrialFinished(
+            trial_key=spec.trial_key,
+            status=record.status,
+            epochs=record.epochs,
+            metrics=record.metrics,
+        )
     )
     if failure is not None:
         raise failure
@@ -240,16 +261,18 @@ def _check_place_of_model(folder: SweepFolder) -> None:
 
 def _announce(training: Training, journal: Journal) -> None:
     spec, folder = training.spec, training.folder
-    again = lost_beginning(folder)
-    journal.append("training_started", name=spec.name, plan=training.experiment, **again)
+    sweep_id, plan = sweep_id_of(folder), to_plain(training.experiment)
+    journal.append(TrainingStarted(name=spec.name, sweep_id=sweep_id, plan=plan))
     journal.append(
-        "trial_started",
-        spec.trial_key,
-        family=spec.family,
-        stage="train",
-        config=spec.config,
-        config_hash=spec.config_hash,
-        seed=spec.seed,
+        TrialStarted(
+            trial_key=spec.trial_key,
+            model=spec.family,
+            family=spec.family,
+            stage="train",
+            config=spec.config,
+            config_hash=spec.config_hash,
+            seed=spec.seed,
+        )
     )
     if training.lr_range is not None:
         test = training.lr_range
@@ -258,75 +281,26 @@ def _announce(training: Training, journal: Journal) -> None:
         )
     is_on_record = folder.record(spec.trial_key).exists()  # its end is told, and once only
     if (folder.path / LAST).exists() and not is_on_record:
-        journal.append("trial_resumed", spec.trial_key, epoch=len(read_history(folder.path)))
+        epoch = len(read_history(folder.path))
+        journal.append(TrialResumed(trial_key=spec.trial_key, epoch=epoch))
 
 
 def _epochs(training: Training, request: StopRequest) -> Iterator[EpochResult]:
+    experiment, folder, spec = training.experiment, training.folder, training.spec
     # What learns by steps has a position to save; an estimator's fit is one step.
-    request.raises = isinstance(get_family(training.spec.family), EstimatorFamily)
+    request.raises = isinstance(get_family(spec.family), EstimatorFamily)
+    takes = experiment.resources_of(spec.family)
+    context = training.context
+    supplies = Supplies(context.features, context.cache_dir, experiment.max_failures)
     try:
-        if training.experiment.resources_of(training.spec.family).num_workers > 1:
-            yield from _group_epochs(training, request)
-            return
-        yield from run_trial(
-            training.spec, training.context, training.folder.path, should_stop=request
-        )
+        yield from epochs_here(spec, takes, supplies, folder, request)
+    except Interrupted:
+        if not (folder.path / LAST).exists():  # a group that was still being set up
+            raise KeyboardInterrupt from None
+        raise
     finally:
         request.raises = True
-        training.folder.stop.unlink(missing_ok=True)
-
-
-def _group_epochs(training: Training, request: StopRequest) -> Iterator[EpochResult]:
-    experiment, folder = training.experiment, training.folder
-    request.file = folder.stop
-    request.file.unlink(missing_ok=True)
-    with (
-        ray_session("local", log=folder.ray_log, several_workers=True),
-        stopping(request),
-    ):
-        group = WorkerGroup(
-            training.spec,
-            experiment.resources_of(training.spec.family),
-            features_ref=ray.put(training.features),
-            families=FAMILIES,
-            cache_dir=experiment.cache_dir.absolute(),
-            folder=folder.path,
-            stop=request.file,
-            max_failures=experiment.max_failures,
-        )
-        with closing(group), _explaining_lost_workers(folder):
-            try:
-                yield from group
-            except Interrupted:
-                if not (folder.path / LAST).exists():  # it was still being set up
-                    raise KeyboardInterrupt from None
-                raise
-
-
-@contextmanager
-def _explaining_lost_workers(folder: SweepFolder) -> Iterator[None]:
-    """Turn what Ray raises once it has given the workers up into an error that helps."""
-    try:
-        yield
-    except (SgRayError, GroupFailure, OSError):
-        raise
-    except Exception as error:
-        reason = infrastructure_failure(f"{type(error).__name__}: {error}").message
-        raise InfrastructureError(
-            f"{folder}: the workers were lost too often: {reason} (ray.log tells more). The same "
-            "command goes on from the last epoch."
-        ) from error
-
-
-def _context(experiment: Experiment, family: str, features: Features) -> TrialContext:
-    takes = experiment.resources_of(family)
-    return TrialContext(
-        families=FAMILIES,
-        features=features,
-        cache_dir=experiment.cache_dir.absolute(),
-        device=device_for(takes.gpus),
-        num_threads=max(1, int(takes.cpus)),
-    )
+        folder.stop.unlink(missing_ok=True)
 
 
 def _branches(experiment: Experiment, family: str, data_fingerprint: str) -> GivenBranches:
@@ -365,7 +339,7 @@ def _find_lr(
     try:
         result = {"lr_range": find_learning_rate(spec, context, **sizes).as_dict()}
     except Exception as error:  # a training need not fail because its range test did
-        result = {"failure": describe(error)}
+        result = {"failure": Failure.of(error).model_dump()}
     return RangeTest(spec, learning_rates.from_result(settings, spec, result), "range test")
 
 

@@ -1,7 +1,7 @@
-"""Checks of what is handed to the statistics of predictions."""
+"""Checks of what is handed to the statistics."""
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from sg_ray.errors import InputError
 
@@ -28,3 +28,20 @@ def require_predictions(labels: Labels, probabilities: Probabilities) -> None:
         raise InputError(
             "probabilities: some are not within 0..1. Leave out the seeds that diverged."
         )
+
+
+def finite_differences(differences: ArrayLike) -> NDArray[np.float64]:
+    """Return paired differences [..., n] as floats; raise InputError if one is not finite."""
+    given = np.asarray(differences, dtype=np.float64)
+    if not np.isfinite(given).all():
+        raise InputError(
+            "differences: some are not finite. Pass 0 for a seed that one of the two lacks, and "
+            "count a failed one as the worst score."
+        )
+    return given
+
+
+def require_share(name: str, value: float) -> None:
+    """Raise InputError, by the argument's ``name``, unless ``value`` is between 0 and 1."""
+    if not 0 < value < 1:
+        raise InputError(f"{name}: {value} is not between 0 and 1. Use e.g. 0.05.")

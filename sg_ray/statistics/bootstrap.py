@@ -76,32 +76,6 @@ def score_interval(
     return mean_interval(scores, score.scale, level=level)
 
 
-def difference_interval(
-    labels: Labels,
-    a: Probabilities,
-    b: Probabilities,
-    score: Score,
-    *,
-    score_b: Score | None = None,
-    level: float = 0.95,
-    num_resamples: int = NUM_RESAMPLES,
-    seed: int,
-) -> PairedDifference:
-    """Compare two configurations whose rows, both [s, n], belong to the same seeds and items.
-
-    ``score_b`` is the score of b where it has thresholds of its own. Several pairs are cheaper by
-    resample_scores once for each configuration and compare once for each pair.
-
-    Raises InputError as resample_scores does, for other numbers of seeds, and for a ``level``
-    outside 0..1.
-    """
-    scores_a, scores_b = (
-        resample_scores(labels, side, its_score, num_resamples=num_resamples, seed=seed)
-        for side, its_score in ((a, score), (b, score_b or score))
-    )
-    return compare(scores_a, scores_b, score.scale, level=level)
-
-
 def compare(
     a: ResampledScores, b: ResampledScores, scale: Scale, *, level: float = 0.95
 ) -> PairedDifference:

@@ -6,11 +6,11 @@
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sg_ray.cluster.admission import check_before_start
 from sg_ray.code_version import code_version
 from sg_ray.config import Experiment
 from sg_ray.data.codexglue import is_downloaded
 from sg_ray.data.samples import DataSet
+from sg_ray.data.sources import check_paths
 from sg_ray.host.folders import require_writable
 from sg_ray.prepare.branches import GivenBranches
 from sg_ray.prepare.prepare import configs_of, pinned, read_data
@@ -20,6 +20,7 @@ from sg_ray.records.record import foreign_records, read_records
 from sg_ray.records.search_journal import read_search_journal
 from sg_ray.records.test_scores import read_scores
 from sg_ray.sweep.begin import check_same_sweep
+from sg_ray.sweep.execute.executor import Executor
 
 
 @dataclass(frozen=True)
@@ -34,14 +35,15 @@ class Readiness:
 
 
 def check_ready(
-    experiment: Experiment, address: str, *, extends: bool = False, downloads: bool = True
+    experiment: Experiment, executor: Executor, *, extends: bool = False, downloads: bool = True
 ) -> Readiness:
     """Read the data and look at everything that a start would refuse.
 
     ``extends`` as of ``begin``; without ``downloads`` data that are not here yet are left alone.
     Raises InputError.
     """
-    check_before_start(experiment, address)
+    check_paths(experiment.data)
+    executor.check(experiment.resources_by_family)
     check_folder(experiment, extends=extends)
     for family in experiment.all_families:
         check_folders(experiment, family)

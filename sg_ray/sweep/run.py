@@ -1,35 +1,50 @@
-"""A sweep from experiment to leaderboard: prepare, execute, rank, export."""
+"""A sweep from experiment to verdict: prepare, execute, and draw the conclusions.
+
+The journal's listeners (console, MLflow mirror) only look on: nothing here waits for them.
+"""
 
 import contextlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from sg_ray.cluster.admission import any_group
-from sg_ray.cluster.session import ray_session
+from sg_ray.cluster.epochs import Supplies
 from sg_ray.code_version import code_version
 from sg_ray.config import Experiment
 from sg_ray.data.samples import DataSet
-from sg_ray.files import remove_leftovers, remove_scratch, short_hash
+from sg_ray.files import remove_leftovers, remove_scratch, short_hash, to_plain
 from sg_ray.host.disk import explaining_disk_trouble
 from sg_ray.host.lock import locked
 from sg_ray.host.signals import StopRequest, stopping
-from sg_ray.models.families import FAMILIES
 from sg_ray.prepare.prepare import Progress, configs_of, pinned, prepare, read_data
-from sg_ray.records.journal import Event, Journal, lost_beginning
+from sg_ray.records.events import (
+    DataChecked,
+    EndStatus,
+    Event,
+    StageStarted,
+    SweepFinished,
+    SweepPlanned,
+    SweepRanked,
+    SweepResumed,
+    SweepStarted,
+)
+from sg_ray.records.journal import Journal, sweep_id_of
 from sg_ray.records.leaderboard import Row, rank, write_leaderboard
+from sg_ray.records.origin import note_packages, origin_of_this_process
 from sg_ray.records.planned import planned_stages
 from sg_ray.records.record import RunRecord, set_aside
 from sg_ray.records.search_journal import release_journals
 from sg_ray.records.test_scores import read_test_scores
+from sg_ray.report.page.html import build_report
 from sg_ray.sweep.begin import begin
 from sg_ray.sweep.execute.checkpoints import drop_attempts
-from sg_ray.sweep.execute.executor import execute
+from sg_ray.sweep.execute.executor import Executor, Setting
+from sg_ray.sweep.execute.tune_executor import TuneExecutor
 from sg_ray.sweep.execute.worklist import Worklist
 from sg_ray.sweep.plan.planner import Planner, make_planner
 from sg_ray.sweep.taking_back import take_back
 from sg_ray.sweep.winners import export_winners
-from sg_ray.sweep_folder import SweepFolder
-from sg_ray.trial import Families
+from sg_ray.sweep_folder import SET_ASIDE, SweepFolder
+from sg_ray.verdict.assemble import write_verdict
 
 Listener = Callable[[Event], None]
 
@@ -59,42 +74,47 @@ class Outcome:
 def run_sweep(
     experiment: Experiment,
     *,
-    address: str = "local",
+    executor: Executor | None = None,
     listeners: tuple[Listener, ...] = (),
     progress: Progress | None = None,
-    families: Families = FAMILIES,
     extends: bool = False,
     data: DataSet | None = None,
 ) -> Outcome:
-    """Run what the sweep's folder does not already hold, and rank what it holds then.
+    """Run what the sweep's folder does not already hold; write leaderboard, verdict and page.
 
-    A first start and a resume are the same call; ``extends`` as in ``begin``; ``data`` are those
-    of ``check_ready``, if it was asked. Raises InputError for settings that cannot work or that
-    differ from those the folder was begun with, SgRayError for a full disk.
+    A first start and a resume are the same call; ``executor`` None is Tune on this machine;
+    ``extends`` as in ``begin``; ``data`` are those of ``check_ready``, if it was asked. Raises
+    InputError for settings that cannot work or that differ from those the folder was begun with,
+    SgRayError for a full disk.
     """
     folder = experiment.folder
     with locked(folder), explaining_disk_trouble(folder.path):
         remove_leftovers(folder.path)
-        release_journals(folder.searches)
+        release_journals(folder)
         remove_scratch()
         data = data or read_data(experiment)  # bad data must not leave a sweep begun with them
         resumed = begin(experiment, extends=extends)
+        note_packages(folder)
+        origin_of_this_process()  # of now, not of when the first trial ends
         stop = StopRequest()
         with (
             contextlib.closing(Journal(folder.events, listeners)) as journal,
             stopping(stop),
         ):
-            again = lost_beginning(folder)
-            journal.append("sweep_started", name=experiment.name, plan=experiment, **again)
+            sweep_id = sweep_id_of(folder)
+            journal.append(
+                SweepStarted(name=experiment.name, sweep_id=sweep_id, plan=to_plain(experiment))
+            )
             if resumed:
-                journal.append("sweep_resumed")
+                journal.append(SweepResumed())
             try:
-                return _run(experiment, data, journal, address, progress, families, stop)
+                runs = executor or TuneExecutor()
+                return _run(experiment, data, journal, runs, progress, stop)
             except BaseException as error:
                 interrupted = _is_interruption(error)
                 with contextlib.suppress(OSError):  # the error itself matters more
-                    status = "interrupted" if interrupted else "failed"
-                    journal.append("sweep_finished", status=status)
+                    status: EndStatus = "interrupted" if interrupted else "failed"
+                    journal.append(SweepFinished(status=status))
                 if interrupted:
                     return Outcome(folder, [], [], [], stop.exit_code)
                 raise
@@ -114,53 +134,35 @@ def _run(
     experiment: Experiment,
     data: DataSet,
     journal: Journal,
-    address: str,
+    executor: Executor,
     progress: Progress | None,
-    families: Families,
     stop: StopRequest,
 ) -> Outcome:
     folder = experiment.folder
-    journal.append("stage", family="", stage="prepare", num_trials=0)
+    journal.append(StageStarted(model="", stage="prepare", num_trials=0))
     experiment = pinned(experiment)
     data, features = prepare(experiment, progress, data)
     notes = [*data.notes, *_set_aside(experiment, data)]
-    journal.append("data_checked", fingerprint=data.fingerprint, notes=notes)
+    journal.append(DataChecked(fingerprint=data.fingerprint, notes=notes))
     notes += take_back(folder, journal)
     planner = make_planner(experiment, data, branch_seeds=experiment.replicate.seeds)
-    journal.append("plan", stages=planned_stages(experiment))
+    journal.append(SweepPlanned(stages=planned_stages(experiment)))
     worklist = Worklist(experiment, planner, journal, folder)
     exit_code = 0
     if not (planner.finished and worklist.test_scored):
-        log, groups = folder.ray_log, any_group(experiment)
-        with (
-            ray_session(address, log=log, several_workers=groups),
-            stopping(stop),
-        ):
-            attempt_dir = folder.new_attempt
-            execution = execute(
-                experiment,
-                worklist,
-                features,
-                families,
-                attempt_dir=attempt_dir,
-                grows=address != "local",
-                stop=stop,
-            )
-            if not execution.is_finished:
-                exit_code = stop.exit_code
-                notes.append(execution.positions)
+        supplies = Supplies(features, experiment.cache_dir, experiment.max_failures)
+        takes, limit = experiment.resources_by_family, experiment.max_concurrent_trials
+        execution = executor.execute(worklist, Setting(supplies, folder, takes, limit), stop)
+        if not execution.is_finished:
+            exit_code = stop.exit_code
+            notes.append(execution.positions)
     rows = leaderboard(experiment, planner.ledger.records)
     write_leaderboard(folder.leaderboard, rows)
     if exit_code:
-        journal.append("sweep_finished", status="interrupted")
+        journal.append(SweepFinished(status="interrupted"))
         return Outcome(folder, rows, [], notes, exit_code)
     problems = _problems(planner, worklist)
-    export_winners(experiment, planner)
-    if planner.finished and not any(_is_lost(r) for r in planner.ledger.records.values()):
-        drop_attempts(folder)
-    status = "failed" if problems else "completed"
-    journal.append("ranked", status=status)
-    journal.append("sweep_finished", status=status)
+    _conclude(experiment, planner, journal, "failed" if problems else "completed")
     return Outcome(
         folder,
         rows,
@@ -169,6 +171,24 @@ def _run(
         exit_code=1 if problems else 0,
         tracebacks=_tracebacks(planner.ledger.records.values()),
     )
+
+
+def _conclude(
+    experiment: Experiment, planner: Planner, journal: Journal, status: EndStatus
+) -> None:
+    """Make of the records what people and programs look at, each from what was made before it.
+
+    Afterwards, MLflow has all of it as artifacts (the mirror sends them when the sweep has
+    finished), and whoever runs the mirror notes its run ids in the records.
+    """
+    folder = experiment.folder
+    export_winners(experiment, planner)
+    if planner.finished and not any(_is_lost(r) for r in planner.ledger.records.values()):
+        drop_attempts(folder)
+    write_verdict(folder)
+    journal.append(SweepRanked(status=status))
+    build_report(folder)  # it shows how the sweep ended, which the journal says by now
+    journal.append(SweepFinished(status=status))
 
 
 def leaderboard(experiment: Experiment, records: Mapping[str, RunRecord]) -> list[Row]:
@@ -191,7 +211,8 @@ def _set_aside(experiment: Experiment, data: DataSet) -> list[str]:
         return []
     return [
         f"{num_records} earlier records were made with other data, other pretrained files or "
-        "another version of the code: the sweep starts anew, and what was there lies in set_aside/"
+        "another version of the code: the sweep starts anew, and what was there lies in "
+        f"{SET_ASIDE}/"
     ]
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from sg_ray.errors import InfrastructureError
+from sg_ray.records.events import TrialTakenBack
 from sg_ray.records.journal import Journal
 from sg_ray.records.learning_rates import read_failed_range_tests
 from sg_ray.records.record import RunRecord, read_records
@@ -21,7 +22,8 @@ def take_back(folder: SweepFolder, journal: Journal) -> list[str]:
     lost = _lost(records)
     for key in reversed(lost):  # a branch after what builds on it: a kill in between loses neither
         failure = records[key].failure
-        journal.append("trial_taken_back", key, reason=failure and failure.message)
+        reason = failure and failure.message
+        journal.append(TrialTakenBack(trial_key=key, reason=reason))
         _set_record_aside(folder, key)
     kept = {record.family for key, record in records.items() if key not in lost}
     _forget_range_tests(folder, families_begun=kept)

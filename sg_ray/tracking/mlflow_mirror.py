@@ -30,12 +30,19 @@ from sg_ray.commands import from_here, sg_ray_command
 from sg_ray.errors import InputError
 from sg_ray.files import content_hash, write_json
 from sg_ray.host.folders import require_writable
-from sg_ray.records.journal import FIRST, Event, parse_event, read_events
+from sg_ray.records.events import (
+    Event,
+    SweepFinished,
+    SweepStarted,
+    TrainingFinished,
+    TrainingStarted,
+)
+from sg_ray.records.journal import parse_event, read_events
 from sg_ray.sweep_folder import SweepFolder
 from sg_ray.tracking.address import Address, find_address
 from sg_ray.tracking.client import import_mlflow, open_client
 from sg_ray.tracking.mlflow_store import MlflowStore, exclusive, owner_of
-from sg_ray.tracking.replay import ENDINGS, PARENT, Replay, SweepIdentity
+from sg_ray.tracking.replay import PARENT, Replay, SweepIdentity
 from sg_ray.tracking.troubles import Refusal, StoreTrouble, trouble_of
 from sg_ray.tracking.views import CONFIGURATIONS, view_address
 
@@ -45,6 +52,8 @@ if TYPE_CHECKING:
 EVENTS_PER_COMMIT = 500
 SECONDS_BETWEEN_PASSES = 1.0
 SECONDS_BEFORE_RETRY = 30.0
+_TURN_S = 30.0
+"""How long another process may hold the folder's mirror before that is told, and tried again."""
 MAX_FAILURES_IN_A_ROW = 3
 """After so many files that could not be stored the others wait: their place is away."""
 
@@ -295,7 +304,7 @@ class MlflowMirror:
         try:
             if not self._journal.exists():
                 return
-            with self._pass_lock, exclusive(self._folder.mirror_lock):
+            with self._pass_lock, exclusive(self._folder.mirror_lock, _TURN_S):
                 self._mirror_journal()
                 if not is_patient or time.monotonic() >= self._files_wait_until_s:
                     self._send_files()
@@ -362,7 +371,7 @@ class MlflowMirror:
     def _end_open_runs(self, replay: Replay) -> None:
         """End what the journal began and does not end."""
         last = deque(read_events(self._journal), maxlen=1)
-        if last and last[0].type not in ENDINGS:
+        if last and not isinstance(last[0], SweepFinished | TrainingFinished):
             replay.end_open_runs(last[0].at_ms)
 
     def _open(self, saved: Position) -> None:
@@ -453,8 +462,10 @@ class NoMirror:
 
 def _read_identity(journal: Path) -> SweepIdentity | None:
     """Return the identity that the journal's beginning gives; None if there is none."""
-    first = next((event for event in read_events(journal) if event.type in FIRST), None)
-    return None if first is None else SweepIdentity.of(first, SweepFolder(journal.parent))
+    for event in read_events(journal):
+        if isinstance(event, SweepStarted | TrainingStarted):
+            return SweepIdentity.of(event)
+    return None
 
 
 def _read_events(

@@ -185,7 +185,7 @@ class MlflowModels:
         """Copy weights and description into the store, and the run's best metrics beside them."""
         with tempfile.TemporaryDirectory() as temporary:
             description = Path(temporary) / "model"
-            _describe(description, model_id, winner.run_id)
+            _describe(description, model_id, winner)
             self._client.log_model_artifacts(model_id, str(description))
         self._client.log_model_artifacts(model_id, str(winner.folder), DETECTOR_DIR)
         self._copy_metrics(model_id, winner.run_id)
@@ -204,7 +204,17 @@ class MlflowModels:
             self._client.log_batch(run_id, metrics=points)
 
 
-def _describe(folder: Path, model_id: str, run_id: str) -> None:
+def _requirements() -> list[str]:
+    return [f"{name}=={version(name).partition('+')[0]}" for name in _LIBRARIES]
+
+
+def _own_packages(card: ModelCard) -> list[str]:
+    """Return the installed packages that the model's families come from."""
+    packages = {note.package for note in card.own_code.values() if note.package}
+    return sorted(one.replace(" ", "==") for many in packages for one in many.split(", "))
+
+
+def _describe(folder: Path, model_id: str, winner: Winner) -> None:
     """Write the files that make a folder an MLflow model: all but the exported model itself."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # MLflow warns about its own type hints
@@ -219,9 +229,9 @@ def _describe(folder: Path, model_id: str, run_id: str) -> None:
     mlflow.pyfunc.save_model(
         path=str(folder),
         loader_module="sg_ray.tracking.pyfunc",
-        mlflow_model=Model(model_id=model_id, run_id=run_id),
+        mlflow_model=Model(model_id=model_id, run_id=winner.run_id),
         signature=signature,
         input_example=[EXAMPLE],
-        pip_requirements=[f"{name}=={version(name).partition('+')[0]}" for name in _LIBRARIES],
+        pip_requirements=[*_requirements(), *_own_packages(read_card(winner.folder))],
         metadata={"sg_ray_version": __version__},
     )

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from sg_ray.training.seeding import Stream
+
 ALWAYS_SHOWN = ("learning_rate", "batch_size", "epochs")
 """Settings that everybody looks for, searched or not."""
 
@@ -12,7 +14,7 @@ def trial_parameters(
     config: Mapping[str, Any],
     seed: int,
     plan: Mapping[str, Any],
-    streams: Mapping[str, int] | None = None,
+    streams: Mapping[Stream, int] | None = None,
 ) -> dict[str, Any]:
     """Return what a trial shows: family, seed, and those settings that the sweep searches.
 

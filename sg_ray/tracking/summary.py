@@ -13,7 +13,7 @@ from sg_ray.detector import read_winner
 from sg_ray.errors import InputError
 from sg_ray.files import short_hash
 from sg_ray.reading import read_model, read_text
-from sg_ray.sweep_folder import SweepFolder
+from sg_ray.sweep_folder import LEADERBOARD, REPORT, SweepFolder
 from sg_ray.tracking.mlflow_models import ALIAS
 from sg_ray.tracking.views import CONFIGURATIONS, TRIALS, view_address
 from sg_ray.verdict.model import Comparison, Question, Verdict
@@ -162,7 +162,7 @@ def _ranking(rows: Sequence[Row], objective: str) -> Iterator[str]:
             _mean_and_sd(row, objective),
         )
     if len(rows) > _MAX_ROWS:
-        yield f"\n{len(rows) - _MAX_ROWS} more in leaderboard.csv."
+        yield f"\n{len(rows) - _MAX_ROWS} more in {LEADERBOARD}."
 
 
 def _verdict(verdict: Verdict) -> Iterator[str]:
@@ -223,7 +223,7 @@ def _cut(text: str) -> str:
     """Shorten a text at the end of a line; what is left out is in the report."""
     if len(text) <= MAX_CHARS:
         return text
-    rest = "\n\nThe rest is in report.html, among the artifacts."
+    rest = f"\n\nThe rest is in {REPORT}, among the artifacts."
     kept = text[: MAX_CHARS - len(rest) - 4].rpartition("\n")[0]
     fence = "\n```" if kept.count("```") % 2 else ""
     return kept + fence + rest

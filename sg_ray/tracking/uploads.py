@@ -5,7 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sg_ray.records.journal import Event
+from sg_ray.records.events import (
+    Event,
+    LearningRateFound,
+    SweepFinished,
+    SweepStarted,
+    TrialFinished,
+)
 from sg_ray.sweep_folder import METADATA, SweepFolder
 
 
@@ -33,17 +39,18 @@ def uploads_of(event: Event, folder: SweepFolder, *, is_single: bool) -> Iterato
 
     A file need not exist: a failed trial has no metadata, an interrupted sweep no verdict.
     """
-    key = event.trial_key or ""
-    if event.type == "sweep_started":
-        yield Upload("", folder.settings)
-    elif event.type == "lr_range":
-        picture = folder.range_test_picture(event.data["family"])
-        yield Upload(key, picture.with_suffix(".json"), "lr_range", event.data)
-        yield Upload(key, picture, "lr_range")
-    elif event.type == "trial_finished":
-        yield Upload(key, folder.record(key))
-        yield Upload(key, (folder.path if is_single else folder.trial(key)) / METADATA)
-        if is_single:
-            yield Upload(key, folder.training_settings)
-    elif event.type == "sweep_finished":
-        yield from (Upload("", path) for path in sweep_artifacts(folder))
+    match event:
+        case SweepStarted():
+            yield Upload("", folder.settings)
+        case LearningRateFound():
+            picture = folder.range_test_picture(event.model)
+            content = event.model_dump(exclude={"at_ms", "type", "trial_key"})
+            yield Upload(event.subject, picture.with_suffix(".json"), "lr_range", content)
+            yield Upload(event.subject, picture, "lr_range")
+        case TrialFinished(trial_key=key):
+            yield Upload(key, folder.record(key))
+            yield Upload(key, (folder.path if is_single else folder.trial(key)) / METADATA)
+            if is_single:
+                yield Upload(key, folder.training_settings)
+        case SweepFinished():
+            yield from (Upload("", path) for path in sweep_artifacts(folder))

@@ -11,13 +11,8 @@ from sg_ray.statistics.decisions import mcnemar
 from sg_ray.statistics.multiple import holm
 from sg_ray.statistics.paired import permutation_p
 from sg_ray.statistics.seed_summaries import sample_sd
-from sg_ray.statistics.sequential import (
-    Claim,
-    claims,
-    detectable_effect,
-    seeds_for_anytime_p,
-    seeds_to_decide,
-)
+from sg_ray.statistics.seeds_needed import detectable_effect, seeds_for_anytime_p, seeds_to_decide
+from sg_ray.statistics.sequential import Claim, claims
 from sg_ray.verdict.model import FAMILIES, Comparison, Interval, Question
 from sg_ray.verdict.predicted import predicted_seeds
 from sg_ray.verdict.teams import Duel, Team, duels

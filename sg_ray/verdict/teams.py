@@ -7,7 +7,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from sg_ray.statistics.sequential import family_e_process, smallest_anytime_p
+from sg_ray.statistics.seeds_needed import smallest_anytime_p
+from sg_ray.statistics.sequential import family_e_process
 from sg_ray.verdict.model import Side
 from sg_ray.verdict.trials import Contender, Results, Trial
 

@@ -143,7 +143,7 @@ def read_results(folder: SweepFolder) -> Results:
     Raises InputError that names the file if sweep.yaml, a record or a file of predictions is
     missing or not valid.
     """
-    experiment = load_experiment(folder.settings)
+    experiment = load_experiment(folder.settings, loads_code=False)
     everything = read_records(folder).values()
     records = [record for record in everything if record.counts_as_seed]
     seeds = experiment.replicate.all_seeds

@@ -84,7 +84,7 @@ class Workshop:
         return score_test(spec, self.context(spec), self._trained(spec))
 
     def context(self, spec: TrialSpec) -> TrialContext:
-        return TrialContext(FAMILIES, self._features(spec), self.folder / "cache", CPU)
+        return TrialContext(self._features(spec), self.folder / "cache", CPU)
 
     def _features(self, spec: TrialSpec) -> Features:
         return prepare_features(self.data, self._specs(spec), self.folder / "cache")

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from small_sweeps import DATABASE, copy_of, write_experiment
+from small_sweeps import DATABASE, INLINE, copy_of, write_experiment
 
 from sg_ray.cli import main
 from sg_ray.tracking.address import find_address
@@ -37,7 +37,7 @@ def finished(ray_session: None, begin: Begin, tmp_path_factory: pytest.TempPathF
     begin(folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        assert main(["sweep", "experiment.yaml"]) == 0
+        assert main(["sweep", "experiment.yaml", *INLINE]) == 0
     return folder
 
 

@@ -8,11 +8,12 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from small_sweeps import DATABASE, SWEEP, query, records, repeated_points, run_statuses
+from small_sweeps import DATABASE, INLINE, SWEEP, query, records, repeated_points, run_statuses
 
 from sg_ray.cli import main
 from sg_ray.config import LrRangeSettings
 from sg_ray.records import lr_cache
+from sg_ray.records.events import SweepFinished, SweepResumed, SweepStarted
 from sg_ray.records.journal import Journal, read_events
 from sg_ray.records.record import read_records
 from sg_ray.sweep_folder import SweepFolder
@@ -40,7 +41,7 @@ def test_a_sweep_goes_on_before_it_began(swept: Path, begin: Callable[[Path], No
     set_back_a_day(swept / SWEEP)
     (swept / SWEEP / "tracking.json").unlink()
     begin(swept)  # an empty store: it is told of the past as well
-    assert main(["extend", "tiny", "seeds=[3]"]) == 0
+    assert main(["extend", "tiny", "seeds=[3]", *INLINE]) == 0
 
     times = [event.at_ms for event in read_events(SWEEP / "events.jsonl")]
     assert times == sorted(times)
@@ -71,8 +72,8 @@ def test_events_of_one_journal_never_go_back(
     for hour in (3, 1, 2):
         set_clock(monkeypatch, hour)
         journal = Journal(tmp_path / "events.jsonl")
-        journal.append("sweep_resumed")
-        journal.append("sweep_resumed")
+        journal.append(SweepResumed())
+        journal.append(SweepResumed())
         journal.close()
     times = [event.at_ms for event in read_events(tmp_path / "events.jsonl")]
     assert times == sorted(set(times))
@@ -84,13 +85,13 @@ def test_e09_durations_are_true_after_the_clock_was_set_back(
 ) -> None:
     set_clock(monkeypatch, 30)
     with closing(Journal(tmp_path / "events.jsonl")) as journal:
-        journal.append("sweep_started")
+        journal.append(SweepStarted(name="tiny", sweep_id="5eed5eed5eed5eed", plan={}))
     set_clock(monkeypatch, 6)
     journal = Journal(tmp_path / "events.jsonl")
-    journal.append("sweep_resumed")
+    journal.append(SweepResumed())
     set_clock(monkeypatch, 2)  # and again in the middle
     time.sleep(0.2)
-    journal.append("sweep_finished", status="completed")
+    journal.append(SweepFinished(status="completed"))
     journal.close()
     *_, resumed, finished = (event.at_ms for event in read_events(tmp_path / "events.jsonl"))
     assert resumed >= 30 * 3_600_000

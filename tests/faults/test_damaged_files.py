@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from small_sweeps import DATABASE, SWEEP, copy_of, repeated_points, results, run_statuses
+from small_sweeps import DATABASE, INLINE, SWEEP, copy_of, repeated_points, results, run_statuses
 
 from sg_ray.cli import main
 from sg_ray.config import LrRangeSettings, load_experiment
@@ -20,7 +20,8 @@ from sg_ray.detector import Detector, read_card, read_winner
 from sg_ray.errors import InputError, SgRayError
 from sg_ray.files import write_json
 from sg_ray.records import lr_cache
-from sg_ray.records.journal import Journal, read_events
+from sg_ray.records.events import DataChecked
+from sg_ray.records.journal import read_events
 from sg_ray.records.learning_rates import read_learning_rates
 from sg_ray.records.record import read_history, read_records
 from sg_ray.records.search_journal import mend_search_journal, read_search_journal
@@ -289,17 +290,16 @@ def test_b14_an_event_at_no_time_is_passed_over(
     file.write_bytes(json.dumps(impossible).encode() + NEWLINE + rest)
     try:
         assert events(whole) == expected[1:]
-        assert "line 1 (at_ms: Input should be" in caplog.text
+        assert "line 1 (sweep_started.at_ms: Input should be" in caplog.text
         assert read_sweep(SweepFolder(whole)).started_at != "unknown"
     finally:
         put_back(file, content)
 
 
 def test_b14_notes_that_are_none_are_left_out(tmp_path: Path) -> None:
-    journal = Journal(tmp_path / "events.jsonl")
-    for notes in (-1, "text", ["a note"]):
-        journal.append("data_checked", notes=notes)
-    journal.close()
+    whole = json.loads(DataChecked(fingerprint="d" * 16, notes=["a note"]).as_line())
+    lines = ({**whole, "notes": notes} for notes in (-1, "text", ["a note"]))
+    (tmp_path / "events.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert read_sweep(SweepFolder(tmp_path)).notes == ["a note"]
 
 
@@ -321,7 +321,7 @@ def assert_named(said: str, file: Path, damage: str) -> None:
         assert f"line {before.count(NEWLINE) + 1}" in said
 
 
-RESUME = ("sweep", "--resume", "tiny", "tracking.enabled=false")
+RESUME = ("sweep", "--resume", "tiny", "tracking.enabled=false", *INLINE)
 DRY_RUN = (*RESUME, "--dry-run")
 EXTEND = ("extend", "tiny", "seeds=[42]", "--dry-run")
 REPORT = ("report", "tiny")
@@ -422,7 +422,7 @@ def test_b14_a_journal_without_its_first_line_belongs_to_the_same_runs(swept: Pa
         first, _, rest = journal.read_bytes().partition(NEWLINE)
         assert b"sweep_started" in first
         journal.write_bytes((NUL if "NUL" in damage else FOREIGN) + rest)
-        assert main(["sweep", "--resume", "tiny"]) == 0
+        assert main(["sweep", "--resume", "tiny", *INLINE]) == 0
         assert run_statuses(DATABASE) == {"FINISHED": 6}
         assert repeated_points(DATABASE) == []
         journal.write_bytes(first + NEWLINE + rest)

@@ -91,7 +91,7 @@ def test_clean_deletes_what_no_resume_and_no_report_needs(
     assert main(["report", "tiny"]) == 0
     assert sg_ray.open_sweep("tiny").predictions.equals(table)
     before = sg_ray.open_sweep("tiny").seeds
-    assert sg_ray.resume_sweep("tiny", show=False).seeds.equals(before)
+    assert sg_ray.resume_sweep("tiny", executor="inline", show=False).seeds.equals(before)
     assert main(["clean", "tiny"]) == 0
     assert main(["clean", "tiny"]) == 0
     assert capsys.readouterr().out.splitlines()[-1].split() == ["0.0", "MB", "deleted"]

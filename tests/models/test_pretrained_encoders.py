@@ -23,9 +23,9 @@ from sg_ray.export import export_model
 from sg_ray.features.build import prepare_features
 from sg_ray.features.packed import FeatureKind, Features, Ragged
 from sg_ray.features.tokens import TokenFeaturiser
-from sg_ray.models.families import FAMILIES
 from sg_ray.models.family import Inputs
-from sg_ray.models.transformer import TokenSplit, Transformer, TransformerConfig
+from sg_ray.models.token_split import TokenSplit
+from sg_ray.models.transformer import Transformer, TransformerConfig
 from sg_ray.prepare.pretrained_folders import Pretrained
 from sg_ray.records.record import record_of
 from sg_ray.trial import TrialContext, TrialSpec, run_trial
@@ -150,7 +150,7 @@ def trial_of(config: TransformerConfig) -> TrialSpec:
 def train(spec: TrialSpec, folder: Path) -> list[dict[str, Any]]:
     config = TransformerConfig.model_validate(spec.config)
     features = prepare_features(data_set(), [config.tokens], folder / "cache")
-    context = TrialContext(FAMILIES, features, folder / "cache", torch.device("cpu"))
+    context = TrialContext(features, folder / "cache", torch.device("cpu"))
     epochs = list(run_trial(spec, context, folder / "trial"))
     return [{"epoch": epoch.epoch, **epoch.metrics} for epoch in epochs]
 

@@ -36,6 +36,9 @@ ONE_SEED = "replicate.seeds=[42] replicate.max_seeds=null replicate.variance_see
 SWEEP = f"{SIZE} lr_range.num_steps=10 search.num_trials=1 replicate.top_k=1 {ONE_SEED}"
 GNN_SWEEP = f"{SWEEP} families=[gnn] lr_range.enabled=false"
 
+INLINE = "--executor inline"
+"""For sweeps of which the commands are the point; others run as they are printed, by Tune."""
+
 RUN_A_SWEEP = "python experiments/sweep.py [EXPERIMENT.yaml] [key=value ...]"
 WRITE_DATA = "sg-ray data synthetic --num-samples N [--out DIR]"
 EXTEND = "sg-ray extend NAME seeds=[...] search.num_trials=N"
@@ -114,6 +117,12 @@ STEPS = {
     "python experiments/sweep.py --resume quick": Step(
         in_process, after=(RUN_A_SWEEP,), prints=RANKED
     ),
+    "... --executor inline": Step(
+        in_process,
+        {"...": "python experiments/sweep.py"},
+        f"name=inline {GNN_SWEEP}",
+        prints=RANKED,
+    ),
     "... --address auto": Step(
         joining_this_ray,
         {"...": "python experiments/sweep.py"},
@@ -127,7 +136,7 @@ STEPS = {
     "python experiments/sweep.py data.source=path data.path=DIR name=mine": Step(
         in_process,
         {"DIR": "synthetic"},
-        GNN_SWEEP,
+        f"{GNN_SWEEP} {INLINE}",
         after=(WRITE_DATA,),
         prints=RANKED,
         leaves="outputs/mine/test.json",
@@ -141,6 +150,7 @@ STEPS = {
     EXTEND: Step(
         in_process,
         {"NAME": "other", "[...]": "[1,2]", "=N": "=2"},
+        INLINE,
         after=("sg-ray sweep ...",),
         prints="gnn +[0-9a-f]{8} +3 +0 ",  # seeds 42, 1 and 2, none failed
     ),
@@ -150,13 +160,14 @@ STEPS = {
     "sg-ray extend quick search.num_trials=12 replicate.top_k=3": Step(
         in_process,
         {"quick": "other"},
-        "search.num_trials=2 replicate.top_k=2",
+        f"search.num_trials=2 replicate.top_k=2 {INLINE}",
         after=(EXTEND,),
         prints=r"(?s)\n\d +gnn .*\n\d +gnn ",
     ),
     "sg-ray extend quick replicate.max_seeds=18": Step(
         in_process,
         {"quick": "other", "=18": "=4"},
+        INLINE,
         after=(EXTEND,),
         prints="gnn +[0-9a-f]{8} +4 +0 ",
     ),

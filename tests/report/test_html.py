@@ -8,6 +8,7 @@ from sample_verdict import HEADLINE, write_sample_verdict
 
 from sg_ray.errors import InputError
 from sg_ray.models.families import FAMILIES
+from sg_ray.records.events import StageStarted
 from sg_ray.records.journal import Journal
 from sg_ray.records.record import write_record
 from sg_ray.report.page.content import FAMILY_STYLES, family_styles
@@ -117,7 +118,7 @@ def test_an_empty_folder_makes_a_page_that_says_so(tmp_path):
 def test_an_unfinished_sweep_has_a_page(tmp_path):
     write_record(SweepFolder(tmp_path), make_record("gnn", {"learning_rate": 1e-3}, 42))
     journal = Journal(tmp_path / "events.jsonl")
-    journal.append("stage", family="gnn", stage="search", num_trials=4)
+    journal.append(StageStarted(model="gnn", stage="search", num_trials=4))
     journal.close()
     page = built(tmp_path)
     assert "not finished" in page

@@ -11,7 +11,7 @@ from sample_verdict import COMMAND, write_sample_verdict
 
 from sg_ray.commands import runnable
 from sg_ray.files import short_hash, write_json
-from sg_ray.records.journal import Journal
+from sg_ray.records.origin import Commit, Origin
 from sg_ray.records.record import write_record
 from sg_ray.records.test_scores import set_test_aside
 from sg_ray.report.page.content import read_sweep
@@ -231,27 +231,37 @@ def test_the_timeline_has_a_fitting_unit(tmp_path, span_ms, unit):
     assert f" {unit}</text>" in cost.section(read_sweep(SweepFolder(tmp_path))).content.axis
 
 
-def test_the_typed_command_is_shown_if_it_is_on_record(tmp_path):
-    journal = Journal(tmp_path / "events.jsonl")
-    journal.append("sweep_started", name="x", command=["python", "experiments/sweep.py", "a b=1"])
-    journal.close()
-    content = origin.section(read_sweep(SweepFolder(tmp_path))).content
-    assert (content.is_recorded, content.command) == (True, "python experiments/sweep.py 'a b=1'")
-
-
 def test_without_it_an_equal_command_is_shown(folder):
     content = origin.section(read_sweep(SweepFolder(folder))).content
     assert not content.is_recorded
-    assert content.command == "sg-ray sweep outputs/demo/sweep.yaml name=demo-again"
+    assert content.commands == ["sg-ray sweep outputs/demo/sweep.yaml name=demo-again"]
 
 
-def test_versions_hardware_and_the_commit_are_told(tmp_path):
+def test_the_commands_of_all_starts_and_the_commits_are_told(tmp_path):
+    code, project = (
+        Commit(commit="0a1b2c3", is_dirty=True),
+        Commit(commit="4d5e6f7", is_dirty=False),
+    )
+    for seed, command in ((1, "sg-ray sweep 'a #1.yaml'"), (2, "sg-ray extend <a>")):
+        origin_of_seed = Origin(command=command, code=code, project=project)
+        record = make_record("gnn", {}, seed, origin=origin_of_seed, finished_at_ms=BASE_MS + seed)
+        write_record(SweepFolder(tmp_path), record)
+    content = origin.section(read_sweep(SweepFolder(tmp_path))).content
+    assert content.is_recorded
+    assert content.commands == ["sg-ray sweep 'a #1.yaml'", "sg-ray extend <a>"]
+    facts = dict(content.facts)
+    assert facts["commit of sg-ray"].startswith("0a1b2c3, changed")
+    assert facts["commit of the project"] == "4d5e6f7"
+    page = check(build_report(SweepFolder(tmp_path)).read_text(encoding="utf-8"))
+    assert "extend &lt;a&gt;" in page.text or "extend <a>" in page.text
+
+
+def test_versions_and_hardware_are_told(tmp_path):
     for seed, torch in ((1, "2.12"), (2, "2.13")):
-        environment = {"torch": torch, "git_commit": "0a1b2c3", "cuda": None}
+        environment = {"torch": torch, "cuda": None}
         write_record(SweepFolder(tmp_path), make_record("gnn", {}, seed, environment=environment))
     facts = dict(origin.section(read_sweep(SweepFolder(tmp_path))).content.facts)
     assert facts["torch"] == "2.12, 2.13"
-    assert facts["git commit"] == "0a1b2c3"
     assert "cuda" not in facts
 
 

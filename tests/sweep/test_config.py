@@ -8,7 +8,7 @@ import torch
 from sg_ray.config import hardware, load_experiment, resolved_yaml
 from sg_ray.config.hardware import Profile, profile_of, this_machine
 from sg_ray.errors import InputError
-from sg_ray.models.families import FAMILIES
+from sg_ray.models.families import FAMILIES, plug_in
 from sg_ray.models.family import NeuralConfig
 from sg_ray.models.gnn import Gnn
 
@@ -131,7 +131,8 @@ class Toy(Gnn):
 def test_auto_works_for_a_family_that_the_table_does_not_know(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(FAMILIES, "toy", Toy())
+    monkeypatch.setattr(FAMILIES, "_plugged", {})
+    assert plug_in(f"{__name__}:Toy") == "toy"
     path = write(tmp_path, AUTO.replace("gnn", "toy"))
     baseline = load_experiment(path, ["resources.gpus=0"]).baseline("toy")
     assert baseline.model_dump()["max_units_per_micro_batch"] == hardware.CPU_TOKENS

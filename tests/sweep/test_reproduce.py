@@ -10,13 +10,14 @@ import pytest
 from tiny_sweep import read_json_records, tiny_experiment, write_experiment
 
 from sg_ray.cli import main
+from sg_ray.sweep.execute.inline_executor import InlineExecutor
 from sg_ray.sweep.run import run_sweep
 
 Capture = pytest.CaptureFixture[str]
 
 
 @pytest.fixture(scope="module")
-def swept(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished sweep with one trial of each family."""
     experiment = tiny_experiment(
         tmp_path_factory.mktemp("reproduced"),
@@ -24,7 +25,7 @@ def swept(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
         search={"num_trials": 1},
         replicate={"top_k": 1, "seeds": [42]},
     )
-    assert run_sweep(experiment).problems == []
+    assert run_sweep(experiment, executor=InlineExecutor()).problems == []
     return experiment.folder.path
 
 

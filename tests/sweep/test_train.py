@@ -158,7 +158,7 @@ def test_a_failing_range_test_falls_back_and_says_why(
     own = MODELS["gnn"]["config"]["learning_rate"]
     assert only_record(folder / "run")["config"]["learning_rate"] == own
     noted = [e for e in read_events(folder / "run/events.jsonl") if e.type == "lr_range"]
-    assert [(e.data["source"], e.data["learning_rate"]) for e in noted] == [("default", own)]
+    assert [(e.source, e.learning_rate) for e in noted] == [("default", own)]
 
 
 def test_a_failed_training_is_on_record(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -227,7 +227,7 @@ def test_the_families_that_a_fusion_builds_on_may_be_those_of_a_sweep(folder: Pa
         replicate={"top_k": 1, "seeds": [42], "variance_seeds": 0},
         tracking={"enabled": False},
     )
-    assert main(["sweep", "experiment.yaml"]) == 0
+    assert main(["sweep", "experiment.yaml", "--executor", "inline"]) == 0
     together = "families=[transformer,gnn,fusion]"
     assert train("fusion", "--epochs", "1", "--output-dir", "fused", together) == 0
     assert main(["predict", "fused", str(a_function(folder))]) == 0

@@ -171,7 +171,7 @@ def test_the_journal_tells_the_streams(tmp_path: Path) -> None:
     )
     journal.close()
     (event,) = [e for e in read_events(journal.path) if e.type == "trial_started"]
-    assert (event.data["stage"], event.data["streams"]) == ("variance", {"order": 9})
+    assert (event.stage, event.streams) == ("variance", {"order": 9})
 
 
 def test_one_is_trained_again_from_the_same_streams() -> None:

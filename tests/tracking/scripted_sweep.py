@@ -2,9 +2,21 @@
 
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from sg_ray.detector import ModelCard, WinnerCard
 from sg_ray.files import write_json
+from sg_ray.records.events import (
+    DataChecked,
+    EpochEnded,
+    LearningRateFound,
+    StageStarted,
+    SweepFinished,
+    SweepStarted,
+    TrialFinished,
+    TrialStarted,
+    WinnerTested,
+)
 from sg_ray.records.journal import Journal
 from sg_ray.records.record import Failure, RunRecord, write_record
 from sg_ray.sweep_folder import MODEL_CARD, WINNER_CARD, SweepFolder
@@ -30,13 +42,20 @@ def metrics_of(epoch: int) -> dict[str, float | None]:
     }
 
 
+def begin(plan: dict[str, Any] | None = None) -> SweepStarted:
+    """Return the event with which a sweep begins that is not any other."""
+    return SweepStarted(name="tiny", sweep_id=uuid4().hex[:16], plan=plan or {})
+
+
 def tell_sweep(journal: Journal, sweep_dir: Path, outcomes: dict[str, str] = OUTCOMES) -> None:
     (sweep_dir / "sweep.yaml").write_text("name: tiny\n")
-    journal.append("sweep_started", name="tiny", plan=PLAN)
-    journal.append("data_checked", fingerprint="d" * 16, notes=[])
+    journal.append(begin(PLAN))
+    journal.append(DataChecked(fingerprint="d" * 16, notes=[]))
     curve = [{"learning_rate": 1e-4, "loss": 0.7}]
-    journal.append("lr_range", family="gnn", learning_rate=5e-4, source="default", curve=curve)
-    journal.append("stage", family="gnn", stage="search", num_trials=len(outcomes))
+    journal.append(
+        LearningRateFound(model="gnn", learning_rate=5e-4, source="default", curve=curve)
+    )
+    journal.append(StageStarted(model="gnn", stage="search", num_trials=len(outcomes)))
     for seed, (key, status) in enumerate(outcomes.items()):
         tell_trial(journal, sweep_dir, key, status, seed)
     tell_end(journal, sweep_dir)
@@ -45,17 +64,18 @@ def tell_sweep(journal: Journal, sweep_dir: Path, outcomes: dict[str, str] = OUT
 def tell_trial(journal: Journal, sweep_dir: Path, key: str, status: str, seed: int = 42) -> None:
     start_trial(journal, key, seed)
     for epoch in range(1, NUM_EPOCHS + 1):
-        journal.append("epoch", key, epoch=epoch, metrics=metrics_of(epoch))
+        journal.append(EpochEnded(trial_key=key, epoch=epoch, metrics=metrics_of(epoch)))
     best = {"val_f1": 0.53, "val_loss": 1 / 3, "learning_rate": 1e-4 / NUM_EPOCHS}
     write_record(SweepFolder(sweep_dir), record(key, status, seed, best))
     folder = SweepFolder(sweep_dir).trial(key)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "training_metadata.json").write_text('{"best_val_f1": 0.53}\n')
-    journal.append("trial_finished", key, status=status, epochs=NUM_EPOCHS, metrics=best)
+    journal.append(TrialFinished(trial_key=key, status=status, epochs=NUM_EPOCHS, metrics=best))
 
 
 def start_trial(journal: Journal, key: str, seed: int = 42, **changes: Any) -> None:
     facts = {
+        "model": "gnn",
         "family": "gnn",
         "stage": "search",
         "config": CONFIG,
@@ -63,7 +83,7 @@ def start_trial(journal: Journal, key: str, seed: int = 42, **changes: Any) -> N
         "seed": seed,
         **changes,
     }
-    journal.append("trial_started", key, **facts)
+    journal.append(TrialStarted(trial_key=key, **facts))
 
 
 def write_winner(sweep_dir: Path, key: str) -> Path:
@@ -92,12 +112,12 @@ def write_winner(sweep_dir: Path, key: str) -> Path:
 def tell_end(
     journal: Journal, sweep_dir: Path, status: str = "completed", mean: float = 0.53
 ) -> None:
-    journal.append("test_scored", family="gnn", metrics={"test_f1": 0.51})
+    journal.append(WinnerTested(model="gnn", metrics={"test_f1": 0.51}))
     (sweep_dir / "leaderboard.csv").write_text(
         "rank,family,config_hash,num_seeds,num_failed,val_f1_mean,val_f1_sd,config\n"
         f"1,gnn,ab12cd34,3,0,{mean},0.01,{{}}\n2,gnn,ff12cd34,3,0,0.50,0.01,{{}}\n"
     )
-    journal.append("sweep_finished", status=status)
+    journal.append(SweepFinished(status=status))
 
 
 def record(key: str, status: str, seed: int, metrics: dict[str, float]) -> RunRecord:

@@ -1,3 +1,4 @@
+import fcntl
 import logging
 import shutil
 import subprocess
@@ -6,15 +7,22 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from scripted_sweep import CONFIG, NUM_EPOCHS, start_trial, tell_end, tell_sweep, tell_trial
+from scripted_sweep import CONFIG, NUM_EPOCHS, begin, start_trial, tell_end, tell_sweep, tell_trial
 
 from sg_ray.errors import InputError
+from sg_ray.records.events import (
+    EpochEnded,
+    SweepResumed,
+    TrialFinished,
+    TrialTakenBack,
+)
 from sg_ray.records.journal import Journal, read_events
 from sg_ray.sweep_folder import SweepFolder
 from sg_ray.tracking.address import find_address
 from sg_ray.tracking.mlflow_mirror import MlflowMirror, mirror_of
-from sg_ray.tracking.mlflow_store import MlflowStore
+from sg_ray.tracking.mlflow_store import MlflowStore, exclusive
 from sg_ray.tracking.parameters import flatten
+from sg_ray.tracking.troubles import StoreTrouble
 
 CONTENT = (
     "select key, value, timestamp, step from metrics order by 1, 2, 3, 4",
@@ -62,8 +70,8 @@ def test_a_sweep_becomes_one_run_with_a_run_per_trial_below(client, journal, swe
 def test_c04_a_trial_taken_back_is_one_run_that_ends_anew(client, journal, sweep_dir, uri):
     tell_sweep(journal, sweep_dir)
     MlflowMirror(SweepFolder(sweep_dir), uri, "tiny").sync()
-    journal.append("sweep_resumed")
-    journal.append("trial_taken_back", "t-broken", reason="out of memory")
+    journal.append(SweepResumed())
+    journal.append(TrialTakenBack(trial_key="t-broken", reason="out of memory"))
     tell_trial(journal, sweep_dir, "t-broken", "completed")
     tell_end(journal, sweep_dir)
     result = MlflowMirror(SweepFolder(sweep_dir), uri, "tiny").sync()
@@ -82,7 +90,7 @@ def test_b14_a_journal_that_lost_a_line_is_mirrored_to_its_end(client, journal, 
     lines = journal.path.read_bytes().splitlines(keepends=True)
     journal.path.write_bytes(b"".join([*lines[:3], *lines[4:]]))  # taken out by hand, say
     again = Journal(journal.path)
-    again.append("sweep_resumed")
+    again.append(SweepResumed())
     tell_trial(again, sweep_dir, "t-late", "completed")
     tell_end(again, sweep_dir)
     again.close()
@@ -99,7 +107,7 @@ def test_times_parameters_and_metrics_are_those_of_the_journal(client, journal, 
     MlflowMirror(SweepFolder(sweep_dir), uri, "tiny").sync()
 
     run = runs_by_key(client)["t-best"]
-    events = [e for e in read_events(journal.path) if e.trial_key == "t-best"]
+    events = [e for e in read_events(journal.path) if e.subject == "t-best"]
     assert (run.info.start_time, run.info.end_time) == (events[0].at_ms, events[-1].at_ms)
     assert run.data.params == {
         "family": "gnn",
@@ -110,7 +118,7 @@ def test_times_parameters_and_metrics_are_those_of_the_journal(client, journal, 
     }
     history = client.get_metric_history(run.info.run_id, "val_f1")
     assert [(m.step, m.value, m.timestamp) for m in history] == [
-        (e.data["epoch"], e.data["metrics"]["val_f1"], e.at_ms) for e in events if e.type == "epoch"
+        (e.epoch, e.metrics["val_f1"], e.at_ms) for e in events if e.type == "epoch"
     ]
     assert run.data.metrics["best_val_f1"] == 0.53
     assert "val_mcc" not in run.data.metrics
@@ -177,7 +185,7 @@ def test_a_lost_store_is_filled_again(client, journal, sweep_dir, uri, database,
 
 def test_a_run_deleted_by_its_user_stays_deleted(client, journal, sweep_dir, uri):
     tell_trials = ["t-best", "t-cut"]
-    journal.append("sweep_started", name="tiny", plan={})
+    journal.append(begin())
     tell_trial(journal, sweep_dir, tell_trials[0], "completed")
     mirror = MlflowMirror(SweepFolder(sweep_dir), uri, "tiny")
     mirror.sync()
@@ -206,7 +214,7 @@ def test_a_surplus_run_of_a_trial_is_removed(client, journal, sweep_dir, uri):
 
 def test_two_mirrors_of_one_sweep_do_not_double_it(journal, sweep_dir, uri, query):
     first, second = (MlflowMirror(SweepFolder(sweep_dir), uri, "tiny") for _ in range(2))
-    journal.append("sweep_started", name="tiny", plan={})
+    journal.append(begin())
     for number in range(4):
         tell_trial(journal, sweep_dir, f"t{number}", "completed")
         (first if number % 2 else second).sync()
@@ -215,9 +223,9 @@ def test_two_mirrors_of_one_sweep_do_not_double_it(journal, sweep_dir, uri, quer
 
 
 def test_an_interrupted_trial_is_not_left_running(client, journal, sweep_dir, uri):
-    journal.append("sweep_started", name="tiny", plan={})
+    journal.append(begin())
     start_trial(journal, "t-lost")
-    journal.append("epoch", "t-lost", epoch=1, metrics={"val_f1": 0.5})
+    journal.append(EpochEnded(trial_key="t-lost", epoch=1, metrics={"val_f1": 0.5}))
     tell_end(journal, sweep_dir, status="failed")
     MlflowMirror(SweepFolder(sweep_dir), uri, "tiny").sync()
     runs = runs_by_key(client)
@@ -225,12 +233,12 @@ def test_an_interrupted_trial_is_not_left_running(client, journal, sweep_dir, ur
 
 
 def test_a_resumed_sweep_goes_on_in_its_runs(client, journal, sweep_dir, uri, query):
-    journal.append("sweep_started", name="tiny", plan={})
+    journal.append(begin())
     start_trial(journal, "t-lost")
     tell_end(journal, sweep_dir, status="failed")
     mirror = MlflowMirror(SweepFolder(sweep_dir), uri, "tiny")
     mirror.sync()
-    journal.append("sweep_resumed")
+    journal.append(SweepResumed())
     mirror.sync()
     assert runs_by_key(client)[""].info.status == "RUNNING"
     tell_trial(journal, sweep_dir, "t-lost", "completed")
@@ -304,10 +312,9 @@ def test_a_server_that_is_down_is_reported_without_its_password(
 def test_values_beyond_mlflows_limits_are_cut(client, journal, sweep_dir, uri):
     config = {f"option_{number}": number for number in range(150)} | {"long": "x" * 10_000}
     metrics = {f"metric_{number}": 0.5 for number in range(1100)}
-    journal.append("sweep_started", name="tiny", plan={})
-    facts = {"family": "gnn", "stage": "search", "config_hash": "ab12cd34", "seed": 7}
-    journal.append("trial_started", "t-big", config=config, **facts)
-    journal.append("epoch", "t-big", epoch=1, metrics=metrics)
+    journal.append(begin())
+    start_trial(journal, "t-big", 7, config=config)
+    journal.append(EpochEnded(trial_key="t-big", epoch=1, metrics=metrics))
     assert MlflowMirror(SweepFolder(sweep_dir), uri, "tiny").sync().error is None
     run = runs_by_key(client)["t-big"]
     assert len(run.data.params) == 153
@@ -375,7 +382,7 @@ def test_an_experiment_says_where_it_is_mirrored(
         )
 
     monkeypatch.chdir(tmp_path / "outputs")
-    journal.append("sweep_started", name="tiny", plan={})
+    journal.append(begin())
     with mirror_of(experiment(enabled=True, uri="sqlite:///../store/mlflow.db")) as mirror:
         monkeypatch.chdir("/")  # as Ray does
     assert mirror.sync().num_pending == 0
@@ -405,11 +412,24 @@ def test_a_store_opens_an_existing_experiment(uri):
     assert second.find_runs() == {}
 
 
+def test_whoever_waits_too_long_for_another_process_is_told_for_what(tmp_path):
+    lock = tmp_path / ".tracking.lock"
+    with lock.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with (
+            pytest.raises(StoreTrouble, match=r"\.tracking\.lock has been locked .* end it"),
+            exclusive(lock, timeout_s=0.1),
+        ):
+            pass
+    with exclusive(lock, timeout_s=0.1):  # the file stays, who held it has gone
+        assert lock.exists()
+
+
 def test_a_trial_that_varies_one_stream_is_a_run_apart(client, journal, sweep_dir, uri):
     tell_sweep(journal, sweep_dir)
     varied = {"stage": "variance", "streams": {"init": 7}}
     start_trial(journal, "t-varied", 42, **varied)
-    journal.append("trial_finished", "t-varied", status="completed", epochs=0, metrics={})
+    journal.append(TrialFinished(trial_key="t-varied", status="completed", epochs=0, metrics={}))
     MlflowMirror(SweepFolder(sweep_dir), uri, "tiny").sync()
 
     runs = runs_by_key(client)

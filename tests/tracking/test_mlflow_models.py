@@ -21,6 +21,7 @@ from sg_ray.export import export_model
 from sg_ray.features.build import prepare_features
 from sg_ray.features.spec import TextSpec
 from sg_ray.models.families import FAMILIES
+from sg_ray.records.events import SweepResumed
 from sg_ray.records.record import record_of
 from sg_ray.sweep_folder import SweepFolder
 from sg_ray.tracking.mlflow_mirror import MlflowMirror
@@ -43,7 +44,7 @@ def exported_floor(tmp_path_factory: pytest.TempPathFactory) -> Path:
         family="lexical", config=config, seed=0, objective="val_f1",
         data_fingerprint=data.fingerprint, code_version="test",
     )  # fmt: skip
-    context = TrialContext(FAMILIES, features, folder / "cache", torch.device("cpu"))
+    context = TrialContext(features, folder / "cache", torch.device("cpu"))
     (epoch,) = run_trial(spec, context, folder / "trial")
     record = record_of(
         spec, "floor", [{"epoch": 1, **epoch.metrics}], status="completed", started_at_ms=0,
@@ -131,7 +132,7 @@ def test_a_replay_and_a_resumed_sweep_make_no_second_version(
     MlflowMirror(SweepFolder(sweep_dir), uri, "tiny").sync()
     if lost == "position":
         (sweep_dir / "tracking.json").unlink()
-    journal.append("sweep_resumed")
+    journal.append(SweepResumed())
     tell_end(journal, sweep_dir, mean=0.54)
 
     assert MlflowMirror(SweepFolder(sweep_dir), uri, "tiny").sync().error is None
@@ -147,7 +148,7 @@ def test_another_winner_becomes_the_next_version_and_champion(client, journal, s
     tell_sweep(journal, sweep_dir)
     mirror = MlflowMirror(SweepFolder(sweep_dir), uri, "tiny")
     mirror.sync()
-    journal.append("sweep_resumed")
+    journal.append(SweepResumed())
     write_winner(sweep_dir, "t-cut")
     tell_end(journal, sweep_dir)
     mirror.sync()

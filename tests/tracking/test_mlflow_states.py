@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from mlflow_server import Server
-from scripted_sweep import OUTCOMES, tell_sweep, write_winner
+from scripted_sweep import OUTCOMES, begin, tell_sweep, write_winner
 
 from sg_ray.cli import main
 from sg_ray.errors import InputError
@@ -81,7 +81,7 @@ def test_case_44_a_deleted_experiment_is_told_by_all(
 def test_case_44_so_is_one_deleted_in_mid_sweep(
     client: Any, journal: Journal, sweep_dir: Path, uri: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    journal.append("sweep_started", name="tiny", plan={})
+    journal.append(begin())
     running = MlflowMirror(SweepFolder(sweep_dir), uri, "tiny")
     running.start()
     running.sync()

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -95,15 +96,16 @@ def spec(family: str = "watched", **changes: object) -> TrialSpec:
     return TrialSpec.model_validate({**settings, **changes})
 
 
-def context(family: NeuralFamily | EstimatorFamily, folder: Path) -> TrialContext:
+def context(folder: Path) -> TrialContext:
     features = Features("data", {"train": np.array([0, 1]), "valid": np.array([0, 1])}, {})
-    return TrialContext({family.name: family}, features, folder / "cache", torch.device("cpu"))
+    return TrialContext(features, folder / "cache", torch.device("cpu"))
 
 
 def trained(trial: TrialSpec, folder: Path, should_stop=never) -> WatchedFamily:
     family = WatchedFamily()
-    for _ in run_trial(trial, context(family, folder), folder, should_stop=should_stop):
-        pass
+    with patch("sg_ray.trial.get_family", lambda _: family):
+        for _ in run_trial(trial, context(folder), folder, should_stop=should_stop):
+            pass
     return family
 
 
@@ -209,5 +211,8 @@ def test_an_unknown_stream_is_refused():
 def test_a_family_that_fits_in_one_go_has_no_streams(tmp_path):
     family = OneGoFamily()
     trial = spec("one_go", streams={"init": 7})
-    with pytest.raises(InputError, match="one_go fits in one go"):
-        next(run_trial(trial, context(family, tmp_path), tmp_path))
+    with (
+        pytest.raises(InputError, match="one_go fits in one go"),
+        patch("sg_ray.trial.get_family", lambda _: family),
+    ):
+        next(run_trial(trial, context(tmp_path), tmp_path))

@@ -8,6 +8,7 @@ import numpy as np
 
 from sg_ray.config.yaml_text import write_yaml
 from sg_ray.files import content_hash, write_json
+from sg_ray.records.folder_format import write_format
 from sg_ray.records.record import Failure, RunRecord, write_record
 from sg_ray.sweep_folder import TEST_PREDICTIONS, VALID_PREDICTIONS, SweepFolder
 from sg_ray.training.metrics import scored
@@ -38,6 +39,7 @@ class MadeSweep:
             **settings,
         }
         folder.mkdir(parents=True, exist_ok=True)
+        write_format(self.folder)
         self.folder.settings.write_text(write_yaml(content))
 
     def add(

@@ -10,7 +10,7 @@ from sg_ray.cli import main
 from sg_ray.report.page.content import read_sweep
 from sg_ray.report.page.html import build_report
 from sg_ray.statistics.expected_best import expected_best
-from sg_ray.statistics.sequential import Drop
+from sg_ray.statistics.racing import Drop
 from sg_ray.sweep_folder import SweepFolder
 from sg_ray.verdict import assemble as build
 from sg_ray.verdict.assemble import build_verdict, write_verdict

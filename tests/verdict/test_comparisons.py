@@ -11,14 +11,9 @@ from sklearn.metrics import accuracy_score
 
 from sg_ray.config import Experiment
 from sg_ray.records.leaderboard import Row
-from sg_ray.statistics.sequential import (
-    Drop,
-    anytime_p,
-    beats_e_process,
-    race,
-    seeds_to_decide,
-    smallest_anytime_p,
-)
+from sg_ray.statistics.racing import Drop, race
+from sg_ray.statistics.seeds_needed import seeds_to_decide, smallest_anytime_p
+from sg_ray.statistics.sequential import anytime_p, beats_e_process
 from sg_ray.sweep_folder import SweepFolder
 from sg_ray.verdict.comparisons import findings, questions
 from sg_ray.verdict.teams import Team, duels

@@ -9,7 +9,16 @@ from typing import Any
 from sg_ray.config.experiment import ReplicateSettings
 from sg_ray.config.values import read_values
 from sg_ray.reading import read_model
-from sg_ray.records.journal import Event, read_events
+from sg_ray.records.events import (
+    DataChecked,
+    Event,
+    StageStarted,
+    SweepFinished,
+    SweepRanked,
+    SweepResumed,
+    TrialStarted,
+)
+from sg_ray.records.journal import read_events
 from sg_ray.records.leaderboard import Row, is_number, rank
 from sg_ray.records.record import RunRecord, read_records
 from sg_ray.records.test_scores import read_test_scores
@@ -60,10 +69,11 @@ class Sweep:
     def status(self) -> str:
         """How the sweep ended, or "not finished"."""
         for event in reversed(self.events):
-            if event.type in ("sweep_finished", "ranked"):
-                return str(event.data.get("status", "completed"))
-            if event.type in ("trial_started", "stage", "sweep_resumed"):
-                break
+            match event:
+                case SweepFinished() | SweepRanked():
+                    return event.status
+                case TrialStarted() | StageStarted() | SweepResumed():
+                    break
         return "not finished"
 
     @property
@@ -78,10 +88,9 @@ class Sweep:
 
     @property
     def notes(self) -> list[str]:
-        """What the checks of the data said: the ``notes`` of any event."""
-        given = (event.data.get("notes") for event in self.events)
-        notes = (note for some in given if isinstance(some, list) for note in some)
-        return list(dict.fromkeys(str(note) for note in notes))
+        """What the checks of the data said, at whichever start."""
+        checks = (event for event in self.events if isinstance(event, DataChecked))
+        return list(dict.fromkeys(note for check in checks for note in check.notes))
 
     @property
     def started_at(self) -> str:

@@ -127,7 +127,7 @@ def read_results(folder: Path) -> list[TrialResult]:
     results = [*known.values(), *(result for result in told if result.trial_key == UNKNOWN)]
     if not results:
         raise InputError(
-            f"{folder}: holds neither run records (records/*.json) nor {METADATA} files. "
+            f"{folder}: holds neither run records ({RECORDS}/*.json) nor {METADATA} files. "
             "Name the folder of a sweep, e.g. outputs/quick, or of trials."
         )
     return results

@@ -6,6 +6,7 @@ from typing import Any
 
 from sg_ray.config import Experiment
 from sg_ray.files import write_json
+from sg_ray.records.events import WinnerTested
 from sg_ray.records.journal import Journal
 from sg_ray.sweep.plan.jobs import TestJob
 from sg_ray.sweep.plan.planner import Planner
@@ -56,7 +57,7 @@ class WinnerTest:
             "seeds": self._scores,
         }
         write_json(self._path, summary)
-        self._journal.append("test_scored", family=job.spec.family, metrics=means)
+        self._journal.append(WinnerTested(model=job.spec.family, metrics=means))
 
     def _plan(self) -> list[TestJob]:
         winner = self._planner.winner()

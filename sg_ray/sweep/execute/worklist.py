@@ -7,6 +7,17 @@ from typing import Any
 from sg_ray.cluster.losses import infrastructure_failure
 from sg_ray.config import Experiment
 from sg_ray.records import learning_rates
+from sg_ray.records.events import (
+    EpochEnded,
+    FinalistDropped,
+    JobLost,
+    RateSource,
+    StageStarted,
+    SweepWaiting,
+    TrialFinished,
+    TrialResumed,
+    TrialStarted,
+)
 from sg_ray.records.journal import Journal
 from sg_ray.records.planned import PlannedName, num_planned
 from sg_ray.records.record import (
@@ -81,14 +92,16 @@ class Worklist:
         if isinstance(job, TrainJob):
             self._started_at_ms.setdefault(job.spec.trial_key, now_ms())
             self._journal.append(
-                "trial_started",
-                job.spec.trial_key,
-                family=job.spec.family,
-                stage=job.stage,
-                config=job.spec.config,
-                config_hash=job.spec.config_hash,
-                seed=job.spec.seed,
-                streams=job.spec.streams,
+                TrialStarted(
+                    trial_key=job.spec.trial_key,
+                    model=job.spec.family,
+                    family=job.spec.family,
+                    stage=job.stage,
+                    config=job.spec.config,
+                    config_hash=job.spec.config_hash,
+                    seed=job.spec.seed,
+                    streams=job.spec.streams,
+                )
             )
         elif isinstance(job, LrRangeJob):
             self._announce(job.spec.family, "lr_range")
@@ -96,11 +109,11 @@ class Worklist:
     def on_lost(self, job: AnyJob, reason: str) -> None:
         """Journal that a job's process or machine died; it is handed out again."""
         key = job.spec.trial_key if isinstance(job, TrainJob) else None
-        self._journal.append("job_lost", key, name=job.name, reason=reason)
+        self._journal.append(JobLost(name=job.name, reason=reason, trial_key=key))
 
     def on_waiting(self, wait_s: float, reason: str) -> None:
         """Journal that no trial has begun for so long."""
-        self._journal.append("waiting", wait_s=round(wait_s), reason=reason)
+        self._journal.append(SweepWaiting(wait_s=round(wait_s), reason=reason))
 
     def on_epoch(self, job: TrainJob, epoch: int, metrics: Mapping[str, float | None]) -> bool:
         """Return True if the trial should be given up after this epoch."""
@@ -108,7 +121,7 @@ class Worklist:
 
     def journal_epoch(self, job: TrainJob, epoch: int, metrics: Mapping[str, float | None]) -> None:
         """Journal an epoch's metrics."""
-        self._journal.append("epoch", job.spec.trial_key, epoch=epoch, metrics=metrics)
+        self._journal.append(EpochEnded(trial_key=job.spec.trial_key, epoch=epoch, metrics=metrics))
 
     def on_finished(
         self, job: AnyJob, result: Mapping[str, Any], checkpoint: Path | None, *, pruned: bool
@@ -139,7 +152,7 @@ class Worklist:
         if checkpoint is None:
             return job
         epoch = len(read_history(checkpoint))
-        self._journal.append("trial_resumed", job.spec.trial_key, epoch=epoch)
+        self._journal.append(TrialResumed(trial_key=job.spec.trial_key, epoch=epoch))
         return job.model_copy(update={"resume_from": checkpoint})
 
     def _is_given_up(self, job: TrainJob) -> bool:
@@ -160,7 +173,7 @@ class Worklist:
         if (family, stage) not in self._announced:
             self._announced.add((family, stage))
             num_trials = num_planned(self._experiment, family, stage)
-            self._journal.append("stage", family=family, stage=stage, num_trials=num_trials)
+            self._journal.append(StageStarted(model=family, stage=stage, num_trials=num_trials))
 
     def _record(
         self,
@@ -199,11 +212,12 @@ class Worklist:
     def _settle(self, record: RunRecord, base_name: str) -> None:
         """Do what follows from a record; doing it again changes nothing."""
         self._journal.append(
-            "trial_finished",
-            record.trial_key,
-            status=record.status,
-            epochs=record.epochs,
-            metrics=record.metrics,
+            TrialFinished(
+                trial_key=record.trial_key,
+                status=record.status,
+                epochs=record.epochs,
+                metrics=record.metrics,
+            )
         )
         if record.failure is None or not record.failure.is_infrastructure:
             drop_checkpoints(self._folder, record.trial_key, base_name)
@@ -213,11 +227,12 @@ class Worklist:
         seeds = self._experiment.replicate.all_seeds
         for drop in self._planner.plans[family].dropped(seeds).values():
             self._journal.append(
-                "dropped",
-                family=family,
-                config_hash=drop.config,
-                against=drop.against,
-                after_seeds=drop.after_seeds,
+                FinalistDropped(
+                    model=family,
+                    config_hash=drop.config,
+                    against=drop.against,
+                    after_seeds=drop.after_seeds,
+                )
             )
 
     def _take_cached_learning_rate(self, job: LrRangeJob) -> bool:
@@ -228,7 +243,7 @@ class Worklist:
         return True
 
     def _use_learning_rate(
-        self, job: LrRangeJob, found: learning_rates.Found, *, source: str
+        self, job: LrRangeJob, found: learning_rates.Found, *, source: RateSource
     ) -> None:
         learning_rates.note(self._folder, self._journal, job.spec, found, source=source)
         self._planner.ledger.learning_rates[job.spec.family] = found["suggestion"]

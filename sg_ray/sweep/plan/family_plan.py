@@ -7,7 +7,7 @@ from typing import Any
 from sg_ray.config import Experiment
 from sg_ray.records.race import drops
 from sg_ray.records.record import RunRecord, Stage
-from sg_ray.statistics.sequential import Drop
+from sg_ray.statistics.racing import Drop
 from sg_ray.sweep.plan.jobs import AnyJob, TrainJob
 from sg_ray.sweep.plan.ledger import Identity, Ledger
 from sg_ray.trial import BranchSource, TrialSpec

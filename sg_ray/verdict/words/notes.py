@@ -5,9 +5,9 @@ from statistics import fmean
 
 from sg_ray.config import FLOOR
 from sg_ray.files import short_hash
-from sg_ray.models.families import get_family
+from sg_ray.models.families import builds_on
 from sg_ray.records.race import CLAIM_ALPHA
-from sg_ray.statistics.sequential import seeds_for_anytime_p
+from sg_ray.statistics.seeds_needed import seeds_for_anytime_p
 from sg_ray.verdict.arithmetic import Arithmetic, mixtures
 from sg_ray.verdict.model import FAMILIES, Question, Standing
 from sg_ray.verdict.trials import Contender, Results, Trial
@@ -38,7 +38,7 @@ def notes(
 
 def _chosen_branches(results: Results) -> Iterator[str]:
     """Say that what a family builds on was chosen by seeds that it is compared on as well."""
-    builders = [f for f in results.families if f != FLOOR and get_family(f).branches]
+    builders = [f for f in results.families if f != FLOOR and builds_on(f)]
     if builders and len(results.experiment.families) > len(builders):
         yield (
             f"{listed(builders)} builds on the best of the other families over the planned seeds, "

@@ -1,10 +1,10 @@
 """Learning curves, and what the learning-rate range tests saw."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator
 
 from sg_ray.files import short_hash
+from sg_ray.records.events import LearningRateFound
 from sg_ray.records.leaderboard import is_number
 from sg_ray.records.record import RunRecord
 from sg_ray.report.page.charts.line_chart import Axis, Point, Series, line_chart
@@ -25,8 +25,9 @@ def learning_curves(sweep: Sweep) -> Section | None:
 
 def range_tests(sweep: Sweep) -> Section | None:
     """Return the latest range test of each family."""
-    latest = {str(e.data["family"]): e.data for e in sweep.events if e.type == "lr_range"}
-    figures = [_range_figure(sweep, family, data) for family, data in latest.items()]
+    tests = (event for event in sweep.events if isinstance(event, LearningRateFound))
+    latest = {test.model: test for test in tests}
+    figures = [_range_figure(sweep, test) for test in latest.values()]
     if not figures:
         return None
     return Section("range", "Learning-rate range tests", "figures.html.jinja", figures)
@@ -59,19 +60,18 @@ def _learning_curve(record: RunRecord, metric: str, best: str | None) -> Series:
     return Series(name, points, style if record.status == "completed" else "line cut")
 
 
-def _range_figure(sweep: Sweep, family: str, data: Mapping[str, Any]) -> Figure:
+def _range_figure(sweep: Sweep, test: LearningRateFound) -> Figure:
     series = [
         Series(
             f"seed {curve.get('seed')}",
             _points(zip(curve["learning_rates"], curve["losses"], strict=False)),
             "line other",
         )
-        for curve in data.get("curve") or ()
-        if isinstance(curve, Mapping) and curve.get("learning_rates") and curve.get("losses")
+        for curve in test.curve
+        if curve.get("learning_rates") and curve.get("losses")
     ]
-    rate, source, reason = (data.get(name) for name in ("learning_rate", "source", "reason"))
     starts = [one.points[0][1] for one in series if one.points]
-    label = f"{family}: training loss against learning rate, {len(series)} seeds"
+    label = f"{test.model}: training loss against learning rate, {len(series)} seeds"
     drawing = line_chart(
         series,
         label=label,
@@ -82,11 +82,11 @@ def _range_figure(sweep: Sweep, family: str, data: Mapping[str, Any]) -> Figure:
             bounds=(0.0, math.inf),
             limit=LOSS_SHOWN * max(starts, default=1.0),
         ),
-        marked_x=rate,
+        marked_x=test.learning_rate,
     )
-    caption = f"{f'{rate:.2e}' if rate else 'no rate'} from {source}"
-    caption += f" ({reason})" if reason else ""
-    return Figure(family, caption, drawing, sweep.family_styles.get(family, ""))
+    caption = f"{test.learning_rate:.2e} from {test.source}"
+    caption += f" ({test.reason})" if test.reason else ""
+    return Figure(test.model, caption, drawing, sweep.family_styles.get(test.model, ""))
 
 
 def _points(pairs: Iterable[tuple[float | None, float | None]]) -> list[Point]:
