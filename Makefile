@@ -12,9 +12,10 @@ side_by_side := -n $(JOBS) --dist loadfile
 BIN := .venv/bin
 PIP  = $(BIN)/python -m pip install --no-compile -c constraints.txt $(PIP_ARGS)
 
-torch_version := $(shell sed -n 's/.*"torch==\([^"]*\)".*/\1/p' pyproject.toml)
-torch_cuda    := torch===$(torch_version)
-torch_pinned  := torch==$(torch_version)
+# pyproject.toml allows a range of releases; constraints.txt says which one is tested.
+TORCH_VERSION ?= $(shell sed -n 's/^torch==//p' constraints.txt)
+torch_cuda    := torch===$(TORCH_VERSION)
+torch_pinned  := torch==$(TORCH_VERSION)
 torch         := $(if $(filter cuda,$(TORCH)),$(torch_cuda),$(torch_pinned)$(if $(TORCH),+$(TORCH)))
 
 .PHONY: help sweep test test-slow test-all chaos coverage lint format docs wheel install lock clean
@@ -55,12 +56,12 @@ docs: .venv/.docs ## write the pages of docs/ to site/; fails on a link that lea
 
 install: .venv/.run ## only install what a sweep needs
 
-wheel: ## build dist/*.whl, install it alone and run a sweep away from the sources
+wheel: ## build dist/*.whl, install it alone and run its default sweep in an empty folder
 	@rm -rf build dist .venv-wheel && $(PYTHON) -m venv .venv-wheel
 	@.venv-wheel/bin/pip wheel -qq --no-deps --wheel-dir dist $(PIP_ARGS) .
 	@.venv-wheel/bin/pip install -qq -c constraints.txt $(PIP_ARGS) '$(torch)' dist/*.whl
 	@elsewhere=$$(mktemp -d) && trap 'rm -rf "$$elsewhere"' EXIT && cd "$$elsewhere" && \
-	    '$(CURDIR)/.venv-wheel/bin/sg-ray' sweep '$(CURDIR)/experiments/quick.yaml' $(smoke) && \
+	    '$(CURDIR)/.venv-wheel/bin/sg-ray' sweep $(smoke) && \
 	    test -s outputs/smoke/report.html
 
 # A sweep of seconds that ends in a report, for which the wheel must hold the page's template.
@@ -120,6 +121,7 @@ define install
 endef
 
 # A dry run, so the CUDA packages of the default Linux build are resolved but not downloaded.
+# torch stays at its release, as each computes other last digits: TORCH_VERSION=... moves it.
 lock: ## resolve the newest versions that pyproject.toml allows into constraints.txt
 	@rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
 	@.venv-lock/bin/pip install -qq --dry-run --ignore-installed --report .venv-lock/report.json \
