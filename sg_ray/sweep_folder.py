@@ -26,7 +26,7 @@ ENVIRONMENT = "environment.json"
 MODEL_CARD = "model.json"
 """What an exported model is."""
 WINNER_CARD = "winner.json"
-"""Which family's exported model is the winner of the whole sweep."""
+"""Which exported model is the winner of the whole sweep."""
 
 PRETRAINED_DIR = "pretrained"
 BRANCHES_DIR = "branches"
@@ -113,22 +113,22 @@ class SweepFolder:
         """The folder of what range tests found."""
         return self.path / "lr_range"
 
-    def range_test(self, family: str) -> Path:
-        """What the range test of a family found."""
-        return self.range_tests / f"{family}.json"
+    def range_test(self, model: str) -> Path:
+        """What the range test of a model found."""
+        return self.range_tests / f"{model}.json"
 
-    def range_test_picture(self, family: str) -> Path:
+    def range_test_picture(self, model: str) -> Path:
         """The same, drawn."""
-        return self.range_tests / f"{family}.png"
+        return self.range_tests / f"{model}.png"
 
     @property
     def searches(self) -> Path:
         """The folder of Optuna's journals."""
         return self.path / "search"
 
-    def search(self, family: str) -> Path:
-        """Optuna's journal of a family's search."""
-        return self.searches / f"{family}.journal"
+    def search(self, model: str) -> Path:
+        """Optuna's journal of a model's search."""
+        return self.searches / f"{model}.journal"
 
     @property
     def search_journals(self) -> list[Path]:
@@ -162,7 +162,7 @@ class SweepFolder:
 
     @property
     def best(self) -> Path:
-        """The folder of the exported winners, one of each family."""
+        """The folder of the exported winners, one of each model."""
         return self.path / BEST_DIR
 
     @property

@@ -8,7 +8,6 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from sg_ray.cli.settings import folder_argument, text_argument
-from sg_ray.files import short_hash
 from sg_ray.library.places import named_folder
 from sg_ray.scan.source_files import Function, Piece, pieces_in
 from sg_ray.sweep_folder import BEST_DIR
@@ -25,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "folder",
         type=folder_argument("folder"),
-        help=f"a sweep (its name or folder: the winner), one of its {BEST_DIR}/FAMILY, or the "
+        help=f"a sweep (its name or folder: the winner), one of its {BEST_DIR}/MODEL, or the "
         "folder of a training",
     )
     parser.add_argument(
@@ -61,7 +60,7 @@ def _predict(arguments: argparse.Namespace) -> int:
     detector = Detector.load(named_folder(arguments.folder))
     card = detector.card
     _note(
-        f"{card.family} {short_hash(card.config_hash)} seed {card.seed}: vulnerable from "
+        f"{card.configuration.title(card.config_hash)} seed {card.seed}: vulnerable from "
         f"{card.threshold:.4f} on (chosen on the validation split)"
     )
     reading = _Reading(piece for name in arguments.files for piece in pieces_in(name))

@@ -5,7 +5,6 @@ import shutil
 import sys
 
 from sg_ray.cli.settings import folder_argument, text_argument
-from sg_ray.files import short_hash
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,7 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     trial = find_trial(arguments.record, arguments.settings)
     record = trial.record
-    name = f"{record.family} {short_hash(record.config_hash)}, seed {record.seed_text}"
+    name = f"{record.title}, seed {record.seed_text}"
     print(f"{name}: {record.status} on record")
     for caution in cautions(trial):
         print(f"warning: {caution}")

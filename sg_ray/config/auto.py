@@ -11,8 +11,9 @@ does not, but it is part of a trial's configuration and thereby of its key, as e
 from collections.abc import Mapping
 from typing import Any
 
-from sg_ray.config.experiment import AUTO, Experiment
+from sg_ray.config.experiment import Experiment
 from sg_ray.config.hardware import this_machine
+from sg_ray.config.resources import AUTO
 from sg_ray.models.families import FAMILIES, get_family
 
 FIELDS = ("batch_size", "max_units_per_micro_batch")

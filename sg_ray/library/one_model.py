@@ -120,7 +120,7 @@ def _alone(experiment: Experiment, family: str) -> Experiment:
 
 def _introduction(training: Training) -> Sequence[str]:
     """Say what is trained, on what, and what the range test found."""
-    spec, takes = training.spec, training.experiment.resources_of(training.spec.family)
+    spec, takes = training.spec, training.experiment.resources_of(training.spec.model)
     lines = [
         describe(this_machine(takes.gpus)),
         f"{spec.name} on {training.context.device.type}, in {training.folder}",
@@ -128,7 +128,7 @@ def _introduction(training: Training) -> Sequence[str]:
     if training.lr_range is None:
         return lines
     found, source = training.lr_range.found, training.lr_range.source
-    own = spec.config["learning_rate"]
+    own = spec.configuration.values["learning_rate"]
     if found["suggestion"] is None:
         return [*lines, f"No learning rate suggested ({found['reason']}): using {own:.3g}"]
     return [*lines, f"Suggested LR: {own:.3g} ({source})"]

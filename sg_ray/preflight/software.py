@@ -79,7 +79,7 @@ def _import_problems(package: str) -> Iterator[str]:
 
 def check_ray_session(context: Context) -> Finding:
     """Ray starts on this machine, runs a task, and has room for a trial of every family."""
-    takes = context.experiment.resources_by_family
+    takes = context.experiment.resources_by_model
     several_workers = any_group(takes)
     report = check_ray(context.folder / RAY_LOG, several_workers=several_workers)
     context.ray_report = report

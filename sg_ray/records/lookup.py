@@ -81,8 +81,7 @@ def _find_branch(trial: RecordedTrial, family: str, key: str) -> BranchSource:
         )
     return BranchSource(
         trial_key=key,
-        family=record.family,
-        config=record.config,
+        configuration=record.configuration,
         config_hash=record.config_hash,
         folder=folder,
         weights=record.weights,
@@ -153,5 +152,5 @@ def _check_overrides(overrides: Sequence[str]) -> None:
         if first not in _OVERRIDABLE and not is_resource:
             raise InputError(
                 f"{override}: is no part of where a trial runs; the record decides the rest. To be "
-                f"set here: {', '.join(_OVERRIDABLE)}, models.FAMILY.resources."
+                f"set here: {', '.join(_OVERRIDABLE)}, models.MODEL.resources."
             )

@@ -86,7 +86,7 @@ def test_a_package_offers_families_by_name(folder: Path, monkeypatch: pytest.Mon
     assert "own" in FAMILIES
     path = folder / "e.yaml"
     path.write_text("name: e\nfamilies: [own, gnn]\n")
-    assert load_experiment(path).all_families == ("lexical", "own", "gnn")
+    assert load_experiment(path).model_names == ("lexical", "own", "gnn")
 
 
 def test_two_packages_that_offer_one_name_are_named(
@@ -147,11 +147,11 @@ def test_an_experiment_names_a_file_beside_it_and_its_copy_reads_back_equal(fold
     experiment = load_experiment(path, ["models.own.config.epochs=2"])
     assert experiment.families == ("gnn", "own")
     assert experiment.plugins.families == {"own": f"{folder / 'mine' / 'own.py'}:Own"}
-    assert experiment.space("own")["hidden_dim"].choice == (4, 8), "the family's own space"
+    assert experiment.model("own").space["hidden_dim"].choice == (4, 8), "the family's own space"
     copy = folder / "sweep.yaml"
     copy.write_text(resolved_yaml(experiment))
     assert load_experiment(copy) == experiment
-    assert load_experiment(path, ["models.own.space={}"]).space("own") == {}
+    assert load_experiment(path, ["models.own.space={}"]).model("own").space == {}
 
 
 def test_a_command_line_names_a_file_from_where_it_is_typed(folder: Path) -> None:
@@ -188,7 +188,7 @@ def test_reading_results_loads_no_code(folder: Path) -> None:
         "plugins: {families: {own: /gone/own.py:Own}}\n"
     )
     experiment = load_experiment(path, loads_code=False)
-    assert experiment.all_families == ("lexical", "gnn", "own")
+    assert experiment.model_names == ("lexical", "gnn", "own")
     assert experiment.identity["models"]["own"]["config"] == {"anything": 3}
     assert builds_on("own") == ()
 

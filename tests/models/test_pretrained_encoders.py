@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 from small_set import small_samples
 
+from sg_ray.configuration import Configuration
 from sg_ray.data.samples import DataSet
 from sg_ray.detector import Detector
 from sg_ray.errors import InputError
@@ -138,8 +139,7 @@ def data_set() -> DataSet:
 
 def trial_of(config: TransformerConfig) -> TrialSpec:
     return TrialSpec(
-        family="transformer",
-        config=config.model_dump(mode="json"),
+        configuration=Configuration.of("transformer", "transformer", config),
         seed=1,
         objective="val_roc_auc",
         data_fingerprint=data_set().fingerprint,
@@ -148,7 +148,7 @@ def trial_of(config: TransformerConfig) -> TrialSpec:
 
 
 def train(spec: TrialSpec, folder: Path) -> list[dict[str, Any]]:
-    config = TransformerConfig.model_validate(spec.config)
+    config = TransformerConfig.model_validate(spec.configuration.values)
     features = prepare_features(data_set(), [config.tokens], folder / "cache")
     context = TrialContext(features, folder / "cache", torch.device("cpu"))
     epochs = list(run_trial(spec, context, folder / "trial"))

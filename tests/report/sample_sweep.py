@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from sg_ray.configuration import Configuration
 from sg_ray.files import content_hash, write_json, write_text
 from sg_ray.records.events import (
     DataChecked,
@@ -74,7 +75,7 @@ def write_sample_sweep(folder: Path) -> list[RunRecord]:
     rows = rank(records, objective=OBJECTIVE, seeds=SEEDS)
     write_leaderboard(folder / "leaderboard.csv", rows)
     tested = {"test_f1": 0.732, "test_mcc": 0.471}
-    best = {"family": rows[0].family, "config_hash": rows[0].config_hash}
+    best = {"model": rows[0].model, "config_hash": rows[0].config_hash}
     write_json(folder / "test.json", {**best, "metrics": tested, "seeds": {}})
     journal.append(WinnerTested(model=rows[0].family, metrics=tested))
     journal.append(SweepFinished(status="completed"))
@@ -128,9 +129,8 @@ def make_record(
     )
     fields: dict[str, Any] = {
         "trial_key": key,
-        "family": family,
         "stage": stage,
-        "config": config,
+        "configuration": Configuration(model=family, family=family, values=config),
         "config_hash": content_hash([family, config]),
         "seed": seed,
         "status": status,
@@ -217,7 +217,7 @@ def _tell_trial(journal: Journal, record: RunRecord) -> None:
             model=record.family,
             family=record.family,
             stage=record.stage,
-            config=record.config,
+            config=record.configuration.values,
             config_hash=record.config_hash,
             seed=record.seed,
         )

@@ -8,6 +8,7 @@ import torch
 from sg_ray.cli import main
 from sg_ray.cluster.epochs import Supplies
 from sg_ray.config import Resources
+from sg_ray.configuration import Configuration
 from sg_ray.errors import InfrastructureError
 from sg_ray.sweep.execute.job_run import JobRun
 from sg_ray.sweep.plan.jobs import TrainJob
@@ -34,8 +35,9 @@ def test_b04_no_share_of_a_gpu_becomes_the_cpu() -> None:
 
 def test_b04_a_job_hands_the_failure_to_its_executor() -> None:
     spec = TrialSpec(
-        family="gnn", config={}, seed=1, objective="val_f1", data_fingerprint="", code_version=""
-    )
+        configuration=Configuration(model="gnn", family="gnn", values={}), seed=1,
+        objective="val_f1", data_fingerprint="", code_version="",
+    )  # fmt: skip
     job = TrainJob(spec=spec, resources=Resources(gpus=1), stage="search")
     supplies = Supplies(None, Path())
     with pytest.raises(InfrastructureError, match=MESSAGE):

@@ -24,12 +24,18 @@ def test_a_fourth_family_needs_one_class_in_one_file(
         lr_range={"enabled": True, "num_steps": 20, "cache_dir": str(tmp_path / "lr")},
     )
     assert experiment.families == ("byte_count",)
-    assert experiment.space("byte_count")["hidden_dim"].choice == (4, 8, 16), "the family's own"
+    assert experiment.model("byte_count").space["hidden_dim"].choice == (4, 8, 16), (
+        "the family's own"
+    )
     own.unlink()  # workers have it from the driver
     outcome = run_sweep(experiment)
     assert outcome.problems == []
     assert {row.family for row in outcome.rows} == {"byte_count", "lexical"}
-    records = [r for r in read_json_records(experiment.folder.path) if r["family"] == "byte_count"]
+    records = [
+        r
+        for r in read_json_records(experiment.folder.path)
+        if r["configuration"]["model"] == "byte_count"
+    ]
     assert [r["status"] for r in records] == ["completed"] * 3
     assert (experiment.folder.path / "lr_range" / "byte_count.json").exists()
     assert (experiment.folder.path / "best" / "byte_count" / "best_model.pt").exists()

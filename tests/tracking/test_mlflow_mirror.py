@@ -64,7 +64,7 @@ def test_a_sweep_becomes_one_run_with_a_run_per_trial_below(client, journal, swe
     assert runs["t-broken"].data.tags["failure"] == "TrainingError: loss is NaN"
     expected = {"sweep": "tiny", "stage": "search", "family": "gnn", "seed": "0"}
     assert expected.items() <= runs["t-best"].data.tags.items()
-    assert runs["t-best"].info.run_name == "gnn-ab12cd34-seed0"
+    assert runs["t-best"].info.run_name == "gnn ab12cd34-seed0"
 
 
 def test_c04_a_trial_taken_back_is_one_run_that_ends_anew(client, journal, sweep_dir, uri):
@@ -110,7 +110,7 @@ def test_times_parameters_and_metrics_are_those_of_the_journal(client, journal, 
     events = [e for e in read_events(journal.path) if e.subject == "t-best"]
     assert (run.info.start_time, run.info.end_time) == (events[0].at_ms, events[-1].at_ms)
     assert run.data.params == {
-        "family": "gnn",
+        "model": "gnn",
         "learning_rate": "2e-05",
         "epochs": "3",
         "encoder.width": "64",
@@ -434,7 +434,7 @@ def test_a_trial_that_varies_one_stream_is_a_run_apart(client, journal, sweep_di
 
     runs = runs_by_key(client)
     run = runs["t-varied"]
-    assert run.info.run_name == "gnn-ab12cd34-seed42-init7"
+    assert run.info.run_name == "gnn ab12cd34-seed42-init7"
     assert run.data.tags["stage"] == "variance"
     assert (run.data.params["seed"], run.data.params["seed.init"]) == ("42", "7")
     assert "seed.init" not in runs["t-best"].data.params

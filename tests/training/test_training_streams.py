@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from same_bits import assert_same_bits
 from tiny_classifier import TinyClassifier, TinySplit, tiny_config, tiny_split
 
+from sg_ray.configuration import Configuration
 from sg_ray.errors import InputError
 from sg_ray.features.packed import Features
 from sg_ray.features.spec import FeatureSpec
@@ -86,8 +87,7 @@ class OneGoFamily(EstimatorFamily[FamilyConfig]):
 def spec(family: str = "watched", **changes: object) -> TrialSpec:
     config = CONFIG if family == "watched" else {}
     settings = {
-        "family": family,
-        "config": config,
+        "configuration": Configuration(model=family, family=family, values=config),
         "seed": 42,
         "objective": "val_roc_auc",
         "data_fingerprint": "data",
@@ -179,7 +179,7 @@ def test_a_checkpoint_from_before_there_were_streams_is_gone_on_with(tmp_path):
 
 def test_without_streams_key_and_name_are_what_they_were():
     trial = spec()
-    deciding = [trial.family, trial.config, 42, "val_roc_auc", "data", "code", {}]
+    deciding = [trial.family, trial.configuration.values, 42, "val_roc_auc", "data", "code", {}]
     assert trial.trial_key == content_hash(deciding, 16)
     assert trial.name == f"watched-{short_hash(trial.config_hash)}-seed42"
     assert trial.with_streams({}) == trial
