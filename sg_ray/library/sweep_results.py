@@ -109,8 +109,8 @@ class SweepResults:
         """What each completed trial says of each function: of "valid", for the winner of "test".
 
         Columns: ``trial_key``, ``name``, ``model``, ``config_hash``, ``seed``, ``split``,
-        ``sample`` (its place in the split, from 0), ``label`` (1: vulnerable) and ``probability``
-        of "vulnerable".
+        ``sample`` (its place in the split, from 0), ``sample_id`` (None if the data have no ids),
+        ``label`` (1: vulnerable) and ``probability`` of "vulnerable".
         """
         return predictions_frame(self.folder, self._records().values())
 
@@ -145,7 +145,8 @@ class SweepResults:
         return read_records(self.folder)
 
     def _rows(self, records: Mapping[str, RunRecord] | None = None) -> list[Row]:
-        return leaderboard(self.experiment, self._records() if records is None else records)
+        known = self._records() if records is None else records
+        return leaderboard(self.folder, known, self.experiment.rules)
 
     def _unfinished(
         self, records: Mapping[str, RunRecord]

@@ -43,7 +43,7 @@ def build_verdict(folder: SweepFolder) -> Verdict:
     models = [contender for contender in best if not contender.row.is_floor]
     first = headline(results, asked)
     return Verdict(
-        sweep=results.experiment.name,
+        sweep=results.sweep,
         objective=results.objective,
         alpha=CLAIM_ALPHA,
         search_seed=results.search_seed,
@@ -93,7 +93,7 @@ def _expected_best(results: Results) -> Iterator[ExpectedBest]:
             continue
         curve = expected_best_curve(
             values,
-            [cost_hours(results.experiment, record) for record in searched],
+            [cost_hours(results.takes, record) for record in searched],
             lower_is_better=results.lower_is_better,
         )
         yield ExpectedBest(

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, field
 
-from sg_ray.config import LrRangeSettings, ReplicateSettings, SearchSettings
 from sg_ray.records.record import RunRecord
 from sg_ray.sweep_folder import SweepFolder
 
@@ -42,13 +41,3 @@ class Identity:
     data_fingerprint: str
     code_version: str
     has_test_split: bool
-
-
-@dataclass(frozen=True)
-class Rules:
-    """The settings that every model of a sweep is searched and replicated by."""
-
-    objective: str
-    lr_range: LrRangeSettings
-    search: SearchSettings
-    replicate: ReplicateSettings
