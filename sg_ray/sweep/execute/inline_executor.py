@@ -8,7 +8,6 @@ with by the other.
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -109,9 +108,12 @@ class _Run:
 
     def _take_steps(self, job: AnyJob, folder: Path) -> tuple[Result, bool]:
         """Return the last step's result, and whether the plan has given the trial up."""
-        supplies = replace(self._setting.supplies, features_ref=None)
         run = JobRun(
-            job, supplies, folder, should_stop=self._stop, stop_file=self._setting.folder.stop
+            job,
+            self._setting.supplies,
+            folder,
+            should_stop=self._stop,
+            stop_file=self._setting.folder.stop,
         )
         try:
             while True:
