@@ -4,12 +4,13 @@ import logging
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from sg_ray.detector import ModelCard, checksums_of, features_read
+from sg_ray.configuration import Configuration
+from sg_ray.detector import ModelCard, OwnCodeNote, checksums_of, features_read
 from sg_ray.errors import InputError
 from sg_ray.features.build import store_dir
 from sg_ray.files import write_json
+from sg_ray.models.families import BUILT_IN, FAMILIES
 from sg_ray.models.pretrained import save_architecture
 from sg_ray.records.record import RunRecord, read_history, read_surroundings
 from sg_ray.sweep_folder import (
@@ -42,9 +43,9 @@ def export_model(
     """
     temporary = _emptied_scratch(folder)
     card = _card(record, branches)
-    _copy_trained(trained, record.config, temporary)
+    _copy_trained(trained, record.configuration, temporary)
     for name, source in branches.items():
-        _copy_trained(source.folder, source.config, temporary / BRANCHES_DIR / name)
+        _copy_trained(source.folder, source.configuration, temporary / BRANCHES_DIR / name)
     for spec in features_read(card):
         made = store_dir(cache_dir, record.data_fingerprint, spec)
         _copy_featuriser(made, temporary / FEATURES_DIR / spec.key)
@@ -71,8 +72,7 @@ def _emptied_scratch(folder: Path) -> Path:
 def _card(record: RunRecord, branches: Mapping[str, BranchSource]) -> ModelCard:
     threshold = record.metrics.get("val_threshold")
     return ModelCard(
-        family=record.family,
-        config=record.config,
+        configuration=record.configuration,
         config_hash=record.config_hash,
         seed=record.seed,
         trial_key=record.trial_key,
@@ -80,11 +80,16 @@ def _card(record: RunRecord, branches: Mapping[str, BranchSource]) -> ModelCard:
         metrics=record.metrics,
         data_fingerprint=record.data_fingerprint,
         code_version=record.code_version,
-        branches={name: source.config for name, source in branches.items()},
+        branches={name: source.configuration for name, source in branches.items()},
+        own_code={
+            name: OwnCodeNote.of(FAMILIES.plugin(name))
+            for name in (record.family, *branches)
+            if name not in BUILT_IN
+        },
     )
 
 
-def _copy_trained(trained: Path, config: Mapping[str, Any], folder: Path) -> None:
+def _copy_trained(trained: Path, configuration: Configuration, folder: Path) -> None:
     """Copy a trial's weights and metrics, and what its architecture follows from."""
     folder.mkdir(parents=True)
     if not (trained / BEST).exists():
@@ -96,7 +101,7 @@ def _copy_trained(trained: Path, config: Mapping[str, Any], folder: Path) -> Non
     for name in (BEST, METADATA, METRICS):
         if (trained / name).exists():
             shutil.copy2(trained / name, folder / name)
-    if isinstance(pretrained := config.get("pretrained"), str):
+    if isinstance(pretrained := configuration.values.get("pretrained"), str):
         _save_architecture(pretrained, folder / PRETRAINED_DIR)
 
 

@@ -5,6 +5,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+FORMAT = 1
+"""The number of what this module and ``records`` describe: raise it when files that an earlier
+version wrote lie elsewhere or mean something else."""
+
 LAST = "last.pt"
 """A training's position: weights, optimiser, counters."""
 BEST = "best_model.pt"
@@ -22,7 +26,7 @@ ENVIRONMENT = "environment.json"
 MODEL_CARD = "model.json"
 """What an exported model is."""
 WINNER_CARD = "winner.json"
-"""Which family's exported model is the winner of the whole sweep."""
+"""Which exported model is the winner of the whole sweep."""
 
 PRETRAINED_DIR = "pretrained"
 BRANCHES_DIR = "branches"
@@ -30,6 +34,10 @@ FEATURES_DIR = "features"
 """What lies in an exported model beside its card and weights."""
 
 RECORDS = "records"
+BEST_DIR = "best"
+LEADERBOARD = "leaderboard.csv"
+REPORT = "report.html"
+RAY_LOG = "ray.log"
 SET_ASIDE = "set_aside"
 SETTINGS = "sweep.yaml"
 TRAINING_SETTINGS = "experiment.yaml"
@@ -69,6 +77,16 @@ class SweepFolder:
         return self.settings.exists()
 
     @property
+    def is_begun(self) -> bool:
+        """Whether a sweep or a training by itself was begun here."""
+        return self.is_sweep or self.training_settings.exists()
+
+    @property
+    def format(self) -> Path:
+        """The number of the format of all these files: ``FORMAT`` of the version that began it."""
+        return self.path / "format.json"
+
+    @property
     def events(self) -> Path:
         """The journal."""
         return self.path / "events.jsonl"
@@ -95,22 +113,22 @@ class SweepFolder:
         """The folder of what range tests found."""
         return self.path / "lr_range"
 
-    def range_test(self, family: str) -> Path:
-        """What the range test of a family found."""
-        return self.range_tests / f"{family}.json"
+    def range_test(self, model: str) -> Path:
+        """What the range test of a model found."""
+        return self.range_tests / f"{model}.json"
 
-    def range_test_picture(self, family: str) -> Path:
+    def range_test_picture(self, model: str) -> Path:
         """The same, drawn."""
-        return self.range_tests / f"{family}.png"
+        return self.range_tests / f"{model}.png"
 
     @property
     def searches(self) -> Path:
         """The folder of Optuna's journals."""
         return self.path / "search"
 
-    def search(self, family: str) -> Path:
-        """Optuna's journal of a family's search."""
-        return self.searches / f"{family}.journal"
+    def search(self, model: str) -> Path:
+        """Optuna's journal of a model's search."""
+        return self.searches / f"{model}.journal"
 
     @property
     def search_journals(self) -> list[Path]:
@@ -118,9 +136,14 @@ class SweepFolder:
         return sorted(self.searches.glob("*.journal"))
 
     @property
+    def search_locks(self) -> list[Path]:
+        """Optuna's locks of them that are there."""
+        return sorted(self.searches.glob("*.journal.lock*"))
+
+    @property
     def leaderboard(self) -> Path:
         """The ranked table."""
-        return self.path / "leaderboard.csv"
+        return self.path / LEADERBOARD
 
     @property
     def test_scores(self) -> Path:
@@ -135,12 +158,12 @@ class SweepFolder:
     @property
     def report(self) -> Path:
         """The page."""
-        return self.path / "report.html"
+        return self.path / REPORT
 
     @property
     def best(self) -> Path:
-        """The folder of the exported winners, one of each family."""
-        return self.path / "best"
+        """The folder of the exported winners, one of each model."""
+        return self.path / BEST_DIR
 
     @property
     def detector(self) -> Path:
@@ -158,6 +181,15 @@ class SweepFolder:
         return self.path / ".tracking.lock"
 
     @property
+    def all_packages(self) -> Path:
+        """The folder of what was installed where trials ran, one file an environment."""
+        return self.path / "packages"
+
+    def packages(self, packages_hash: str) -> Path:
+        """The version of every package of an environment; records name it by its hash."""
+        return self.all_packages / f"{packages_hash}.json"
+
+    @property
     def lock(self) -> Path:
         """Held by the sweep's one driver."""
         return self.path / ".lock"
@@ -170,7 +202,7 @@ class SweepFolder:
     @property
     def ray_log(self) -> Path:
         """What Ray says."""
-        return self.path / "ray.log"
+        return self.path / RAY_LOG
 
     @property
     def tune(self) -> Path:

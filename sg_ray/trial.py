@@ -4,7 +4,7 @@ Called by the Tune actor, by each worker of a TorchTrainer group, and by ``sg-ra
 """
 
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,18 +14,19 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from sg_ray.config import Resources
+from sg_ray.configuration import Configuration
 from sg_ray.errors import InputError
 from sg_ray.features.packed import Features
-from sg_ray.features.spec import by_content
 from sg_ray.files import content_hash, short_hash
+from sg_ray.models.families import FAMILIES, get_family
 from sg_ray.models.family import (
     Branch,
     Classifier,
     EstimatorFamily,
-    Family,
     Inputs,
     NeuralFamily,
 )
+from sg_ray.plugins import Plugin
 from sg_ray.sweep_folder import BEST, TEST_PREDICTIONS
 from sg_ray.training.checkpoint import load_best, read_best, read_last, weights_id
 from sg_ray.training.compute import device_for
@@ -38,16 +39,13 @@ from sg_ray.training.predictions import Predictions, write_predictions
 from sg_ray.training.seeding import Seeds, Stream, deterministic, seed_name, torch_stream
 from sg_ray.training.workers import SingleWorker, Workers
 
-Families = Mapping[str, Family[Any]]
-
 
 class BranchSource(BaseModel):
-    """A finished trial that another family's trial builds on."""
+    """A finished trial that another model's trial builds on."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     trial_key: str
-    family: str
-    config: Mapping[str, Any]
+    configuration: Configuration
     config_hash: str
     folder: Path
     """Holds the branch's best_model.pt."""
@@ -64,13 +62,13 @@ class TrialSpec(BaseModel):
     """Everything that decides a trial's numbers, and the key that follows from it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    family: str
-    config: Mapping[str, Any]
+    configuration: Configuration
     seed: int
     objective: str
     data_fingerprint: str
     code_version: str
     branches: Mapping[str, BranchSource] = Field(default_factory=dict)
+    """By family, which is how what builds on them asks for them."""
     streams: Mapping[Stream, int] = Field(default_factory=dict)
     """Seeds of single streams of random numbers, each in place of ``seed``."""
 
@@ -81,25 +79,36 @@ class TrialSpec(BaseModel):
         What results are grouped by. A branch counts by the digits that are shown: a sweep has one
         configuration of each, and so a fusion's hash begins as it always did.
         """
-        branches = {name: short_hash(source.config_hash) for name, source in self.branches.items()}
-        return content_hash([self.family, by_content(self.config), branches])
+        return self.configuration.hash_on(
+            {name: short_hash(source.config_hash) for name, source in self.branches.items()}
+        )
 
     @cached_property
     def trial_key(self) -> str:
-        """Hash of family, configuration, seeds, data, objective, code version and branches.
+        """Hash of configuration, seeds, data, objective, code version and branches.
 
         Of pretrained files and branches it is their content that counts, not where they lie.
         """
         branches = {name: source.identity for name, source in self.branches.items()}
         deciding = (self.seed, self.objective, self.data_fingerprint, self.code_version, branches)
         own_seeds = [self.streams] if self.streams else []  # trials without any keep their keys
-        return content_hash([self.family, by_content(self.config), *deciding, *own_seeds], 16)
+        return content_hash([*self.configuration.identity, *deciding, *own_seeds], 16)
 
     @property
     def name(self) -> str:
         """Readable name, e.g. ``gnn-1f0c9a2b-seed42``, or ``gnn-1f0c9a2b-seed42-init7``."""
         config = short_hash(self.config_hash)
-        return f"{self.family}-{config}-{seed_name(self.seed, self.streams)}"
+        return f"{self.model}-{config}-{seed_name(self.seed, self.streams)}"
+
+    @property
+    def model(self) -> str:
+        """The name of the model that is trained."""
+        return self.configuration.model
+
+    @property
+    def family(self) -> str:
+        """The code that trains it."""
+        return self.configuration.family
 
     @property
     def seeds(self) -> Seeds:
@@ -117,23 +126,39 @@ def job_name(spec: TrialSpec) -> str:
 
 
 @dataclass(frozen=True)
-class TrialContext:
-    """What a process gives its trials: families, shared features, caches, device, threads."""
+class OwnCode:
+    """The user's families that trials need, as a worker takes them along: source and all."""
 
-    families: Families
+    families: tuple[Plugin, ...]
+
+    @classmethod
+    def of(cls, families: Iterable[str]) -> Self:
+        """Return what ``families``, and those that they build on, have from outside."""
+        return cls(FAMILIES.plugged_in(families))
+
+    def plug_in(self) -> None:
+        """Make it known in this process. Raises InputError if something is not installed here."""
+        for family in self.families:
+            FAMILIES.plug_in(family)
+
+
+@dataclass(frozen=True)
+class TrialContext:
+    """What a process gives its trials: shared features, caches, device, threads."""
+
     features: Features
     cache_dir: Path
     device: torch.device
     num_threads: int = 1
 
     @classmethod
-    def of(cls, takes: Resources, features: Features, cache_dir: Path, families: Families) -> Self:
+    def of(cls, takes: Resources, features: Features, cache_dir: Path) -> Self:
         """Return what a trial that ``takes`` so much computes with in this process.
 
         Raises InfrastructureError if it takes a GPU and torch cannot use one here.
         """
         device = device_for(takes.gpus)
-        return cls(families, features, cache_dir.absolute(), device, takes.num_threads)
+        return cls(features, cache_dir.absolute(), device, takes.num_threads)
 
     @property
     def environment(self) -> dict[str, Any]:
@@ -157,8 +182,8 @@ def run_trial(
     """
     # One of several workers cannot redo a pass in which gradients are exchanged: no strict mode.
     deterministic(context.num_threads, strict=workers is None)
-    family = context.families[spec.family]
-    config = family.Config.model_validate(spec.config)
+    family = get_family(spec.family)
+    config = family.Config.model_validate(spec.configuration.values)
     inputs = _inputs(spec, context)
     if isinstance(family, EstimatorFamily):
         _check_no_streams(spec)
@@ -183,13 +208,14 @@ def run_trial(
         device=context.device,
         workers=workers or SingleWorker(),
         should_stop=should_stop,
+        valid_ids=context.features.sample_ids("valid"),
     )
 
 
 def check_folder(spec: TrialSpec, folder: Path) -> None:
     """Raise InputError, with the differences, if ``folder/last.pt`` is another trial's."""
     settings = {
-        "config": dict(spec.config),
+        "config": dict(spec.configuration.values),
         "identity": _identity(spec),
         "seed": spec.seed,
         "streams": dict(spec.streams),
@@ -201,15 +227,16 @@ def check_folder(spec: TrialSpec, folder: Path) -> None:
 def _check_no_streams(spec: TrialSpec) -> None:
     if spec.streams:
         raise InputError(
-            f"trial {spec.name}: {spec.family} fits in one go, from one seed; it has no streams "
+            f"trial {spec.name}: {spec.model} fits in one go, from one seed; it has no streams "
             f"to vary alone ({', '.join(spec.streams)}). Vary its seed."
         )
 
 
 def _identity(spec: TrialSpec) -> dict[str, Any]:
     """Return what tells the trial from others, so that a refusal can say what differs."""
-    names = {"trial_key", "family", "seed", "data_fingerprint", "code_version"}
-    return spec.model_dump(include=names) | {"trial_key": spec.trial_key}
+    names = {"seed", "data_fingerprint", "code_version"}
+    own = {"trial_key": spec.trial_key, "model": spec.model, "family": spec.family}
+    return own | spec.model_dump(include=names)
 
 
 def score_test(spec: TrialSpec, context: TrialContext, folder: Path) -> dict[str, float]:
@@ -218,8 +245,8 @@ def score_test(spec: TrialSpec, context: TrialContext, folder: Path) -> dict[str
     Leaves test_predictions.npz in ``folder``, where the model lies.
     """
     deterministic(context.num_threads)
-    family = context.families[spec.family]
-    config = family.Config.model_validate(spec.config)
+    family = get_family(spec.family)
+    config = family.Config.model_validate(spec.configuration.values)
     inputs = _inputs(spec, context)
     best = read_best(folder)
     if isinstance(family, EstimatorFamily):
@@ -232,7 +259,8 @@ def score_test(spec: TrialSpec, context: TrialContext, folder: Path) -> dict[str
         split = family.split_data(config, inputs, "test")
         probabilities = predict(model, split, config, device=context.device)
     labels = inputs.features.labels["test"]
-    write_predictions(folder / TEST_PREDICTIONS, Predictions(labels, probabilities))
+    predictions = Predictions(labels, probabilities, inputs.features.sample_ids("test"))
+    write_predictions(folder / TEST_PREDICTIONS, predictions)
     return scored("test", labels, probabilities, best["threshold"])
 
 
@@ -244,11 +272,11 @@ def find_learning_rate(
     num_seeds: int,
     max_samples: int,
 ) -> LrRange:
-    """Run a learning-rate range test of ``spec``'s family and configuration."""
+    """Run a learning-rate range test of ``spec``'s configuration."""
     deterministic(context.num_threads)
-    family = context.families[spec.family]
+    family = get_family(spec.family)
     assert isinstance(family, NeuralFamily)
-    config = family.Config.model_validate(spec.config)
+    config = family.Config.model_validate(spec.configuration.values)
     inputs = _inputs(spec, context)
 
     low, high = family.lr_range
@@ -277,9 +305,9 @@ def _inputs(spec: TrialSpec, context: TrialContext) -> Inputs:
 
 
 def _branch(source: BranchSource, context: TrialContext, inputs: Inputs) -> Branch:
-    family = context.families[source.family]
+    family = get_family(source.configuration.family)
     assert isinstance(family, NeuralFamily)
-    config = family.Config.model_validate(source.config)
+    config = family.Config.model_validate(source.configuration.values)
     splits = {split: family.split_data(config, inputs, split) for split in inputs.features.labels}
     identity = None if source.weights is None else "-".join(source.identity)
     _check_weights(source)
@@ -290,16 +318,17 @@ def _branch(source: BranchSource, context: TrialContext, inputs: Inputs) -> Bran
         load_best(model, source.folder)
         return model.to(context.device).eval()
 
-    return Branch(source.family, identity, load, splits)
+    return Branch(source.configuration.family, identity, load, splits)
 
 
 def _check_weights(source: BranchSource) -> None:
     found = weights_id(source.folder)
     if None not in (found, source.weights) and found != source.weights:
         raise InputError(
-            f"{source.folder / BEST} holds other weights than those of {source.family} "
-            f"{source.trial_key} on record. Restore the file, or delete the record "
-            f"{source.trial_key}.json to train that trial, and what builds on it, again."
+            f"{source.folder / BEST} holds other weights than those of "
+            f"{source.configuration.model} {source.trial_key} on record. Restore the file, or "
+            f"delete the record {source.trial_key}.json to train that trial, and what builds on "
+            "it, again."
         )
 
 

@@ -27,6 +27,7 @@ COMMANDS = {
     "reproduce": "train a recorded trial again and compare",
     "track": "let MLflow catch up with what is on record",
     "graphs": "make the program graphs of a data folder",
+    "new": "write the skeleton of a family of your own",
     "data": "write or sample data, check a data folder",
 }
 """Each is a module of this package that declares its arguments and sets ``command``, which runs it.

@@ -1,11 +1,13 @@
 """``sg-ray report``: tables, verdict and page again, from records; several sweeps on one page."""
 
 import argparse
+import sys
 from pathlib import Path
 
 from sg_ray.cli.settings import folder_argument, new_file_argument
 from sg_ray.library.places import named_folder
-from sg_ray.sweep_folder import SweepFolder
+from sg_ray.records.folder_format import note_on_format
+from sg_ray.sweep_folder import REPORT, SweepFolder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=new_file_argument("--html"),
         metavar="FILE",
         help="where to write the page; with several sweeps it compares them "
-        "(default: FOLDER/report.html for one, no page for several)",
+        f"(default: FOLDER/{REPORT} for one, no page for several)",
     )
     parser.set_defaults(command=run)
 
@@ -41,6 +43,9 @@ def run(arguments: argparse.Namespace) -> int:
     from sg_ray.verdict.words.in_brief import in_brief
 
     folders = [named_folder(folder) for folder in arguments.folders]
+    for folder in folders:
+        if (note := note_on_format(SweepFolder(folder))) is not None:
+            print(f"warning: {note}", file=sys.stderr)
     configurations = read_configurations(*folders)
     print(summary(configurations))
     if arguments.csv is not None:

@@ -43,7 +43,7 @@ def _sync(arguments: argparse.Namespace) -> int:
     settings = [Given("tracking.enabled", True, "track sync")]
     if arguments.uri is not None:
         settings.append(Given("tracking.uri", arguments.uri, "--uri"))
-    experiment = load_experiment(_experiment_file(folder), settings=settings)
+    experiment = load_experiment(_experiment_file(folder), settings=settings, loads_code=False)
     with locked(folder):
         deque(read_events(folder.events, tell=True), maxlen=0)  # what is damaged there
         mirror = mirror_of(experiment, folder)

@@ -15,8 +15,9 @@ from sg_ray.cli.settings import (
 from sg_ray.commands import from_here, sg_ray_command
 from sg_ray.config import Experiment, Given, load_experiment
 from sg_ray.errors import InputError
-from sg_ray.models.families import get_family
+from sg_ray.models.families import FAMILIES, get_family
 from sg_ray.models.family import EstimatorFamily
+from sg_ray.plugins import Plugin, is_reference
 from sg_ray.single.train_one import FindLr
 from sg_ray.sweep_folder import BEST, LAST, METADATA, METRICS, RECORDS, TRAINING_SETTINGS
 
@@ -26,7 +27,7 @@ QUICK_TEST = {"data.limit.train": 200, "data.limit.valid": 100, "data.limit.test
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the command takes."""
     add = parser.add_argument
-    add("family", help="transformer, gnn, fusion or lexical")
+    add("family", help="transformer, gnn, fusion, lexical, or your own: FILE.py:CLASS")
     add("settings", nargs="*", metavar="EXPERIMENT.yaml | key=value")
     add("--config", type=file_argument("--config"), metavar="FILE", help="the experiment")
     add(
@@ -58,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--resume",
         type=file_argument("--resume"),
         metavar="CKPT",
-        help="go on from a last.pt, or its folder",
+        help=f"go on from a {LAST}, or its folder",
     )
     parser.set_defaults(command=run)
 
@@ -67,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Train; return the exit code."""
     from sg_ray.host.signals import StopRequest, stopping
     from sg_ray.library.one_model import train_and_show
-    from sg_ray.live.plain_lines import show_progress
+    from sg_ray.live.work_view import WorkView
     from sg_ray.single.train_one import prepare_training
     from sg_ray.tracking.mlflow_mirror import check_tracking
     from sg_ray.training.loop import Interrupted
@@ -75,8 +76,9 @@ def run(arguments: argparse.Namespace) -> int:
     experiment = _experiment(arguments)
     check_tracking(experiment)
     seed = experiment.replicate.seeds[0] if arguments.seed is None else arguments.seed
-    stop = StopRequest()
-    with stopping(stop):
+    view = WorkView()
+    stop = StopRequest(on_step=view.show_step)
+    with stopping(stop), view:
         try:
             training = prepare_training(
                 experiment,
@@ -84,10 +86,10 @@ def run(arguments: argparse.Namespace) -> int:
                 seed,
                 (arguments.resume and _folder_of(arguments.resume)) or arguments.output_dir,
                 find_lr=_find_lr(arguments),
-                progress=show_progress,
+                progress=view.show_features,
                 settings=_same_settings(arguments),
             )
-            trained = train_and_show(training, stop)
+            trained = train_and_show(training, stop, view)
         except Interrupted:
             folder = from_here(training.folder.path)
             command = sg_ray_command("train", arguments.family, "--resume", folder)
@@ -106,11 +108,12 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _experiment(arguments: argparse.Namespace) -> Experiment:
     """Return the experiment: the flags first, then key=value, which win."""
+    file, overrides = split_settings(arguments.settings)
+    own_code = _own_code(arguments, file)
     get_family(arguments.family)  # an unknown one is named before its settings are
     _check_flags(arguments)
-    file, overrides = split_settings(arguments.settings)
     experiment = load_experiment(
-        _experiment_file(arguments, file), overrides, _flag_settings(arguments)
+        _experiment_file(arguments, file), overrides, [*own_code, *_flag_settings(arguments)]
     )
     if arguments.family not in experiment.families:
         raise InputError(
@@ -118,6 +121,21 @@ def _experiment(arguments: argparse.Namespace) -> Experiment:
             f"together. Leave families out, or let it hold {arguments.family}."
         )
     return experiment
+
+
+def _own_code(arguments: argparse.Namespace, file: Path | None) -> list[Given]:
+    """Make a family of the user's own known, and call it by its name from here on.
+
+    Return where its code is, if the command line says so; the experiment may, too.
+    """
+    place = f"train {arguments.family}"
+    if is_reference(arguments.family):
+        plugin = Plugin.of(arguments.family)
+        arguments.family = FAMILIES.plug_in(plugin)
+        return [Given(f"plugins.families.{arguments.family}", plugin.reference, place)]
+    if arguments.family not in FAMILIES:
+        load_experiment(_experiment_file(arguments, file), split_settings(arguments.settings)[1])
+    return []
 
 
 def _check_flags(arguments: argparse.Namespace) -> None:

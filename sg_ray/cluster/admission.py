@@ -6,11 +6,11 @@ from sg_ray.config import Resources
 from sg_ray.errors import InputError
 from sg_ray.host.cpus import count_cpus
 
-TakesByFamily = Mapping[str, Resources]
-"""What one trial of each family takes."""
+TakesByModel = Mapping[str, Resources]
+"""What one trial of each model takes."""
 
 
-def check_before_start(takes: TakesByFamily, address: str) -> None:
+def check_before_start(takes: TakesByModel, address: str) -> None:
     """Raise InputError if no cluster answers, or if no trial or no Ray fits here."""
     if address == "local":
         from sg_ray.cluster.trouble import refuse_what_cannot_hold_ray
@@ -30,7 +30,7 @@ def processors() -> dict[str, int]:
     return {"CPU": count_cpus().num_usable, "GPU": torch.cuda.device_count()}
 
 
-def num_fitting_here(takes: TakesByFamily) -> int:
+def num_fitting_here(takes: TakesByModel) -> int:
     """Return how many trials fit at once into what this process may use.
 
     Raises InputError if not even one does.
@@ -44,12 +44,12 @@ def num_fitting_here(takes: TakesByFamily) -> int:
         raise InputError(f"{error} This process has {cpus}.") from error
 
 
-def num_fitting_trials(takes: TakesByFamily, have: Mapping[str, float]) -> int:
-    """Return how many trials fit into ``have`` (CPU, GPU) at once, whichever families they are.
+def num_fitting_trials(takes: TakesByModel, have: Mapping[str, float]) -> int:
+    """Return how many trials fit into ``have`` (CPU, GPU) at once, whichever models they are.
 
     Raises InputError if not even one does.
     """
-    return min(_num_fitting(one, family, have) for family, one in takes.items())
+    return min(_num_fitting(one, model, have) for model, one in takes.items())
 
 
 def shortage(takes: Resources, num_workers: int, have: Mapping[str, float]) -> str | None:
@@ -60,16 +60,16 @@ def shortage(takes: Resources, num_workers: int, have: Mapping[str, float]) -> s
     return None
 
 
-def any_group(takes: TakesByFamily) -> bool:
-    """Return True if a family's trials run on several workers."""
+def any_group(takes: TakesByModel) -> bool:
+    """Return True if a model's trials run on several workers."""
     return any(one.is_group for one in takes.values())
 
 
-def _num_fitting(takes: Resources, family: str, have: Mapping[str, float]) -> int:
+def _num_fitting(takes: Resources, model: str, have: Mapping[str, float]) -> int:
     num_workers = takes.min_workers or takes.num_workers
     if lacks := shortage(takes, num_workers, have):
         raise InputError(
-            f"resources: a {family} trial on {num_workers} worker(s) takes {lacks}. Lower "
+            f"resources: a {model} trial on {num_workers} worker(s) takes {lacks}. Lower "
             "resources.cpus, resources.gpus or resources.num_workers, or add nodes."
         )
     wanted = _wanted(takes, num_workers)

@@ -15,9 +15,9 @@ from sg_ray.errors import InfrastructureError, SgRayError
 from sg_ray.features.packed import Features
 from sg_ray.host.signals import StopRequest, stopping
 from sg_ray.records.record import Failure
-from sg_ray.sweep_folder import SweepFolder
+from sg_ray.sweep_folder import RAY_LOG, SweepFolder
 from sg_ray.training.loop import EpochResult, never
-from sg_ray.trial import Families, TrialContext, TrialSpec, run_trial
+from sg_ray.trial import TrialContext, TrialSpec, run_trial
 
 if TYPE_CHECKING:
     from sg_ray.cluster.group import WorkerGroup
@@ -40,14 +40,13 @@ class Supplies:
     """
 
     features: Features
-    families: Families
     cache_dir: Path
     max_failures: int = 0
     features_ref: Any = None
 
     def context(self, takes: Resources) -> TrialContext:
         """Return what a trial that ``takes`` so much computes with in this process."""
-        return TrialContext.of(takes, self.features, self.cache_dir, self.families)
+        return TrialContext.of(takes, self.features, self.cache_dir)
 
 
 def open_epochs(
@@ -74,7 +73,6 @@ def open_epochs(
         spec,
         takes,
         features_ref=supplies.features_ref or ray.put(supplies.features),
-        families=supplies.families,
         cache_dir=supplies.cache_dir.absolute(),
         folder=folder,
         stop=stop_file,
@@ -139,6 +137,6 @@ def _explaining_lost_workers(folder: SweepFolder) -> Iterator[None]:
     except Exception as error:
         reason = infrastructure_failure(f"{type(error).__name__}: {error}").message
         raise InfrastructureError(
-            f"{folder}: the workers were lost too often: {reason} (ray.log tells more). The same "
+            f"{folder}: the workers were lost too often: {reason} ({RAY_LOG} tells more). The same "
             "command goes on from the last epoch."
         ) from error

@@ -33,7 +33,7 @@ from sg_ray.records.record import Failure
 from sg_ray.sweep_folder import ENVIRONMENT, METRICS
 from sg_ray.training.loop import EpochResult, Interrupted
 from sg_ray.training.workers import TorchGroup
-from sg_ray.trial import Families, TrialContext, TrialSpec, run_trial
+from sg_ray.trial import OwnCode, TrialContext, TrialSpec, run_trial
 
 _POLL_S = 1.0
 _GATE_POLL_S = 0.05
@@ -68,7 +68,6 @@ class WorkerGroup(Iterator[EpochResult]):
         resources: Resources,
         *,
         features_ref: "ray.ObjectRef[Any]",
-        families: Families,
         cache_dir: Path,
         folder: Path,
         stop: Path,
@@ -89,7 +88,7 @@ class WorkerGroup(Iterator[EpochResult]):
             train_loop_config={
                 "spec": spec.model_dump_json(),
                 "features_ref": [features_ref],
-                "families": dict(families),
+                "own_code": OwnCode.of([spec.family]),
                 "cache_dir": cache_dir,
                 "folder": folder,
                 "stop": stop,
@@ -204,10 +203,11 @@ def _on_this_node() -> dict[str, Any]:
 def _train_worker(config: dict[str, Any]) -> None:
     """Run on each worker: the trial's epochs, handed over by rank 0."""
     spec = TrialSpec.model_validate_json(config["spec"])
+    config["own_code"].plug_in()
     features = ray.get(config["features_ref"][0])
     # Train would fall back to the CPU without a word; ``of`` does not. Its own device is this
     # worker's one among several.
-    context = TrialContext.of(config["takes"], features, config["cache_dir"], config["families"])
+    context = TrialContext.of(config["takes"], features, config["cache_dir"])
     context = replace(context, device=get_device())
     workers = TorchGroup(context.device)
     hand_over = workers.rank == 0

@@ -11,9 +11,10 @@ does not, but it is part of a trial's configuration and thereby of its key, as e
 from collections.abc import Mapping
 from typing import Any
 
-from sg_ray.config.experiment import AUTO, Experiment
+from sg_ray.config.experiment import Experiment
 from sg_ray.config.hardware import this_machine
-from sg_ray.models.families import get_family
+from sg_ray.config.resources import AUTO
+from sg_ray.models.families import FAMILIES, get_family
 
 FIELDS = ("batch_size", "max_units_per_micro_batch")
 
@@ -28,7 +29,7 @@ def with_hardware(experiment: Experiment) -> Experiment:
 
 
 def _resolved(family: str, config: Mapping[str, Any], experiment: Experiment) -> dict[str, Any]:
-    known = get_family(family).Config.model_fields
+    known = get_family(family).Config.model_fields if family in FAMILIES else {}
     asked = [name for name in FIELDS if name in known and config.get(name) == AUTO]
     if not asked:
         return dict(config)

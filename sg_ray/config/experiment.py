@@ -1,25 +1,20 @@
 """The settings of an experiment: frozen, validated sections."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from itertools import count, islice
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-import torch
-from pydantic import (
-    Field,
-    PlainSerializer,
-    Strict,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, PlainSerializer, Strict, model_validator
 
-from sg_ray.config.hardware import this_machine
+from sg_ray.config.model import FLOOR, Model
+from sg_ray.config.own_code import PluginSettings
+from sg_ray.config.resources import Resources
 from sg_ray.data.sources import DataConfig
 from sg_ray.files import content_hash
-from sg_ray.models.families import get_family
-from sg_ray.models.family import EstimatorFamily, FamilyConfig
+from sg_ray.models.families import FAMILIES, builds_on, get_family
+from sg_ray.models.family import EstimatorFamily
 from sg_ray.redaction import hide_credentials
 from sg_ray.setting_types import (
     Count,
@@ -36,78 +31,8 @@ from sg_ray.setting_types import (
 from sg_ray.space import Dimension
 from sg_ray.sweep_folder import SweepFolder
 
-FLOOR = "lexical"
-"""The family that every leaderboard shows as the floor."""
-
-MAX_MACHINES = 100_000
-"""More workers, or CPUs or GPUs of one, than any cluster has: a typo."""
-
 MAX_TRIALS = 100_000
 """More points of a search than anybody trains: a typo, which would fill the memory."""
-
-MIN_SHARE = 0.0001
-"""Of a CPU or GPU: Ray counts in units of it, and takes less for none."""
-
-AUTO = "auto"
-"""The value that stands for what the hardware suggests."""
-
-
-class Resources(StrictModel):
-    """What one trial takes. ``cpus`` and ``gpus`` are per worker; ``gpus`` may be a fraction.
-
-    ``auto`` asks the machine that reads the experiment: ``gpus`` is 1 if it has a GPU, else 0, and
-    ``cpus`` is what goes with that GPU (hardware.py). Behind a driver without a GPU, such
-    as the CPU head of a cluster, say the numbers.
-    """
-
-    gpus: float = Field(default=0.0, ge=0, le=MAX_MACHINES)
-    """GPUs a worker. A fraction such as 0.25 lets four trials share one: raise the number of
-    trials that run at once while GPU memory lasts. ``auto``: 1 if this machine has a GPU, else
-    0."""
-    cpus: float = Field(default=1.0, ge=MIN_SHARE, le=MAX_MACHINES)
-    """CPUs a worker: its threads, and what Ray counts to see how many trials fit at once.
-    ``auto``: what goes with ``gpus`` on this machine."""
-    num_workers: int = Field(default=1, ge=1, le=MAX_MACHINES)
-    """Workers that train one trial together, each on its own part of every batch. Raise it if
-    one trial on one GPU takes too long, not to run more trials."""
-    min_workers: int | None = Field(default=None, ge=1, le=MAX_MACHINES)
-    """With as few workers a trial may start, or go on when machines are taken away. None: it
-    waits for all of them. Lower it on machines that come and go."""
-
-    @field_validator("gpus", mode="before")
-    @classmethod
-    def _auto_gpus(cls, value: Any) -> Any:
-        return float(torch.cuda.is_available()) if value == AUTO else value
-
-    @field_validator("cpus", mode="before")
-    @classmethod
-    def _auto_cpus(cls, value: Any, info: ValidationInfo) -> Any:
-        """``gpus`` is known here because its field comes first."""
-        return this_machine(info.data.get("gpus", 0)).cpus if value == AUTO else value
-
-    @property
-    def num_threads(self) -> int:
-        """CPU threads of one worker."""
-        return max(1, int(self.cpus))
-
-    @property
-    def is_group(self) -> bool:
-        """Whether several workers train a trial together."""
-        return self.num_workers > 1
-
-    @model_validator(mode="after")
-    def _whole_gpus_when_several(self) -> Self:
-        if self.gpus > 1 and self.gpus != int(self.gpus):
-            raise ValueError(f"gpus above 1 must be whole, got {self.gpus}")
-        if 0 < self.gpus < MIN_SHARE:
-            raise ValueError(f"gpus must be 0 or at least {MIN_SHARE}, got {self.gpus}")
-        return self
-
-    @model_validator(mode="after")
-    def _min_not_above_max(self) -> Self:
-        if self.min_workers is not None and self.min_workers > self.num_workers:
-            raise ValueError(f"min_workers {self.min_workers} is above num_workers")
-        return self
 
 
 class ModelSettings(StrictModel):
@@ -170,6 +95,10 @@ class SearchSettings(StrictModel):
     pruning: PruningSettings = PruningSettings()
     """Which trials are stopped before their last epoch."""
 
+    def num_points(self, model: Model) -> int:
+        """Return how many configurations a model's search tries: one if it is not searched."""
+        return self.num_trials if model.space else 1
+
 
 class ReplicateSettings(StrictModel):
     """The best ``top_k`` configurations of a family race over seeds.
@@ -215,6 +144,10 @@ class ReplicateSettings(StrictModel):
         """Every seed that a configuration may get, in the order of the rounds."""
         return (*self.seeds, *self.extra_seeds)
 
+    def num_finalists(self, num_points: int) -> int:
+        """Return how many of a search's points get more seeds, unless the race drops them."""
+        return min(self.top_k, num_points)
+
     @property
     def num_variance_trials(self) -> int:
         """How many trials split the winner's variance: as many for each of the two."""
@@ -245,6 +178,16 @@ class TrackingSettings(StrictModel):
         return {**state, "__dict__": {**state["__dict__"], "uri": hide_credentials(self.uri)}}
 
 
+@dataclass(frozen=True)
+class Rules:
+    """The settings that every model of a sweep is searched, replicated and ranked by."""
+
+    objective: str
+    lr_range: LrRangeSettings
+    search: SearchSettings
+    replicate: ReplicateSettings
+
+
 class Experiment(StrictModel):
     """Everything a sweep needs to know, resolved."""
 
@@ -267,6 +210,8 @@ class Experiment(StrictModel):
     models: Mapping[str, ModelSettings] = Field(default_factory=dict)
     """Each family's own values, search space and resources; a family left out has its defaults
     and is not searched."""
+    plugins: PluginSettings = PluginSettings()
+    """Code from outside of sg-ray that the experiment uses."""
     branches_from: MaybeOwnFolder = None
     """What holds the trained branches when ``families`` lacks them: a finished sweep's folder,
     or one with results of ``sg-ray train``."""
@@ -296,63 +241,67 @@ class Experiment(StrictModel):
         return SweepFolder((self.output_dir / self.name).absolute())
 
     @property
-    def all_families(self) -> tuple[str, ...]:
-        """The floor, then the experiment's families with those that others build on first."""
-        ordered = sorted(
-            (name for name in dict.fromkeys(self.families) if name != FLOOR),
-            key=lambda name: len(get_family(name).branches),
-        )
-        return (FLOOR, *ordered)
-
-    def baseline(self, family: str) -> FamilyConfig:
-        """Return the experiment's own values for a family."""
-        settings = self.models.get(family, ModelSettings())
-        config: FamilyConfig = get_family(family).Config.model_validate(settings.config)
-        return config
-
-    def space(self, family: str) -> Mapping[str, Dimension]:
-        """Return the search space of a family; empty if it is not searched."""
-        return self.models.get(family, ModelSettings()).space
-
-    def num_points(self, family: str) -> int:
-        """Return how many configurations a family's search tries: one if it is not searched."""
-        return self.search.num_trials if self.space(family) else 1
-
-    def num_finalists(self, family: str) -> int:
-        """Return how many of them get more seeds, unless the race drops them."""
-        return min(self.replicate.top_k, self.num_points(family))
-
-    def resources_of(self, family: str) -> Resources:
-        """Return what one trial of a family takes; one that fits in one go takes no GPU."""
-        takes = self.models.get(family, ModelSettings()).resources or self.resources
-        if isinstance(get_family(family), EstimatorFamily):
-            return Resources(cpus=takes.cpus)
-        return takes
+    def rules(self) -> Rules:
+        """What holds for all models."""
+        return Rules(self.objective, self.lr_range, self.search, self.replicate)
 
     @property
-    def resources_by_family(self) -> dict[str, Resources]:
-        """What one trial of each family takes."""
-        return {family: self.resources_of(family) for family in self.all_families}
+    def all_models(self) -> tuple[Model, ...]:
+        """The floor, then the experiment's models with those that others build on first."""
+        return tuple(map(self.model, self.model_names))
+
+    @property
+    def model_names(self) -> tuple[str, ...]:
+        """The names of ``all_models``, known also where the code of one is not."""
+        names = dict.fromkeys(name for name in self.families if name != FLOOR)
+        return (FLOOR, *sorted(names, key=lambda name: len(builds_on(name))))
+
+    def model(self, name: str) -> Model:
+        """Return one of the experiment's models, or what it would be; today it is a family's name.
+
+        Raises InputError for the name of no family.
+        """
+        given, family = self.models.get(name, ModelSettings()), get_family(name)
+        return Model(
+            name=name,
+            family=name,
+            settings=family.Config.model_validate(given.config),
+            space=given.space,
+            resources=self.resources_of(name),
+            branches={branch: branch for branch in family.branches},
+        )
+
+    @property
+    def resources_by_model(self) -> dict[str, Resources]:
+        """What one trial of each model takes."""
+        return {name: self.resources_of(name) for name in self.model_names}
+
+    def resources_of(self, name: str) -> Resources:
+        """Return what one trial of a model takes; one that fits in one go takes no GPU."""
+        takes = self.models.get(name, ModelSettings()).resources or self.resources
+        is_fitted = isinstance(FAMILIES.get(name), EstimatorFamily)
+        return Resources(cpus=takes.cpus) if is_fitted else takes
 
     @property
     def identity(self) -> dict[str, Any]:
         """The part that decides the results; a resume may change only the rest.
 
-        Families are told by what they make of their values: a default that is written out is the
-        same as one that is left out, and so are two ways to write a number.
+        Models are told by what their families make of the values: a default that is written out is
+        the same as one that is left out, and so are two ways to write a number.
         """
         deciding = ("data", "branches_from", "objective", "lr_range", "search", "replicate")
-        models = {name: self._identity_of(name) for name in self.all_families}
+        models = {name: self._identity_of(name) for name in self.model_names}
         kept = self.model_dump(mode="json", include=set(deciding))
         return {**kept, "families": list(models), "models": models}
 
-    def _identity_of(self, family: str) -> dict[str, Any]:
+    def _identity_of(self, name: str) -> dict[str, Any]:
+        given = self.models.get(name, ModelSettings())
+        # Of a family whose code is not here, nor was it asked for, it is what was given.
+        values = self.model(name).baseline.values if name in FAMILIES else given.config
+        dimensions = given.space.items()
         return {
-            "config": self.baseline(family).model_dump(mode="json"),
-            "space": {
-                name: dimension.model_dump(mode="json", exclude_none=True)
-                for name, dimension in self.space(family).items()
-            },
+            "config": values,
+            "space": {n: one.model_dump(mode="json", exclude_none=True) for n, one in dimensions},
         }
 
     @property

@@ -11,10 +11,11 @@ from sg_ray.commands import sg_ray_command
 from sg_ray.config.auto import with_hardware
 from sg_ray.config.experiment import Experiment, ModelSettings
 from sg_ray.config.explain import explain, told, wanted_place
+from sg_ray.config.own_code import with_own_code
 from sg_ray.config.values import Given, Override, Values, read_override, read_values
 from sg_ray.config.yaml_text import Key, write_yaml
 from sg_ray.errors import InputError
-from sg_ray.models.families import get_family
+from sg_ray.models.families import FAMILIES, get_family
 from sg_ray.models.family import EstimatorFamily
 from sg_ray.redaction import hide_credentials, hide_secrets, holds_secret
 from sg_ray.space import checked_space
@@ -27,19 +28,27 @@ _WIN_OVER = {"data.path": _FILES, "data.source": (*_FILES, "path")}
 
 
 def load_experiment(
-    path: Path, overrides: Sequence[str] = (), settings: Sequence[Given] = ()
+    path: Path,
+    overrides: Sequence[str] = (),
+    settings: Sequence[Given] = (),
+    *,
+    loads_code: bool = True,
 ) -> Experiment:
     """Read an experiment file and apply settings: values first, ``key=value`` overrides on top.
 
     ``auto`` becomes what this machine's hardware suggests, see ``config.auto``; a family's values
-    become what its configuration makes of them. Raises InputError that names the file (and line),
-    the flag or the override, the key, and the value that is wrong.
+    become what its configuration makes of them. Families of the user's own are loaded, from where
+    the experiment says; without ``loads_code``, as where nothing is to be trained, those that this
+    process does not know yet keep their values as they are. Raises InputError that names the file
+    (and line), the flag or the override, the key, and the value that is wrong.
     """
     values = read_values(path)
     changes: list[Given | Override] = [*settings, *map(read_override, overrides)]
     for change in changes:
         _check_counts(change, values)
         values = values.given(change)
+    if loads_code:
+        values = with_own_code(values)
     values = values.with_spaces()
     _check_places(values)
     _refuse_secrets(values)
@@ -49,10 +58,10 @@ def load_experiment(
         raise InputError(explain(error, Experiment, values)) from error
     _check_names(given, values)
     experiment = with_hardware(given)
-    names = dict.fromkeys((*experiment.families, *experiment.models))
+    names = _known_names(experiment)
     checked = {name: _checked(name, experiment, values) for name in names}
     _check_nothing_is_empty(values)
-    models = {name: checked[name] for name in experiment.models}
+    models = {name: checked.get(name, given) for name, given in experiment.models.items()}
     return experiment.model_copy(update={"models": models})
 
 
@@ -129,17 +138,24 @@ def _check_places(values: Values) -> None:
 
 def _check_names(experiment: Experiment, values: Values) -> None:
     """Raise InputError, with its place, for a metric or family that there is not."""
+    known = _known_names(experiment)
     used: list[tuple[Key, Callable[[str], object], str]] = [
         (("objective",), direction, experiment.objective)
     ]
-    used += [(("families",), get_family, name) for name in experiment.families]
-    used += [(("models", name), get_family, name) for name in experiment.models]
+    used += [(("families",), get_family, name) for name in experiment.families if name in known]
+    used += [(("models", name), get_family, name) for name in experiment.models if name in known]
     for key, look_up, name in used:
         try:
             look_up(name)
         except InputError as error:
             reason = str(error).partition(": ")[2]
             raise InputError(told(values, key, reason)) from error
+
+
+def _known_names(experiment: Experiment) -> list[str]:
+    """Return the families that are named, without those whose code was not to be loaded."""
+    named = dict.fromkeys((*experiment.families, *experiment.models))
+    return [n for n in named if n in FAMILIES or n not in experiment.plugins.families]
 
 
 def _check_nothing_is_empty(values: Values) -> None:

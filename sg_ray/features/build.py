@@ -12,7 +12,7 @@ import numpy as np
 from sg_ray.data.samples import DataSet
 from sg_ray.features.featuriser import Featuriser
 from sg_ray.features.kinds import describe, featuriser_class, save_featuriser
-from sg_ray.features.packed import FeatureKind, Features, Ragged
+from sg_ray.features.packed import FeatureKind, Features, Ragged, pack_texts
 from sg_ray.features.spec import FeatureSpec
 from sg_ray.features.store import UnusableStoreError, building, read_kind, write_kind
 from sg_ray.features.worker_pool import (
@@ -61,6 +61,10 @@ def prepare_features(
                 data, spec, store_dir(cache_dir, fingerprint, spec), num_workers, progress
             )
             for key, spec in by_key.items()
+        },
+        packed_ids={
+            split: pack_texts([sample.sample_id for sample in samples])
+            for split, samples in data.splits.items()
         },
     )
 

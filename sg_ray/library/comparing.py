@@ -8,7 +8,7 @@ import pandas as pd
 from sg_ray.errors import InputError
 from sg_ray.library.places import named_folder
 from sg_ray.library.sweep_results import SweepResults
-from sg_ray.report.text.results import Configuration, Origin, read_configurations
+from sg_ray.report.text.results import ConfigurationResults, Origin, read_configurations
 from sg_ray.report.text.tables import line_of
 
 _Key = tuple[Origin, str, str]
@@ -19,7 +19,7 @@ def compare(*sweeps: str | Path | SweepResults) -> pd.DataFrame:
 
     Each of ``sweeps`` is a sweep's name or results, or any folder with trials below it. A line is
     a configuration; a trial that is in several of them counts once. Columns: ``folders`` (those
-    that hold trials of it), ``family``, ``config_hash``, ``data_fingerprint``, ``code_version``,
+    that hold trials of it), ``model``, ``config_hash``, ``data_fingerprint``, ``code_version``,
     ``num_seeds`` completed, ``num_failed``, ``num_pruned``, ``seeds``, ``METRIC_mean`` and
     ``METRIC_sd`` of every metric, and ``config.SETTING`` of every setting. Means of other data
     or other code are not comparable: look at ``data_fingerprint`` and ``code_version``.
@@ -45,10 +45,10 @@ def _folder(sweep: str | Path | SweepResults) -> Path:
     return named_folder(Path(sweep)).absolute()
 
 
-def _key(configuration: Configuration) -> _Key:
-    return configuration.origin, configuration.family, configuration.config_hash
+def _key(configuration: ConfigurationResults) -> _Key:
+    return configuration.origin, configuration.model, configuration.config_hash
 
 
-def _line(configuration: Configuration, holders: list[str]) -> dict[str, Any]:
+def _line(configuration: ConfigurationResults, holders: list[str]) -> dict[str, Any]:
     settings = {f"config.{name}": value for name, value in configuration.settings.items()}
     return {"folders": " ".join(holders), **line_of(configuration), **settings}

@@ -11,7 +11,7 @@ from sg_ray.report.text.columns import flat
 from sg_ray.sweep_folder import TEST_PREDICTIONS, VALID_PREDICTIONS, SweepFolder
 from sg_ray.training.predictions import Predictions, read_predictions
 
-TRIAL = ["trial_key", "family", "config_hash", "seed"]
+TRIAL = ["trial_key", "name", "model", "config_hash", "seed"]
 """What tells a trial in every table that has trials."""
 
 _SPLITS = {"valid": VALID_PREDICTIONS, "test": TEST_PREDICTIONS}
@@ -23,7 +23,8 @@ def leaderboard_frame(rows: Iterable[Row]) -> pd.DataFrame:
     """Return a line for each ranked configuration; see ``SweepResults.leaderboard``."""
     columns = [
         "rank",
-        "family",
+        "name",
+        "model",
         "config_hash",
         "num_seeds",
         "num_failed",
@@ -42,7 +43,7 @@ def trials_frame(records: Iterable[RunRecord]) -> pd.DataFrame:
 def seeds_frame(rows: Iterable[Row], records: Iterable[RunRecord]) -> pd.DataFrame:
     """Return a line for each seed of the ranked configurations; see ``SweepResults.seeds``."""
     newest = {
-        (record.family, record.config_hash, record.seed): record
+        (record.model, record.config_hash, record.seed): record
         for record in records  # oldest first
         if record.counts_as_seed and record.status != "pruned"
     }
@@ -50,7 +51,7 @@ def seeds_frame(rows: Iterable[Row], records: Iterable[RunRecord]) -> pd.DataFra
         {"rank": row.rank, **_identity(record), "status": record.status, **_numbers(record.metrics)}
         for row in rows
         for seed in sorted((*row.seeds, *row.failed_seeds))
-        if (record := newest.get((row.family, row.config_hash, seed))) is not None
+        if (record := newest.get((row.model, row.config_hash, seed))) is not None
     ]
     return _frame(lines, ["rank", *TRIAL, "status"])
 
@@ -102,14 +103,15 @@ def _leaderboard_line(row: Row) -> dict[str, Any]:
     }
     return {
         "rank": row.rank,
-        "family": row.family,
+        "name": row.configuration.name,
+        "model": row.model,
         "config_hash": row.config_hash,
         "num_seeds": len(row.seeds),
         "num_failed": len(row.failed_seeds),
         "is_floor": row.is_floor,
         "dropped_after": float("nan") if row.dropped is None else row.dropped.after_seeds,
         **_numbers(dict(sorted(numbers.items()))),
-        **flat(row.config, "config."),
+        **flat(row.configuration.values, "config."),
     }
 
 
@@ -124,14 +126,15 @@ def _trial_line(record: RunRecord) -> dict[str, Any]:
         "train_time_s": record.train_time_s,
         "failure": "" if failure is None else f"{failure.kind}: {failure.message}",
         **_numbers(record.metrics),
-        **flat(record.config, "config."),
+        **flat(record.configuration.values, "config."),
     }
 
 
 def _identity(record: RunRecord) -> dict[str, Any]:
     return {
         "trial_key": record.trial_key,
-        "family": record.family,
+        "name": record.configuration.name,
+        "model": record.model,
         "config_hash": record.config_hash,
         "seed": record.seed,
     }

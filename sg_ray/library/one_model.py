@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,15 +10,17 @@ import pandas as pd
 
 from sg_ray.config import Experiment, ModelSettings
 from sg_ray.config.hardware import describe, this_machine
+from sg_ray.config.own_code import PluginSettings
 from sg_ray.detector import Detector
 from sg_ray.host.signals import StopRequest, stopping
 from sg_ray.library.experiments import as_experiment
 from sg_ray.library.frames import Metrics, curve_of, curves_frame
 from sg_ray.library.running import raise_again
-from sg_ray.live.plain_lines import show_epoch, show_progress
-from sg_ray.models.families import get_family
+from sg_ray.live.work_view import WorkView
+from sg_ray.models.families import FAMILIES, get_family
+from sg_ray.plugins import Plugin, is_reference
 from sg_ray.records.record import RunRecord
-from sg_ray.single.train_one import FindLr, Training, prepare_training, train_once
+from sg_ray.single.train_one import FindLr, Training, prepare_training, steps_per_epoch, train_once
 from sg_ray.sweep_folder import SweepFolder
 from sg_ray.tracking.mlflow_mirror import check_tracking, mirror_of
 from sg_ray.training.loop import Interrupted
@@ -58,6 +59,8 @@ def train_model(
 ) -> TrainedModel:
     """Train one family's own configuration with one seed, as ``sg-ray train`` does.
 
+    ``family`` is a name, or the code of one of your own: ``my_package.bilstm:BiLstm`` or
+    ``./bilstm.py:BiLstm``.
     ``experiment`` is one of ``load_experiment``, the path of its file, or None for the default one.
     ``seed`` None is the experiment's first, ``folder`` None is
     ``outputs/train/FAMILY-CONFIG-seedN-KEY``. ``find_lr`` makes a range test first: "cached" takes
@@ -72,30 +75,40 @@ def train_model(
         model.metrics["val_roc_auc"]
         model.detector().predict(["int f(char *s) { ... }"])
     """
+    chosen = as_experiment(experiment)
+    if is_reference(family):
+        chosen, family = _with_own(chosen, family)
     get_family(family)  # an unknown one is named before anything else
-    chosen = _alone(as_experiment(experiment), family)
+    chosen = _alone(chosen, family)
     chosen_seed = chosen.replicate.seeds[0] if seed is None else seed
     place = None if folder is None else Path(folder)
     check_tracking(chosen)
-    stop = StopRequest()
-    with contextlib.suppress(Interrupted, KeyboardInterrupt), stopping(stop):
-        quiet = (lambda *_: None) if not show else show_progress
+    view = WorkView(None if show else io.StringIO())
+    stop = StopRequest(on_step=view.show_step)
+    with contextlib.suppress(Interrupted, KeyboardInterrupt), stopping(stop), view:
         training = prepare_training(
-            chosen, family, chosen_seed, place, find_lr=find_lr, progress=quiet
+            chosen, family, chosen_seed, place, find_lr=find_lr, progress=view.show_features
         )
-        return train_and_show(training, stop, show=show)
+        return train_and_show(training, stop, view)
     raise_again(stop.exit_code)
     raise Interrupted(f"{family}: interrupted, its position saved.")  # the signal has no effect
 
 
-def train_and_show(training: Training, stop: StopRequest, *, show: bool = True) -> TrainedModel:
+def train_and_show(training: Training, stop: StopRequest, view: WorkView) -> TrainedModel:
     """Train with MLflow's mirror and a line an epoch. Raises Interrupted, as ``train_once``."""
-    stream = sys.stdout if show else io.StringIO()
-    print("\n".join(_introduction(training)), file=stream, flush=True)
-    on_epoch = show_epoch if show else (lambda _: None)
+    view.write("\n".join(_introduction(training)))
+    view.expect_steps(steps_per_epoch(training))
     with mirror_of(training.experiment, training.folder) as mirror:
-        record = train_once(training, listeners=(mirror,), stop=stop, on_epoch=on_epoch)
+        record = train_once(training, listeners=(mirror,), stop=stop, on_epoch=view.show_epoch)
     return TrainedModel(training.folder, record)
+
+
+def _with_own(experiment: Experiment, reference: str) -> tuple[Experiment, str]:
+    """Return the experiment that knows where a family of one's own comes from, and its name."""
+    plugin = Plugin.of(reference)
+    name = FAMILIES.plug_in(plugin)
+    families = {**experiment.plugins.families, name: plugin.reference}
+    return experiment.model_copy(update={"plugins": PluginSettings(families=families)}), name
 
 
 def _alone(experiment: Experiment, family: str) -> Experiment:
@@ -107,7 +120,7 @@ def _alone(experiment: Experiment, family: str) -> Experiment:
 
 def _introduction(training: Training) -> Sequence[str]:
     """Say what is trained, on what, and what the range test found."""
-    spec, takes = training.spec, training.experiment.resources_of(training.spec.family)
+    spec, takes = training.spec, training.experiment.resources_of(training.spec.model)
     lines = [
         describe(this_machine(takes.gpus)),
         f"{spec.name} on {training.context.device.type}, in {training.folder}",
@@ -115,7 +128,7 @@ def _introduction(training: Training) -> Sequence[str]:
     if training.lr_range is None:
         return lines
     found, source = training.lr_range.found, training.lr_range.source
-    own = spec.config["learning_rate"]
+    own = spec.configuration.values["learning_rate"]
     if found["suggestion"] is None:
         return [*lines, f"No learning rate suggested ({found['reason']}): using {own:.3g}"]
     return [*lines, f"Suggested LR: {own:.3g} ({source})"]

@@ -9,6 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 from sg_ray.config import Experiment, Given, load_experiment
 from sg_ray.config.values import read_override
 from sg_ray.errors import InputError
+from sg_ray.records.folder_format import require_own_format
 from sg_ray.setting_types import OwnFolder
 from sg_ray.sweep_folder import SETTINGS, SweepFolder
 
@@ -29,6 +30,7 @@ def resumed(name: str, overrides: Sequence[str] = (), given: Sequence[Given] = (
     would go on in another folder.
     """
     folder = _sweep_folder(name, overrides)
+    require_own_format(SweepFolder(folder))  # before its settings, which may have other names
     output_dir = Given("output_dir", str(_parent(folder)), f"--resume {name}")
     experiment = load_experiment(SweepFolder(folder).settings, overrides, (output_dir, *given))
     there = experiment.folder.path

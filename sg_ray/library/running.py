@@ -14,21 +14,19 @@ from sg_ray.data.samples import DataSet
 from sg_ray.library.experiments import Settings, as_experiment, given_values
 from sg_ray.library.places import resumed
 from sg_ray.library.sweep_results import SweepResults
+from sg_ray.live.emphasis import write_with_emphasis
 from sg_ray.live.stream import SafeStream
 from sg_ray.live.view import LiveView
-from sg_ray.records.events import Event, SweepRanked
 from sg_ray.records.journal import read_events
 from sg_ray.records.leaderboard import format_table
 from sg_ray.records.record import stamp_run_ids
 from sg_ray.report.page.content import read_verdict
-from sg_ray.report.page.html import build_report
 from sg_ray.sweep import run
 from sg_ray.sweep.execute.choice import ExecutorName, named_executor
 from sg_ray.sweep.execute.executor import Executor
 from sg_ray.sweep.readiness import check_ready
 from sg_ray.sweep.run import Outcome
 from sg_ray.tracking.mlflow_mirror import check_tracking, mirror_of
-from sg_ray.verdict.assemble import write_verdict
 from sg_ray.verdict.words.in_brief import in_brief
 
 _LOGGER = logging.getLogger(__name__)
@@ -108,13 +106,7 @@ def run_and_show(
     data: DataSet | None = None,
     show: bool = True,
 ) -> Outcome:
-    """Run a sweep with live table, verdict, page and MLflow; ``data`` if they have been read."""
-
-    def conclude(event: Event) -> None:
-        if isinstance(event, SweepRanked):
-            write_verdict(experiment.folder)
-            build_report(experiment.folder)
-
+    """Run a sweep with live table and MLflow, and tell its end; ``data`` if they have been read."""
     past = list(read_events(experiment.folder.events))
     mirror = mirror_of(experiment)
     stream = sys.stdout if show else io.StringIO()
@@ -124,7 +116,7 @@ def run_and_show(
         outcome = run.run_sweep(
             experiment,
             executor=executor,
-            listeners=(view, conclude, mirror),
+            listeners=(view, mirror),
             progress=view.show_preparing,
             extends=extends,
             data=data,
@@ -142,7 +134,7 @@ def show_end(
 
     ``mlflow`` are the lines that say where MLflow shows it.
     """
-    stream.write("\n".join(_told(outcome, experiment, mlflow)) + "\n")
+    write_with_emphasis(stream, "\n".join(_told(outcome, experiment, mlflow)))
     stream.flush()
     for traceback in outcome.tracebacks:
         print(f"\n{traceback.rstrip()}", file=sys.stderr)

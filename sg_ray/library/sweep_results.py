@@ -48,7 +48,7 @@ class SweepResults:
     @property
     def experiment(self) -> Experiment:
         """The experiment, resolved."""
-        return load_experiment(self.folder.settings)
+        return load_experiment(self.folder.settings, loads_code=False)
 
     @property
     def progress(self) -> SweepState:
@@ -64,7 +64,8 @@ class SweepResults:
     def leaderboard(self) -> pd.DataFrame:
         """The ranked configurations, best first.
 
-        Columns: ``rank``, ``family``, ``config_hash``, ``num_seeds`` completed, ``num_failed``,
+        Columns: ``rank``, ``name`` (what differs from the experiment's own values), ``model``,
+        ``config_hash``, ``num_seeds`` completed, ``num_failed``,
         ``is_floor``, ``dropped_after`` so many fresh seeds by the race, ``METRIC_mean`` and
         ``METRIC_sd`` of every metric over the completed seeds, ``test_METRIC`` of the winner,
         and ``config.SETTING`` of every setting.
@@ -75,8 +76,8 @@ class SweepResults:
     def seeds(self) -> pd.DataFrame:
         """A line for each seed of the configurations of the leaderboard, in its order.
 
-        Columns: ``rank``, ``trial_key``, ``family``, ``config_hash``, ``seed``, ``status`` and
-        every metric, in the trial's best epoch.
+        Columns: ``rank``, ``trial_key``, ``name``, ``model``, ``config_hash``, ``seed``,
+        ``status`` and every metric, in the trial's best epoch.
         """
         records = self._records()
         return seeds_frame(self._rows(records), records.values())
@@ -85,10 +86,10 @@ class SweepResults:
     def trials(self) -> pd.DataFrame:
         """A line for each trial that has ended, oldest first, those of the search included.
 
-        Columns: ``trial_key``, ``family``, ``config_hash``, ``seed``, ``stage``, ``status``
-        ("completed", "pruned" or "failed"), ``best_epoch``, ``epochs``, ``train_time_s`` in
-        seconds, ``failure`` (what went wrong, or ""), every metric in the best epoch, and
-        ``config.SETTING`` of every setting.
+        Columns: ``trial_key``, ``name``, ``model``, ``config_hash``, ``seed``, ``stage``,
+        ``status`` ("completed", "pruned" or "failed"), ``best_epoch``, ``epochs``,
+        ``train_time_s`` in seconds, ``failure`` (what went wrong, or ""), every metric in the best
+        epoch, and ``config.SETTING`` of every setting.
         """
         return trials_frame(self._records().values())
 
@@ -96,8 +97,8 @@ class SweepResults:
     def curves(self) -> pd.DataFrame:
         """A line for each epoch of each trial, also of those that have not ended.
 
-        Columns: ``trial_key``, ``family``, ``config_hash``, ``seed``, ``stage``, ``epoch`` (from 1)
-        and every metric.
+        Columns: ``trial_key``, ``name``, ``model``, ``config_hash``, ``seed``, ``stage``,
+        ``epoch`` (from 1) and every metric.
         """
         records = self._records()
         ended = [curve_of(record) for record in records.values()]
@@ -107,8 +108,9 @@ class SweepResults:
     def predictions(self) -> pd.DataFrame:
         """What each completed trial says of each function: of "valid", for the winner of "test".
 
-        Columns: ``trial_key``, ``family``, ``config_hash``, ``seed``, ``split``, ``sample`` (its
-        place in the split, from 0), ``label`` (1: vulnerable) and ``probability`` of "vulnerable".
+        Columns: ``trial_key``, ``name``, ``model``, ``config_hash``, ``seed``, ``split``,
+        ``sample`` (its place in the split, from 0), ``label`` (1: vulnerable) and ``probability``
+        of "vulnerable".
         """
         return predictions_frame(self.folder, self._records().values())
 
@@ -143,7 +145,8 @@ class SweepResults:
         return read_records(self.folder)
 
     def _rows(self, records: Mapping[str, RunRecord] | None = None) -> list[Row]:
-        return leaderboard(self.experiment, self._records() if records is None else records)
+        known = self._records() if records is None else records
+        return leaderboard(self.folder, known, self.experiment.rules)
 
     def _unfinished(
         self, records: Mapping[str, RunRecord]
@@ -155,7 +158,8 @@ class SweepResults:
                 case TrialStarted(trial_key=key) if key not in records:
                     trial = {
                         "trial_key": key,
-                        "family": event.family,
+                        "name": event.name,
+                        "model": event.model,
                         "config_hash": event.config_hash,
                         "seed": event.seed,
                         "stage": event.stage,
@@ -173,7 +177,7 @@ def open_sweep(sweep: str | Path) -> SweepResults:
     no such sweep::
 
         sweep = sg_ray.open_sweep("quick")
-        sweep.leaderboard[["family", "val_roc_auc_mean", "val_roc_auc_sd"]]
+        sweep.leaderboard[["name", "val_roc_auc_mean", "val_roc_auc_sd"]]
         print(sweep.verdict.headline)
     """
     folder = SweepFolder(named_folder(Path(sweep)).absolute())
@@ -195,7 +199,7 @@ def _html_table(rows: list[Row], objective: str) -> str:
     metrics = list(dict.fromkeys([objective, "val_f1", "val_accuracy"]))
     lines = [
         {
-            "family": row.family,
+            "name": row.configuration.name,
             "config": short_hash(row.config_hash),
             "seeds": len(row.seeds),
             "failed": len(row.failed_seeds),

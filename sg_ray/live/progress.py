@@ -37,28 +37,36 @@ TRIAL_STAGES = get_args(Stage)
 UNFINISHED = ("running", "interrupted")
 
 StageKey = tuple[str, str]
-"""Family and stage; the family of "variance" is "", for the winner may be any."""
+"""Model and stage; the model of "variance" is "", for the winner may be any."""
 
 
 @dataclass
 class Trial:
     """What the view knows of one trial; ``status`` is "running" or how it ended."""
 
-    family: str
+    model: str
     stage: str
     config_hash: str
     seeds: str
     started_at_ms: int
     num_epochs: int | None = None
     """How many epochs it has at most, if its configuration says so."""
+    short_name: str = ""
+    """What people call its configuration: ``gnn lr 5e-3``; "" if it has no name."""
     status: str = "running"
     epoch: int = 0
     epoch_at_ms: int = 0
 
     @property
     def name(self) -> str:
-        """E.g. "1f0c9a2b-seed42"."""
-        return f"{short_hash(self.config_hash)}-{self.seeds}"
+        """E.g. "gnn lr 5e-3 1f0c9a2b-seed42"."""
+        own = self.short_name or self.model
+        return f"{own} {short_hash(self.config_hash)}-{self.seeds}"
+
+    @property
+    def name_in_model(self) -> str:
+        """The same where the model is told already: "lr 5e-3 1f0c9a2b-seed42"."""
+        return self.name.removeprefix(f"{self.model} ")
 
 
 @dataclass
@@ -67,7 +75,7 @@ class Progress:
 
     objective: str
     stage: str = "prepare"
-    family: str = ""
+    model: str = ""
     status: str = ""
     planned: dict[StageKey, PlannedStage] = field(default_factory=dict)
     trials: dict[str, Trial] = field(default_factory=dict)
@@ -78,7 +86,7 @@ class Progress:
     best: dict[str, float] = field(default_factory=dict)
     learning_rates: dict[str, str] = field(default_factory=dict)
     durations_s: dict[str, list[float]] = field(default_factory=dict)
-    """Seconds that finished trials took, by family."""
+    """Seconds that finished trials took, by model."""
     range_tests_s: list[float] = field(default_factory=list)
     """Seconds that finished range tests took."""
     now_ms: int = 0
@@ -86,7 +94,7 @@ class Progress:
     num_at_once: int = 1
     """How many trials ran side by side, at most."""
     _dropped: set[StageKey] = field(default_factory=set)
-    """Family and hash of what the race gave up."""
+    """Model and hash of what the race gave up."""
     _range_test_began_ms: dict[str, int] = field(default_factory=dict)
 
     def apply(self, event: Event) -> None:
@@ -95,7 +103,7 @@ class Progress:
         self.waiting = None
         match event:
             case SweepPlanned():
-                self.planned = {(one.family, one.stage): one for one in event.stages}
+                self.planned = {(one.model, one.stage): one for one in event.stages}
             case StageStarted():
                 self._begin_stage(event)
             case LearningRateFound():
@@ -137,10 +145,10 @@ class Progress:
             trial.status = "interrupted"
 
     @property
-    def families(self) -> list[str]:
-        """Families met so far, in order."""
-        planned = [family for family, _ in self.planned if family]
-        started = [trial.family for trial in self.trials.values()]
+    def models(self) -> list[str]:
+        """Models met so far, in order."""
+        planned = [model for model, _ in self.planned if model]
+        started = [trial.model for trial in self.trials.values()]
         return list(dict.fromkeys([*self.learning_rates, *planned, *started]))
 
     @property
@@ -162,7 +170,7 @@ class Progress:
             return
         seen: dict[StageKey, list[Trial]] = {key: [] for key in self.planned}
         for trial in self.trials.values():
-            seen.setdefault(_key(trial.family, trial.stage), []).append(trial)
+            seen.setdefault(_key(trial.model, trial.stage), []).append(trial)
         for key, trials in seen.items():
             if key[1] in TRIAL_STAGES:
                 least, most = self._planned_trials(key, trials)
@@ -171,22 +179,22 @@ class Progress:
 
     @property
     def range_tests_to_come(self) -> list[str]:
-        """Families whose range test has not ended."""
+        """Models whose range test has not ended."""
         stages = [] if self.status == "completed" else list(self.planned)
-        tests = [family for family, stage in stages if stage == "lr_range"]
-        return [family for family in tests if family not in self.learning_rates]
+        tests = [model for model, stage in stages if stage == "lr_range"]
+        return [model for model in tests if model not in self.learning_rates]
 
-    def running(self, family: str) -> list[Trial]:
-        """Trials of ``family`` that run now."""
-        return [trial for trial in self.with_status("running") if trial.family == family]
+    def running(self, model: str) -> list[Trial]:
+        """Trials of ``model`` that run now."""
+        return [trial for trial in self.with_status("running") if trial.model == model]
 
     def with_status(self, status: str) -> list[Trial]:
-        """Trials of all families with this status."""
+        """Trials of all models with this status."""
         return [trial for trial in self.trials.values() if trial.status == status]
 
-    def outcomes(self, family: str) -> Counter[str]:
-        """Finished trials of ``family``, by status."""
-        statuses = (trial.status for trial in self.trials.values() if trial.family == family)
+    def outcomes(self, model: str) -> Counter[str]:
+        """Finished trials of ``model``, by status."""
+        statuses = (trial.status for trial in self.trials.values() if trial.model == model)
         return Counter(status for status in statuses if status not in UNFINISHED)
 
     def _planned_trials(self, key: StageKey, trials: Iterable[Trial]) -> tuple[int, int]:
@@ -199,15 +207,15 @@ class Progress:
             return least, most
         done = Counter(trial.config_hash for trial in trials)
         shares = least // plan.num_finalists, most // plan.num_finalists
-        for family, config_hash in self._dropped:
-            if family == key[0]:
+        for model, config_hash in self._dropped:
+            if model == key[0]:
                 least -= max(0, shares[0] - done[config_hash])
                 most -= max(0, shares[1] - done[config_hash])
         return least, most
 
     def _begin_stage(self, event: StageStarted) -> None:
         self.preparing = ""
-        self.stage, self.family = event.stage, event.model
+        self.stage, self.model = event.stage, event.model
         if event.stage == "lr_range":
             self._range_test_began_ms[event.model] = event.at_ms
         elif event.stage != "prepare":
@@ -216,7 +224,7 @@ class Progress:
     def _plan(self, model: str, stage: Stage, num_trials: int) -> None:
         """Take note of how many trials a stage begins with."""
         key = _key(model, stage)
-        known = self.planned.get(key, PlannedStage(family=key[0], stage=stage, num_trials=0))
+        known = self.planned.get(key, PlannedStage(model=key[0], stage=stage, num_trials=0))
         self.planned[key] = known.model_copy(update={"num_trials": num_trials})
 
     def _take_learning_rate(self, event: LearningRateFound) -> None:
@@ -230,12 +238,13 @@ class Progress:
         if key in self.trials and self.trials[key].status != "interrupted":
             return
         self.trials[key] = Trial(
-            family=event.model,
+            model=event.model,
             stage=event.stage,
             config_hash=event.config_hash,
             seeds=seed_name(event.seed, event.streams),
             started_at_ms=event.at_ms,
             num_epochs=_num_epochs(event.config),
+            short_name=event.name,
         )
         self.num_at_once = max(self.num_at_once, len(self.with_status("running")))
 
@@ -256,16 +265,16 @@ class Progress:
         was_running, trial.status = trial.status == "running", event.status
         if was_running and trial.status != "failed":
             seconds = (event.at_ms - trial.started_at_ms) / 1000
-            self.durations_s.setdefault(trial.family, []).append(seconds)
+            self.durations_s.setdefault(trial.model, []).append(seconds)
         value = event.metrics.get(self.objective)
         if trial.status != "completed" or trial.stage == "variance" or value is None:
             return
-        if is_better(self.objective, value, self.best.get(trial.family)):
-            self.best[trial.family] = value
+        if is_better(self.objective, value, self.best.get(trial.model)):
+            self.best[trial.model] = value
 
 
-def _key(family: str, stage: str) -> StageKey:
-    return ("" if stage == "variance" else family, stage)
+def _key(model: str, stage: str) -> StageKey:
+    return ("" if stage == "variance" else model, stage)
 
 
 def _num_epochs(config: Mapping[str, Any]) -> int | None:

@@ -99,7 +99,7 @@ class LiveView:
     def __call__(self, event: Event) -> None:
         """Take one event in and show it."""
         with self._lock:
-            before = (self._progress.family, self._progress.stage)
+            before = (self._progress.model, self._progress.stage)
             self._progress.apply(event)
             line = None if self._live is not None else self._line(event, before)
         if line is not None:
@@ -119,7 +119,7 @@ class LiveView:
     def _line(self, event: Event, before: tuple[str, str]) -> str | None:
         progress = self._progress
         match event:
-            case StageStarted() if before != (progress.family, progress.stage):
+            case StageStarted() if before != (progress.model, progress.stage):
                 planned = f", {event.num_trials} trials" if event.stage in TRIAL_STAGES else ""
                 return f"[{_clock_text(self._elapsed_s())}] stage {_title(progress)}{planned}"
             case LearningRateFound():
@@ -153,14 +153,14 @@ class LiveView:
     def _trial_line(self, event: TrialFinished) -> str:
         objective = self._progress.objective
         trial = self._progress.trials.get(event.trial_key)
-        name = f"{trial.family}-{trial.name}" if trial is not None else event.trial_key
+        name = trial.name if trial is not None else event.trial_key
         value = event.metrics.get(objective)
         score = f" {objective} {_number(value)}" if value is not None else ""
         return f"  {name} {event.status}{score} | {self._summary()}"
 
     def _summary(self) -> str:
         progress = self._progress
-        best = ", ".join(f"{family} {value:.4f}" for family, value in progress.best.items())
+        best = ", ".join(f"{model} {value:.4f}" for model, value in progress.best.items())
         times = _times(self._elapsed_s(), time_left_s(progress))
         return f"{_trials(progress)}{f', best {best}' if best else ''}, {times}"
 
@@ -196,23 +196,25 @@ def _table(progress: Progress, elapsed_s: float) -> "Table":
     times = _times(elapsed_s, time_left_s(progress))
     caption = f"{as_ascii(_waiting(*progress.waiting))}\n{times}" if progress.waiting else times
     table = Table(title=title, caption=caption, box=box.ASCII, title_justify="left")
-    for column in ("family", "trials", "running", "learning rate", f"best {progress.objective}"):
+    for column in ("model", "trials", "running", "learning rate", f"best {progress.objective}"):
         table.add_column(column, overflow="fold")
-    for family in progress.families:
-        outcomes = sorted(progress.outcomes(family).items())
-        running = (f"{trial.name} epoch {trial.epoch}" for trial in progress.running(family))
+    for model in progress.models:
+        outcomes = sorted(progress.outcomes(model).items())
+        running = (
+            f"{trial.name_in_model} epoch {trial.epoch}" for trial in progress.running(model)
+        )
         table.add_row(
-            as_ascii(family),
+            as_ascii(model),
             as_ascii(", ".join(f"{number} {status}" for status, number in outcomes)),
             as_ascii("\n".join(running)),
-            progress.learning_rates.get(family, ""),
-            _number(progress.best.get(family)),
+            progress.learning_rates.get(model, ""),
+            _number(progress.best.get(model)),
         )
     return table
 
 
 def _title(progress: Progress) -> str:
-    return f"{progress.stage} {progress.family}".strip()
+    return f"{progress.stage} {progress.model}".strip()
 
 
 def _trials(progress: Progress) -> str:

@@ -1,4 +1,4 @@
-"""The contract of a model family. A new family is one file that fills it, plus one row in FAMILIES.
+"""The contract of a model family: one class in one file that fills it.
 
 Shape legend: B samples in a batch, n samples in a split, D embedding width.
 """
@@ -156,7 +156,7 @@ NeuralConfigT = TypeVar("NeuralConfigT", bound=NeuralConfig)
 
 
 class Family(ABC, Generic[ConfigT]):
-    """One row of FAMILIES: a name, its configuration, and the features it reads."""
+    """What a model family is: a name, its configuration, and the features it reads."""
 
     name: ClassVar[str]
     Config: type[ConfigT]
@@ -164,6 +164,9 @@ class Family(ABC, Generic[ConfigT]):
     """Names of the families whose trained members this one builds on."""
     lr_range: ClassVar[tuple[float, float]] = (1e-6, 1e-1)
     """Learning rates that a range test walks through, low to high."""
+    space: ClassVar[Mapping[str, Any]] = {}
+    """Search space, as an experiment would write it, of a family from outside that an experiment
+    gives none; the spaces of those built in are files in ``search_spaces/``."""
 
     @abstractmethod
     def feature_specs(self, config: ConfigT) -> Sequence[FeatureSpec]:

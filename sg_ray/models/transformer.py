@@ -8,13 +8,11 @@ Shape legend: B samples, T tokens with padding, D hidden width.
 
 import inspect
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from typing import Any, ClassVar, Literal, Self, cast
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
@@ -43,6 +41,7 @@ from sg_ray.models.pretrained import (
     max_positions,
     num_embeddings,
 )
+from sg_ray.models.token_split import TokenSplit
 from sg_ray.setting_types import HubNameOrFolder
 
 Pooling = Literal["cls", "mean", "max"]
@@ -122,55 +121,6 @@ class TransformerConfig(NeuralConfig):
         return self
 
 
-@dataclass(frozen=True)
-class TokenSplit:
-    """Truncated token sequences of one split, with special tokens added when collated.
-
-    One before the function (bos, or cls) and one after it (eos, or sep); None: there is none, but
-    not of both. Padding comes last.
-    """
-
-    labels: NDArray[np.int8]
-    ids: Ragged
-    max_tokens: int
-    bos_id: int | None
-    eos_id: int | None
-    pad_id: int
-    padded: bool = True
-
-    @property
-    def num_special(self) -> int:
-        """Special tokens in a sequence, 1 or 2."""
-        return (self.bos_id is not None) + (self.eos_id is not None)
-
-    @cached_property
-    def units(self) -> NDArray[np.int64]:
-        """Tokens of each sample after truncation, special tokens included, shape [n]."""
-        return np.minimum(self.ids.lengths + self.num_special, self.max_tokens)
-
-    def collate(self, indices: NDArray[np.int64]) -> Batch:
-        """Return ``ids`` int64 [B, T], and ``mask`` bool [B, T] only where there is padding."""
-        starts = self.ids.offsets[indices]
-        lengths = np.minimum(
-            self.ids.offsets[indices + 1] - starts, self.max_tokens - self.num_special
-        )
-        columns = np.arange(lengths.max())
-        is_token = columns < lengths[:, None]
-        padded = np.full((len(indices), len(columns) + self.num_special), self.pad_id, np.int64)
-        first = int(self.bos_id is not None)
-        own = padded[:, first : first + len(columns)]
-        own[is_token] = self.ids.values[(starts[:, None] + columns)[is_token]]
-        if self.bos_id is not None:
-            padded[:, 0] = self.bos_id
-        if self.eos_id is not None:
-            padded[np.arange(len(indices)), lengths + first] = self.eos_id
-        batch = {"ids": torch.from_numpy(padded)}
-        if not is_token.all():
-            sizes = torch.from_numpy(lengths + self.num_special)
-            batch["mask"] = torch.arange(padded.shape[1]) < sizes[:, None]
-        return batch
-
-
 class TransformerClassifier(Classifier):
     """A Hugging Face encoder, pooled to one vector, with RoBERTa's classification head.
 
@@ -230,7 +180,7 @@ class Transformer(NeuralFamily[TransformerConfig]):
         """Return a split's sequences, cut to ``max_tokens``."""
         kind = inputs.features.kinds[config.tokens.key]
         labels, ids = inputs.features.labels[split], kind.splits[split]["ids"]
-        return _token_split(config, kind, labels, ids)
+        return TokenSplit.of(kind, labels, ids, config.max_tokens)
 
     def build(self, config: TransformerConfig, inputs: Inputs) -> Classifier:
         """Return a new model. Raises InputError if ``pretrained`` cannot be used."""
@@ -282,15 +232,6 @@ class Transformer(NeuralFamily[TransformerConfig]):
             )
 
 
-def _token_split(
-    config: TransformerConfig, kind: FeatureKind, labels: NDArray[np.int8], ids: Ragged
-) -> TokenSplit:
-    bos_id, eos_id, pad_id = (kind.meta[name] for name in ("bos_id", "eos_id", "pad_id"))
-    if pad_id is None:  # what pads is masked, so that any token will do
-        pad_id = bos_id if eos_id is None else eos_id
-    return TokenSplit(labels, ids, config.max_tokens, bos_id, eos_id, pad_id)
-
-
 def _probe_split(config: TransformerConfig, kind: FeatureKind) -> TokenSplit:
     special = {kind.meta[name] for name in ("bos_id", "eos_id", "pad_id", "unk_id")}
     ordinary = [number for number in range(kind.meta["vocab_size"]) if number not in special]
@@ -300,7 +241,7 @@ def _probe_split(config: TransformerConfig, kind: FeatureKind) -> TokenSplit:
         )
     num_special = sum(kind.meta[name] is not None for name in ("bos_id", "eos_id"))
     ids = Ragged.pack(probes(config.max_tokens - num_special, ordinary))
-    return _token_split(config, kind, np.zeros(len(ids), dtype=np.int8), ids)
+    return TokenSplit.of(kind, np.zeros(len(ids), dtype=np.int8), ids, config.max_tokens)
 
 
 def _first_token(ids: Tensor) -> Tensor:

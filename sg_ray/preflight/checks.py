@@ -1,18 +1,16 @@
 """The checks in order; one that fails keeps only those that need it from running."""
 
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Collection, Generator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import psutil
 
-from sg_ray.config import Experiment
+from sg_ray.config import Experiment, Model
 from sg_ray.errors import SgRayError
 from sg_ray.host.processes import descendants, is_alive
-from sg_ray.models.families import get_family
-from sg_ray.models.family import EstimatorFamily
 from sg_ray.preflight.context import Context, temporary_folder
 from sg_ray.preflight.finding import Finding
 from sg_ray.preflight.inputs import check_branches, check_data, check_pretrained
@@ -66,9 +64,11 @@ def run_checks(experiment: Experiment) -> Generator[Result]:
 
 def checks_of(experiment: Experiment) -> list[Check]:
     """Return the checks of an experiment, in order."""
+    models = experiment.all_models
+    names = {model.name for model in models}
     steps = [
-        Check(_step_name(family), partial(check_step, family=family), _needs(experiment, family))
-        for family in experiment.all_families
+        Check(_step_name(model.name), partial(check_step, model=model), _needs(model, names))
+        for model in models
     ]
     has_begun = experiment.folder.is_sweep
     branches = [_BRANCHES] if any(_BRANCHES.name in step.needs for step in steps) else []
@@ -88,10 +88,10 @@ def checks_of(experiment: Experiment) -> list[Check]:
     ]
 
 
-def check_step(context: Context, family: str) -> Finding:
-    """A family trains for a step on real functions: forward, backward, validation, checkpoint."""
-    step = context.step(family)
-    what = "fit" if isinstance(get_family(family), EstimatorFamily) else "a step"
+def check_step(context: Context, model: Model) -> Finding:
+    """A model trains for a step on real functions: forward, backward, validation, checkpoint."""
+    step = context.step(model.name)
+    what = "a step" if model.is_neural else "fit"
     memory = "GPU memory" if step.device.type == "cuda" else "memory of this process so far"
     found = (
         f"{what} on {step.num_rows} rows, {step.num_weights:,} weights on {step.device.type}, "
@@ -117,18 +117,19 @@ def check_clean_up(
     return Finding.ok("no process, temporary folder or Ray session is left")
 
 
-def _step_name(family: str) -> str:
-    return f"train {family}"
+def _step_name(model: str) -> str:
+    return f"train {model}"
 
 
-def _needs(experiment: Experiment, family: str) -> tuple[str, ...]:
-    """Return the checks without which a family cannot train for a step."""
+def _needs(model: Model, names: Collection[str]) -> tuple[str, ...]:
+    """Return the checks without which a model cannot train for a step; ``names`` are of all."""
     needs = ["packages", "devices", "data"]
-    if pretrained_of(experiment, family):
+    if pretrained_of(model):
         needs.append("pretrained")
-    for branch in get_family(family).branches:
-        is_given = branch not in experiment.families
-        needs.append(_BRANCHES.name if is_given else _step_name(branch))
+    needs += [
+        _step_name(branch) if branch in names else _BRANCHES.name
+        for branch in model.branches.values()
+    ]
     return tuple(dict.fromkeys(needs))
 
 

@@ -10,9 +10,8 @@ from pathlib import Path
 import torch
 
 from sg_ray.code_version import code_version
-from sg_ray.config import Experiment
+from sg_ray.config import Model
 from sg_ray.features.packed import Features
-from sg_ray.models.families import FAMILIES
 from sg_ray.models.family import FamilyConfig, NeuralConfig
 from sg_ray.sweep_folder import BEST, METADATA
 from sg_ray.training.checkpoint import read_best, weights_id
@@ -44,12 +43,12 @@ class FirstStep:
 
 
 def take_step(
-    experiment: Experiment,
-    family: str,
-    config: FamilyConfig,
+    model: Model,
     branches: Mapping[str, BranchSource],
     features: Features,
     *,
+    seed: int,
+    objective: str,
     folder: Path,
     cache_dir: Path,
 ) -> FirstStep:
@@ -57,18 +56,16 @@ def take_step(
 
     Raises what the trial raises: InputError, TrainingError, or an error of the family's own.
     """
-    if isinstance(config, NeuralConfig):
-        config = config.model_copy(update={"epochs": 1})
+    once = {"epochs": 1} if model.is_neural else {}
     spec = TrialSpec(
-        family=family,
-        config=config.model_dump(mode="json"),
-        seed=experiment.replicate.seeds[0],
-        objective=experiment.objective,
+        configuration=model.configured(once),
+        seed=seed,
+        objective=objective,
         data_fingerprint=features.data_fingerprint,
         code_version=code_version(),
         branches=branches,
     )
-    context = TrialContext.of(experiment.resources_of(family), features, cache_dir, FAMILIES)
+    context = TrialContext.of(model.resources, features, cache_dir)
     device = context.device
     folder.mkdir(parents=True)
     _forget_peak(device)
@@ -84,15 +81,14 @@ def take_step(
         peak_mb=_peak_mb(device),
         checkpoint_bytes=sum(path.stat().st_size for path in folder.iterdir()),
         best_model_bytes=(folder / BEST).stat().st_size,
-        fallback=_fallback(config, folder),
+        fallback=_fallback(model.settings, folder),
     )
 
 
 def _as_branch(spec: TrialSpec, folder: Path) -> BranchSource:
     return BranchSource(
         trial_key=spec.trial_key,
-        family=spec.family,
-        config=spec.config,
+        configuration=spec.configuration,
         config_hash=spec.config_hash,
         folder=folder,
         weights=weights_id(folder),

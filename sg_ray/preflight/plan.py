@@ -25,6 +25,6 @@ def check_records(context: Context) -> Finding:
 def check_seeds(context: Context) -> Finding:
     """The seeds are enough for a difference between two configurations to be shown."""
     experiment = context.experiment
-    found = attainable_p(len(experiment.replicate.all_seeds), len(experiment.all_families))
+    found = attainable_p(len(experiment.replicate.all_seeds), len(experiment.all_models))
     said = "; ".join(found)
     return Finding.ok(said) if len(found) == 1 else Finding.warn(said)

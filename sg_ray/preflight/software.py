@@ -13,6 +13,7 @@ from sg_ray.cluster.admission import any_group, num_fitting_trials
 from sg_ray.cluster.ray_check import RayReport, check_ray
 from sg_ray.preflight.context import Context
 from sg_ray.preflight.finding import Finding
+from sg_ray.sweep_folder import RAY_LOG
 from sg_ray.tracking.check import check_store
 
 _PACKAGE = "sg-ray"
@@ -78,9 +79,9 @@ def _import_problems(package: str) -> Iterator[str]:
 
 def check_ray_session(context: Context) -> Finding:
     """Ray starts on this machine, runs a task, and has room for a trial of every family."""
-    takes = context.experiment.resources_by_family
+    takes = context.experiment.resources_by_model
     several_workers = any_group(takes)
-    report = check_ray(context.folder / "ray.log", several_workers=several_workers)
+    report = check_ray(context.folder / RAY_LOG, several_workers=several_workers)
     context.ray_report = report
     num_trials = num_fitting_trials(takes, report.resources)
     cpus, gpus = (report.resources.get(name, 0) for name in ("CPU", "GPU"))

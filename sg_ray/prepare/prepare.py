@@ -1,11 +1,12 @@
 """The prepare stage: data checked, features made, and the plan that follows from the records."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 
-from sg_ray.config import Experiment, ModelSettings
+from sg_ray.config import Experiment, Model, ModelSettings
+from sg_ray.configuration import Configuration
 from sg_ray.data.samples import DataSet, labels_of
-from sg_ray.data.sources import load_data
+from sg_ray.data.sources import DataConfig, load_data
 from sg_ray.features.build import prepare_features
 from sg_ray.features.packed import Features
 from sg_ray.features.spec import FeatureSpec
@@ -24,61 +25,53 @@ def pinned(experiment: Experiment) -> Experiment:
     Raises InputError if such a file is not there, or not the one that a setting already means.
     """
     models = dict(experiment.models)
-    for name in experiment.all_families:
-        config = experiment.baseline(name)
-        exact = get_family(name).pinned(config)
-        if exact != config:
-            own = models.get(name, ModelSettings())
-            models[name] = own.model_copy(update={"config": exact.model_dump(mode="json")})
+    for model in experiment.all_models:
+        exact = get_family(model.family).pinned(model.settings)
+        if exact != model.settings:
+            own = models.get(model.name, ModelSettings())
+            models[model.name] = own.model_copy(update={"config": exact.model_dump(mode="json")})
     return experiment.model_copy(update={"models": models})
 
 
-def configs_of(experiment: Experiment) -> dict[str, dict[str, Any]]:
-    """Return the values that each family has in the experiment."""
-    return {name: experiment.baseline(name).model_dump() for name in experiment.all_families}
+def baselines(models: Iterable[Model]) -> dict[str, Configuration]:
+    """Return the configuration of the experiment's own values, by model."""
+    return {model.name: model.baseline for model in models}
 
 
-def read_data(experiment: Experiment) -> DataSet:
-    """Return the data, on which the experiment's objective has a value.
+def read_data(source: DataConfig, cache_dir: Path, objective: str) -> DataSet:
+    """Return the data, on which the objective has a value.
 
     Raises InputError for anything unusable.
     """
-    data = load_data(experiment.data, experiment.cache_dir)
-    check_data(experiment, data)
+    data = load_data(source, cache_dir)
+    check_data(data, objective)
     return data
 
 
-def check_data(experiment: Experiment, data: DataSet) -> None:
+def check_data(data: DataSet, objective: str) -> None:
     """Raise InputError if the objective has no value on these data."""
-    check_objective(experiment.objective, labels_of(data.splits["valid"]))
+    check_objective(objective, labels_of(data.splits["valid"]))
 
 
 def prepare(
-    experiment: Experiment, progress: Progress | None, data: DataSet | None = None
-) -> tuple[DataSet, Features]:
-    """Load and check data (unless they are given) and encoders, and make (or find) the features.
+    models: Sequence[Model],
+    given: GivenBranches,
+    data: DataSet,
+    cache_dir: Path,
+    progress: Progress | None,
+) -> Features:
+    """Check encoders, and make (or find) the features that models and given branches read.
 
-    Raises InputError for data that cannot be used, or on which the objective has no value.
+    Raises InputError for an encoder that cannot be built on.
     """
-    for family in experiment.all_families:
-        get_family(family).check(experiment.baseline(family))
-    data = data or read_data(experiment)
-    features = prepare_features(
-        data,
-        feature_specs(experiment),
-        experiment.cache_dir,
-        num_workers=num_cpus(),
-        progress=progress,
-    )
-    return data, features
+    for model in models:
+        get_family(model.family).check(model.settings)
+    specs = [*feature_specs(models), *given.feature_specs]
+    return prepare_features(data, specs, cache_dir, num_workers=num_cpus(), progress=progress)
 
 
-def feature_specs(experiment: Experiment) -> list[FeatureSpec]:
-    """Return every feature kind that the experiment's families and given branches read."""
-    own = [
-        spec
-        for family in experiment.all_families
-        for spec in get_family(family).feature_specs(experiment.baseline(family))
+def feature_specs(models: Iterable[Model]) -> list[FeatureSpec]:
+    """Return every feature kind that the models read."""
+    return [
+        spec for model in models for spec in get_family(model.family).feature_specs(model.settings)
     ]
-    given = GivenBranches(experiment, None).feature_specs
-    return list({spec.key: spec for spec in [*own, *given]}.values())

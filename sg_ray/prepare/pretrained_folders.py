@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sg_ray.config import Experiment
+from sg_ray.config import Model
 from sg_ray.errors import InputError
 from sg_ray.features.pretrained_files import (
     ENCODERS,
@@ -42,22 +42,21 @@ class Pretrained:
             raise InputError(f"{self.setting}: {self.name} lacks {files}. Put them there")
 
 
-def pretrained_of(experiment: Experiment, family: str) -> Sequence[Pretrained]:
-    """Return the encoder and the tokenizers that a family's own values name."""
-    config = experiment.baseline(family)
-    prefix = f"models.{family}.config"
-    encoder = getattr(config, "pretrained", None)
+def pretrained_of(model: Model) -> Sequence[Pretrained]:
+    """Return the encoder and the tokenizers that the experiment's values of a model name."""
+    prefix = f"models.{model.name}.config"
+    encoder = getattr(model.settings, "pretrained", None)
     encoders = [Pretrained(f"{prefix}.pretrained", encoder, ENCODERS)] if encoder else []
     tokenizers = [
         Pretrained(f"{prefix}.tokens.tokenizer", spec.tokenizer, VOCABULARIES)
-        for spec in get_family(family).feature_specs(config)
+        for spec in get_family(model.family).feature_specs(model.settings)
         if isinstance(spec, TokenSpec) and spec.tokenizer != "train"
     ]
     return [*encoders, *tokenizers]
 
 
-def check_folders(experiment: Experiment, family: str) -> None:
-    """Raise InputError if a folder that a family's own values name lacks its files."""
-    for wanted in pretrained_of(experiment, family):
+def check_folders(model: Model) -> None:
+    """Raise InputError if a folder that the experiment's values of a model name lacks its files."""
+    for wanted in pretrained_of(model):
         if wanted.is_folder:
             wanted.check_folder()

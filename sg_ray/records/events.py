@@ -158,6 +158,8 @@ class TrialStarted(TrialEvent):
     model: str
     family: str
     """What kind of model it is."""
+    name: str = ""
+    """What people call its configuration: ``gnn lr 5e-3``; "" where it has no name."""
     stage: Stage
     config: PlainMapping
     """Every hyperparameter, in full."""
@@ -280,7 +282,7 @@ class WinnerTested(EventBase):
 
 
 class SweepRanked(EventBase):
-    """Leaderboard, verdict, page and the winners' exported models are written."""
+    """Leaderboard, exported winners and verdict are written; the page comes next."""
 
     type: Literal["ranked"] = "ranked"
     status: EndStatus

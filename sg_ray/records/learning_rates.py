@@ -20,10 +20,10 @@ Found = Mapping[str, Any]
 
 
 class LearningRate(BaseModel):
-    """Content of ``lr_range/FAMILY.json``."""
+    """Content of ``lr_range/MODEL.json``."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    family: str
+    model: str
     learning_rate: float
     source: RateSource
     reason: str | None
@@ -56,21 +56,21 @@ def note(
     source: RateSource,
     trial_key: str | None = None,
 ) -> None:
-    """Write lr_range/FAMILY.json and .png to a sweep's (or training's) folder, and an event."""
-    family, suggestion = spec.family, found["suggestion"]
+    """Write lr_range/MODEL.json and .png to a sweep's (or training's) folder, and an event."""
+    model, suggestion, own = spec.model, found["suggestion"], spec.configuration.values
     noted = LearningRate(
-        family=family,
-        learning_rate=spec.config["learning_rate"] if suggestion is None else suggestion,
+        model=model,
+        learning_rate=own["learning_rate"] if suggestion is None else suggestion,
         source="default" if suggestion is None else source,
         reason=found["reason"],
         curve=found["curves"],
         suggestion=suggestion,
     )
-    draw(folder.range_test_picture(family), family, found)
-    write_json(folder.range_test(family), noted)
+    draw(folder.range_test_picture(model), model, found)
+    write_json(folder.range_test(model), noted)
     journal.append(
         LearningRateFound(
-            model=family,
+            model=model,
             learning_rate=noted.learning_rate,
             source=noted.source,
             reason=noted.reason,
@@ -81,14 +81,14 @@ def note(
 
 
 def read_learning_rates(folder: SweepFolder) -> dict[str, float | None]:
-    """Return the suggestions on record, by family. Raises InputError that names a damaged file."""
-    return {entry.family: entry.suggestion for entry in _on_record(folder)}
+    """Return the suggestions on record, by model. Raises InputError that names a damaged file."""
+    return {entry.model: entry.suggestion for entry in _on_record(folder)}
 
 
 def read_failed_range_tests(folder: SweepFolder) -> dict[str, str]:
-    """Return why, by family, those on record found nothing."""
+    """Return why, by model, those on record found nothing."""
     found = _on_record(folder)
-    return {entry.family: entry.reason or "" for entry in found if entry.suggestion is None}
+    return {entry.model: entry.reason or "" for entry in found if entry.suggestion is None}
 
 
 def _on_record(folder: SweepFolder) -> list[LearningRate]:
@@ -97,7 +97,7 @@ def _on_record(folder: SweepFolder) -> list[LearningRate]:
     return [read_model(path, LearningRate, what="range test", remedy=remedy) for path in paths]
 
 
-def draw(path: Path, family: str, found: Found) -> None:
+def draw(path: Path, model: str, found: Found) -> None:
     """Draw loss against learning rate, one line a seed, as a PNG. Nothing if there is no curve."""
     from matplotlib.figure import Figure  # takes a second; no pyplot, so no global state
 
@@ -111,7 +111,7 @@ def draw(path: Path, family: str, found: Found) -> None:
     if found["suggestion"] is not None:
         label = f"suggested {found['suggestion']:.2g}"
         axes.axvline(found["suggestion"], color="black", linestyle="--", label=label)
-    axes.set_title(f"{family}: learning-rate range test")
+    axes.set_title(f"{model}: learning-rate range test")
     axes.legend()
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png")

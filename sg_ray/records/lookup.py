@@ -9,13 +9,13 @@ from sg_ray.config import Experiment, load_experiment
 from sg_ray.errors import InputError
 from sg_ray.records.record import RunRecord, read_record
 from sg_ray.setting_types import with_home
-from sg_ray.sweep_folder import BEST, SETTINGS, TRAINING_SETTINGS, SweepFolder
+from sg_ray.sweep_folder import BEST, RECORDS, SETTINGS, TRAINING_SETTINGS, SweepFolder
 from sg_ray.trial import BranchSource
 
 _EXPERIMENTS = (SETTINGS, TRAINING_SETTINGS)
 """What the experiment is called in the folder of a sweep and of a training."""
 
-_OVERRIDABLE = ("data", "cache_dir", "branches_from", "resources", "max_failures")
+_OVERRIDABLE = ("data", "cache_dir", "branches_from", "resources", "max_failures", "plugins")
 _NUM_LISTED = 5
 
 
@@ -81,8 +81,7 @@ def _find_branch(trial: RecordedTrial, family: str, key: str) -> BranchSource:
         )
     return BranchSource(
         trial_key=key,
-        family=record.family,
-        config=record.config,
+        configuration=record.configuration,
         config_hash=record.config_hash,
         folder=folder,
         weights=record.weights,
@@ -113,8 +112,9 @@ def _record_file(where: str) -> Path:
     if folder and Path(folder).is_dir():
         return _only_record(Path(folder), prefix)
     raise InputError(
-        f"{where}: no such record. Name its file (outputs/NAME/records/KEY.json), a sweep's folder "
-        "and the first characters of a trial's key (outputs/NAME:KEY), or a folder of sg-ray train."
+        f"{where}: no such record. Name its file (outputs/NAME/{RECORDS}/KEY.json), a sweep's "
+        "folder and the first characters of a trial's key (outputs/NAME:KEY), or a folder of "
+        "sg-ray train."
     )
 
 
@@ -123,7 +123,7 @@ def _only_record(folder: Path, prefix: str) -> Path:
     if len(found) == 1:
         return found[0]
     if not found:
-        wanted = f"record of a trial {prefix}..." if prefix else "records/*.json"
+        wanted = f"record of a trial {prefix}..." if prefix else f"{RECORDS}/*.json"
         raise InputError(
             f"{folder}: holds no {wanted}. `sg-ray report {folder}` shows what it holds."
         )
@@ -141,7 +141,7 @@ def _experiment_of(folder: Path, record: Path, overrides: Sequence[str]) -> Expe
             return load_experiment(folder / name, overrides)
     raise InputError(
         f"{record}: {folder} holds neither {' nor '.join(_EXPERIMENTS)}, which say what the trial "
-        "was trained on. Restore it, or put the record back into the records/ of its folder."
+        f"was trained on. Restore it, or put the record back into {RECORDS}/ of its folder."
     )
 
 
@@ -152,5 +152,5 @@ def _check_overrides(overrides: Sequence[str]) -> None:
         if first not in _OVERRIDABLE and not is_resource:
             raise InputError(
                 f"{override}: is no part of where a trial runs; the record decides the rest. To be "
-                f"set here: {', '.join(_OVERRIDABLE)}, models.FAMILY.resources."
+                f"set here: {', '.join(_OVERRIDABLE)}, models.MODEL.resources."
             )

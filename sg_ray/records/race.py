@@ -22,13 +22,13 @@ CLAIM_ALPHA = 0.05
 """The probability of any false "A beats B" among the comparisons of one question."""
 
 Trials = Mapping[str, Mapping[int, RunRecord]]
-"""Finished trials of one family: by the configuration's hash, then by seed."""
+"""Finished trials of one model: by the configuration's hash, then by seed."""
 
 
 def drops(
     trials: Trials, rounds: Sequence[int], objective: str, alpha: float | None
 ) -> dict[str, Drop]:
-    """Return which of a family's configurations the race has dropped, and why.
+    """Return which of a model's configurations the race has dropped, and why.
 
     ``rounds`` are the seeds in order, without the one on which the configurations were chosen.
     ``alpha`` None: nobody is dropped.
@@ -46,31 +46,31 @@ def scores_by_round(
     return [_score(trials.get(seed), objective) for seed in rounds]
 
 
-def family_claims(
+def model_claims(
     trials: Mapping[str, Trials],
     dropped: Mapping[str, Collection[str]],
     rounds: Sequence[int],
     objective: str,
 ) -> dict[tuple[str, str], Claim]:
-    """Return what may be said of each pair of families, corrected for the number of pairs.
+    """Return what may be said of each pair of models, corrected for the number of pairs.
 
-    Family F beats G if the best of F's configurations is better than all of G's that are still in
+    Model F beats G if the best of F's configurations is better than all of G's that are still in
     the race: the evidence is that of ``sequential.family_e_process``, but for G's ``dropped`` ones.
     Those get no seeds any more, and with them no claim could be made again. What is claimed is
     false if G has dropped its best, and that one is as good as F's: the race keeps the former
     below ``race_alpha``.
     """
     table = {
-        family: np.array([scores_by_round(t, rounds, objective) for t in of_config.values()])
-        for family, of_config in trials.items()
+        model: np.array([scores_by_round(t, rounds, objective) for t in of_config.values()])
+        for model, of_config in trials.items()
         if of_config
     }
     in_race = {
-        family: np.array([name not in dropped.get(family, ()) for name in of_config])
-        for family, of_config in trials.items()
+        model: np.array([name not in dropped.get(model, ()) for name in of_config])
+        for model, of_config in trials.items()
     }
     worst = _worst(list(table.values()))
-    filled = {family: np.where(np.isneginf(rows), worst, rows) for family, rows in table.items()}
+    filled = {model: np.where(np.isneginf(rows), worst, rows) for model, rows in table.items()}
     return claims(
         {
             (f, g): (
@@ -82,16 +82,16 @@ def family_claims(
     )
 
 
-def attainable_p(num_seeds: int, num_families: int) -> list[str]:
+def attainable_p(num_seeds: int, num_models: int) -> list[str]:
     """Say, in sentences, what the planned seeds can show at best.
 
-    ``num_families`` are all that are compared, the floor included. Seeds are counted with the one
+    ``num_models`` are all that are compared, the floor included. Seeds are counted with the one
     on which configurations were chosen, which no comparison uses.
     """
     num_fresh = num_seeds - 1
     questions = {
         "two configurations": 1,
-        f"{num_families} families, the floor included": max(1, comb(num_families, 2)),
+        f"{num_models} models, the floor included": max(1, comb(num_models, 2)),
     }
     smallest = smallest_anytime_p(num_fresh)
     found = ", ".join(
@@ -129,7 +129,8 @@ def _worst(tables: Sequence[NDArray[np.float64]]) -> float:
 def _evidence(better: NDArray[np.float64], worse: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the evidence [n + 1] that the best of [F, n] beats all of [G, n].
 
-    A pair counts up to the first seed that one of the two lacks.
+    A pair counts up to the first seed that one of the two lacks, e.g. two seeds of the differences
+    0.1, 0.2, NaN, 0.3: what comes after a gap would be chosen by which trials happened to end.
     """
     differences = better[:, None] - worse[None]
     after_a_gap = np.maximum.accumulate(np.isnan(differences), axis=-1)

@@ -7,10 +7,12 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from sg_ray.configuration import Configuration
 from sg_ray.errors import InfrastructureError, InputError
 from sg_ray.features.spec import contents
 from sg_ray.files import write_json
 from sg_ray.reading import Number, TimeMs, json_lines, read_model, read_object
+from sg_ray.records.origin import Origin, origin_of_this_process
 from sg_ray.redaction import redact
 from sg_ray.sweep_folder import METADATA, METRICS, SweepFolder
 from sg_ray.training.metrics import is_better
@@ -55,10 +57,10 @@ class RunRecord(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     trial_key: str
-    family: str
     stage: Stage
-    config: Mapping[str, Any]
+    configuration: Configuration
     config_hash: str
+    """Of the configuration and of those that it builds on: what results are grouped by."""
     seed: int
     status: Status
     objective: str
@@ -81,6 +83,23 @@ class RunRecord(BaseModel):
     """``weights_id`` of its best model; None if it has none, or of an earlier version."""
     branch_weights: Mapping[str, str] = Field(default_factory=dict)
     """The same of each of the ``branches``."""
+    origin: Origin | None = None
+    """The command and the commits that led to it."""
+
+    @property
+    def model(self) -> str:
+        """The name of the model that was trained."""
+        return self.configuration.model
+
+    @property
+    def family(self) -> str:
+        """The code that trained it."""
+        return self.configuration.family
+
+    @property
+    def title(self) -> str:
+        """Its configuration's name and hash: ``gnn lr 5e-3 1f0c9a2b``."""
+        return self.configuration.title(self.config_hash)
 
     @property
     def counts_as_seed(self) -> bool:
@@ -105,13 +124,12 @@ def record_of(
     failure: Failure | None,
     weights: str | None = None,
 ) -> RunRecord:
-    """Return the record of a trial that has just ended."""
+    """Return the record of a trial that has just ended, driven by this process."""
     best = best_epoch(history, spec.objective)
     return RunRecord(
         trial_key=spec.trial_key,
-        family=spec.family,
         stage=stage,
-        config=spec.config,
+        configuration=spec.configuration,
         config_hash=spec.config_hash,
         seed=spec.seed,
         status=status,
@@ -131,6 +149,7 @@ def record_of(
         streams=spec.streams,
         weights=weights,
         branch_weights={name: s.weights for name, s in spec.branches.items() if s.weights},
+        origin=origin_of_this_process(),
     )
 
 
@@ -225,20 +244,20 @@ def foreign_records(
     records: Iterable[RunRecord],
     data_fingerprint: str,
     code_version: str,
-    configs: Mapping[str, Mapping[str, Any]],
+    baselines: Mapping[str, Configuration],
 ) -> dict[str, list[RunRecord]]:
     """Return the records that something else led to than there is now, by what that is.
 
-    ``configs`` of families name the pretrained files of now.
+    ``baselines``, by model, name the pretrained files of now.
     """
     by_reason: dict[str, list[RunRecord]] = {}
     for record in records:
-        of_now = configs.get(record.family)
+        of_now = baselines.get(record.model)
         differs = {
             "other data": record.data_fingerprint != data_fingerprint,
             "another version of the code": record.code_version != code_version,
             "other pretrained files": of_now is not None
-            and contents(record.config) != contents(of_now),
+            and contents(record.configuration.values) != contents(of_now.values),
         }
         for reason in (reason for reason, holds in differs.items() if holds):
             by_reason.setdefault(reason, []).append(record)
@@ -249,16 +268,16 @@ def set_aside(
     folder: SweepFolder,
     data_fingerprint: str,
     code_version: str,
-    configs: Mapping[str, Mapping[str, Any]],
+    baselines: Mapping[str, Configuration],
 ) -> int:
     """Move all that other data, pretrained files or code led to into ``set_aside/``, if any.
 
     That is all records if one of them is foreign, and what was decided on their strength: range
-    tests, searches, test scores, exported winners. ``configs`` of families name the files of now.
+    tests, searches, test scores, exported winners. ``baselines``, by model, name the files of now.
     Return how many records it were.
     """
     records = read_records(folder).values()
-    if not foreign_records(records, data_fingerprint, code_version, configs):
+    if not foreign_records(records, data_fingerprint, code_version, baselines):
         return 0
     target = folder.new_set_aside
     target.mkdir(parents=True)

@@ -14,6 +14,7 @@ from typing import Any
 from sg_ray.errors import InputError
 from sg_ray.files import atomic_path, drop_torn_line
 from sg_ray.reading import Line, json_lines
+from sg_ray.sweep_folder import SweepFolder
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -26,12 +27,12 @@ _REMEDY = (
 )
 
 
-def release_journals(folder: Path) -> None:
-    """Delete Optuna's locks in a folder of journals, which a driver that was killed has left.
+def release_journals(folder: SweepFolder) -> None:
+    """Delete Optuna's locks of a sweep's journals, which a driver that was killed has left.
 
     Whoever calls this holds the sweep's own lock, so nobody holds them.
     """
-    for lock in folder.glob("*.journal.lock*"):
+    for lock in folder.search_locks:
         lock.unlink(missing_ok=True)
 
 

@@ -14,16 +14,16 @@ class ScoresOnTest(BaseModel):
     """Content of ``test.json``: means, and the scores of each seed."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    family: str
+    model: str
     config_hash: str
     metrics: Metrics
     seeds: Mapping[str, Metrics]
 
 
 def read_test_scores(folder: SweepFolder) -> dict[tuple[str, str], Metrics]:
-    """Return the winner's mean test metrics by family and configuration; empty if not scored."""
+    """Return the winner's mean test metrics by model and configuration; empty if not scored."""
     found = read_scores(folder)
-    return {} if found is None else {(found.family, found.config_hash): found.metrics}
+    return {} if found is None else {(found.model, found.config_hash): found.metrics}
 
 
 def read_scores(folder: SweepFolder) -> ScoresOnTest | None:

@@ -11,13 +11,14 @@ from sg_ray.cluster.admission import processors, shortage
 from sg_ray.cluster.epochs import GroupFailure, Supplies, epochs_here
 from sg_ray.code_version import code_version
 from sg_ray.config import Resources
+from sg_ray.configuration import Configuration
 from sg_ray.data.sources import load_data
 from sg_ray.errors import InputError
 from sg_ray.features.build import prepare_features
 from sg_ray.features.packed import Features
 from sg_ray.features.spec import FeatureSpec
 from sg_ray.host.cpus import num_cpus
-from sg_ray.models.families import FAMILIES, get_family
+from sg_ray.models.families import get_family
 from sg_ray.prepare.prepare import Progress
 from sg_ray.records.lookup import RecordedTrial, find_branches
 from sg_ray.records.record import Failure, RunRecord, read_history, read_surroundings, record_of
@@ -67,7 +68,7 @@ def _reproduce(
     takes = _resources(trial)
     _check_fits(takes)
     supplies = Supplies(
-        features, FAMILIES, trial.experiment.cache_dir.absolute(), trial.experiment.max_failures
+        features, trial.experiment.cache_dir.absolute(), trial.experiment.max_failures
     )
     context = supplies.context(takes)
     folder.mkdir(parents=True, exist_ok=True)
@@ -131,22 +132,21 @@ def _prepare(
             f"({data.name}) are {data.fingerprint} now. Bring back what they were, or name where "
             "they are: data.path=DIR"
         )
-    pairs = [(record.family, record.config)]
-    pairs += [(source.family, source.config) for source in branches.values()]
-    specs = [spec for family, config in pairs for spec in _feature_specs(family, config)]
+    read = [record.configuration, *(source.configuration for source in branches.values())]
+    specs = [spec for configuration in read for spec in _feature_specs(configuration)]
     return prepare_features(
         data, specs, experiment.cache_dir, num_workers=num_cpus(), progress=progress
     )
 
 
-def _feature_specs(family: str, config: Mapping[str, object]) -> list[FeatureSpec]:
-    kind = get_family(family)
+def _feature_specs(configuration: Configuration) -> list[FeatureSpec]:
+    family = get_family(configuration.family)
     try:
-        return list(kind.feature_specs(kind.Config.model_validate(config)))
+        return list(family.feature_specs(family.Config.model_validate(configuration.values)))
     except ValidationError as error:
         reason = error.errors()[0]
         raise InputError(
-            f"the record's {family} configuration is not one of this version: "
+            f"the record's {configuration.label} configuration is not one of this version: "
             f"{'.'.join(map(str, reason['loc']))}: {reason['msg']}. Use the version of sg-ray that "
             "trained it."
         ) from error
@@ -154,8 +154,7 @@ def _feature_specs(family: str, config: Mapping[str, object]) -> list[FeatureSpe
 
 def _spec(record: RunRecord, branches: Mapping[str, BranchSource]) -> TrialSpec:
     return TrialSpec(
-        family=record.family,
-        config=record.config,
+        configuration=record.configuration,
         seed=record.seed,
         streams=record.streams,
         objective=record.objective,
@@ -167,7 +166,7 @@ def _spec(record: RunRecord, branches: Mapping[str, BranchSource]) -> TrialSpec:
 
 def _resources(trial: RecordedTrial) -> Resources:
     """Return what the experiment gives the trial, with as many CPU threads as it had."""
-    takes = trial.experiment.resources_of(trial.record.family)
+    takes = trial.experiment.resources_of(trial.record.model)
     num_threads = trial.record.environment.get("num_threads", takes.num_threads)
     return takes.model_copy(update={"cpus": num_threads})
 

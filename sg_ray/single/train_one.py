@@ -4,11 +4,11 @@ Its folder is told like a sweep's: a record in ``records/``, a journal that MLfl
 trial's own files lie at its top, the model that ``sg_ray.detector`` loads in ``detector/``.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from sg_ray.cluster.epochs import Supplies, epochs_here
 from sg_ray.code_version import code_version
@@ -21,10 +21,10 @@ from sg_ray.host.disk import explaining_disk_trouble
 from sg_ray.host.folders import require_writable
 from sg_ray.host.lock import locked
 from sg_ray.host.signals import StopRequest
-from sg_ray.models.families import FAMILIES, get_family
-from sg_ray.models.family import EstimatorFamily, NeuralFamily
+from sg_ray.models.families import get_family
+from sg_ray.models.family import EstimatorFamily
 from sg_ray.prepare.branches import GivenBranches
-from sg_ray.prepare.prepare import Progress, pinned, prepare
+from sg_ray.prepare.prepare import Progress, pinned, prepare, read_data
 from sg_ray.records import learning_rates
 from sg_ray.records.events import (
     EndStatus,
@@ -37,7 +37,9 @@ from sg_ray.records.events import (
     TrialResumed,
     TrialStarted,
 )
+from sg_ray.records.folder_format import require_own_format, write_format
 from sg_ray.records.journal import Journal, sweep_id_of
+from sg_ray.records.origin import note_packages, origin_of_this_process
 from sg_ray.records.record import (
     Failure,
     RunRecord,
@@ -46,11 +48,12 @@ from sg_ray.records.record import (
     record_of,
     write_record,
 )
+from sg_ray.short_names import ShortNames
 from sg_ray.sweep_folder import LAST, MODEL_CARD, SweepFolder
+from sg_ray.training.batches import num_batches
 from sg_ray.training.checkpoint import weights_id
 from sg_ray.training.loop import EpochResult, Interrupted
 from sg_ray.trial import (
-    BranchSource,
     TrialContext,
     TrialSpec,
     check_folder,
@@ -71,13 +74,10 @@ class RangeTest:
     source: RateSource
 
     @property
-    def spec_with_suggestion(self) -> TrialSpec:
-        """The trial with the learning rate that was found, or with its own if there is none."""
+    def suggested(self) -> dict[str, float]:
+        """The learning rate that was found, as a setting; empty if there is none."""
         suggestion = self.found["suggestion"]
-        if suggestion is None:
-            return self.spec
-        config = {**self.spec.config, "learning_rate": suggestion}
-        return TrialSpec.model_validate({**self.spec.model_dump(), "config": config})
+        return {} if suggestion is None else {"learning_rate": suggestion}
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Training:
 
 def prepare_training(
     experiment: Experiment,
-    family: str,
+    name: str,
     seed: int,
     folder: Path | None,
     *,
@@ -103,27 +103,51 @@ def prepare_training(
 ) -> Training:
     """Make features, find the learning rate if asked to, and settle the trial and its folder.
 
+    ``name`` is that of the model.
     ``folder`` None is ``output_dir/train/NAME``, NAME telling configuration, seed and key.
     ``settings`` are those of the command line, to advise commands with the same. Raises InputError
     if a branch is missing or the folder holds another trial.
     """
     _check_writable(experiment, folder, find_lr)
+    if folder is not None:  # before anything is prepared for it
+        require_own_format(SweepFolder(folder))
     experiment = pinned(experiment)
-    data, features = prepare(experiment, progress)
-    branches = _branches(experiment, family, data.fingerprint).with_seed(seed)
-    spec = _spec(experiment, family, seed, data.fingerprint, branches)
-    _check_branches(experiment, spec, settings)
-    takes = experiment.resources_of(family)
-    context = TrialContext.of(takes, features, experiment.cache_dir, FAMILIES)
+    data = read_data(experiment.data, experiment.cache_dir, experiment.objective)
+    model = experiment.model(name)
+    branches_from = experiment.branches_from
+    given = GivenBranches(experiment.all_models, branches_from, None)
+    features = prepare(experiment.all_models, given, data, experiment.cache_dir, progress)
+    if branches_from is None and experiment.folder.is_sweep:  # the sweep of this name has them
+        branches_from = experiment.folder.path
+    branches = GivenBranches([model], branches_from, data.fingerprint).with_seed(seed)
+    spec = TrialSpec(
+        configuration=model.baseline,
+        seed=seed,
+        objective=experiment.objective,
+        data_fingerprint=data.fingerprint,
+        code_version=code_version(),
+        branches=branches,
+    )
+    _check_branches(spec, experiment.branches_from, experiment.output_dir / "train", settings)
+    context = TrialContext.of(model.resources, features, experiment.cache_dir)
     lr_range = None
-    if find_lr != "no" and isinstance(get_family(family), NeuralFamily):
+    if find_lr != "no" and model.is_neural:
         lr_range = _find_lr(experiment.lr_range, spec, context, use_cache=find_lr == "cached")
-        spec = lr_range.spec_with_suggestion
+        found = ShortNames(model.baseline).named(model.configured(lr_range.suggested))
+        spec = TrialSpec.model_validate({**dict(spec), "configuration": found})
     folder = (folder or experiment.output_dir / "train" / job_name(spec)).absolute()
-    check_folder(spec, folder)
     place = SweepFolder(folder)
+    require_own_format(place)
+    check_folder(spec, folder)
     _check_place_of_model(place)
     return Training(_as_trained(experiment, spec), spec, context, place, lr_range)
+
+
+def steps_per_epoch(training: Training) -> int:
+    """Return how many optimisation steps an epoch has; 0 for a family that fits in one go."""
+    batch_size = training.spec.configuration.values.get("batch_size")
+    num_samples = len(training.context.features.labels["train"])
+    return 0 if batch_size is None else num_batches(num_samples, batch_size)
 
 
 def train_once(
@@ -141,7 +165,10 @@ def train_once(
     spec, folder = training.spec, training.folder
     remove_scratch()  # of a killed training's workers
     with locked(folder), explaining_disk_trouble(folder.path):
+        write_format(folder)
         write_text(folder.training_settings, resolved_yaml(training.experiment))
+        note_packages(folder)
+        origin_of_this_process()  # of now, not of when the training ends
         journal = Journal(folder.events, listeners)
         with closing(journal):
             _announce(training, journal)
@@ -250,10 +277,11 @@ def _announce(training: Training, journal: Journal) -> None:
     journal.append(
         TrialStarted(
             trial_key=spec.trial_key,
-            model=spec.family,
+            model=spec.model,
             family=spec.family,
+            name=spec.configuration.name,
             stage="train",
-            config=spec.config,
+            config=spec.configuration.values,
             config_hash=spec.config_hash,
             seed=spec.seed,
         )
@@ -273,11 +301,9 @@ def _epochs(training: Training, request: StopRequest) -> Iterator[EpochResult]:
     experiment, folder, spec = training.experiment, training.folder, training.spec
     # What learns by steps has a position to save; an estimator's fit is one step.
     request.raises = isinstance(get_family(spec.family), EstimatorFamily)
-    takes = experiment.resources_of(spec.family)
+    takes = experiment.resources_of(spec.model)
     context = training.context
-    supplies = Supplies(
-        context.features, context.families, context.cache_dir, experiment.max_failures
-    )
+    supplies = Supplies(context.features, context.cache_dir, experiment.max_failures)
     try:
         yield from epochs_here(spec, takes, supplies, folder, request)
     except Interrupted:
@@ -287,32 +313,6 @@ def _epochs(training: Training, request: StopRequest) -> Iterator[EpochResult]:
     finally:
         request.raises = True
         folder.stop.unlink(missing_ok=True)
-
-
-def _branches(experiment: Experiment, family: str, data_fingerprint: str) -> GivenBranches:
-    """Return what ``family`` builds on: from ``branches_from``, or the sweep of this name."""
-    alone: dict[str, Any] = {"families": (family,)}
-    if experiment.branches_from is None and experiment.folder.is_sweep:
-        alone["branches_from"] = experiment.folder.path
-    return GivenBranches(experiment.model_copy(update=alone), data_fingerprint)
-
-
-def _spec(
-    experiment: Experiment,
-    family: str,
-    seed: int,
-    data_fingerprint: str,
-    branches: Mapping[str, BranchSource],
-) -> TrialSpec:
-    return TrialSpec(
-        family=family,
-        config=experiment.baseline(family).model_dump(mode="json"),
-        seed=seed,
-        objective=experiment.objective,
-        data_fingerprint=data_fingerprint,
-        code_version=code_version(),
-        branches=branches,
-    )
 
 
 def _find_lr(
@@ -331,18 +331,21 @@ def _find_lr(
 
 def _as_trained(experiment: Experiment, spec: TrialSpec) -> Experiment:
     """Return the experiment that describes this one trial, its learning rate settled."""
-    own = experiment.models.get(spec.family, ModelSettings())
-    settings = own.model_copy(update={"config": spec.config})
+    own = experiment.models.get(spec.model, ModelSettings())
+    settings = own.model_copy(update={"config": spec.configuration.values})
     return experiment.model_copy(
         update={
-            "families": (spec.family,),
-            "models": {**experiment.models, spec.family: settings},
+            "families": (spec.model,),
+            "models": {**experiment.models, spec.model: settings},
             "replicate": experiment.replicate.model_copy(update={"seeds": (spec.seed,)}),
         }
     )
 
 
-def _check_branches(experiment: Experiment, spec: TrialSpec, settings: Sequence[str]) -> None:
+def _check_branches(
+    spec: TrialSpec, branches_from: Path | None, trainings: Path, settings: Sequence[str]
+) -> None:
+    """Raise InputError, with the commands that help, if the trial lacks what it builds on."""
     missing = [name for name in get_family(spec.family).branches if name not in spec.branches]
     if missing:
         same = [text for text in settings if not text.startswith("branches_from=")]
@@ -351,10 +354,9 @@ def _check_branches(experiment: Experiment, spec: TrialSpec, settings: Sequence[
             return sg_ray_command("train", family, *same, "--seed", spec.seed, *more)
 
         commands = "\n".join(f"  {command(name)}" for name in missing)
-        place = experiment.output_dir / "train"
-        where = f" in {experiment.branches_from}" if experiment.branches_from else ""
+        where = f" in {branches_from}" if branches_from else ""
         raise InputError(
             f"{spec.family} builds on {' and '.join(missing)} trained with seed {spec.seed}, and "
             f"there is none{where}. Train them first, with the same data:\n{commands}\n"
-            f"then: {command(spec.family, f'branches_from={place}')}"
+            f"then: {command(spec.family, f'branches_from={trainings}')}"
         )

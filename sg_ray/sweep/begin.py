@@ -6,6 +6,7 @@ from typing import Any
 from sg_ray.config import Experiment, load_experiment, resolved_yaml
 from sg_ray.errors import InputError
 from sg_ray.files import write_text
+from sg_ray.records.folder_format import require_own_format, write_format
 from sg_ray.records.test_scores import set_test_aside
 
 
@@ -20,8 +21,9 @@ def begin(experiment: Experiment, *, extends: bool = False) -> bool:
     resumed = path.exists()
     if resumed:
         check_same_sweep(experiment, extends=extends)
-        if load_experiment(path).identity != experiment.identity:
+        if load_experiment(path, loads_code=False).identity != experiment.identity:
             set_test_aside(experiment.folder)
+    write_format(experiment.folder)
     write_text(path, f"# identity: {experiment.identity_hash}\n{resolved_yaml(experiment)}")
     return resumed
 
@@ -29,7 +31,8 @@ def begin(experiment: Experiment, *, extends: bool = False) -> bool:
 def check_same_sweep(experiment: Experiment, *, extends: bool = False) -> None:
     """Raise InputError that shows the difference if another sweep was begun under this name."""
     path = experiment.folder.settings
-    before = load_experiment(path)
+    require_own_format(experiment.folder)
+    before = load_experiment(path, loads_code=False)
     expected = _only_grown(before, experiment) if extends else before
     differences = _differences("", expected.identity, experiment.identity)
     if not differences:

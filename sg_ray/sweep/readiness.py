@@ -5,15 +5,16 @@
 
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 
 from sg_ray.code_version import code_version
 from sg_ray.config import Experiment
 from sg_ray.data.codexglue import is_downloaded
 from sg_ray.data.samples import DataSet
-from sg_ray.data.sources import check_paths
+from sg_ray.data.sources import DataConfig, check_paths
 from sg_ray.host.folders import require_writable
 from sg_ray.prepare.branches import GivenBranches
-from sg_ray.prepare.prepare import configs_of, pinned, read_data
+from sg_ray.prepare.prepare import baselines, pinned, read_data
 from sg_ray.prepare.pretrained_folders import check_folders
 from sg_ray.records.learning_rates import read_learning_rates
 from sg_ray.records.record import foreign_records, read_records
@@ -43,14 +44,16 @@ def check_ready(
     Raises InputError.
     """
     check_paths(experiment.data)
-    executor.check(experiment.resources_by_family)
+    executor.check(experiment.resources_by_model)
     check_folder(experiment, extends=extends)
-    for family in experiment.all_families:
-        check_folders(experiment, family)
-    if not downloads and not is_here(experiment):
+    models = experiment.all_models
+    for model in models:
+        check_folders(model)
+    if not downloads and not is_here(experiment.data, experiment.cache_dir):
         return Readiness(None, ("the data are not downloaded yet, so they were not looked at",))
-    data = read_data(experiment)
-    GivenBranches(experiment, data.fingerprint).require(experiment.replicate.seeds)
+    data = read_data(experiment.data, experiment.cache_dir, experiment.objective)
+    given = GivenBranches(models, experiment.branches_from, data.fingerprint)
+    given.require(experiment.replicate.seeds)
     return Readiness(data, tuple(what_is_set_aside(experiment, data)))
 
 
@@ -76,9 +79,9 @@ def check_folder(experiment: Experiment, *, extends: bool = False) -> None:
         read_search_journal(journal)
 
 
-def is_here(experiment: Experiment) -> bool:
+def is_here(data: DataConfig, cache_dir: Path) -> bool:
     """Return False for data that would have to be downloaded."""
-    return experiment.data.source != "codexglue" or is_downloaded(experiment.cache_dir)
+    return data.source != "codexglue" or is_downloaded(cache_dir)
 
 
 def what_is_set_aside(experiment: Experiment, data: DataSet) -> list[str]:
@@ -86,8 +89,8 @@ def what_is_set_aside(experiment: Experiment, data: DataSet) -> list[str]:
     records = list(read_records(experiment.folder).values())
     if not records:
         return []
-    configs = configs_of(pinned(experiment))
-    foreign = foreign_records(records, data.fingerprint, code_version(), configs)
+    own = baselines(pinned(experiment).all_models)
+    foreign = foreign_records(records, data.fingerprint, code_version(), own)
     if not foreign:
         return []
     why = " and ".join(foreign)

@@ -1,19 +1,24 @@
-"""A sweep from experiment to leaderboard: prepare, execute, rank, export."""
+"""A sweep from experiment to verdict: prepare, execute, and draw the conclusions.
+
+The journal's listeners (console, MLflow mirror) only look on: nothing here waits for them.
+"""
 
 import contextlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from sg_ray.cluster.epochs import Supplies
 from sg_ray.code_version import code_version
-from sg_ray.config import Experiment
+from sg_ray.config import Experiment, Rules
+from sg_ray.configuration import Configuration
 from sg_ray.data.samples import DataSet
-from sg_ray.files import remove_leftovers, remove_scratch, short_hash, to_plain
+from sg_ray.files import remove_leftovers, remove_scratch, to_plain
 from sg_ray.host.disk import explaining_disk_trouble
 from sg_ray.host.lock import locked
 from sg_ray.host.signals import StopRequest, stopping
-from sg_ray.models.families import FAMILIES
-from sg_ray.prepare.prepare import Progress, configs_of, pinned, prepare, read_data
+from sg_ray.prepare.branches import GivenBranches
+from sg_ray.prepare.prepare import Progress, baselines, pinned, prepare, read_data
 from sg_ray.records.events import (
     DataChecked,
     EndStatus,
@@ -27,10 +32,12 @@ from sg_ray.records.events import (
 )
 from sg_ray.records.journal import Journal, sweep_id_of
 from sg_ray.records.leaderboard import Row, rank, write_leaderboard
+from sg_ray.records.origin import note_packages, origin_of_this_process
 from sg_ray.records.planned import planned_stages
 from sg_ray.records.record import RunRecord, set_aside
 from sg_ray.records.search_journal import release_journals
 from sg_ray.records.test_scores import read_test_scores
+from sg_ray.report.page.html import build_report
 from sg_ray.sweep.begin import begin
 from sg_ray.sweep.execute.checkpoints import drop_attempts
 from sg_ray.sweep.execute.executor import Executor, Setting
@@ -39,8 +46,8 @@ from sg_ray.sweep.execute.worklist import Worklist
 from sg_ray.sweep.plan.planner import Planner, make_planner
 from sg_ray.sweep.taking_back import take_back
 from sg_ray.sweep.winners import export_winners
-from sg_ray.sweep_folder import SweepFolder
-from sg_ray.trial import Families
+from sg_ray.sweep_folder import SET_ASIDE, SweepFolder
+from sg_ray.verdict.assemble import write_verdict
 
 Listener = Callable[[Event], None]
 
@@ -73,11 +80,10 @@ def run_sweep(
     executor: Executor | None = None,
     listeners: tuple[Listener, ...] = (),
     progress: Progress | None = None,
-    families: Families = FAMILIES,
     extends: bool = False,
     data: DataSet | None = None,
 ) -> Outcome:
-    """Run what the sweep's folder does not already hold, and rank what it holds then.
+    """Run what the sweep's folder does not already hold; write leaderboard, verdict and page.
 
     A first start and a resume are the same call; ``executor`` None is Tune on this machine;
     ``extends`` as in ``begin``; ``data`` are those of ``check_ready``, if it was asked. Raises
@@ -87,10 +93,13 @@ def run_sweep(
     folder = experiment.folder
     with locked(folder), explaining_disk_trouble(folder.path):
         remove_leftovers(folder.path)
-        release_journals(folder.searches)
+        release_journals(folder)
         remove_scratch()
-        data = data or read_data(experiment)  # bad data must not leave a sweep begun with them
+        if data is None:  # bad data must not leave a sweep begun with them
+            data = read_data(experiment.data, experiment.cache_dir, experiment.objective)
         resumed = begin(experiment, extends=extends)
+        note_packages(folder)
+        origin_of_this_process()  # of now, not of when the first trial ends
         stop = StopRequest()
         with (
             contextlib.closing(Journal(folder.events, listeners)) as journal,
@@ -104,7 +113,7 @@ def run_sweep(
                 journal.append(SweepResumed())
             try:
                 runs = executor or TuneExecutor()
-                return _run(experiment, data, journal, runs, progress, families, stop)
+                return _run(experiment, data, journal, runs, progress, stop)
             except BaseException as error:
                 interrupted = _is_interruption(error)
                 with contextlib.suppress(OSError):  # the error itself matters more
@@ -131,39 +140,36 @@ def _run(
     journal: Journal,
     executor: Executor,
     progress: Progress | None,
-    families: Families,
     stop: StopRequest,
 ) -> Outcome:
     folder = experiment.folder
     journal.append(StageStarted(model="", stage="prepare", num_trials=0))
     experiment = pinned(experiment)
-    data, features = prepare(experiment, progress, data)
-    notes = [*data.notes, *_set_aside(experiment, data)]
+    models = experiment.all_models
+    given = GivenBranches(models, experiment.branches_from, None)
+    features = prepare(models, given, data, experiment.cache_dir, progress)
+    notes = [*data.notes, *_set_aside(folder, data.fingerprint, baselines(models))]
     journal.append(DataChecked(fingerprint=data.fingerprint, notes=notes))
     notes += take_back(folder, journal)
     planner = make_planner(experiment, data, branch_seeds=experiment.replicate.seeds)
-    journal.append(SweepPlanned(stages=planned_stages(experiment)))
-    worklist = Worklist(experiment, planner, journal, folder)
+    stages = planned_stages(models, experiment.rules)
+    journal.append(SweepPlanned(stages=stages))
+    worklist = Worklist(planner, stages, journal)
     exit_code = 0
     if not (planner.finished and worklist.test_scored):
-        supplies = Supplies(features, families, experiment.cache_dir, experiment.max_failures)
-        takes, limit = experiment.resources_by_family, experiment.max_concurrent_trials
+        supplies = Supplies(features, experiment.cache_dir, experiment.max_failures)
+        takes, limit = experiment.resources_by_model, experiment.max_concurrent_trials
         execution = executor.execute(worklist, Setting(supplies, folder, takes, limit), stop)
         if not execution.is_finished:
             exit_code = stop.exit_code
             notes.append(execution.positions)
-    rows = leaderboard(experiment, planner.ledger.records)
+    rows = leaderboard(folder, planner.ledger.records, experiment.rules)
     write_leaderboard(folder.leaderboard, rows)
     if exit_code:
         journal.append(SweepFinished(status="interrupted"))
         return Outcome(folder, rows, [], notes, exit_code)
     problems = _problems(planner, worklist)
-    export_winners(experiment, planner)
-    if planner.finished and not any(_is_lost(r) for r in planner.ledger.records.values()):
-        drop_attempts(folder)
-    status: EndStatus = "failed" if problems else "completed"
-    journal.append(SweepRanked(status=status))
-    journal.append(SweepFinished(status=status))
+    _conclude(planner, experiment.cache_dir, journal, "failed" if problems else "completed")
     return Outcome(
         folder,
         rows,
@@ -174,41 +180,57 @@ def _run(
     )
 
 
-def leaderboard(experiment: Experiment, records: Mapping[str, RunRecord]) -> list[Row]:
+def _conclude(planner: Planner, cache_dir: Path, journal: Journal, status: EndStatus) -> None:
+    """Make of the records what people and programs look at, each from what was made before it.
+
+    Afterwards, MLflow has all of it as artifacts (the mirror sends them when the sweep has
+    finished), and whoever runs the mirror notes its run ids in the records.
+    """
+    folder = planner.ledger.folder
+    export_winners(planner, cache_dir)
+    if planner.finished and not any(_is_lost(r) for r in planner.ledger.records.values()):
+        drop_attempts(folder)
+    write_verdict(folder)
+    journal.append(SweepRanked(status=status))
+    build_report(folder)  # it shows how the sweep ended, which the journal says by now
+    journal.append(SweepFinished(status=status))
+
+
+def leaderboard(folder: SweepFolder, records: Mapping[str, RunRecord], rules: Rules) -> list[Row]:
     """Rank a sweep's records, with the winner's test scores in its row."""
     return rank(
         records.values(),
-        objective=experiment.objective,
-        seeds=experiment.replicate.all_seeds,
-        race_alpha=experiment.replicate.race_alpha,
-        test_metrics=read_test_scores(experiment.folder),
+        objective=rules.objective,
+        seeds=rules.replicate.all_seeds,
+        race_alpha=rules.replicate.race_alpha,
+        test_metrics=read_test_scores(folder),
     )
 
 
-def _set_aside(experiment: Experiment, data: DataSet) -> list[str]:
+def _set_aside(
+    folder: SweepFolder, fingerprint: str, of_now: Mapping[str, Configuration]
+) -> list[str]:
     """Take records of other data, pretrained files or code out of the count; say so."""
-    num_records = set_aside(
-        experiment.folder, data.fingerprint, code_version(), configs_of(experiment)
-    )
+    num_records = set_aside(folder, fingerprint, code_version(), of_now)
     if not num_records:
         return []
     return [
         f"{num_records} earlier records were made with other data, other pretrained files or "
-        "another version of the code: the sweep starts anew, and what was there lies in set_aside/"
+        "another version of the code: the sweep starts anew, and what was there lies in "
+        f"{SET_ASIDE}/"
     ]
 
 
 def _problems(planner: Planner, worklist: Worklist) -> list[str]:
     failed = [r for r in planner.ledger.records.values() if r.status == "failed"]
     problems = [
-        f"{r.family} {short_hash(r.config_hash)} seed {r.seed_text} failed: {r.failure.kind}: "
-        f"{r.failure.message}"
+        f"{r.title} seed {r.seed_text} failed: {r.failure.kind}: {r.failure.message}"
         for r in failed
         if r.failure is not None
     ]
     problems += [
-        f"{family}: could not be finished, because what it builds on failed"
-        for family, plan in planner.plans.items()
+        f"{model}: could not be finished, because what it builds on failed"
+        for model, plan in planner.plans.items()
         if not plan.finished
     ]
     return [*problems, *worklist.problems]

@@ -22,11 +22,11 @@ def take_back(folder: SweepFolder, journal: Journal) -> list[str]:
     lost = _lost(records)
     for key in reversed(lost):  # a branch after what builds on it: a kill in between loses neither
         failure = records[key].failure
-        reason = failure and failure.message
+        reason = failure.message if failure else None
         journal.append(TrialTakenBack(trial_key=key, reason=reason))
         _set_record_aside(folder, key)
-    kept = {record.family for key, record in records.items() if key not in lost}
-    _forget_range_tests(folder, families_begun=kept)
+    kept = {record.model for key, record in records.items() if key not in lost}
+    _forget_range_tests(folder, models_begun=kept)
     if not lost:
         return []
     set_test_aside(folder)
@@ -53,15 +53,15 @@ def _set_record_aside(folder: SweepFolder, trial_key: str) -> None:
     folder.record(trial_key).rename(aside)
 
 
-def _forget_range_tests(folder: SweepFolder, *, families_begun: set[str]) -> None:
+def _forget_range_tests(folder: SweepFolder, *, models_begun: set[str]) -> None:
     """Have range tests that were lost run again, where no trial was trained by their default."""
-    for family in _lost_range_tests(folder):
-        if family not in families_begun:
-            folder.range_test(family).unlink()
-            folder.search(family).unlink(missing_ok=True)
+    for model in _lost_range_tests(folder):
+        if model not in models_begun:
+            folder.range_test(model).unlink()
+            folder.search(model).unlink(missing_ok=True)
 
 
 def _lost_range_tests(folder: SweepFolder) -> Iterator[str]:
-    for family, reason in read_failed_range_tests(folder).items():
+    for model, reason in read_failed_range_tests(folder).items():
         if reason.startswith(f"{InfrastructureError.__name__}: "):
-            yield family
+            yield model

@@ -1,8 +1,9 @@
 """The winners of a sweep, each exported as a folder of its own, and which of them is the best."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
-from sg_ray.config import FLOOR, Experiment
+from sg_ray.config import FLOOR
 from sg_ray.detector import WinnerCard
 from sg_ray.export import export_model
 from sg_ray.files import write_json
@@ -12,36 +13,37 @@ from sg_ray.sweep_folder import WINNER_CARD
 from sg_ray.training.metrics import is_better
 
 
-def export_winners(experiment: Experiment, planner: Planner) -> None:
-    """Write ``best/<family>/`` for each family's winner and the floor, from their best seed.
+def export_winners(planner: Planner, cache_dir: Path) -> None:
+    """Write ``best/<model>/`` for each model's winner and the floor, from their best seed.
 
-    Last comes ``best/winner.json``, which names the winner of the whole sweep.
+    Below ``cache_dir`` are their features. Last comes ``best/winner.json``, which names the winner
+    of the whole sweep.
     """
-    best_dir = experiment.folder.best
-    exported = _best_records(planner)
-    for family, record in exported.items():
-        branches = planner.plans[family].spec(record.config, record.seed).branches
-        trained = experiment.folder.trial(record.trial_key)
-        export_model(record, branches, trained, experiment.cache_dir, best_dir / family)
+    folder = planner.ledger.folder
+    best_dir, exported = folder.best, _best_records(planner)
+    for model, record in exported.items():
+        branches = planner.plans[model].spec(record.configuration, record.seed).branches
+        trained = folder.trial(record.trial_key)
+        export_model(record, branches, trained, cache_dir, best_dir / model)
     winner = planner.winner()
     if winner is None:
         (best_dir / WINNER_CARD).unlink(missing_ok=True)
         return
-    key = exported[winner.family].trial_key
-    card = WinnerCard(family=winner.family, config_hash=winner.config_hash, trial_key=key)
+    key = exported[winner.model].trial_key
+    card = WinnerCard(model=winner.model, config_hash=winner.config_hash, trial_key=key)
     write_json(best_dir / WINNER_CARD, card)
 
 
 def _best_records(planner: Planner) -> dict[str, RunRecord]:
-    """Return the record of the best seed of each family's winner, and of the floor."""
+    """Return the record of the best seed of each model's winner, and of the floor."""
     records = [r for r in planner.ledger.records.values() if r.counts_as_seed]
     of_winners = {
-        family: [r for r in records if r.config_hash == row.config_hash and r.seed in row.seeds]
-        for family, row in planner.winners().items()
+        model: [r for r in records if r.config_hash == row.config_hash and r.seed in row.seeds]
+        for model, row in planner.winners().items()
     }
-    of_floor = [r for r in records if r.family == FLOOR and r.status == "completed"]
+    of_floor = [r for r in records if r.model == FLOOR and r.status == "completed"]
     groups = {**of_winners, FLOOR: of_floor}
-    return {family: _best(group) for family, group in groups.items() if group}
+    return {model: _best(group) for model, group in groups.items() if group}
 
 
 def _best(records: Sequence[RunRecord]) -> RunRecord:

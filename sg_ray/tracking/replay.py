@@ -313,7 +313,7 @@ class Replay:
         key = event.trial_key
         if key not in self._runs:
             seeds = seed_name(event.seed, event.streams)
-            name = f"{event.model}-{short_hash(event.config_hash)}-{seeds}"
+            name = f"{event.name or event.model} {short_hash(event.config_hash)}-{seeds}"
             parent = self._runs.get(PARENT)
             tags = {
                 **_SOURCE,
@@ -323,6 +323,7 @@ class Replay:
                 TRIAL_KEY_TAG: key,
                 CONFIGURATION_TAG: _configuration(event),
                 "stage": event.stage,
+                "model": event.model,
                 "family": event.family,
                 "config_hash": event.config_hash,
                 "seed": str(event.seed),
@@ -388,14 +389,16 @@ class Replay:
         card = read_card(folder)
         trial = self._runs.get(card.trial_key)
         runs = [r for r in (trial, self._runs[PARENT]) if r is not None and not r.is_deleted]
-        tags = {"sweep": self._sweep.name, "family": card.family, "config_hash": card.config_hash}
+        tags = {"sweep": self._sweep.name, "model": card.model, "config_hash": card.config_hash}
         self._store.models.register(
             Winner(
                 name=self._model_name(),
                 folder=folder,
                 run_id=runs[0].run_id,
                 shown_at=[run.run_id for run in runs],
-                params=trial_parameters(card.family, card.config, card.seed, self._sweep.plan),
+                params=trial_parameters(
+                    card.model, card.configuration.values, card.seed, self._sweep.plan
+                ),
                 tags={**tags, "seed": str(card.seed)},
                 description=self._summary().headline or "",
             )
@@ -403,7 +406,7 @@ class Replay:
 
     def _winner_folder(self) -> Path | None:
         winner = read_winner(self._folder.best)
-        folder = None if winner is None else self._folder.best / winner.family
+        folder = None if winner is None else self._folder.best / winner.model
         return folder if folder is not None and (folder / MODEL_CARD).exists() else None
 
     def _model_name(self) -> str:

@@ -54,7 +54,8 @@ def fit_estimator(
         "objective": objective,
     }
     content = best_content(estimator.state(), settings, progress)
-    write_best(folder, Best(content, Predictions(labels["valid"], probabilities)))
+    ids = inputs.features.sample_ids("valid")
+    write_best(folder, Best(content, Predictions(labels["valid"], probabilities, ids)))
     write_history(folder, progress.history)
     write_metadata(
         folder,

@@ -65,6 +65,7 @@ def train(
     streams: Mapping[Stream, int] | None = None,
     workers: Workers = ALONE,
     should_stop: Callable[[], bool] = never,
+    valid_ids: NDArray[np.str_] | None = None,
 ) -> Iterator[EpochResult]:
     """Train ``model`` and yield each epoch's result after its files are written.
 
@@ -73,7 +74,8 @@ def train(
     run the last result is yielded again. ``model`` is left with its last weights: see
     ``load_best``. torch's global generator is reseeded before every step. ``streams`` are the seeds
     of those streams that do not draw from ``seed``; that of "init" is only noted, for the weights
-    are drawn by whoever builds ``model``.
+    are drawn by whoever builds ``model``. ``valid_ids``, shape [n], name the samples of
+    ``valid_split`` in the predictions that are kept.
 
     Raises InputError for settings that cannot work or a ``last.pt`` of other settings; Diverged if
     loss, gradient or logits are not finite; Collapsed if ``config.collapse_patience`` validations
@@ -94,7 +96,9 @@ def train(
     }
     compute = make_compute(config, device, workers)
     seeds = Seeds.of(seed, streams)
-    training = _Training(model, train_split, valid_split, config, seeds, settings, folder, compute)
+    training = _Training(
+        model, train_split, valid_split, config, seeds, settings, folder, compute, valid_ids
+    )
     return training.epochs(should_stop)
 
 
@@ -111,7 +115,9 @@ class _Training:
         settings: Mapping[str, Any],
         folder: Path,
         compute: Compute,
+        valid_ids: NDArray[np.str_] | None,
     ) -> None:
+        self._valid_ids = valid_ids
         self._model = model.to(compute.device)
         self._train_split = train_split
         self._valid_split = valid_split
@@ -195,7 +201,8 @@ class _Training:
         collapsed = is_collapsed(labels, logits, self._compute.precision.resolution)
         self._progress.complete_epoch(metrics, self._settings["objective"], collapsed=collapsed)
         result = self._result()
-        self._commit(Predictions(labels, sigmoid(logits)) if result.is_best else None)
+        predictions = Predictions(labels, sigmoid(logits), self._valid_ids)
+        self._commit(predictions if result.is_best else None)
         if result.stop_reason is not None:
             self._write_metadata(result.stop_reason)
         return result

@@ -39,14 +39,16 @@ def build_verdict(folder: SweepFolder) -> Verdict:
     scores = resample_validation(results)
     asked = questions(results, scores)
     standings = [standing(one, scores, results.objective) for one in results.contenders]
-    best = [Team(tuple(members)).best for members in results.families.values()]
+    best = [Team(tuple(members)).best for members in results.models.values()]
     models = [contender for contender in best if not contender.row.is_floor]
+    first = headline(results, asked)
     return Verdict(
-        sweep=results.experiment.name,
+        sweep=results.sweep,
         objective=results.objective,
         alpha=CLAIM_ALPHA,
         search_seed=results.search_seed,
-        headline=headline(results, asked),
+        headline=first.text,
+        headline_answers=first.answers,
         questions=asked,
         standings=standings,
         dropped=list(_dropped(results)),
@@ -64,7 +66,7 @@ def _dropped(results: Results) -> Iterator[Dropped]:
         if drop is None:
             continue
         yield Dropped(
-            family=contender.family,
+            model=contender.model,
             config_hash=contender.row.config_hash,
             after_seeds=drop.after_seeds,
             against=drop.against,
@@ -75,12 +77,12 @@ def _dropped(results: Results) -> Iterator[Dropped]:
 
 
 def _expected_best(results: Results) -> Iterator[ExpectedBest]:
-    """Yield the curve of each family that was searched, over the trials that have a value.
+    """Yield the curve of each model that was searched, over the trials that have a value.
 
     A pruned trial counts with the best that it reached: it was given up as one that would not win.
     """
-    for family in results.experiment.all_families:
-        searched = [r for r in results.records if r.family == family and r.stage == "search"]
+    for model in dict.fromkeys(record.model for record in results.records):
+        searched = [r for r in results.records if r.model == model and r.stage == "search"]
         values = [
             value
             for record in searched
@@ -91,9 +93,9 @@ def _expected_best(results: Results) -> Iterator[ExpectedBest]:
             continue
         curve = expected_best_curve(
             values,
-            [cost_hours(results.experiment, record) for record in searched],
+            [cost_hours(results.takes, record) for record in searched],
             lower_is_better=results.lower_is_better,
         )
         yield ExpectedBest(
-            family=family, trials=curve.trials, hours=curve.hours, expected=curve.expected
+            model=model, trials=curve.trials, hours=curve.hours, expected=curve.expected
         )

@@ -25,9 +25,8 @@ def standing(contender: Contender, scores: ValidationScores, objective: str) -> 
     values = values_of(contender.judged)
     row = contender.row
     return Standing(
-        family=row.family,
+        configuration=row.configuration,
         config_hash=row.config_hash,
-        config=row.config,
         is_floor=row.is_floor,
         dropped_after=None if row.dropped is None else row.dropped.after_seeds,
         seeds=_seeds(contender.trials, failed=False),
@@ -58,14 +57,14 @@ def variance_shares(
             continue
         streams = _seed_split(results, contender)
         yield VarianceShares(
-            family=contender.family,
+            model=contender.model,
             config_hash=contender.row.config_hash,
             seed_sd=split.seed_sd,
             sampling_sd=split.sampling_sd,
             seed_share=split.seed_share,
             sampling_share=split.sampling_share,
-            init_share=streams and streams.init_share * split.seed_share,
-            data_order_share=streams and streams.data_order_share * split.seed_share,
+            init_share=streams.init_share * split.seed_share if streams else None,
+            data_order_share=streams.data_order_share * split.seed_share if streams else None,
         )
 
 
@@ -134,7 +133,7 @@ def _seed_split(results: Results, contender: Contender) -> SeedVarianceSplit | N
     variants = [
         record
         for record in results.variants
-        if (record.family, record.config_hash) == (contender.family, contender.row.config_hash)
+        if (record.model, record.config_hash) == (contender.model, contender.row.config_hash)
     ]
     num_variants = Counter(record.seed for record in variants)
     base = max(contender.trials, key=lambda trial: num_variants[trial.seed])

@@ -33,7 +33,7 @@ def score_on_test(folder: SweepFolder, results: Results) -> TestScore | None:
     validation_mean = fmean(score for score in scores if score is not None)
     sign = -1.0 if results.lower_is_better else 1.0
     return TestScore(
-        family=found.family,
+        model=found.model,
         config_hash=found.config_hash,
         metric=metric,
         mean=mean,
@@ -45,11 +45,11 @@ def score_on_test(folder: SweepFolder, results: Results) -> TestScore | None:
 
 def _scored_records(found: ScoresOnTest, results: Results) -> list[RunRecord]:
     """Return the winner's newest completed record of each seed that was scored."""
-    own = (found.family, found.config_hash)
+    own = (found.model, found.config_hash)
     newest = {
         record.seed: record
         for record in results.records
-        if (record.family, record.config_hash) == own
+        if (record.model, record.config_hash) == own
         and str(record.seed) in found.seeds
         and score_of(record, results.objective) is not None
     }

@@ -7,6 +7,7 @@ import pytest
 from sg_ray.cli import main
 from sg_ray.config import load_experiment
 from sg_ray.errors import InputError
+from sg_ray.records.folder_format import write_format
 from sg_ray.setting_types import MAX_SEEDS
 
 E_YAML = """name: e
@@ -340,7 +341,7 @@ def test_b23_seeds_that_extend_cannot_add(
     given: str, reason: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     experiment = load_experiment(Path("e.yaml"))
-    experiment.folder.path.mkdir(parents=True)
+    write_format(experiment.folder)
     Path("outputs/e/sweep.yaml").write_text(E_YAML)
     assert reason in refusal("extend", "e", given, "--dry-run", capsys=capsys)
 

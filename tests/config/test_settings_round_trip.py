@@ -17,6 +17,7 @@ from sg_ray.cli.train import _experiment
 from sg_ray.config import Experiment, Given, load_experiment, resolved_yaml
 from sg_ray.config.yaml_text import read_yaml, write_yaml
 from sg_ray.errors import InputError
+from sg_ray.records.folder_format import write_format
 
 SETTINGS = all_settings()
 FILES = ("data.train_file", "data.valid_file", "data.test_file")
@@ -134,6 +135,7 @@ def test_b05_a_sweep_in_any_folder_is_resumed_and_extended_as_it_was(
     }
     begun = by_flags(tmp_path, chosen)
     begun.folder.path.mkdir(parents=True)
+    write_format(begun.folder)
     (begun.folder.path / "sweep.yaml").write_text(resolved_yaml(begun))
     for name in (f"{place}/quick", f"{place}/quick/", f"./{place}/quick"):
         assert named_experiment([], Path("unused"), name) == begun
@@ -151,6 +153,7 @@ def test_a_sweep_never_goes_on_in_another_ones_folder(
     for name in ("quick", "other"):
         begun = by_flags(tmp_path, {"name": name})
         begun.folder.path.mkdir(parents=True)
+        write_format(begun.folder)
         (begun.folder.path / "sweep.yaml").write_text(resolved_yaml(begun))
     (tmp_path / "outputs/quick").rename("outputs/renamed")
     with pytest.raises(InputError, match="Call the folder quick again, or give its new name: name"):

@@ -17,8 +17,7 @@ from sg_ray.trial import BranchSource, TrialSpec, run_trial
 def source(spec: TrialSpec, folder: Path) -> BranchSource:
     return BranchSource(
         trial_key=spec.trial_key,
-        family=spec.family,
-        config=spec.config,
+        configuration=spec.configuration,
         config_hash=spec.config_hash,
         folder=folder,
         weights=weights_id(folder),
@@ -26,8 +25,10 @@ def source(spec: TrialSpec, folder: Path) -> BranchSource:
 
 
 def fusion_of(branches: dict[str, BranchSource], like: TrialSpec) -> TrialSpec:
-    config = {**like.config, **CONFIGS["fusion"], "epochs": 1}
-    return TrialSpec.model_validate({**like.model_dump(), "config": config, "branches": branches})
+    values = {**like.configuration.values, **CONFIGS["fusion"], "epochs": 1}
+    configuration = like.configuration.model_copy(update={"values": values})
+    changes = {"configuration": configuration, "branches": branches}
+    return TrialSpec.model_validate({**dict(like), **changes})
 
 
 def probabilities(spec: TrialSpec, workshop: Workshop, folder: Path) -> np.ndarray:

@@ -12,6 +12,7 @@ from small_sweeps import DATABASE, INLINE, SWEEP, query, records, repeated_point
 
 from sg_ray.cli import main
 from sg_ray.config import LrRangeSettings
+from sg_ray.configuration import Configuration
 from sg_ray.records import lr_cache
 from sg_ray.records.events import SweepFinished, SweepResumed, SweepStarted
 from sg_ray.records.journal import Journal, read_events
@@ -58,7 +59,7 @@ def test_a_sweep_goes_on_before_it_began(swept: Path, begin: Callable[[Path], No
     shown = query(DATABASE, "select value from latest_metrics where key = 'gnn/val_roc_auc_mean'")
     with (SWEEP / "leaderboard.csv").open() as file:
         header, *rows = (line.rstrip("\n").split(",") for line in file)
-    row = next(row for row in rows if row[header.index("family")] == "gnn")
+    row = next(row for row in rows if row[header.index("model")] == "gnn")
     assert shown == [(float(row[header.index("val_roc_auc_mean")]),)]
 
 
@@ -103,8 +104,9 @@ def test_a_range_test_from_the_future_is_not_used(
     tmp_path: Path, age_s: int, is_used: bool
 ) -> None:
     spec = TrialSpec(
-        family="gnn", config={}, seed=1, objective="val_f1", data_fingerprint="d", code_version="c"
-    )
+        configuration=Configuration(model="gnn", family="gnn", values={}),
+        seed=1, objective="val_f1", data_fingerprint="d", code_version="c",
+    )  # fmt: skip
     settings = LrRangeSettings(cache_dir=tmp_path)
     lr_cache.write(settings, spec, {"suggestion": 0.1, "reason": None, "curves": []})
     (path,) = tmp_path.iterdir()

@@ -193,7 +193,7 @@ KINDS = {
 def whole(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished sweep with one file of every kind."""
     folder = copy_of(finished, tmp_path_factory.mktemp("whole")) / SWEEP
-    found = {"family": "gnn", "learning_rate": 5e-3, "source": "default", "reason": "flat"}
+    found = {"model": "gnn", "learning_rate": 5e-3, "source": "default", "reason": "flat"}
     write_json(folder / "lr_range/gnn.json", {**found, "curve": [], "suggestion": None})
     write_json(folder / "kept.json", {"suggestion": 1e-3, "reason": None, "curves": []})
     write_json(folder / "tune/environment.json", {"torch": "2"})

@@ -19,7 +19,7 @@ def files(folder: Path) -> dict[str, bytes]:
 def seeds_by_config() -> dict[str, set[int]]:
     seeds: dict[str, set[int]] = {}
     for record in records(SWEEP):
-        if record["family"] == "gnn":
+        if record["configuration"]["model"] == "gnn":
             seeds.setdefault(record["config_hash"], set()).add(record["seed"])
     return seeds
 

@@ -132,7 +132,7 @@ def test_compare_shows_what_report_shows(swept: Path, capsys: pytest.CaptureFixt
     with Path("both.csv").open(encoding="utf-8") as file:
         lines = list(csv.DictReader(file))
     assert len(table) == len(lines) == 6
-    for name in ("family", "config_hash", "code_version", "seeds", "num_failed"):
+    for name in ("model", "config_hash", "code_version", "seeds", "num_failed"):
         assert [str(value) for value in table[name]] == [line[name] for line in lines]
     for value, line in zip(table["val_f1_sd"], lines, strict=True):
         assert (

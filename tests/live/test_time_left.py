@@ -25,7 +25,7 @@ def plan(*stages: dict) -> Event:
 
 def stage(family: str, name: str, num_trials: int, num_extra: int = 0, num_finalists: int = 1):
     return {
-        "family": family,
+        "model": family,
         "stage": name,
         "num_trials": num_trials,
         "num_extra": num_extra,
@@ -154,7 +154,7 @@ def test_the_winners_variance_is_planned_before_the_winner_is_known():
     assert time_left_s(progress) == pytest.approx((40, 40))
     for event in [begun("gnn", "variance", 10), *trial("v", 10, 20, name="variance")]:
         progress.apply(event)
-    assert progress.families == ["gnn"]
+    assert progress.models == ["gnn"]
 
 
 def test_a_sweep_that_is_over_has_no_time_left_and_no_trials_to_come():

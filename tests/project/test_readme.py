@@ -49,7 +49,7 @@ def test_every_command_is_listed():
 def test_every_option_exists(capsys):
     from sg_ray.cli import COMMANDS, main
 
-    kinds = {"data": ["synthetic", "sample", "check"], "track": ["sync"]}
+    kinds = {"data": ["synthetic", "sample", "check"], "track": ["sync"], "new": ["family"]}
     for command in COMMANDS:
         for kind in kinds.get(command, [""]):
             with pytest.raises(SystemExit) as stop:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from sg_ray.configuration import Configuration
 from sg_ray.files import content_hash, write_json, write_text
 from sg_ray.records.events import (
     DataChecked,
@@ -18,6 +19,7 @@ from sg_ray.records.events import (
     TrialStarted,
     WinnerTested,
 )
+from sg_ray.records.folder_format import write_format
 from sg_ray.records.journal import Journal
 from sg_ray.records.leaderboard import rank, write_leaderboard
 from sg_ray.records.record import Failure, RunRecord, Status, write_record
@@ -50,6 +52,7 @@ FLOOR_CONFIG = {"max_features": 50_000, "ngram_max": 2}
 def write_sample_sweep(folder: Path) -> list[RunRecord]:
     """Write a sweep folder over four families, with prunings, one failure and range tests."""
     folder.mkdir(parents=True, exist_ok=True)
+    write_format(SweepFolder(folder))
     write_text(folder / "sweep.yaml", SWEEP_YAML)
     journal = Journal(folder / "events.jsonl")
     journal.append(
@@ -72,7 +75,7 @@ def write_sample_sweep(folder: Path) -> list[RunRecord]:
     rows = rank(records, objective=OBJECTIVE, seeds=SEEDS)
     write_leaderboard(folder / "leaderboard.csv", rows)
     tested = {"test_f1": 0.732, "test_mcc": 0.471}
-    best = {"family": rows[0].family, "config_hash": rows[0].config_hash}
+    best = {"model": rows[0].model, "config_hash": rows[0].config_hash}
     write_json(folder / "test.json", {**best, "metrics": tested, "seeds": {}})
     journal.append(WinnerTested(model=rows[0].family, metrics=tested))
     journal.append(SweepFinished(status="completed"))
@@ -126,9 +129,8 @@ def make_record(
     )
     fields: dict[str, Any] = {
         "trial_key": key,
-        "family": family,
         "stage": stage,
-        "config": config,
+        "configuration": Configuration(model=family, family=family, values=config),
         "config_hash": content_hash([family, config]),
         "seed": seed,
         "status": status,
@@ -215,7 +217,7 @@ def _tell_trial(journal: Journal, record: RunRecord) -> None:
             model=record.family,
             family=record.family,
             stage=record.stage,
-            config=record.config,
+            config=record.configuration.values,
             config_hash=record.config_hash,
             seed=record.seed,
         )

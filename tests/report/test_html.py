@@ -11,7 +11,7 @@ from sg_ray.models.families import FAMILIES
 from sg_ray.records.events import StageStarted
 from sg_ray.records.journal import Journal
 from sg_ray.records.record import write_record
-from sg_ray.report.page.content import FAMILY_STYLES, family_styles
+from sg_ray.report.page.content import MODEL_STYLES, model_styles
 from sg_ray.report.page.html import build_report
 from sg_ray.sweep_folder import SweepFolder
 
@@ -200,20 +200,22 @@ def test_a_verdict_that_knows_fewer_seeds_is_called_outdated(tmp_path):
     write_sample_sweep(tmp_path)
     write_sample_verdict(tmp_path)
     assert "have finished since" not in built(tmp_path)
-    config = next(record.config for record in sample_records() if record.family == "gnn")
+    config = next(
+        record.configuration.values for record in sample_records() if record.family == "gnn"
+    )
     write_record(SweepFolder(tmp_path), make_record("gnn", config, 1, stage="replicate"))
     assert "have finished since" in check(built(tmp_path)).text
 
 
 def test_families_keep_their_colours_whatever_else_is_on_the_page(tmp_path):
     def styles(*families: str) -> dict[str, str]:
-        return family_styles([make_record(family, {}, 1) for family in families])
+        return model_styles([make_record(family, {}, 1) for family in families])
 
     everything = styles("fusion", "mine", "gnn", "transformer")
     assert len(set(everything.values())) == 4
     for family, style in everything.items():
         assert styles(family) == {family: style}
-    assert set(FAMILY_STYLES) <= set(FAMILIES)
+    assert set(MODEL_STYLES) <= set(FAMILIES)
 
 
 def test_every_template_is_part_of_the_package():
@@ -235,7 +237,7 @@ def test_text_has_enough_contrast_and_marks_can_be_seen(scheme):
         assert _contrast(colours[name], colours["panel"]) >= 4.5, name
     for name in ("good", "wait"):
         assert _contrast(colours[name], colours[f"{name}-panel"]) >= 4.5, name
-    for name in ("other", "strong-line", "shade-4", *(f"family-{n}" for n in range(1, 6))):
+    for name in ("other", "strong-line", "shade-4", *(f"model-{n}" for n in range(1, 6))):
         assert _contrast(colours[name], colours["page"]) >= 3, name
 
 

@@ -7,14 +7,15 @@ from pathlib import Path
 import pytest
 from sample_sweep import BASE_MS, OBJECTIVE, make_record
 
-from sg_ray.config import SearchSettings
+from sg_ray.config import Model, Resources, SearchSettings
 from sg_ray.config.yaml_text import write_yaml
+from sg_ray.models.family import FamilyConfig
 from sg_ray.records.record import RunRecord, write_record
 from sg_ray.report.page.content import read_sweep
 from sg_ray.report.page.searches import importances, read_search, suggestion_numbers
 from sg_ray.report.page.sections import search_section as search
 from sg_ray.space import Dimension
-from sg_ray.sweep.plan.search import FamilySearch
+from sg_ray.sweep.plan.search import ModelSearch
 from sg_ray.sweep_folder import SweepFolder
 
 SPACE = {
@@ -22,7 +23,23 @@ SPACE = {
     "dropout": {"uniform": [0.0, 0.5]},
     "layer": {"choice": ["a", "b"]},
 }
-OWN = {"learning_rate": 1e-3, "dropout": 0.1, "layer": "a"}
+
+
+class Settings(FamilyConfig):
+    learning_rate: float = 1e-3
+    dropout: float = 0.1
+    layer: str = "a"
+
+
+OWN = Settings().model_dump()
+MODEL = Model(
+    name="gnn",
+    family="gnn",
+    settings=Settings(),
+    space={name: Dimension.model_validate(kind) for name, kind in SPACE.items()},
+    resources=Resources(),
+    branches={},
+)
 
 
 def write_settings(folder: Path) -> None:
@@ -39,11 +56,9 @@ def score(config) -> float:
 def write_search(folder: Path, num_trials: int) -> list[RunRecord]:
     """Search for real, through Optuna's journal; trials finish in the reverse order."""
     write_settings(folder)
-    study = FamilySearch(
+    study = ModelSearch(
         folder / "search" / "gnn.journal",
-        "gnn",
-        {name: Dimension.model_validate(kind) for name, kind in SPACE.items()},
-        OWN,
+        MODEL,
         SearchSettings(num_trials=num_trials),
         objective=OBJECTIVE,
         learning_rate=None,
@@ -87,7 +102,11 @@ def test_without_a_journal_they_are_numbered_by_their_start(tmp_path, journal):
         )
     view = read_search(read_sweep(SweepFolder(tmp_path)), "gnn")
     assert not view.is_numbered_by_study
-    assert [trial.record.config["dropout"] for trial in view.trials] == [0.0, 0.1, 0.2]
+    assert [trial.record.configuration.values["dropout"] for trial in view.trials] == [
+        0.0,
+        0.1,
+        0.2,
+    ]
 
 
 def test_reading_a_journal_changes_nothing(tmp_path):

@@ -11,6 +11,7 @@ from sample_verdict import COMMAND, write_sample_verdict
 
 from sg_ray.commands import runnable
 from sg_ray.files import short_hash, write_json
+from sg_ray.records.origin import Commit, Origin
 from sg_ray.records.record import write_record
 from sg_ray.records.test_scores import set_test_aside
 from sg_ray.report.page.content import read_sweep
@@ -151,7 +152,7 @@ def test_models_far_above_the_floor_are_shown_closer_too(tmp_path):
         )
     wide, close = seeds.section(read_sweep(SweepFolder(tmp_path))).content.groups
     assert len(wide.lines) == 2
-    assert [line.row.family for line in close.lines] == ["gnn"]
+    assert [line.row.model for line in close.lines] == ["gnn"]
     assert "floor-line" not in close.lines[0].drawing
 
 
@@ -159,7 +160,7 @@ def test_the_race_shows_running_means_of_fresh_seeds_and_who_was_dropped(folder,
     content = race.section(read_sweep(SweepFolder(folder))).content
     assert {figure.title for figure in content.figures} == {"transformer", "gnn", "fusion"}
     (dropped,) = content.dropped
-    figure = next(figure for figure in content.figures if figure.title == dropped.family)
+    figure = next(figure for figure in content.figures if figure.title == dropped.model)
     assert figure.drawing.count('class="cross"') == 1
     assert f"{short_hash(dropped.config_hash)}, dropped after 2" in figure.drawing
     section = page.section("race")
@@ -194,13 +195,13 @@ def test_decisions_are_shown_once_a_family(page):
         assert text in section
 
 
-def test_cost_is_added_up_by_family_and_stage(folder):
+def test_cost_is_added_up_by_model_and_stage(folder):
     sweep = read_sweep(SweepFolder(folder))
     content = cost.section(sweep).content
     assert content.total_s == pytest.approx(sweep.train_time_s)
     assert sum(content.stage_s(stage) for stage in content.stages) == pytest.approx(content.total_s)
     assert content.gpu_s == 0
-    gnn = next(one for one in content.families if one.family == "gnn")
+    gnn = next(one for one in content.models if one.model == "gnn")
     assert gnn.by_stage_s["search"] == pytest.approx((4 * 5 + 2 * 2) * 60)
     assert gnn.timeline.count("<rect") == gnn.num_trials == 10
 
@@ -210,14 +211,14 @@ def test_gpu_hours_count_the_gpus_that_a_trial_took(tmp_path):
         "resources: {gpus: 1, num_workers: 2}\nmodels: {gnn: {resources: {gpus: 0.25}}}\n"
     )
     cuda = {"device": "cuda"}
-    for family, environment in (("gnn", cuda), ("fusion", cuda), ("lexical", {"device": "cpu"})):
+    for model, environment in (("gnn", cuda), ("fusion", cuda), ("lexical", {"device": "cpu"})):
         write_record(
             SweepFolder(tmp_path),
-            make_record(family, {}, 1, environment=environment, train_time_s=3600),
+            make_record(model, {}, 1, environment=environment, train_time_s=3600),
         )
     content = cost.section(read_sweep(SweepFolder(tmp_path))).content
-    by_family = {one.family: one.gpu_s / 3600 for one in content.families}
-    assert by_family == {"gnn": 0.25, "fusion": 2.0, "lexical": 0.0}
+    by_model = {one.model: one.gpu_s / 3600 for one in content.models}
+    assert by_model == {"gnn": 0.25, "fusion": 2.0, "lexical": 0.0}
     assert "2.25 GPU-hours" in build_report(SweepFolder(tmp_path)).read_text(encoding="utf-8")
 
 
@@ -233,16 +234,34 @@ def test_the_timeline_has_a_fitting_unit(tmp_path, span_ms, unit):
 def test_without_it_an_equal_command_is_shown(folder):
     content = origin.section(read_sweep(SweepFolder(folder))).content
     assert not content.is_recorded
-    assert content.command == "sg-ray sweep outputs/demo/sweep.yaml name=demo-again"
+    assert content.commands == ["sg-ray sweep outputs/demo/sweep.yaml name=demo-again"]
 
 
-def test_versions_hardware_and_the_commit_are_told(tmp_path):
+def test_the_commands_of_all_starts_and_the_commits_are_told(tmp_path):
+    code, project = (
+        Commit(commit="0a1b2c3", is_dirty=True),
+        Commit(commit="4d5e6f7", is_dirty=False),
+    )
+    for seed, command in ((1, "sg-ray sweep 'a #1.yaml'"), (2, "sg-ray extend <a>")):
+        origin_of_seed = Origin(command=command, code=code, project=project)
+        record = make_record("gnn", {}, seed, origin=origin_of_seed, finished_at_ms=BASE_MS + seed)
+        write_record(SweepFolder(tmp_path), record)
+    content = origin.section(read_sweep(SweepFolder(tmp_path))).content
+    assert content.is_recorded
+    assert content.commands == ["sg-ray sweep 'a #1.yaml'", "sg-ray extend <a>"]
+    facts = dict(content.facts)
+    assert facts["commit of sg-ray"].startswith("0a1b2c3, changed")
+    assert facts["commit of the project"] == "4d5e6f7"
+    page = check(build_report(SweepFolder(tmp_path)).read_text(encoding="utf-8"))
+    assert "extend &lt;a&gt;" in page.text or "extend <a>" in page.text
+
+
+def test_versions_and_hardware_are_told(tmp_path):
     for seed, torch in ((1, "2.12"), (2, "2.13")):
-        environment = {"torch": torch, "git_commit": "0a1b2c3", "cuda": None}
+        environment = {"torch": torch, "cuda": None}
         write_record(SweepFolder(tmp_path), make_record("gnn", {}, seed, environment=environment))
     facts = dict(origin.section(read_sweep(SweepFolder(tmp_path))).content.facts)
     assert facts["torch"] == "2.12, 2.13"
-    assert facts["git commit"] == "0a1b2c3"
     assert "cuda" not in facts
 
 
@@ -250,7 +269,10 @@ def test_seeds_that_the_race_added_are_counted(tmp_path):
     write_sample_sweep(tmp_path)
     sweep = read_sweep(SweepFolder(tmp_path))
     best = sweep.winner
-    write_record(SweepFolder(tmp_path), make_record(best.family, best.config, 1, stage="replicate"))
+    write_record(
+        SweepFolder(tmp_path),
+        make_record(best.model, best.configuration.values, 1, stage="replicate"),
+    )
     after = read_sweep(SweepFolder(tmp_path))
     row = next(row for row in after.rows if row.config_hash == best.config_hash)
     assert set(row.seeds) == {*SEEDS, 1}

@@ -138,8 +138,10 @@ def test_trainings_below_one_folder_are_one_configuration(tmp_path):
     for record in write_seeds(tmp_path / "apart"):
         folder = tmp_path / "train" / f"seed{record.seed}"
         write_record(SweepFolder(folder), record)
-        identity = {"family": "gnn", "seed": record.seed, "trial_key": record.trial_key}
-        write_metadata(folder, identity=identity, config=dict(record.config), best_val_f1=0.1)
+        identity = {"model": "gnn", "seed": record.seed, "trial_key": record.trial_key}
+        write_metadata(
+            folder, identity=identity, config=dict(record.configuration.values), best_val_f1=0.1
+        )
     assert table(tmp_path / "train") == table(tmp_path / "apart")
 
 
@@ -186,7 +188,7 @@ def test_an_objective_that_is_not_usually_shown_is(tmp_path):
 
 def test_the_copy_among_the_artifacts_of_mlflow_does_not_count_again(tmp_path):
     record = write_seeds(tmp_path / "sweep")[0]
-    identity = {"trial_key": record.trial_key, "family": record.family, "seed": record.seed}
+    identity = {"trial_key": record.trial_key, "model": record.model, "seed": record.seed}
     before = len(read_results(tmp_path))
     for copy in ("1", "2"):
         write_metadata(tmp_path / "mlartifacts" / copy, identity=identity, best_val_f1=0.1)
@@ -195,7 +197,7 @@ def test_the_copy_among_the_artifacts_of_mlflow_does_not_count_again(tmp_path):
 
 def test_a_folder_of_metadata_files_is_enough(tmp_path):
     for seed, value in ((1, 0.5), (2, 0.7)):
-        identity = {"family": "gnn", "seed": seed}
+        identity = {"model": "gnn", "seed": seed}
         facts = {"config": {"lr": 1e-3}, "identity": identity, "best_val_f1": value}
         write_metadata(tmp_path / "deep" / f"t{seed}", **facts)
     text = summary(read_configurations(tmp_path))
@@ -206,7 +208,7 @@ def test_a_folder_of_metadata_files_is_enough(tmp_path):
 def test_metadata_of_another_trainer_are_named_by_their_folders(tmp_path):
     write_metadata(tmp_path / "resnet" / "run7", best_val_f1=0.4)
     (result,) = read_results(tmp_path)
-    assert (result.family, result.seed, result.metrics) == ("resnet", "run7", {"best_val_f1": 0.4})
+    assert (result.model, result.seed, result.metrics) == ("resnet", "run7", {"best_val_f1": 0.4})
 
 
 def test_the_csv_holds_every_metric_in_full(tmp_path):
@@ -261,7 +263,7 @@ def test_trials_that_vary_one_stream_are_no_seeds_of_their_configuration(tmp_pat
         update={"stage": "variance", "streams": {"init": 9}, "trial_key": "varied"}
     )
     write_record(SweepFolder(tmp_path / "sweep"), varied)
-    identity = {"trial_key": "varied", "family": "gnn", "seed": record.seed}
+    identity = {"trial_key": "varied", "model": "gnn", "seed": record.seed}
     content = {"identity": identity, "streams": {"init": 9}, "best_val_f1": 0.1}
     write_metadata(tmp_path / "mlartifacts" / "1", **content)
     assert (table(tmp_path), table(tmp_path, 1)) == before

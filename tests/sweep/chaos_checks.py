@@ -256,7 +256,7 @@ def repeated_epochs(events: list[Event]) -> int:
     cut_short: Counter[str] = Counter()
     repeated = 0
     for event in events:
-        key = event.trial_key or ""
+        key = event.subject
         match event.type:
             case "plan":
                 cut_short = done.copy()

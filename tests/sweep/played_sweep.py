@@ -59,20 +59,19 @@ class Sweep:
             self.plan.folder, dict(self.ledger.records), dict(self.ledger.learning_rates)
         )
         self.ledger = ledger
-        self.planner = Planner(self.plan, ledger, identity, {})
+        self.planner = Planner(self.plan.all_models, self.plan.rules, ledger, identity, {})
 
     def finish(self, job: TrainJob | LrRangeJob) -> None:
         if isinstance(job, LrRangeJob):
-            self.ledger.learning_rates[job.spec.family] = 3e-3
+            self.ledger.learning_rates[job.spec.model] = 3e-3
             return
         self.trained.append(job.spec.trial_key)
-        failed = job.spec.family in self.failing or not self.machines_work
+        failed = job.spec.model in self.failing or not self.machines_work
         score = self.score(job.spec)
         record = RunRecord(
             trial_key=job.spec.trial_key,
-            family=job.spec.family,
             stage=job.stage,
-            config=job.spec.config,
+            configuration=job.spec.configuration,
             config_hash=job.spec.config_hash,
             seed=job.spec.seed,
             streams=job.spec.streams,
@@ -80,7 +79,7 @@ class Sweep:
             objective=job.spec.objective,
             metrics={} if failed else {"val_f1": score},
             best_epoch=1,
-            epochs=job.spec.config.get("epochs", 1),
+            epochs=job.spec.configuration.values.get("epochs", 1),
             history=[],
             branches={name: source.trial_key for name, source in job.spec.branches.items()},
             data_fingerprint="data",

@@ -55,7 +55,7 @@ def test_every_stage_is_run_and_every_end_is_on_record(
 ) -> None:
     experiment, outcome = finished
     records = read_json_records(experiment.folder.path)
-    ends = Counter((r["family"], r["stage"], r["status"]) for r in records)
+    ends = Counter((r["configuration"]["model"], r["stage"], r["status"]) for r in records)
     assert ends["lexical", "floor", "completed"] == 2
     assert ends["gnn", "search", "completed"] + ends["gnn", "search", "pruned"] == 4
     assert ends["gnn", "search", "pruned"] >= 1
@@ -139,7 +139,11 @@ def test_what_is_lost_twice_is_handed_out_a_third_time(
     assert len(hidden) == 2
     assert hidden[1].parent.name == f"{hidden[0].parent.name}-1"
     assert types(experiment.folder).count("job_lost") == 2
-    epochs = {record["epochs"] for record in bits(experiment.folder) if record["family"] == "gnn"}
+    epochs = {
+        record["epochs"]
+        for record in bits(experiment.folder)
+        if record["configuration"]["model"] == "gnn"
+    }
     assert epochs == {3}
 
 

@@ -8,6 +8,7 @@ from tiny_sweep import tiny_experiment
 from sg_ray.code_version import code_version
 from sg_ray.config import Experiment
 from sg_ray.config.hardware import describe, profile_of
+from sg_ray.configuration import Configuration
 from sg_ray.errors import InputError
 from sg_ray.records.record import RunRecord, Status, write_record
 from sg_ray.sweep.begin import begin
@@ -17,9 +18,8 @@ from sg_ray.sweep.forecast import describe_plan
 def add_record(plan: Experiment, key: str, status: Status, version: str) -> None:
     record = RunRecord(
         trial_key=key,
-        family="gnn",
         stage="search",
-        config={},
+        configuration=Configuration(model="gnn", family="gnn", values={}),
         config_hash="c",
         seed=42,
         status=status,

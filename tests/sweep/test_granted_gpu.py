@@ -8,6 +8,7 @@ import torch
 from sg_ray.cli import main
 from sg_ray.cluster.epochs import Supplies
 from sg_ray.config import Resources
+from sg_ray.configuration import Configuration
 from sg_ray.errors import InfrastructureError
 from sg_ray.sweep.execute.job_run import JobRun
 from sg_ray.sweep.plan.jobs import TrainJob
@@ -29,15 +30,16 @@ def test_b04_no_share_of_a_gpu_becomes_the_cpu() -> None:
         with pytest.raises(InfrastructureError, match=MESSAGE):
             device_for(gpus)
         with pytest.raises(InfrastructureError, match=f"gpus={gpus:g}"):
-            TrialContext.of(Resources(gpus=gpus), None, Path(), {})
+            TrialContext.of(Resources(gpus=gpus), None, Path())
 
 
 def test_b04_a_job_hands_the_failure_to_its_executor() -> None:
     spec = TrialSpec(
-        family="gnn", config={}, seed=1, objective="val_f1", data_fingerprint="", code_version=""
-    )
+        configuration=Configuration(model="gnn", family="gnn", values={}), seed=1,
+        objective="val_f1", data_fingerprint="", code_version="",
+    )  # fmt: skip
     job = TrainJob(spec=spec, resources=Resources(gpus=1), stage="search")
-    supplies = Supplies(None, {}, Path())
+    supplies = Supplies(None, Path())
     with pytest.raises(InfrastructureError, match=MESSAGE):
         JobRun(job, supplies, Path(), should_stop=never, stop_file=Path("none"))
 

@@ -9,6 +9,7 @@ import ray
 from ray.exceptions import RayActorError, RayError
 
 from sg_ray.cluster.losses import UNEXPLAINED, infrastructure_failure
+from sg_ray.configuration import Configuration
 from sg_ray.errors import InfrastructureError
 from sg_ray.records.journal import Journal
 from sg_ray.records.record import Failure, RunRecord, read_records, write_record
@@ -85,11 +86,11 @@ def test_what_ray_says_of_an_error_or_a_death_becomes_one_plain_line(ray_session
 
 
 def _failed(key: str, kind: str, finished_at_ms: int, **branches: str) -> RunRecord:
+    model = "fusion" if branches else "gnn"
     return RunRecord(
         trial_key=key,
-        family="fusion" if branches else "gnn",
         stage="search",
-        config={},
+        configuration=Configuration(model=model, family=model, values={}),
         config_hash="c",
         seed=42,
         status="failed",

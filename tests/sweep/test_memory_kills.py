@@ -83,6 +83,8 @@ def test_case_02_a_worker_ended_for_want_of_memory_is_started_again(tmp_path: Pa
     resumed = [e for e in read(tmp_path) if e.type == "trial_resumed"]
     assert resumed[0].epoch >= 1
     records = read_json_records(tmp_path / "outputs/tiny")
-    assert [(r["family"], r["status"], r["epochs"]) for r in records if r["family"] == "gnn"] == [
-        ("gnn", "completed", _NUM_EPOCHS)
-    ]
+    assert [
+        (r["configuration"]["model"], r["status"], r["epochs"])
+        for r in records
+        if r["configuration"]["model"] == "gnn"
+    ] == [("gnn", "completed", _NUM_EPOCHS)]

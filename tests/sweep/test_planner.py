@@ -90,12 +90,12 @@ def test_a_seed_whose_branch_failed_stays_a_seed_of_its_configuration(tmp_path: 
     sweep = Sweep(experiment(tmp_path, replicate={"top_k": 1, "seeds": list(SEEDS)}))
     sweep.run()
     winner = sweep.planner.winners()["gnn"]
-    key = sweep.planner.plans["gnn"].spec(winner.config, SEEDS[1]).trial_key
+    key = sweep.planner.plans["gnn"].spec(winner.configuration, SEEDS[1]).trial_key
     failed = sweep.ledger.records[key].model_copy(update={"status": "failed", "metrics": {}})
     sweep.ledger.records[key] = failed
     fusion = sweep.planner.plans["fusion"]
     assert winner.config_hash == sweep.planner.winners()["gnn"].config_hash
-    hashes = {fusion.spec({"epochs": 1}, seed).config_hash for seed in SEEDS}
+    hashes = {fusion.spec(fusion.model.baseline, seed).config_hash for seed in SEEDS}
     assert len(hashes) == 1
 
 

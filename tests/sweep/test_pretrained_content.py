@@ -12,7 +12,7 @@ from sg_ray.data.sources import DataConfig, load_data
 from sg_ray.features.spec import TokenSpec
 from sg_ray.features.tokens import TokenFeaturiser
 from sg_ray.models.transformer import TransformerConfig
-from sg_ray.prepare.prepare import pinned
+from sg_ray.prepare.prepare import baselines, pinned
 from sg_ray.records.record import read_records, record_of, set_aside, write_record
 from sg_ray.trial import TrialSpec
 
@@ -47,8 +47,7 @@ def experiment_with(encoder: Path, folder: Path) -> Experiment:
 
 def trial_of(experiment: Experiment) -> TrialSpec:
     return TrialSpec(
-        family="transformer",
-        config=experiment.baseline("transformer").model_dump(mode="json"),
+        configuration=experiment.model("transformer").baseline,
         seed=42,
         objective="val_roc_auc",
         data_fingerprint="data",
@@ -57,20 +56,19 @@ def trial_of(experiment: Experiment) -> TrialSpec:
 
 
 def aside(experiment: Experiment) -> int:
-    configs = {name: experiment.baseline(name).model_dump() for name in experiment.all_families}
-    return set_aside(experiment.folder, "data", "code", configs)
+    return set_aside(experiment.folder, "data", "code", baselines(experiment.all_models))
 
 
 def test_b13_records_of_other_weights_are_set_aside(encoder: Path, tmp_path: Path) -> None:
     experiment = experiment_with(encoder, tmp_path)
-    assert experiment.baseline("transformer").pretrained_content is None  # type: ignore[attr-defined]
+    assert experiment.model("transformer").baseline.values["pretrained_content"] is None
     before = pinned(experiment)
     spec = trial_of(before)
     record = record_of(
         spec, "search", [], status="completed", started_at_ms=0, environment={}, failure=None
     )
     write_record(before.folder, record)
-    content = TransformerConfig.model_validate(record.config)
+    content = TransformerConfig.model_validate(record.configuration.values)
     assert content.pretrained_content is not None
     assert content.tokens.tokenizer_content is not None
     assert aside(pinned(experiment)) == 0

@@ -10,6 +10,7 @@ import pytest
 from sg_ray.cli import main
 from sg_ray.code_version import code_version
 from sg_ray.config import load_experiment
+from sg_ray.configuration import Configuration
 from sg_ray.preflight.context import Context
 from sg_ray.preflight.inputs import check_branches, check_data, check_pretrained
 from sg_ray.preflight.plan import check_records, check_seeds, check_sweep_folder
@@ -182,9 +183,8 @@ def test_seeds_that_cannot_decide_are_told_by_the_dry_run(
 def record_of(fingerprint: str, version: str) -> RunRecord:
     return RunRecord(
         trial_key="k",
-        family="gnn",
         stage="search",
-        config={},
+        configuration=Configuration(model="gnn", family="gnn", values={}),
         config_hash="c",
         seed=42,
         status="completed",

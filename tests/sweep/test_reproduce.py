@@ -30,7 +30,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def record_of(sweep_dir: Path, family: str) -> dict[str, Any]:
-    (record,) = [r for r in read_json_records(sweep_dir) if r["family"] == family]
+    (record,) = [r for r in read_json_records(sweep_dir) if r["configuration"]["model"] == family]
     return record
 
 
@@ -119,7 +119,7 @@ def test_a_failure_is_reproduced_if_it_is_of_the_same_kind(
     edited: Callable[..., Path], capsys: Capture, kind: str, code: int
 ) -> None:
     def fail(record: dict[str, Any]) -> None:
-        record["config"]["precision"] = "fp16"
+        record["configuration"]["values"]["precision"] = "fp16"
         failure = {"kind": kind, "message": "as it was", "traceback": "somewhere"}
         record.update(status="failed", failure=failure, epochs=0, history=[], environment={})
         record.update(metrics={}, best_epoch=None)
@@ -135,7 +135,9 @@ def test_a_recorded_success_that_fails_now_is_a_difference(
     edited: Callable[..., Path], capsys: Capture
 ) -> None:
     def diverge(record: dict[str, Any]) -> None:
-        record["config"].update(learning_rate=10.0, gradient_clip_norm=1e30, weight_decay=1e3)
+        record["configuration"]["values"].update(
+            learning_rate=10.0, gradient_clip_norm=1e30, weight_decay=1e3
+        )
 
     assert main(["reproduce", str(edited("gnn", diverge))]) == 1
     captured = capsys.readouterr()
@@ -147,7 +149,7 @@ def test_what_a_recorded_success_lacks_now_is_bad_input(
     edited: Callable[..., Path], capsys: Capture
 ) -> None:
     def change(record: dict[str, Any]) -> None:
-        record["config"]["precision"] = "fp16"
+        record["configuration"]["values"]["precision"] = "fp16"
 
     assert main(["reproduce", str(edited("gnn", change))]) == 2
     assert "error: " in capsys.readouterr().err

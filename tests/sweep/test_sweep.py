@@ -44,7 +44,7 @@ def read_leaderboard(folder: Path) -> list[dict[str, str]]:
 
 def test_every_planned_trial_is_on_record_once(swept: Path) -> None:
     records = read_json_records(swept / "outputs/tiny")
-    assert Counter((r["family"], r["stage"], r["status"]) for r in records) == {
+    assert Counter((r["configuration"]["model"], r["stage"], r["status"]) for r in records) == {
         ("lexical", "floor", "completed"): 2,
         ("transformer", "search", "completed"): 2,
         ("transformer", "replicate", "completed"): 1,
@@ -155,7 +155,7 @@ def test_plain_training_gives_the_numbers_of_the_tune_actor(
     (record,) = [
         r
         for r in read_json_records(swept / "outputs/tiny")
-        if (r["family"], r["seed"]) == (family, 42) and r["config"] == dict(own.config)
+        if r["configuration"] == own.configuration.model_dump() and r["seed"] == 42
     ]
     timed = {"epoch_time_s", "samples_per_s"}
     for epoch, recorded in zip(epochs, record["history"], strict=True):
@@ -189,9 +189,9 @@ def test_a_failing_configuration_fails_once_and_the_sweep_goes_on(
     outcome = run_sweep(experiment, executor=InlineExecutor())
     records = read_json_records(experiment.folder.path)
     failed = [r for r in records if r["status"] == "failed"]
-    assert {r["family"] for r in failed} == {"gnn"}
+    assert {r["configuration"]["model"] for r in failed} == {"gnn"}
     assert all(r["failure"]["kind"] == "InputError" for r in failed)
-    assert len([r for r in records if r["family"] == "lexical"]) == 2
+    assert len([r for r in records if r["configuration"]["model"] == "lexical"]) == 2
     assert any("fp16" in problem for problem in outcome.problems)
     (traceback,) = outcome.tracebacks  # of three failures of one kind
     assert "InputError" in traceback
@@ -314,7 +314,7 @@ def test_c04_b15_what_machines_lost_is_no_result_and_is_tried_again_by_the_next_
     assert len(records) in (5, 6)  # one more if the one that was lost wins the search
     assert all(record["metrics"] and record["best_epoch"] for record in records)
     events = list(read_events(experiment.folder.path / "events.jsonl"))
-    of_lost = [event for event in events if event.trial_key == lost["trial_key"]]
+    of_lost = [event for event in events if event.subject == lost["trial_key"]]
     ends = [e.status for e in of_lost if e.type == "trial_finished"]
     assert ends == ["failed", "completed"]
     assert [e.trial_key for e in events if e.type == "trial_taken_back"] == [lost["trial_key"]]

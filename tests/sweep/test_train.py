@@ -103,7 +103,7 @@ def test_flags_decide_what_is_trained(folder: Path) -> None:
         "weighted_sampling": True,
         "precision": "auto",
     }
-    assert {name: record["config"][name] for name in expected} == expected
+    assert {name: record["configuration"]["values"][name] for name in expected} == expected
     assert record["seed"] == 5
     assert len(record["history"]) == 2
 
@@ -136,7 +136,7 @@ def test_the_range_test_sets_the_learning_rate_and_is_kept(
         printed = capsys.readouterr().out
         line = next(line for line in printed.splitlines() if line.startswith("Suggested LR: "))
         assert (folder / output / "lr_range/gnn.png").read_bytes().startswith(b"\x89PNG")
-        return only_record(folder / output)["config"]["learning_rate"], line
+        return only_record(folder / output)["configuration"]["values"]["learning_rate"], line
 
     rate, line = found("--find-lr", output="first")
     assert rate != MODELS["gnn"]["config"]["learning_rate"]
@@ -157,7 +157,7 @@ def test_a_failing_range_test_falls_back_and_says_why(
     assert train("gnn", "--find-lr", "--epochs", "1", "--output-dir", "run") == 0
     assert "No learning rate suggested (RuntimeError: the lights" in capsys.readouterr().out
     own = MODELS["gnn"]["config"]["learning_rate"]
-    assert only_record(folder / "run")["config"]["learning_rate"] == own
+    assert only_record(folder / "run")["configuration"]["values"]["learning_rate"] == own
     noted = [e for e in read_events(folder / "run/events.jsonl") if e.type == "lr_range"]
     assert [(e.source, e.learning_rate) for e in noted] == [("default", own)]
 

@@ -76,7 +76,9 @@ def test_a_sweep_of_two_worker_trials_leaves_nothing_behind(
     )  # fmt: skip
     outcome = run_sweep(experiment)
     assert outcome.problems == []
-    records = [r for r in read_json_records(experiment.folder.path) if r["family"] == "gnn"]
+    records = [
+        r for r in read_json_records(experiment.folder.path) if r["configuration"]["model"] == "gnn"
+    ]
     assert {r["status"] for r in records} <= {"completed", "pruned"}
     assert len(records) == 4
     assert set(live_placement_groups()) <= before
@@ -179,7 +181,9 @@ def test_six_groups_in_a_row_leave_nothing_behind(ray_session: None, tmp_path: P
         "replicate.seeds=[42]",
     )
     assert run_sweep(experiment).problems == []
-    records = [r for r in read_json_records(experiment.folder.path) if r["family"] == "gnn"]
+    records = [
+        r for r in read_json_records(experiment.folder.path) if r["configuration"]["model"] == "gnn"
+    ]
     assert len(records) == 6
     deadline = time.monotonic() + 60  # the last group's actors end a moment after it
     while living() != before and time.monotonic() < deadline:

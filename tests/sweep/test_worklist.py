@@ -136,7 +136,9 @@ def test_a_full_disk_is_nobodys_failure(tmp_path: Path, monkeypatch: pytest.Monk
         patch.setattr("sg_ray.training.checkpoint.write_history", full)
         with pytest.raises(SgRayError, match="no space left on device"):
             run(experiment)
-    assert {r["family"] for r in read_json_records(experiment.folder.path)} == {"lexical"}
+    assert {r["configuration"]["model"] for r in read_json_records(experiment.folder.path)} == {
+        "lexical"
+    }
     assert run(experiment).exit_code == 0
 
 

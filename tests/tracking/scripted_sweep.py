@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from sg_ray.configuration import Configuration
 from sg_ray.detector import ModelCard, WinnerCard
 from sg_ray.files import write_json
 from sg_ray.records.events import (
@@ -30,6 +31,7 @@ PLAN = {
 }
 OUTCOMES = {"t-best": "completed", "t-cut": "pruned", "t-broken": "failed"}
 NUM_EPOCHS = 3
+NAMED = Configuration(model="gnn", family="gnn", values=CONFIG, short_name="gnn lr 1.1e-3")
 
 
 def metrics_of(epoch: int) -> dict[str, float | None]:
@@ -91,8 +93,7 @@ def write_winner(sweep_dir: Path, key: str) -> Path:
     folder = SweepFolder(sweep_dir).best / "gnn"
     folder.mkdir(parents=True, exist_ok=True)
     card = ModelCard(
-        family="gnn",
-        config=CONFIG,
+        configuration=NAMED,
         config_hash="ab12cd34",
         seed=42,
         trial_key=key,
@@ -104,7 +105,7 @@ def write_winner(sweep_dir: Path, key: str) -> Path:
     )
     (folder / "best_model.pt").write_bytes(b"weights of " + key.encode())
     write_json(folder / MODEL_CARD, card)
-    winner = WinnerCard(family="gnn", config_hash="ab12cd34", trial_key=key)
+    winner = WinnerCard(model="gnn", config_hash="ab12cd34", trial_key=key)
     write_json(SweepFolder(sweep_dir).best / WINNER_CARD, winner)
     return folder
 
@@ -114,8 +115,8 @@ def tell_end(
 ) -> None:
     journal.append(WinnerTested(model="gnn", metrics={"test_f1": 0.51}))
     (sweep_dir / "leaderboard.csv").write_text(
-        "rank,family,config_hash,num_seeds,num_failed,val_f1_mean,val_f1_sd,config\n"
-        f"1,gnn,ab12cd34,3,0,{mean},0.01,{{}}\n2,gnn,ff12cd34,3,0,0.50,0.01,{{}}\n"
+        "rank,name,model,family,config_hash,num_seeds,num_failed,val_f1_mean,val_f1_sd,config\n"
+        f"1,gnn,gnn,gnn,ab12cd34,3,0,{mean},0.01,{{}}\n2,gnn,gnn,gnn,ff12cd34,3,0,0.50,0.01,{{}}\n"
     )
     journal.append(SweepFinished(status=status))
 
@@ -124,9 +125,8 @@ def record(key: str, status: str, seed: int, metrics: dict[str, float]) -> RunRe
     failure = Failure(kind="TrainingError", message="loss is NaN", traceback="...")
     return RunRecord(
         trial_key=key,
-        family="gnn",
         stage="search",
-        config=CONFIG,
+        configuration=NAMED,
         config_hash="ab12cd34",
         seed=seed,
         status=status,

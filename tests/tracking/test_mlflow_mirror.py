@@ -64,7 +64,7 @@ def test_a_sweep_becomes_one_run_with_a_run_per_trial_below(client, journal, swe
     assert runs["t-broken"].data.tags["failure"] == "TrainingError: loss is NaN"
     expected = {"sweep": "tiny", "stage": "search", "family": "gnn", "seed": "0"}
     assert expected.items() <= runs["t-best"].data.tags.items()
-    assert runs["t-best"].info.run_name == "gnn-ab12cd34-seed0"
+    assert runs["t-best"].info.run_name == "gnn ab12cd34-seed0"
 
 
 def test_c04_a_trial_taken_back_is_one_run_that_ends_anew(client, journal, sweep_dir, uri):
@@ -90,7 +90,7 @@ def test_b14_a_journal_that_lost_a_line_is_mirrored_to_its_end(client, journal, 
     lines = journal.path.read_bytes().splitlines(keepends=True)
     journal.path.write_bytes(b"".join([*lines[:3], *lines[4:]]))  # taken out by hand, say
     again = Journal(journal.path)
-    again.append("sweep_resumed")
+    again.append(SweepResumed())
     tell_trial(again, sweep_dir, "t-late", "completed")
     tell_end(again, sweep_dir)
     again.close()
@@ -107,10 +107,10 @@ def test_times_parameters_and_metrics_are_those_of_the_journal(client, journal, 
     MlflowMirror(SweepFolder(sweep_dir), uri, "tiny").sync()
 
     run = runs_by_key(client)["t-best"]
-    events = [e for e in read_events(journal.path) if e.trial_key == "t-best"]
+    events = [e for e in read_events(journal.path) if e.subject == "t-best"]
     assert (run.info.start_time, run.info.end_time) == (events[0].at_ms, events[-1].at_ms)
     assert run.data.params == {
-        "family": "gnn",
+        "model": "gnn",
         "learning_rate": "2e-05",
         "epochs": "3",
         "encoder.width": "64",
@@ -434,7 +434,7 @@ def test_a_trial_that_varies_one_stream_is_a_run_apart(client, journal, sweep_di
 
     runs = runs_by_key(client)
     run = runs["t-varied"]
-    assert run.info.run_name == "gnn-ab12cd34-seed42-init7"
+    assert run.info.run_name == "gnn ab12cd34-seed42-init7"
     assert run.data.tags["stage"] == "variance"
     assert (run.data.params["seed"], run.data.params["seed.init"]) == ("42", "7")
     assert "seed.init" not in runs["t-best"].data.params

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from scripted_sweep import tell_end, tell_sweep, write_winner
 
+from sg_ray.configuration import Configuration
 from sg_ray.data.sources import DataConfig, load_data
 from sg_ray.detector import Detector
 from sg_ray.export import export_model
@@ -39,12 +40,12 @@ def exported_floor(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("floor")
     data = load_data(DataConfig(num_samples=100))
     features = prepare_features(data, [TextSpec()], folder / "cache")
-    config = FAMILIES["lexical"].Config(min_df=1).model_dump(mode="json")
+    configuration = Configuration.of("lexical", "lexical", FAMILIES["lexical"].Config(min_df=1))
     spec = TrialSpec(
-        family="lexical", config=config, seed=0, objective="val_f1",
+        configuration=configuration, seed=0, objective="val_f1",
         data_fingerprint=data.fingerprint, code_version="test",
     )  # fmt: skip
-    context = TrialContext(FAMILIES, features, folder / "cache", torch.device("cpu"))
+    context = TrialContext(features, folder / "cache", torch.device("cpu"))
     (epoch,) = run_trial(spec, context, folder / "trial")
     record = record_of(
         spec, "floor", [{"epoch": 1, **epoch.metrics}], status="completed", started_at_ms=0,

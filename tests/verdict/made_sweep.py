@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 
 from sg_ray.config.yaml_text import write_yaml
+from sg_ray.configuration import Configuration
 from sg_ray.files import content_hash, write_json
+from sg_ray.records.folder_format import write_format
 from sg_ray.records.record import Failure, RunRecord, write_record
 from sg_ray.sweep_folder import TEST_PREDICTIONS, VALID_PREDICTIONS, SweepFolder
 from sg_ray.training.metrics import scored
@@ -38,6 +40,7 @@ class MadeSweep:
             **settings,
         }
         folder.mkdir(parents=True, exist_ok=True)
+        write_format(self.folder)
         self.folder.settings.write_text(write_yaml(content))
 
     def add(
@@ -74,9 +77,8 @@ class MadeSweep:
         streams = changes.get("streams", {})
         fields: dict[str, Any] = {
             "trial_key": content_hash([family, name, seed, streams], 16),
-            "family": family,
             "stage": stage or usual_stage,
-            "config": {"name": name},
+            "configuration": Configuration(model=family, family=family, values={"name": name}),
             "config_hash": hash_of(family, name),
             "seed": seed,
             "status": "failed" if score is None else "completed",
@@ -131,7 +133,7 @@ class MadeSweep:
             for name in next(iter(metrics.values()))
         }
         summary = {
-            "family": records[0].family,
+            "model": records[0].model,
             "config_hash": records[0].config_hash,
             "metrics": means,
             "seeds": metrics,

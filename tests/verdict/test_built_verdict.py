@@ -52,12 +52,12 @@ def test_the_file_holds_everything_and_is_the_same_when_made_again(folder):
     assert first.isascii()
     verdict = Verdict.model_validate_json(first)
     families, *others = verdict.questions
-    assert families.name == "families"
+    assert families.name == "models"
     assert {question.name for question in others} == {"transformer", "gnn", "fusion"}
     assert len(families.comparisons) == 6
     assert len(verdict.standings) == 7
     assert all(one.interval is not None for one in verdict.standings)
-    assert verdict.test.family == "fusion"
+    assert verdict.test.model == "fusion"
     assert len(verdict.variance) == len(verdict.expected_best) == 3
     assert write_verdict(SweepFolder(folder)).read_bytes() == first
 
@@ -68,9 +68,9 @@ def test_the_page_is_built_from_it(folder):
     page = build_report(SweepFolder(folder)).read_text(encoding="utf-8")
     assert verdict.headline in page
     assert all(question.answer in page for question in verdict.questions)
-    standings = {(one.family, one.config_hash) for one in verdict.standings}
+    standings = {(one.model, one.config_hash) for one in verdict.standings}
     assert standings == {
-        (row.family, row.config_hash) for row in read_sweep(SweepFolder(folder)).rows
+        (row.model, row.config_hash) for row in read_sweep(SweepFolder(folder)).rows
     }
 
 
@@ -154,15 +154,15 @@ def test_a_family_that_always_fails_loses(tmp_path):
     made.add("lexical", "floor", dict.fromkeys((SEARCH_SEED, *seeds), 0.5))
     made.add("fusion", "a", dict.fromkeys((SEARCH_SEED, *seeds)))
     verdict = build_verdict(SweepFolder(tmp_path))
-    by_pair = {(c.a.family, c.b.family): c for c in verdict.questions[0].comparisons}
+    by_pair = {(c.a.model, c.b.model): c for c in verdict.questions[0].comparisons}
     assert by_pair["gnn", "fusion"].difference == by_pair["gnn", "lexical"].difference
     assert any("Failed: fusion" in note for note in verdict.notes)
 
 
 def test_what_the_race_gave_up_is_listed(folder, monkeypatch):
     results = read_results(SweepFolder(folder))
-    name = next(c.row.config_hash for c in reversed(results.contenders) if c.family == "gnn")
-    best = next(c.row.config_hash for c in results.contenders if c.family == "gnn")
+    name = next(c.row.config_hash for c in reversed(results.contenders) if c.model == "gnn")
+    best = next(c.row.config_hash for c in results.contenders if c.model == "gnn")
     drop = Drop(name, best, 2, evidence=12.0, threshold=10.0, difference=0.05)
     contenders = [
         replace(c, row=replace(c.row, dropped=drop)) if c.row.config_hash == name else c

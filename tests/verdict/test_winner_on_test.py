@@ -32,7 +32,7 @@ def test_it_is_over_all_seeds_that_were_scored(tmp_path):
     score = on_test(tmp_path)
     mean = np.mean([roc_auc_score(test_labels, row) for row in test])
     validation = np.mean([roc_auc_score(labels, row) for row in valid])
-    assert (score.family, score.config_hash) == ("gnn", records[0].config_hash)
+    assert (score.model, score.config_hash) == ("gnn", records[0].config_hash)
     assert score.metric == "test_roc_auc"
     assert score.mean == pytest.approx(mean)
     assert score.validation_mean == pytest.approx(validation)

@@ -38,7 +38,7 @@ def said(made: MadeSweep) -> dict[str, str]:
     """Each comparison's sentence by its two families."""
     verdict = build_verdict(made.folder)
     return {
-        f"{one.a.family} {one.b.family}": one.sentence
+        f"{one.a.model} {one.b.model}": one.sentence
         for question in verdict.questions
         for one in question.comparisons
     }
@@ -106,7 +106,7 @@ def test_the_winner_that_beats_everybody_wins(made):
     made.add("gnn", "a", level(0.4))
     made.add("lexical", "floor", level(0.3))
     verdict = build_verdict(made.folder)
-    own = [one for one in verdict.questions[0].comparisons if one.a.family == "fusion"]
+    own = [one for one in verdict.questions[0].comparisons if one.a.model == "fusion"]
     p = max(one.p_holm for one in own)
     assert verdict.headline == (
         f"fusion {hash_of('fusion', 'a')} wins: it beats gnn and the floor "
@@ -142,7 +142,7 @@ def test_case_40_a_floor_that_is_ranked_first_is_told_first(tmp_path):
     made.add("gnn", "a", {SEARCH_SEED: 0.4722})
     made.add("lexical", "floor", {SEARCH_SEED: 0.4861})
     verdict = build_verdict(SweepFolder(tmp_path))
-    assert [one.family for one in verdict.standings] == ["lexical", "gnn"]
+    assert [one.model for one in verdict.standings] == ["lexical", "gnn"]
     assert verdict.headline == (
         f"The floor is ranked first (0.4861), above gnn {hash_of('gnn', 'a')} (0.4722); there is "
         "no fresh seed to tell."
@@ -168,7 +168,7 @@ def test_case_40_nobody_leads_from_behind(tmp_path):
     made.add("gnn", "a", growing(0.5))
     made.add("transformer", "a", {**growing(0.5), 1: 0.5, 2: 0.53, 3: 0.53})
     verdict = build_verdict(SweepFolder(tmp_path))
-    assert verdict.standings[0].family == "fusion"
+    assert verdict.standings[0].model == "fusion"
     assert verdict.questions[0].answer.startswith("transformer is not beaten")
 
 
@@ -209,7 +209,7 @@ def test_two_fresh_seeds_cannot_decide_and_the_least_number_is_told(tmp_path):
     assert brief[0] == verdict.headline  # which is the answer to the only question
     assert re.match(
         r"To tell .+ from .+ \((about|at least) \d+ more seeds?\): "
-        r"\S*sg-ray extend \S+ replicate\.max_seeds=\d+$",
+        r"\S*sg-ray extend .+ replicate\.max_seeds=\d+$",
         brief[1],
     )
 

@@ -9,7 +9,7 @@ from sg_ray.files import write_text
 from sg_ray.records.leaderboard import Row, ranked_value
 from sg_ray.report.page.charts.scales import Scale
 from sg_ray.report.page.charts.strips import strip_axis, strip_scale
-from sg_ray.report.page.content import Sweep, family_styles, read_sweep, varied_settings
+from sg_ray.report.page.content import Sweep, looks_of, read_sweep, varied_settings
 from sg_ray.report.page.rendering import render
 from sg_ray.report.page.sections.leaderboard_section import table_metrics
 from sg_ray.report.page.sections.section import Section
@@ -46,7 +46,7 @@ class Ranking:
 
 @dataclass(frozen=True)
 class SideBySide:
-    """Each family's best row by sweep; ``best[family][sweep]`` is None where it has none."""
+    """Each model's best row by sweep; ``best[model][sweep]`` is None where it has none."""
 
     sweeps: Sequence[NamedSweep]
     best: Mapping[str, Mapping[str, Row | None]]
@@ -70,7 +70,7 @@ def write_comparison(folders: Sequence[Path], path: Path) -> Path:
     records = [record for one in sweeps for record in one.sweep.records]
     page = render(
         "comparison.html.jinja",
-        family_styles(records),
+        looks_of(records),
         sweeps=sweeps,
         sections=comparison_sections(sweeps),
     )
@@ -88,7 +88,7 @@ def comparison_sections(sweeps: Sequence[NamedSweep]) -> list[Section]:
             "comparison_sweeps.html.jinja",
             (sweeps, differences, list(cautions(sweeps))),
         ),
-        Section("families", "By family", "comparison_families.html.jinja", _side_by_side(sweeps)),
+        Section("models", "By model", "comparison_models.html.jinja", _side_by_side(sweeps)),
     ]
     if not differences:
         ranking = _ranking(sweeps)
@@ -115,16 +115,16 @@ def obstacles(sweeps: Sequence[NamedSweep]) -> list[str]:
 
 
 def cautions(sweeps: Sequence[NamedSweep]) -> Iterator[str]:
-    """Yield, in sentences, with what other arithmetic a family was trained in different sweeps."""
-    for family in dict.fromkeys(row.family for one in sweeps for row in one.sweep.rows):
+    """Yield, in sentences, with what other arithmetic a model was trained in different sweeps."""
+    for model in dict.fromkeys(row.model for one in sweeps for row in one.sweep.rows):
         trained = (
             (one.name, Arithmetic.of(record))
             for one in sweeps
             for record in one.sweep.records
-            if record.family == family and record.status == "completed"
+            if record.model == model and record.status == "completed"
         )
         for mixture in mixtures(trained, "sweep"):
-            yield f"{family} was not always trained alike: {mixture}."
+            yield f"{model} was not always trained alike: {mixture}."
 
 
 def _read(folder: Path) -> Sweep:
@@ -147,13 +147,13 @@ def _named(sweeps: Sequence[Sweep]) -> list[NamedSweep]:
 
 
 def _side_by_side(sweeps: Sequence[NamedSweep]) -> SideBySide:
-    families = dict.fromkeys(row.family for one in sweeps for row in one.sweep.rows)
+    models = dict.fromkeys(row.model for one in sweeps for row in one.sweep.rows)
     best = {
-        family: {
-            one.name: next((row for row in one.sweep.rows if row.family == family), None)
+        model: {
+            one.name: next((row for row in one.sweep.rows if row.model == model), None)
             for one in sweeps
         }
-        for family in families
+        for model in models
     }
     return SideBySide(sweeps, best)
 

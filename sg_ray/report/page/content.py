@@ -22,14 +22,15 @@ from sg_ray.records.journal import read_events
 from sg_ray.records.leaderboard import Row, is_number, rank
 from sg_ray.records.record import RunRecord, read_records
 from sg_ray.records.test_scores import read_test_scores
+from sg_ray.report.page.rendering import Looks
 from sg_ray.sweep_folder import SweepFolder
 from sg_ray.verdict.model import Standing, Verdict
 
 DEFAULT_OBJECTIVE = "val_roc_auc"
 
 
-FAMILY_STYLES = {"transformer": "family-1", "gnn": "family-2", "fusion": "family-3"}
-"""The classes of the page's style sheet that are taken; those of other families share the rest."""
+MODEL_STYLES = {"transformer": "model-1", "gnn": "model-2", "fusion": "model-3"}
+"""The classes of the page's style sheet that are taken; those of other models share the rest."""
 
 
 @dataclass(frozen=True)
@@ -46,13 +47,13 @@ class Sweep:
     rows: Sequence[Row]
     events: Sequence[Event]
     verdict: Verdict | None = None
-    family_styles: Mapping[str, str] = field(default_factory=dict)
-    """The class of the page's style sheet that gives each family its colour."""
+    model_styles: Mapping[str, str] = field(default_factory=dict)
+    """The class of the page's style sheet that gives each model its colour."""
 
     @property
-    def families(self) -> list[str]:
-        """Families with records, in the order in which they first finished a trial."""
-        return list(dict.fromkeys(record.family for record in self.records))
+    def models(self) -> list[str]:
+        """Models with records, in the order in which they first finished a trial."""
+        return list(dict.fromkeys(record.model for record in self.records))
 
     @property
     def floor(self) -> Row | None:
@@ -115,15 +116,15 @@ class Sweep:
         """The code that the trials were made with."""
         return list(dict.fromkeys(record.code_version for record in self.records))
 
-    def model_settings(self, family: str) -> Mapping[str, Any]:
-        """Return what sweep.yaml says about a family; empty if nothing."""
-        return (self.settings.get("models") or {}).get(family) or {}
+    def model_settings(self, model: str) -> Mapping[str, Any]:
+        """Return what sweep.yaml says about a model; empty if nothing."""
+        return (self.settings.get("models") or {}).get(model) or {}
 
-    def standing(self, family: str, config_hash: str) -> Standing | None:
+    def standing(self, model: str, config_hash: str) -> Standing | None:
         """Return what the verdict says about a configuration."""
         standings = self.verdict.standings if self.verdict else ()
-        wanted = (family, config_hash)
-        return next((s for s in standings if (s.family, s.config_hash) == wanted), None)
+        wanted = (model, config_hash)
+        return next((s for s in standings if (s.model, s.config_hash) == wanted), None)
 
     def seeds_of(self, row: Row, metric: str) -> dict[int, float]:
         """Return the value of ``metric`` for each completed seed of a row."""
@@ -138,7 +139,7 @@ class Sweep:
         newest = {
             record.seed: record
             for record in self.records
-            if (record.family, record.config_hash) == (row.family, row.config_hash)
+            if (record.model, record.config_hash) == (row.model, row.config_hash)
             and record.status == "completed"
             and record.counts_as_seed
             and record.seed in row.seeds
@@ -178,7 +179,7 @@ def read_sweep(folder: SweepFolder) -> Sweep:
         ),
         events=events,
         verdict=read_verdict(folder),
-        family_styles=family_styles(records),
+        model_styles=model_styles(records),
     )
 
 
@@ -191,28 +192,35 @@ def read_verdict(folder: SweepFolder) -> Verdict | None:
     return read_model(path, Verdict, what="verdict", remedy=remedy)
 
 
-def family_styles(records: Sequence[RunRecord]) -> dict[str, str]:
-    """Return each family's class: the same on every page; the floor has one of its own.
+def looks_of(records: Sequence[RunRecord]) -> Looks:
+    """Return how a page shows the models and configurations of these records."""
+    names = {record.config_hash: record.configuration.name for record in records}
+    return Looks(model_styles(records), names)
 
-    A family that the page does not know takes one of those that are left, by name.
+
+def model_styles(records: Sequence[RunRecord]) -> dict[str, str]:
+    """Return each model's class: the same on every page; the floor has one of its own.
+
+    A model that the page does not know takes one of those that are left, by name.
     """
-    floors = {record.family for record in records if record.stage == "floor"}
-    models = {record.family for record in records} - floors
-    others = [f"family-{n}" for n in range(1, 6) if f"family-{n}" not in FAMILY_STYLES.values()]
-    unknown = sorted(models - FAMILY_STYLES.keys())
+    floors = {record.model for record in records if record.stage == "floor"}
+    models = {record.model for record in records} - floors
+    others = [f"model-{n}" for n in range(1, 6) if f"model-{n}" not in MODEL_STYLES.values()]
+    unknown = sorted(models - MODEL_STYLES.keys())
     return {
-        **{family: FAMILY_STYLES[family] for family in models & FAMILY_STYLES.keys()},
-        **{family: others[number % len(others)] for number, family in enumerate(unknown)},
-        **dict.fromkeys(floors, "family-floor"),
+        **{model: MODEL_STYLES[model] for model in models & MODEL_STYLES.keys()},
+        **{model: others[number % len(others)] for number, model in enumerate(unknown)},
+        **dict.fromkeys(floors, "model-floor"),
     }
 
 
 def varied_settings(rows: Sequence[Row], row: Row) -> list[tuple[str, str]]:
-    """Return the name and value of each setting of a row that differs within its family."""
-    relatives = [other.config for other in rows if other.family == row.family]
-    names = [n for n in row.config if len({repr(config.get(n)) for config in relatives}) > 1]
-    shown = names or [name for name in ("learning_rate",) if name in row.config]
-    return [(name, _short(row.config[name])) for name in shown]
+    """Return the name and value of each setting of a row that differs within its model."""
+    own = row.configuration.values
+    relatives = [other.configuration.values for other in rows if other.model == row.model]
+    names = [n for n in own if len({repr(values.get(n)) for values in relatives}) > 1]
+    shown = names or [name for name in ("learning_rate",) if name in own]
+    return [(name, _short(own[name])) for name in shown]
 
 
 def _race_of(

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from sg_ray.files import write_text
-from sg_ray.report.page.content import Sweep, read_sweep
+from sg_ray.report.page.content import Sweep, looks_of, read_sweep
 from sg_ray.report.page.rendering import render
 from sg_ray.report.page.sections import (
     cost_section,
@@ -45,7 +45,9 @@ def build_report(folder: SweepFolder, path: Path | None = None) -> Path:
     The sweep need not be finished. Raises InputError if a record or the verdict is not valid.
     """
     sweep = read_sweep(folder)
-    page = render("page.html.jinja", sweep.family_styles, sweep=sweep, sections=sections_of(sweep))
+    page = render(
+        "page.html.jinja", looks_of(sweep.records), sweep=sweep, sections=sections_of(sweep)
+    )
     target = path or folder.report
     write_text(target, page)
     return target

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
@@ -16,8 +17,24 @@ NONE = "\u2013"
 """What stands for a missing number: a dash."""
 
 
-def render(template: str, styles: Mapping[str, str], **content: Any) -> str:
-    """Return a page; ``styles`` are the style sheet's classes of the families."""
+@dataclass(frozen=True)
+class Looks:
+    """How a page shows models and configurations.
+
+    ``styles`` are the style sheet's classes of the models, ``names`` what people call the
+    configurations, by hash.
+    """
+
+    styles: Mapping[str, str]
+    names: Mapping[str, str]
+
+    def name_of(self, model: str, config_hash: str = "") -> str:
+        """Return what a configuration is called; without a hash, the model's name."""
+        return self.names.get(config_hash, model)
+
+
+def render(template: str, looks: Looks, **content: Any) -> str:
+    """Return a page whose models and configurations look, and are called, like that."""
     environment = Environment(
         loader=FunctionLoader(_source),
         autoescape=True,
@@ -34,7 +51,8 @@ def render(template: str, styles: Mapping[str, str], **content: Any) -> str:
         "runnable": runnable,
         "short_hash": short_hash,
         "signed": signed,
-        "style": lambda family: styles.get(family, ""),
+        "style": lambda model: looks.styles.get(model, ""),
+        "called": looks.name_of,
     }
     page = environment.get_template(template).render(**content)
     return page.encode("utf-8", "replace").decode("utf-8")  # lone surrogates

@@ -1,4 +1,4 @@
-"""A family's search as its records and Optuna's journal tell it."""
+"""A model's search as its records and Optuna's journal tell it."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -38,10 +38,10 @@ class SearchDimension:
 
 
 @dataclass(frozen=True)
-class FamilySearchView:
-    """The search of one family, trials in the order of suggestions."""
+class ModelSearchView:
+    """The search of one model, trials in the order of suggestions."""
 
-    family: str
+    model: str
     objective: str
     trials: Sequence[SearchTrial]
     dimensions: Sequence[SearchDimension]
@@ -58,12 +58,12 @@ class FamilySearchView:
         return direction(self.objective) == "maximise"
 
 
-def read_search(sweep: Sweep, family: str) -> FamilySearchView | None:
-    """Return a family's search; None if no trial of it is on record."""
-    records = [r for r in sweep.records if r.family == family and r.stage == "search"]
+def read_search(sweep: Sweep, model: str) -> ModelSearchView | None:
+    """Return a model's search; None if no trial of it is on record."""
+    records = [r for r in sweep.records if r.model == model and r.stage == "search"]
     if not records:
         return None
-    numbers = suggestion_numbers(sweep.folder, family)
+    numbers = suggestion_numbers(sweep.folder, model)
     is_numbered = all(record.trial_key in numbers for record in records)
     if is_numbered:
         numbered = [(numbers[record.trial_key] + 1, record) for record in records]
@@ -74,17 +74,17 @@ def read_search(sweep: Sweep, family: str) -> FamilySearchView | None:
         SearchTrial(number, record, _score(record, sweep.objective))
         for number, record in sorted(numbered, key=lambda pair: pair[0])
     ]
-    return FamilySearchView(
-        family, sweep.objective, trials, _dimensions(sweep, family, trials), is_numbered
+    return ModelSearchView(
+        model, sweep.objective, trials, _dimensions(sweep, model, trials), is_numbered
     )
 
 
-def suggestion_numbers(folder: SweepFolder, family: str) -> dict[str, int]:
+def suggestion_numbers(folder: SweepFolder, model: str) -> dict[str, int]:
     """Return by trial key the number (from 0) under which Optuna suggested it first.
 
     Empty if the journal is missing or cannot be read: a page is no reason to fail.
     """
-    path = folder.search(family)
+    path = folder.search(model)
     if not path.exists():
         return {}
     import optuna
@@ -93,7 +93,7 @@ def suggestion_numbers(folder: SweepFolder, family: str) -> dict[str, int]:
 
     try:
         storage = JournalStorage(JournalFileBackend(str(path)))
-        trials = optuna.load_study(study_name=family, storage=storage).get_trials(deepcopy=False)
+        trials = optuna.load_study(study_name=model, storage=storage).get_trials(deepcopy=False)
     except (OSError, ValueError, KeyError, AssertionError) as error:
         _LOG.warning("%s: cannot be read (%s); trials are numbered by start", path, error)
         return {}
@@ -104,7 +104,7 @@ def suggestion_numbers(folder: SweepFolder, family: str) -> dict[str, int]:
     return numbers
 
 
-def importances(search: FamilySearchView) -> dict[str, float]:
+def importances(search: ModelSearchView) -> dict[str, float]:
     """Return each hyperparameter's share of the variance over the search, the largest first.
 
     fANOVA (Hutter et al., 2014) by Optuna, on completed trials and over the values that were tried;
@@ -123,11 +123,11 @@ def importances(search: FamilySearchView) -> dict[str, float]:
     return {name: float(share) for name, share in shares.items()}
 
 
-def _frozen(search: FamilySearchView, trial: SearchTrial) -> Any:
+def _frozen(search: ModelSearchView, trial: SearchTrial) -> Any:
     import optuna
 
     distributions = {one.name: _distribution(one) for one in search.dimensions}
-    params = {name: trial.record.config[name] for name in distributions}
+    params = {name: trial.record.configuration.values[name] for name in distributions}
     return optuna.trial.create_trial(params=params, distributions=distributions, value=trial.score)
 
 
@@ -140,10 +140,10 @@ def _distribution(dimension: SearchDimension) -> Any:
     return FloatDistribution(low, high, log=dimension.is_log)
 
 
-def _dimensions(sweep: Sweep, family: str, trials: Sequence[SearchTrial]) -> list[SearchDimension]:
+def _dimensions(sweep: Sweep, model: str, trials: Sequence[SearchTrial]) -> list[SearchDimension]:
     """Return what the search varied: the space's names or, without one, what differs."""
-    space: Mapping[str, Any] = sweep.model_settings(family).get("space") or {}
-    configs = [trial.record.config for trial in trials]
+    space: Mapping[str, Any] = sweep.model_settings(model).get("space") or {}
+    configs = [trial.record.configuration.values for trial in trials]
     names = [
         name
         for name in (space or configs[0])

@@ -32,12 +32,14 @@ class Origin:
 class TrialResult:
     """What one trial (one configuration x one seed) came to; ``status`` as in its record.
 
-    ``settings`` is its configuration, nested names joined by dots, and ``branches.FAMILY`` for the
+    ``settings`` is its configuration, nested names joined by dots, and ``branches.MODEL`` for the
     configuration of each branch that is known. Metrics of time, speed and memory are left out.
     """
 
     trial_key: str
-    family: str
+    name: str
+    """What people call its configuration."""
+    model: str
     config_hash: str
     seed: str
     status: str
@@ -51,13 +53,18 @@ class TrialResult:
 
 
 @dataclass(frozen=True)
-class Configuration:
+class ConfigurationResults:
     """One configuration and the results of its seeds, all of one origin."""
 
-    family: str
+    model: str
     config_hash: str
     origin: Origin
     results: Sequence[TrialResult]
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        return self.results[0].name
 
     @property
     def settings(self) -> Mapping[str, Any]:
@@ -88,8 +95,8 @@ class Configuration:
         return [value for value in values if is_number(value)]
 
 
-def read_configurations(*folders: Path) -> list[Configuration]:
-    """Return every configuration with trials at or below ``folders``, by origin and family.
+def read_configurations(*folders: Path) -> list[ConfigurationResults]:
+    """Return every configuration with trials at or below ``folders``, by origin and model.
 
     A folder may hold sweeps, trainings, or files called training_metadata.json, at any depth. A
     trial that is there several times counts once: as the newest that did not fail, if there is
@@ -100,10 +107,10 @@ def read_configurations(*folders: Path) -> list[Configuration]:
     nameless = [result for result in found if result.trial_key == UNKNOWN]
     groups: dict[tuple[Origin, str, str], list[TrialResult]] = defaultdict(list)
     for result in (*known.values(), *nameless):
-        groups[result.origin, result.family, result.config_hash].append(result)
+        groups[result.origin, result.model, result.config_hash].append(result)
     return [
-        Configuration(family, config_hash, origin, sorted(results, key=_by_seed))
-        for (origin, family, config_hash), results in sorted(groups.items())
+        ConfigurationResults(model, config_hash, origin, sorted(results, key=_by_seed))
+        for (origin, model, config_hash), results in sorted(groups.items())
     ]
 
 
@@ -127,7 +134,7 @@ def read_results(folder: Path) -> list[TrialResult]:
     results = [*known.values(), *(result for result in told if result.trial_key == UNKNOWN)]
     if not results:
         raise InputError(
-            f"{folder}: holds neither run records (records/*.json) nor {METADATA} files. "
+            f"{folder}: holds neither run records ({RECORDS}/*.json) nor {METADATA} files. "
             "Name the folder of a sweep, e.g. outputs/quick, or of trials."
         )
     return results
@@ -141,18 +148,19 @@ def _one_of_each(results: Iterable[TrialResult]) -> dict[str, TrialResult]:
 
 def _from_record(record: RunRecord, known: Mapping[str, RunRecord]) -> TrialResult:
     branches = {
-        family: short_hash(known[key].config_hash)
-        for family, key in record.branches.items()
+        model: short_hash(known[key].config_hash)
+        for model, key in record.branches.items()
         if key in known
     }
     return TrialResult(
         trial_key=record.trial_key,
-        family=record.family,
+        name=record.configuration.name,
+        model=record.model,
         config_hash=record.config_hash,
         seed=str(record.seed),
         status=record.status,
         metrics={name: v for name, v in record.metrics.items() if not is_of_machine(name)},
-        settings=flat({**record.config, "branches": branches}),
+        settings=flat({**record.configuration.values, "branches": branches}),
         objective=record.objective,
         origin=Origin(record.data_fingerprint, record.code_version),
         arithmetic=Arithmetic.of(record),
@@ -171,9 +179,11 @@ def _from_metadata(path: Path) -> TrialResult | None:
         return None
     metrics = {**_numbers(content), **_numbers(content.get("metrics") or {})}
     config, identity = content.get("config"), {**content, **(content.get("identity") or {})}
+    model = str(identity.get("model", path.parent.parent.name))
     return TrialResult(
         trial_key=str(identity.get("trial_key", UNKNOWN)),
-        family=str(identity.get("family", path.parent.parent.name)),
+        name=model,
+        model=model,
         config_hash=UNKNOWN if config is None else content_hash(config),
         seed=str(identity.get("seed", path.parent.name)),
         status="completed",

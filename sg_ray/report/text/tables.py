@@ -11,14 +11,15 @@ from typing import Any
 from sg_ray.files import atomic_path, short_hash, to_plain
 from sg_ray.records.leaderboard import is_number
 from sg_ray.report.text.columns import aligned
-from sg_ray.report.text.results import UNKNOWN, Configuration, Origin
+from sg_ray.report.text.results import UNKNOWN, ConfigurationResults, Origin
 from sg_ray.verdict.arithmetic import mixtures
 
 SHOWN_METRICS = ("val_roc_auc", "val_f1", "val_accuracy", "val_mcc", "val_loss", "best_val_f1")
 _SETTINGS_CHARS = 70
 _MAX_VALUE_CHARS = 40
 _NAME_COLUMNS = (
-    "family",
+    "name",
+    "model",
     "config_hash",
     "data_fingerprint",
     "code_version",
@@ -31,12 +32,12 @@ _KEY_CHARS = 8
 """So many characters of a trial's key tell it from the others: ``sg-ray reproduce FOLDER:KEY``."""
 
 
-def summary(configurations: Sequence[Configuration]) -> str:
+def summary(configurations: Sequence[ConfigurationResults]) -> str:
     """Return two tables: every seed with mean and SD, and what tells configurations apart.
 
     Results of other data or other code are never averaged: each origin has tables of its own.
     """
-    by_origin: dict[Origin, list[Configuration]] = defaultdict(list)
+    by_origin: dict[Origin, list[ConfigurationResults]] = defaultdict(list)
     for configuration in configurations:
         by_origin[configuration.origin].append(configuration)
     sections = []
@@ -47,17 +48,17 @@ def summary(configurations: Sequence[Configuration]) -> str:
     return "\n\n".join(sections)
 
 
-def _mixed(configurations: Sequence[Configuration]) -> Iterator[str]:
+def _mixed(configurations: Sequence[ConfigurationResults]) -> Iterator[str]:
     """Say whose seeds were not trained alike, so that their mean is one of unlike things."""
     for one in configurations:
         for mixture in mixtures((result.seed, result.arithmetic) for result in one.completed):
             yield (
-                f"note: {one.family} {short_hash(one.config_hash)} was not always trained alike: "
+                f"note: {one.name} {short_hash(one.config_hash)} was not always trained alike: "
                 f"{mixture}. A difference between these seeds may be the machine's."
             )
 
 
-def write_csv(path: Path, configurations: Sequence[Configuration]) -> None:
+def write_csv(path: Path, configurations: Sequence[ConfigurationResults]) -> None:
     """Write one line a configuration, atomically; numbers have six significant digits."""
     lines = [_csv_line(configuration) for configuration in configurations]
     columns = dict.fromkeys(column for line in lines for column in line)
@@ -70,17 +71,19 @@ def write_csv(path: Path, configurations: Sequence[Configuration]) -> None:
         writer.writerows(lines)
 
 
-def _seed_table(configurations: Sequence[Configuration]) -> str:
+def _seed_table(configurations: Sequence[ConfigurationResults]) -> str:
     metrics = _shown_metrics(configurations)
-    lines = [("family", "config", "seed", "trial", *metrics)]
+    lines = [("name", "config", "seed", "trial", *metrics)]
     for one in configurations:
         lines += [
-            (one.family, short_hash(one.config_hash), *cells) for cells in _seed_lines(one, metrics)
+            (one.name, short_hash(one.config_hash), *cells) for cells in _seed_lines(one, metrics)
         ]
     return aligned(lines)
 
 
-def _seed_lines(configuration: Configuration, metrics: Sequence[str]) -> Iterator[tuple[str, ...]]:
+def _seed_lines(
+    configuration: ConfigurationResults, metrics: Sequence[str]
+) -> Iterator[tuple[str, ...]]:
     for result in configuration.results:
         mark = "" if result.status == "completed" else f" {result.status}"
         values = (_number(result.metrics.get(name)) for name in metrics)
@@ -92,7 +95,7 @@ def _seed_lines(configuration: Configuration, metrics: Sequence[str]) -> Iterato
         yield ("sd", "", *(_number(configuration.sd(name)) for name in metrics))
 
 
-def _shown_metrics(configurations: Sequence[Configuration]) -> list[str]:
+def _shown_metrics(configurations: Sequence[ConfigurationResults]) -> list[str]:
     results = [result for one in configurations for result in one.results]
     present = {name for result in results for name in result.metrics}
     if "val_f1" in present:
@@ -101,9 +104,9 @@ def _shown_metrics(configurations: Sequence[Configuration]) -> list[str]:
     return [name for name in dict.fromkeys([*objectives, *SHOWN_METRICS]) if name in present]
 
 
-def _configuration_table(configurations: Sequence[Configuration]) -> str:
+def _configuration_table(configurations: Sequence[ConfigurationResults]) -> str:
     """Return the table from which a reader learns what a configuration's hash stands for."""
-    header = ("family", "config", "seeds", "failed", "pruned", "what differs within the family")
+    header = ("name", "config", "seeds", "failed", "pruned", "what differs within the model")
     lines: list[tuple[str, ...]] = [header]
     for one in configurations:
         numbers = (len(one.completed), one.count("failed"), one.count("pruned"))
@@ -111,19 +114,21 @@ def _configuration_table(configurations: Sequence[Configuration]) -> str:
             _distinction(one, configurations), _SETTINGS_CHARS, break_on_hyphens=False
         )
         config = short_hash(one.config_hash)
-        lines.append((one.family, config, *map(str, numbers), first))
+        lines.append((one.name, config, *map(str, numbers), first))
         lines += [("", "", "", "", "", line) for line in rest]
     return aligned(lines)
 
 
-def _distinction(configuration: Configuration, others: Sequence[Configuration]) -> str:
-    """Return the settings that are not the same in all configurations of the family."""
-    family = [other.settings for other in others if other.family == configuration.family]
+def _distinction(
+    configuration: ConfigurationResults, others: Sequence[ConfigurationResults]
+) -> str:
+    """Return the settings that are not the same in all configurations of the model."""
+    model = [other.settings for other in others if other.model == configuration.model]
     own = configuration.settings
     differing = [
         f"{name} {_setting(own[name])}"
         for name in own
-        if any(name not in other or other[name] != own[name] for other in family)
+        if any(name not in other or other[name] != own[name] for other in model)
     ]
     return ", ".join(differing) or UNKNOWN
 
@@ -134,12 +139,13 @@ def _setting(value: Any) -> str:
     return text if len(text) <= _MAX_VALUE_CHARS else f"...{text[-_MAX_VALUE_CHARS:]}"
 
 
-def line_of(configuration: Configuration) -> dict[str, Any]:
+def line_of(configuration: ConfigurationResults) -> dict[str, Any]:
     """Return a configuration's names, counts, and the mean and SD of every metric."""
     origin = configuration.origin
     metrics = sorted({name for result in configuration.completed for name in result.metrics})
     return {
-        "family": configuration.family,
+        "name": configuration.name,
+        "model": configuration.model,
         "config_hash": configuration.config_hash,
         "data_fingerprint": origin.data_fingerprint,
         "code_version": origin.code_version,
@@ -152,7 +158,7 @@ def line_of(configuration: Configuration) -> dict[str, Any]:
     }
 
 
-def _csv_line(configuration: Configuration) -> dict[str, str]:
+def _csv_line(configuration: ConfigurationResults) -> dict[str, str]:
     settings = configuration.settings
     config = json.dumps(to_plain(settings), sort_keys=True, separators=(",", ":"))
     line = {name: _csv_cell(value) for name, value in line_of(configuration).items()}

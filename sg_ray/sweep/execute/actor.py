@@ -15,10 +15,11 @@ from ray import tune
 from sg_ray.cluster.epochs import Supplies
 from sg_ray.features.packed import Features
 from sg_ray.files import remove_scratch, scratch_folder
+from sg_ray.records.origin import note_packages
 from sg_ray.sweep.execute.job_run import JobRun, Result
 from sg_ray.sweep.plan.jobs import TrainJob, parse_job
 from sg_ray.sweep_folder import SweepFolder
-from sg_ray.trial import Families
+from sg_ray.trial import OwnCode
 
 JOB = "job"
 """Key of a trial's Tune configuration that holds its job as JSON."""
@@ -29,17 +30,19 @@ class Shared:
     """What every job of a sweep uses, as it travels to the actors: the features stay behind."""
 
     features_ref: "ray.ObjectRef[Features]"
-    families: Families
+    own_code: OwnCode
     cache_dir: Path
     folder: SweepFolder
     max_failures: int
 
     def fetch(self) -> Supplies:
-        """Return what the jobs are given here. Features are read in place, not copied."""
+        """Return what the jobs are given here, and make the user's own families known.
+
+        Features are read in place, not copied.
+        """
+        self.own_code.plug_in()
         features = ray.get(self.features_ref)
-        return Supplies(
-            features, self.families, self.cache_dir, self.max_failures, self.features_ref
-        )
+        return Supplies(features, self.cache_dir, self.max_failures, self.features_ref)
 
 
 class TrialActor(tune.Trainable):
@@ -105,6 +108,8 @@ class TrialActor(tune.Trainable):
             self._folder = scratch_folder("trial")
         if isinstance(job, TrainJob) and job.resume_from is not None:
             self._restore(job.resume_from)
+        if self._sweep_folder.all_packages.exists():  # seen from here
+            note_packages(self._sweep_folder)
         stop = self._sweep_folder.stop
         self._run = JobRun(
             job, self._supplies, self._folder, should_stop=stop.exists, stop_file=stop

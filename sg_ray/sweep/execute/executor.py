@@ -12,12 +12,12 @@ from typing import Protocol
 from sg_ray.cluster.epochs import Supplies
 from sg_ray.config import Resources
 from sg_ray.host.signals import StopRequest
+from sg_ray.models.families import get_family
 from sg_ray.models.family import EstimatorFamily
 from sg_ray.records.record import Failure
 from sg_ray.sweep.execute.worklist import Worklist
 from sg_ray.sweep.plan.jobs import AnyJob, TrainJob
 from sg_ray.sweep_folder import SweepFolder
-from sg_ray.trial import Families
 
 
 @dataclass(frozen=True)
@@ -76,12 +76,14 @@ def lose(
     return None
 
 
-def saves_position(job: AnyJob, families: Families) -> bool:
+def saves_position(job: AnyJob) -> bool:
     """Return whether a job can be stopped with its position saved.
 
     What is trained by steps can; an estimator's fit, a range test and a test are begun anew.
     """
-    return isinstance(job, TrainJob) and not isinstance(families[job.spec.family], EstimatorFamily)
+    return isinstance(job, TrainJob) and not isinstance(
+        get_family(job.spec.family), EstimatorFamily
+    )
 
 
 def told_positions(num_saved: int, num_lost: int = 0) -> str:

@@ -123,7 +123,7 @@ class _Run:
 
     def _step(self, run: JobRun, job: AnyJob) -> Result:
         """Take a step; a signal ends at once what would have no position to save."""
-        raises = not saves_position(job, self._setting.supplies.families)
+        raises = not saves_position(job)
         try:
             with _raising(self._stop, raises):
                 return run.step()

@@ -31,7 +31,6 @@ from sg_ray.sweep.execute.checkpoints import keep_position
 from sg_ray.sweep.execute.executor import lose, saves_position
 from sg_ray.sweep.execute.worklist import Worklist
 from sg_ray.sweep.plan.jobs import AnyJob, TrainJob
-from sg_ray.trial import Families
 
 GRACE_S = 30.0
 """How long trials get to save their position after a signal; what cannot be saved is left."""
@@ -46,7 +45,6 @@ class InFlight:
 
     stop: StopRequest
     max_failures: int
-    families: Families
     jobs: dict[str, AnyJob] = field(default_factory=dict)
     started: set[str] = field(default_factory=set)
     """Of the jobs, those whose process has begun."""
@@ -63,7 +61,7 @@ class InFlight:
     def num_saving(self) -> int:
         """Running trainings that learn by steps: an estimator's fit has no position in it."""
         running = [job for trial_id, job in self.jobs.items() if trial_id in self.started]
-        return sum(saves_position(job, self.families) for job in running)
+        return sum(saves_position(job) for job in running)
 
     def end(self, trial_id: str) -> AnyJob:
         """Return the job that was Tune's trial; it is in flight no longer."""

@@ -31,6 +31,8 @@ from sg_ray.sweep.execute.tune_hooks import (
 )
 from sg_ray.sweep.execute.worklist import Worklist
 from sg_ray.sweep.plan.jobs import TrainJob, parse_job
+from sg_ray.sweep_folder import RAY_LOG
+from sg_ray.trial import OwnCode
 
 _WAITING_ACTOR = {"node:__internal_head__": 0.001}
 """What the Tune actor of a multi-worker trial takes: nothing its workers need, for it only waits.
@@ -53,13 +55,13 @@ def run_tune(worklist: Worklist, setting: Setting, stop: StopRequest, *, grows: 
     """
     os.environ.update(_TUNE_ENVIRONMENT)
     supplies, folder = setting.supplies, setting.folder
-    flight = InFlight(stop, supplies.max_failures, supplies.families)
+    flight = InFlight(stop, supplies.max_failures)
     stop.file = folder.stop
     stop.file.unlink(missing_ok=True)
     with _explaining_rays_end():
         shared = Shared(
             ray.put(supplies.features),
-            dict(supplies.families),
+            OwnCode.of(setting.takes),
             supplies.cache_dir.absolute(),
             folder,
             supplies.max_failures,
@@ -93,7 +95,7 @@ def _explaining_rays_end() -> Iterator[None]:
         logging.getLogger("ray").exception("Ray ended the sweep")
         reason = infrastructure_failure(f"{type(error).__name__}: {error}").message
         raise InfrastructureError(
-            f"Ray could not go on: {reason} (ray.log tells more). All that was recorded is kept: "
+            f"Ray could not go on: {reason} ({RAY_LOG} tells more). All that was recorded is kept: "
             "the same command again, or --resume, goes on from there."
         ) from error
 

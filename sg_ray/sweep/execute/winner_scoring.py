@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from statistics import fmean
 from typing import Any
 
-from sg_ray.config import Experiment
 from sg_ray.files import write_json
 from sg_ray.records.events import WinnerTested
 from sg_ray.records.journal import Journal
@@ -16,10 +15,8 @@ from sg_ray.sweep_folder import SweepFolder
 class WinnerTest:
     """Scores the winner on the test split, once in the life of a sweep."""
 
-    def __init__(
-        self, experiment: Experiment, planner: Planner, journal: Journal, folder: SweepFolder
-    ) -> None:
-        self._experiment, self._planner, self._journal = experiment, planner, journal
+    def __init__(self, planner: Planner, journal: Journal, folder: SweepFolder) -> None:
+        self._planner, self._journal = planner, journal
         self._path = folder.test_scores
         self._folder = folder
         self._jobs: list[TestJob] | None = None
@@ -51,24 +48,24 @@ class WinnerTest:
         names = list(result["metrics"])
         means = {n: fmean(scores[n] for scores in self._scores.values()) for n in names}
         summary = {
-            "family": job.spec.family,
+            "model": job.spec.model,
             "config_hash": job.spec.config_hash,
             "metrics": means,
             "seeds": self._scores,
         }
         write_json(self._path, summary)
-        self._journal.append(WinnerTested(model=job.spec.family, metrics=means))
+        self._journal.append(WinnerTested(model=job.spec.model, metrics=means))
 
     def _plan(self) -> list[TestJob]:
         winner = self._planner.winner()
         if winner is None or not self._planner.has_test_split:
             return []
-        plan = self._planner.plans[winner.family]
-        specs = [plan.spec(winner.config, seed) for seed in winner.seeds]
+        plan = self._planner.plans[winner.model]
+        specs = [plan.spec(winner.configuration, seed) for seed in winner.seeds]
         return [
             TestJob(
                 spec=spec,
-                resources=self._experiment.resources_of(winner.family),
+                resources=plan.model.resources,
                 folder=self._folder.trial(spec.trial_key),
             )
             for spec in specs

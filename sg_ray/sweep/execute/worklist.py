@@ -1,11 +1,10 @@
 """Between planner and executor: turns finished jobs into records, events and learning rates."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from sg_ray.cluster.losses import infrastructure_failure
-from sg_ray.config import Experiment
 from sg_ray.records import learning_rates
 from sg_ray.records.events import (
     EpochEnded,
@@ -19,7 +18,7 @@ from sg_ray.records.events import (
     TrialStarted,
 )
 from sg_ray.records.journal import Journal
-from sg_ray.records.planned import PlannedName, num_planned
+from sg_ray.records.planned import PlannedName, PlannedStage, num_planned
 from sg_ray.records.record import (
     Failure,
     RunRecord,
@@ -39,7 +38,6 @@ from sg_ray.sweep.execute.checkpoints import (
 from sg_ray.sweep.execute.winner_scoring import WinnerTest
 from sg_ray.sweep.plan.jobs import AnyJob, LrRangeJob, TestJob, TrainJob
 from sg_ray.sweep.plan.planner import Planner
-from sg_ray.sweep_folder import SweepFolder
 from sg_ray.training.checkpoint import weights_id
 from sg_ray.trial import job_name, now_ms
 
@@ -47,25 +45,24 @@ from sg_ray.trial import job_name, now_ms
 class Worklist:
     """The executor's view of a sweep: jobs out, outcomes in."""
 
-    def __init__(
-        self, experiment: Experiment, planner: Planner, journal: Journal, folder: SweepFolder
-    ) -> None:
-        self._experiment, self._planner = experiment, planner
-        self._journal, self._folder = journal, folder
-        self._winner_test = WinnerTest(experiment, planner, journal, folder)
+    def __init__(self, planner: Planner, stages: Sequence[PlannedStage], journal: Journal) -> None:
+        """``stages`` are those that the planner has by plan."""
+        self._planner, self._rules, self._stages = planner, planner.rules, stages
+        self._journal, self._folder = journal, planner.ledger.folder
+        self._winner_test = WinnerTest(planner, journal, self._folder)
         self._announced: set[tuple[str, str]] = set()
         self._started_at_ms: dict[str, int] = {}
         for record in planner.ledger.records.values():  # a kill may have come after the record
-            plan = planner.plans.get(record.family)
+            plan = planner.plans.get(record.model)
             if plan is not None:
-                spec = plan.spec(record.config, record.seed).with_streams(record.streams)
+                spec = plan.spec(record.configuration, record.seed).with_streams(record.streams)
                 self._settle(record, job_name(spec))
 
     def next_job(self) -> AnyJob | None:
         """Return the next job with the checkpoint it goes on from, or None."""
         while (job := self._planner.next_job()) is not None:
             if isinstance(job, TrainJob):
-                self._announce(job.spec.family, job.stage)
+                self._announce(job.spec.model, job.stage)
                 job = self._from_checkpoint(job)
                 if not self._is_given_up(job):
                     return job
@@ -94,17 +91,18 @@ class Worklist:
             self._journal.append(
                 TrialStarted(
                     trial_key=job.spec.trial_key,
-                    model=job.spec.family,
+                    model=job.spec.model,
                     family=job.spec.family,
+                    name=job.spec.configuration.name,
                     stage=job.stage,
-                    config=job.spec.config,
+                    config=job.spec.configuration.values,
                     config_hash=job.spec.config_hash,
                     seed=job.spec.seed,
                     streams=job.spec.streams,
                 )
             )
         elif isinstance(job, LrRangeJob):
-            self._announce(job.spec.family, "lr_range")
+            self._announce(job.spec.model, "lr_range")
 
     def on_lost(self, job: AnyJob, reason: str) -> None:
         """Journal that a job's process or machine died; it is handed out again."""
@@ -117,7 +115,7 @@ class Worklist:
 
     def on_epoch(self, job: TrainJob, epoch: int, metrics: Mapping[str, float | None]) -> bool:
         """Return True if the trial should be given up after this epoch."""
-        return self._planner.on_epoch(job, epoch, metrics.get(self._experiment.objective))
+        return self._planner.on_epoch(job, epoch, metrics.get(self._rules.objective))
 
     def journal_epoch(self, job: TrainJob, epoch: int, metrics: Mapping[str, float | None]) -> None:
         """Journal an epoch's metrics."""
@@ -131,7 +129,7 @@ class Worklist:
             case TrainJob():
                 self._record(job, result, checkpoint, pruned=pruned)
             case LrRangeJob():
-                found = learning_rates.from_result(self._experiment.lr_range, job.spec, result)
+                found = learning_rates.from_result(self._rules.lr_range, job.spec, result)
                 self._use_learning_rate(job, found, source="range test")
             case TestJob():
                 self._winner_test.on_finished(job, result)
@@ -169,11 +167,11 @@ class Worklist:
                 return True
         return False
 
-    def _announce(self, family: str, stage: PlannedName) -> None:
-        if (family, stage) not in self._announced:
-            self._announced.add((family, stage))
-            num_trials = num_planned(self._experiment, family, stage)
-            self._journal.append(StageStarted(model=family, stage=stage, num_trials=num_trials))
+    def _announce(self, model: str, stage: PlannedName) -> None:
+        if (model, stage) not in self._announced:
+            self._announced.add((model, stage))
+            num_trials = num_planned(self._stages, model, stage)
+            self._journal.append(StageStarted(model=model, stage=stage, num_trials=num_trials))
 
     def _record(
         self,
@@ -207,7 +205,7 @@ class Worklist:
         write_record(self._folder, record)
         self._planner.on_finished(record)
         self._settle(record, job.base_name)
-        self._tell_drops(record.family)
+        self._tell_drops(record.model)
 
     def _settle(self, record: RunRecord, base_name: str) -> None:
         """Do what follows from a record; doing it again changes nothing."""
@@ -222,13 +220,13 @@ class Worklist:
         if record.failure is None or not record.failure.is_infrastructure:
             drop_checkpoints(self._folder, record.trial_key, base_name)
 
-    def _tell_drops(self, family: str) -> None:
+    def _tell_drops(self, model: str) -> None:
         """Journal which finalists the race has given up; the journal says each once."""
-        seeds = self._experiment.replicate.all_seeds
-        for drop in self._planner.plans[family].dropped(seeds).values():
+        seeds = self._rules.replicate.all_seeds
+        for drop in self._planner.plans[model].dropped(seeds).values():
             self._journal.append(
                 FinalistDropped(
-                    model=family,
+                    model=model,
                     config_hash=drop.config,
                     against=drop.against,
                     after_seeds=drop.after_seeds,
@@ -236,7 +234,7 @@ class Worklist:
             )
 
     def _take_cached_learning_rate(self, job: LrRangeJob) -> bool:
-        found = learning_rates.cached(self._experiment.lr_range, job.spec)
+        found = learning_rates.cached(self._rules.lr_range, job.spec)
         if found is None:
             return False
         self._use_learning_rate(job, found, source="cache")
@@ -246,4 +244,4 @@ class Worklist:
         self, job: LrRangeJob, found: learning_rates.Found, *, source: RateSource
     ) -> None:
         learning_rates.note(self._folder, self._journal, job.spec, found, source=source)
-        self._planner.ledger.learning_rates[job.spec.family] = found["suggestion"]
+        self._planner.ledger.learning_rates[job.spec.model] = found["suggestion"]

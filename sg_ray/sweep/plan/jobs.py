@@ -42,7 +42,7 @@ class TrainJob(_Job):
 
 
 class LrRangeJob(_Job):
-    """Run the learning-rate range test of a family."""
+    """Run the learning-rate range test of a model."""
 
     kind: Literal["lr_range"] = "lr_range"
     num_steps: int
@@ -52,7 +52,7 @@ class LrRangeJob(_Job):
     @property
     def base_name(self) -> str:
         """The name without the losses, unique in a sweep."""
-        return f"lr_range-{self.spec.family}"
+        return f"lr_range-{self.spec.model}"
 
 
 class TestJob(_Job):

@@ -1,4 +1,4 @@
-"""What a sweep has done so far, and what all its trials share: what plans are made from."""
+"""What a sweep has done so far, and what all its models share: what plans are made from."""
 
 from dataclasses import dataclass, field
 
@@ -8,10 +8,10 @@ from sg_ray.sweep_folder import SweepFolder
 
 @dataclass
 class Ledger:
-    """What is done so far: the records by trial key, and each family's suggested learning rate.
+    """What is done so far: the records by trial key, and each model's suggested learning rate.
 
     The records lack history and environment, most of their bytes: no plan asks for those.
-    ``learning_rates[family]`` is None when its range test found nothing; no entry, not yet run.
+    ``learning_rates[model]`` is None when its range test found nothing; no entry, not yet run.
     """
 
     folder: SweepFolder
@@ -25,9 +25,9 @@ class Ledger:
         """Take note of a finished trial."""
         self.records[record.trial_key] = _outcome(record)
 
-    def of_family(self, family: str) -> list[RunRecord]:
-        """Return the records of one family, oldest first."""
-        return [record for record in self.records.values() if record.family == family]
+    def of_model(self, model: str) -> list[RunRecord]:
+        """Return the records of one model, oldest first."""
+        return [record for record in self.records.values() if record.model == model]
 
 
 def _outcome(record: RunRecord) -> RunRecord:

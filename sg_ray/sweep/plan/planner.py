@@ -1,7 +1,7 @@
 """What is left to do: one place that decides it, from the records and the search journals alone.
 
-A first start is the same code with nothing on record. Families go their ways independently, see
-``family_plans`` and ``search_plan``. What the planned seeds leave undecided gets more of them in
+A first start is the same code with nothing on record. Models go their ways independently, see
+``model_plan`` and ``search_plan``. What the planned seeds leave undecided gets more of them in
 the end, see ``extra_seeds``; last come the trials that split the winner's variance, see
 ``variance_trials``.
 """
@@ -9,54 +9,56 @@ the end, see ``extra_seeds``; last come the trials that split the winner's varia
 from collections.abc import Callable, Mapping, Sequence
 
 from sg_ray.code_version import code_version
-from sg_ray.config import FLOOR, Experiment
+from sg_ray.config import Experiment, Model, Rules
 from sg_ray.data.samples import DataSet
-from sg_ray.models.families import get_family
 from sg_ray.prepare.branches import GivenBranches
 from sg_ray.records.leaderboard import Row, rank
 from sg_ray.records.learning_rates import read_learning_rates
 from sg_ray.records.record import RunRecord, read_records
 from sg_ray.sweep.plan.extra_seeds import ExtraSeeds
-from sg_ray.sweep.plan.family_plan import FamilyPlan, FloorPlan
 from sg_ray.sweep.plan.jobs import AnyJob, TrainJob
 from sg_ray.sweep.plan.ledger import Identity, Ledger
+from sg_ray.sweep.plan.model_plan import FloorPlan, ModelPlan
 from sg_ray.sweep.plan.search_plan import SearchPlan
 from sg_ray.sweep.plan.variance_trials import VarianceTrials
 from sg_ray.trial import BranchSource
 
 
 class Planner:
-    """All families of an experiment; asked for the next job whenever there is room for one."""
+    """All models of a sweep; asked for the next job whenever there is room for one."""
 
     def __init__(
         self,
-        experiment: Experiment,
+        models: Sequence[Model],
+        rules: Rules,
         ledger: Ledger,
         identity: Identity,
         given_branches: Mapping[str, Callable[[int], BranchSource | None]],
     ) -> None:
-        """``given_branches`` are trained outside this sweep, by family."""
+        """``models``: those that others build on first. ``given_branches``, by family, are trained
+        outside this sweep.
+        """
         self.ledger = ledger
         self.has_test_split = identity.has_test_split
-        self._experiment = experiment
-        self.plans: dict[str, FamilyPlan] = {}
-        for family in experiment.all_families:
-            if family == FLOOR:
-                self.plans[family] = FloorPlan(family, experiment, ledger, identity)
+        self.rules = rules
+        self.plans: dict[str, ModelPlan] = {}
+        for model in models:
+            if model.is_floor:
+                self.plans[model.name] = FloorPlan(model, rules, ledger, identity)
                 continue
             branches = {
-                name: given_branches[name]
-                if name in given_branches
+                family: given_branches[family]
+                if family in given_branches
                 else self._search_plan(name).branch_with_seed
-                for name in get_family(family).branches
+                for family, name in model.branches.items()
             }
-            self.plans[family] = SearchPlan(family, experiment, ledger, identity, branches)
-        self._extra_seeds = ExtraSeeds(experiment, self.plans)
-        self._variance_trials = VarianceTrials(experiment, self.plans, self.winner)
+            self.plans[model.name] = SearchPlan(model, rules, ledger, identity, branches)
+        self._extra_seeds = ExtraSeeds(self.plans, rules.replicate, rules.objective)
+        self._variance_trials = VarianceTrials(self.plans, rules.replicate, self.winner)
 
     @property
     def finished(self) -> bool:
-        """True once no family has anything left to do."""
+        """True once no model has anything left to do."""
         return self._has_all_seeds and self._variance_trials.settled
 
     @property
@@ -65,12 +67,12 @@ class Planner:
 
     @property
     def _has_planned_seeds(self) -> bool:
-        """True once every family that can be finished is."""
+        """True once every model that can be finished is."""
         return all(plan.finished or self._is_blocked(name) for name, plan in self.plans.items())
 
-    def _is_blocked(self, family: str) -> bool:
-        """Return True if what a family builds on has ended without anything to build on."""
-        names = [name for name in get_family(family).branches if name in self.plans]
+    def _is_blocked(self, model: str) -> bool:
+        """Return True if what a model builds on has ended without anything to build on."""
+        names = [name for name in self.plans[model].model.branches.values() if name in self.plans]
         return any(
             self._is_blocked(name)
             or (self.plans[name].finished and self.plans[name].branch is None)
@@ -91,31 +93,31 @@ class Planner:
 
     def on_epoch(self, job: TrainJob, epoch: int, objective: float | None) -> bool:
         """Take note of an epoch; return True if the trial should be given up."""
-        return self.plans[job.spec.family].on_epoch(job.spec.trial_key, epoch, objective)
+        return self.plans[job.spec.model].on_epoch(job.spec.trial_key, epoch, objective)
 
     def on_finished(self, record: RunRecord) -> None:
         """Take note of a finished trial."""
         self.ledger.add(record)
-        self.plans[record.family].on_finished(record)
+        self.plans[record.model].on_finished(record)
 
     def winners(self) -> dict[str, Row]:
-        """Return each finished family's winner, the floor left out."""
+        """Return each finished model's winner, the floor left out."""
         plans = (plan for plan in self.plans.values() if isinstance(plan, SearchPlan))
-        rows = {plan.family: plan.winner() for plan in plans}
-        return {family: row for family, row in rows.items() if row is not None}
+        rows = {plan.model.name: plan.winner() for plan in plans}
+        return {model: row for model, row in rows.items() if row is not None}
 
     def winner(self) -> Row | None:
-        """Return the best of the families' winners (never the floor); None if none completed."""
+        """Return the best of the models' winners (never the floor); None if none completed."""
         hashes = {row.config_hash for row in self.winners().values()}
         rows = rank(
             [r for r in self.ledger.records.values() if r.config_hash in hashes],
-            objective=self._experiment.objective,
-            seeds=self._experiment.replicate.all_seeds,
+            objective=self.rules.objective,
+            seeds=self.rules.replicate.all_seeds,
         )
         return next((row for row in rows if row.seeds), None)
 
-    def _search_plan(self, family: str) -> SearchPlan:
-        plan = self.plans[family]
+    def _search_plan(self, model: str) -> SearchPlan:
+        plan = self.plans[model]
         assert isinstance(plan, SearchPlan)
         return plan
 
@@ -131,6 +133,7 @@ def make_planner(
     folder = experiment.folder
     identity = Identity(data.fingerprint, code_version(), "test" in data.splits)
     ledger = Ledger(folder, read_records(folder), read_learning_rates(folder))
-    given = GivenBranches(experiment, data.fingerprint)
+    models = experiment.all_models
+    given = GivenBranches(models, experiment.branches_from, data.fingerprint)
     given.require(branch_seeds)
-    return Planner(experiment, ledger, identity, given.by_family)
+    return Planner(models, experiment.rules, ledger, identity, given.by_family)

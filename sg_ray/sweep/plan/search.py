@@ -1,4 +1,4 @@
-"""Search of one family: Optuna's TPE through ask and tell, on a journal in the sweep folder.
+"""Search of one model: Optuna's TPE through ask and tell, on a journal in the sweep folder.
 
 The journal is the state: which points were asked for, what each epoch reported, how each ended.
 A restart reads it and goes on. The sampler is seeded anew for every point from (seed, number), so
@@ -18,9 +18,9 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from sg_ray.config import SearchSettings
+from sg_ray.config import Model, SearchSettings
 from sg_ray.records.search_journal import mend_search_journal, unreadable
-from sg_ray.space import Space, narrowed
+from sg_ray.space import narrowed
 from sg_ray.training.metrics import direction
 
 _TRIAL_KEY = "trial_key"
@@ -43,15 +43,13 @@ class Point:
     values: Mapping[str, Any]
 
 
-class FamilySearch:
-    """The study of one family."""
+class ModelSearch:
+    """The study of one model."""
 
     def __init__(
         self,
         journal: Path,
-        family: str,
-        space: Space,
-        baseline: Mapping[str, Any],
+        model: Model,
         settings: SearchSettings,
         *,
         objective: str,
@@ -59,17 +57,17 @@ class FamilySearch:
     ) -> None:
         """Open or create the study.
 
-        ``baseline`` holds the experiment's own values, always the first point. A
-        ``learning_rate`` from the range test narrows its interval and makes the second point.
+        The experiment's own values are always the first point. A ``learning_rate`` from the range
+        test narrows its interval and makes the second point.
         """
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         journal.parent.mkdir(parents=True, exist_ok=True)
         self._settings = settings
-        own_values = {name: baseline[name] for name in space}
-        self._space = narrowed(space, own_values, learning_rate)
+        own_values = {name: model.baseline.values[name] for name in model.space}
+        self._space = narrowed(model.space, own_values, learning_rate)
         first_points = self._first_points(own_values, learning_rate)
         mend_search_journal(journal, first_points)
-        self._study = _open_study(journal, family, _DIRECTIONS[direction(objective)], settings)
+        self._study = _open_study(journal, model.name, _DIRECTIONS[direction(objective)], settings)
         self._trials: dict[int, Trial] = {}
         self._unfinished = [
             trial.number for trial in self._study.get_trials(states=(TrialState.RUNNING,))
@@ -181,14 +179,14 @@ class FamilySearch:
 
 
 def _open_study(
-    journal: Path, family: str, wanted: StudyDirection, settings: SearchSettings
+    journal: Path, name: str, wanted: StudyDirection, settings: SearchSettings
 ) -> optuna.Study:
     """Open or create the study. Raises InputError for a journal that does not hold together."""
     is_new = not journal.exists()
     try:
         return optuna.create_study(
             storage=JournalStorage(JournalFileBackend(str(journal))),
-            study_name=family,
+            study_name=name,
             direction=wanted,
             pruner=_pruner(settings),
             load_if_exists=True,

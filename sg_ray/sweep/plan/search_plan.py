@@ -1,58 +1,53 @@
-"""The way of a family that is searched: range test, points of the search, seeds of the finalists.
+"""The way of a model that is searched: range test, points of the search, seeds of the finalists.
 
-A family that builds on others waits for the configurations of theirs that it is built on.
+A model that builds on others waits for the configurations of theirs that it is built on.
 """
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
-from typing import Any
 
-from sg_ray.config import Experiment
-from sg_ray.models.families import get_family
-from sg_ray.models.family import NeuralFamily
+from sg_ray.config import Model, Rules
+from sg_ray.configuration import Configuration
 from sg_ray.records.leaderboard import Row, rank
 from sg_ray.records.record import RunRecord
-from sg_ray.sweep.plan.family_plan import FamilyPlan
+from sg_ray.short_names import ShortNames
 from sg_ray.sweep.plan.jobs import AnyJob, LrRangeJob, TrainJob
 from sg_ray.sweep.plan.ledger import Identity, Ledger
-from sg_ray.sweep.plan.search import FamilySearch, Point
+from sg_ray.sweep.plan.model_plan import ModelPlan
+from sg_ray.sweep.plan.search import ModelSearch, Point
 from sg_ray.trial import BranchSource, TrialSpec
 
 _LOGGER = logging.getLogger(__name__)
 
 
-class SearchPlan(FamilyPlan):
-    """A family that is searched, then replicated."""
+class SearchPlan(ModelPlan):
+    """A model that is searched, then replicated."""
 
     def __init__(
         self,
-        family: str,
-        experiment: Experiment,
+        model: Model,
+        rules: Rules,
         ledger: Ledger,
         identity: Identity,
         branches: Mapping[str, Callable[[int], BranchSource | None]],
     ) -> None:
-        """``branches`` maps a family's name to "its winner's trial with this seed, if known"."""
-        super().__init__(family, experiment, ledger, identity)
+        """``branches`` maps a family to "the trial of its model with this seed, if known"."""
+        super().__init__(model, rules, ledger, identity)
         self._branches = branches
         self._lr_range_started = False
-        self._search: FamilySearch | None = None
+        self._search: ModelSearch | None = None
         self._points: dict[str, Point] = {}
-        self._configs: dict[int, Mapping[str, Any]] = {}
-        self._finalists: list[Mapping[str, Any]] | None = None
-        self._branch: Mapping[str, Any] | None = None
-        has_rate = isinstance(get_family(family), NeuralFamily)
-        if not (experiment.lr_range.enabled and has_rate):
-            ledger.learning_rates.setdefault(family, None)
+        self._configurations: dict[int, Configuration] = {}
+        known = (record.configuration for record in ledger.of_model(model.name))
+        self._names = ShortNames(model.baseline, known)
+        self._finalists: list[Configuration] | None = None
+        self._branch: Configuration | None = None
+        if not (rules.lr_range.enabled and model.is_neural):
+            ledger.learning_rates.setdefault(model.name, None)
 
     @property
     def _first_seed(self) -> int:
-        return self._experiment.replicate.seeds[0]
-
-    @cached_property
-    def _baseline(self) -> Mapping[str, Any]:
-        return self._experiment.baseline(self.family).model_dump(mode="json")
+        return self._rules.replicate.seeds[0]
 
     def branch_sources(self, seed: int) -> Mapping[str, BranchSource]:
         """Return the branches' winners with this seed."""
@@ -63,7 +58,7 @@ class SearchPlan(FamilyPlan):
         """Return a range test, then the search's points, then the finalists' seeds."""
         if not self.has_branches(self._first_seed):
             return None
-        if self.family not in self._ledger.learning_rates:
+        if self.model.name not in self._ledger.learning_rates:
             return self._lr_range_job()
         return self._next_lost_point() or self._next_point() or self._next_replicate()
 
@@ -77,7 +72,7 @@ class SearchPlan(FamilyPlan):
         return self._known_finalists() is not None and self._has_planned_seeds
 
     @property
-    def finalists(self) -> list[Mapping[str, Any]]:
+    def finalists(self) -> list[Configuration]:
         """The best of the search; empty until it has ended."""
         return self._known_finalists() or []
 
@@ -99,35 +94,35 @@ class SearchPlan(FamilyPlan):
 
     def winner(self) -> Row | None:
         """Return the best finalist over all its seeds, once the planned ones are on record."""
-        return self._best_over(self._experiment.replicate.all_seeds)
+        return self._best_over(self._rules.replicate.all_seeds)
 
     @property
-    def branch(self) -> Mapping[str, Any] | None:
+    def branch(self) -> Configuration | None:
         """The configuration that others build on: the winner by the seeds planned at first.
 
         More seeds or search trials may change who wins. Were others built on the new winner, all
         of theirs would begin anew: they keep to what they have been built on.
         """
         if self._branch is None:
-            best = self._branch_on_record or self._best_over(self._experiment.replicate.seeds)
-            self._branch = None if best is None else best.config
+            best = self._branch_on_record or self._best_over(self._rules.replicate.seeds)
+            self._branch = None if best is None else best.configuration
         return self._branch
 
     @property
     def _branch_on_record(self) -> RunRecord | None:
-        """A trial of this family on which another one has been built."""
+        """A trial of this model on which another one has been built."""
         records = self._ledger.records
-        keys = (record.branches.get(self.family) for record in records.values())
-        return next((records[key] for key in keys if key in records), None)
+        keys = (record.branches.get(self.model.family) for record in records.values())
+        own = (records[key] for key in keys if key in records)
+        return next((record for record in own if record.model == self.model.name), None)
 
     @property
-    def _get_planned_seeds(self) -> list[Mapping[str, Any]]:
+    def _replicated(self) -> list[Configuration]:
         """Those in the race, and what others build on."""
-        configs = super()._get_planned_seeds
-        built_on = self._branch_on_record
-        if built_on is None or built_on.config in configs:
-            return configs
-        return [*configs, built_on.config]
+        in_race, built_on = super()._replicated, self._branch_on_record
+        if built_on is None or built_on.configuration in in_race:
+            return in_race
+        return [*in_race, built_on.configuration]
 
     def branch_with_seed(self, seed: int) -> BranchSource | None:
         """Return the ``branch``'s trial with this seed, for others to build on."""
@@ -140,8 +135,7 @@ class SearchPlan(FamilyPlan):
         # One that failed kept no weights: what builds on it fails too, under its own name.
         return BranchSource(
             trial_key=record.trial_key,
-            family=record.family,
-            config=record.config,
+            configuration=record.configuration,
             config_hash=record.config_hash,
             folder=self._ledger.folder.trial(record.trial_key),
             weights=record.weights,
@@ -153,9 +147,9 @@ class SearchPlan(FamilyPlan):
         records = [r for of_seed in self.trials(seeds).values() for r in of_seed.values()]
         rows = rank(
             records,
-            objective=self._experiment.objective,
+            objective=self._rules.objective,
             seeds=seeds,
-            race_alpha=self._experiment.replicate.race_alpha,
+            race_alpha=self._rules.replicate.race_alpha,
         )
         return next((row for row in rows if row.seeds), None)
 
@@ -163,34 +157,32 @@ class SearchPlan(FamilyPlan):
         if self._lr_range_started:
             return None
         self._lr_range_started = True
-        settings = self._experiment.lr_range
+        settings = self._rules.lr_range
         return LrRangeJob(
-            spec=self.spec(self._baseline, self._first_seed),
-            resources=self._experiment.resources_of(self.family),
+            spec=self.spec(self.model.baseline, self._first_seed),
+            resources=self.model.resources,
             num_steps=settings.num_steps,
             num_seeds=settings.num_seeds,
             max_samples=settings.max_samples,
         )
 
-    def _open_search(self) -> FamilySearch:
+    def _open_search(self) -> ModelSearch:
         if self._search is None:
-            journal = self._ledger.folder.search(self.family)
+            journal = self._ledger.folder.search(self.model.name)
             if not journal.exists() and any(
-                record.stage == "search" for record in self._ledger.of_family(self.family)
+                record.stage == "search" for record in self._ledger.of_model(self.model.name)
             ):
                 _LOGGER.warning(
                     "%s is missing: the search asks for its points anew; those on record are not "
                     "trained again",
                     journal,
                 )
-            self._search = FamilySearch(
+            self._search = ModelSearch(
                 journal,
-                self.family,
-                self._experiment.space(self.family),
-                self._baseline,
-                self._experiment.search,
-                objective=self._experiment.objective,
-                learning_rate=self._ledger.learning_rates[self.family],
+                self.model,
+                self._rules.search,
+                objective=self._rules.objective,
+                learning_rate=self._ledger.learning_rates[self.model.name],
             )
         return self._search
 
@@ -211,19 +203,14 @@ class SearchPlan(FamilyPlan):
         return None
 
     def _search_spec(self, point: Point) -> TrialSpec:
-        return self.spec(self._config(point), self._first_seed)
+        return self.spec(self._configuration(point), self._first_seed)
 
-    def _config(self, point: Point) -> Mapping[str, Any]:
-        """Return a point's configuration: one object a point, for ``spec`` keeps what it has seen.
-
-        Its values are what the family's configuration makes of them, so that the same
-        configuration has one hash, whichever distribution its values came from.
-        """
-        if point.number not in self._configs:
-            kind = get_family(self.family).Config
-            config = kind.model_validate({**self._baseline, **point.values})
-            self._configs[point.number] = config.model_dump(mode="json")
-        return self._configs[point.number]
+    def _configuration(self, point: Point) -> Configuration:
+        """Return a point's configuration, made once: plans are asked many times a second."""
+        if point.number not in self._configurations:
+            configuration = self.model.configured(point.values)
+            self._configurations[point.number] = self._names.named(configuration)
+        return self._configurations[point.number]
 
     def _next_point(self) -> TrainJob | None:
         while (point := self._open_search().ask()) is not None:
@@ -246,34 +233,35 @@ class SearchPlan(FamilyPlan):
             self._open_search().tell(point.number, "failed", None)
 
     def _tell(self, point: Point, record: RunRecord) -> None:
-        value = record.metrics.get(self._experiment.objective)
+        value = record.metrics.get(self._rules.objective)
         self._open_search().tell(point.number, record.status, value)
 
     @property
     def _search_is_over(self) -> bool:
-        ready = self.has_branches(self._first_seed) and self.family in self._ledger.learning_rates
+        ready = (
+            self.has_branches(self._first_seed) and self.model.name in self._ledger.learning_rates
+        )
         if not ready or self._points or not self._open_search().exhausted:
             return False
         return not self._lost_points
 
-    def _known_finalists(self) -> list[Mapping[str, Any]] | None:
+    def _known_finalists(self) -> list[Configuration] | None:
         """Return the best ``top_k`` configurations of the search, once it has ended.
 
         Those that have raced before stay, although a longer search may have found better ones.
         """
         if self._finalists is None and self._search_is_over:
-            own = [r for r in self._ledger.of_family(self.family) if self._is_planned(r)]
+            own = [r for r in self._ledger.of_model(self.model.name) if self._is_planned(r)]
             searched = [r for r in own if r.stage == "search"]
-            rows = rank(searched, objective=self._experiment.objective, seeds=(self._first_seed,))
-            found = [row.config for row in rows if row.seeds][: self._experiment.replicate.top_k]
-            raced = [r.config for r in own if r.stage == "replicate"]
-            configs = [*found, *raced]
-            self._finalists = [c for at, c in enumerate(configs) if c not in configs[:at]]
+            rows = rank(searched, objective=self._rules.objective, seeds=(self._first_seed,))
+            found = [row.configuration for row in rows if row.seeds]
+            raced = [r.configuration for r in own if r.stage == "replicate"]
+            self._finalists = list(dict.fromkeys([*found[: self._rules.replicate.top_k], *raced]))
         return self._finalists
 
     def _is_planned(self, record: RunRecord) -> bool:
         """Return False for a trial with a stream of its own, or built on other branches."""
-        return self.spec(record.config, record.seed).trial_key == record.trial_key
+        return self.spec(record.configuration, record.seed).trial_key == record.trial_key
 
     def _next_replicate(self) -> TrainJob | None:
         return None if self._known_finalists() is None else self._next_planned_seed("replicate")

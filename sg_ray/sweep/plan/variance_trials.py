@@ -8,12 +8,10 @@ Machine Learning Benchmarks", MLSys).
 from collections.abc import Callable, Iterator, Mapping
 from itertools import count, islice
 
-from sg_ray.config import Experiment
-from sg_ray.models.families import get_family
-from sg_ray.models.family import NeuralFamily
+from sg_ray.config import ReplicateSettings
 from sg_ray.records.leaderboard import Row
-from sg_ray.sweep.plan.family_plan import FamilyPlan
 from sg_ray.sweep.plan.jobs import TrainJob
+from sg_ray.sweep.plan.model_plan import ModelPlan
 from sg_ray.trial import TrialSpec
 
 
@@ -22,14 +20,14 @@ class VarianceTrials:
 
     def __init__(
         self,
-        experiment: Experiment,
-        plans: Mapping[str, FamilyPlan],
+        plans: Mapping[str, ModelPlan],
+        replicate: ReplicateSettings,
         winner: Callable[[], Row | None],
     ) -> None:
         self._plans, self._winner = plans, winner
-        self._specs: list[tuple[FamilyPlan, TrialSpec]] | None = None
-        self._base_seed = experiment.replicate.seeds[0]
-        self._num_seeds = experiment.replicate.variance_seeds
+        self._specs: list[tuple[ModelPlan, TrialSpec]] | None = None
+        self._base_seed = replicate.seeds[0]
+        self._num_seeds = replicate.variance_seeds
 
     @property
     def settled(self) -> bool:
@@ -42,17 +40,17 @@ class VarianceTrials:
         return next((job for job in jobs if job is not None), None)
 
     @property
-    def _trials(self) -> list[tuple[FamilyPlan, TrialSpec]]:
+    def _trials(self) -> list[tuple[ModelPlan, TrialSpec]]:
         if self._specs is None:  # asked when all else is on record: the winner stays the winner
             self._specs = list(self._of_winner())
         return self._specs
 
-    def _of_winner(self) -> Iterator[tuple[FamilyPlan, TrialSpec]]:
+    def _of_winner(self) -> Iterator[tuple[ModelPlan, TrialSpec]]:
         winner = self._winner() if self._num_seeds else None
-        if winner is None or not isinstance(get_family(winner.family), NeuralFamily):
+        if winner is None or not self._plans[winner.model].model.is_neural:
             return
-        plan = self._plans[winner.family]
-        base = plan.spec(winner.config, self._base_seed)
+        plan = self._plans[winner.model]
+        base = plan.spec(winner.configuration, self._base_seed)
         others = (seed for seed in count(1) if seed != self._base_seed)
         for seed in islice(others, self._num_seeds):
             yield plan, base.with_streams({"init": seed})

@@ -2,18 +2,26 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from sg_ray.config import FLOOR
-from sg_ray.files import short_hash
 from sg_ray.records.leaderboard import is_number, ranked_value
 from sg_ray.records.race import CLAIM_ALPHA
 from sg_ray.statistics.seeds_needed import seeds_for_anytime_p
-from sg_ray.verdict.model import FAMILIES, Comparison, Question, Side
+from sg_ray.verdict.model import MODELS, Comparison, Question, Side
 from sg_ray.verdict.teams import Team
 from sg_ray.verdict.trials import Contender, Results
 from sg_ray.verdict.words.sentences import count_of, listed, p_value, starting
 
 NOTHING_COMPLETED = "No trial has completed: nothing can be said yet."
+
+
+class Headline(NamedTuple):
+    """A sweep's first sentence."""
+
+    text: str
+    answers: str | None = None
+    """The question whose answer says the same, so that nobody need read both."""
 
 
 @dataclass(frozen=True)
@@ -27,13 +35,19 @@ class _Tally:
 
     @property
     def ahead(self) -> list[Comparison]:
-        """Undecided ones in which the other has the better mean over fresh seeds."""
-        return [one for one in self.undecided if one.b == self.side and one.difference]
+        """The undecided ones in which the other has the better mean over fresh seeds.
 
-    def rivals(self, compared: Sequence[Comparison], *, by_family: bool) -> str:
+        A comparison names the side with the better mean first. Its difference is 0 where both are
+        level, and None without a fresh seed.
+        """
+        return [
+            one for one in self.undecided if one.b == self.side and one.difference not in (None, 0)
+        ]
+
+    def rivals(self, compared: Sequence[Comparison], *, by_model: bool) -> str:
         """Return the names of the others, e.g. "gnn and the floor"."""
         others = [one.b if one.a == self.side else one.a for one in compared]
-        return listed([name_of(side, by_family=by_family) for side in others])
+        return listed([name_of(side, by_model=by_model) for side in others])
 
 
 def answer(
@@ -47,73 +61,70 @@ def answer(
     if not tallies:
         return NOTHING_COMPLETED
     first = next((tally for tally in tallies if not tally.lost), tallies[0])
-    by_family = question == FAMILIES
+    by_model = question == MODELS
     is_first = first is tallies[0]
     place = "is ranked first" if is_first else "is not beaten"
-    name = name_of(first.side, by_family=by_family)
+    name = name_of(first.side, by_model=by_model)
     level = _level_with(first, teams, objective)
     if level:
-        place += f", level with {first.rivals(level, by_family=by_family)}"
+        place += f", level with {first.rivals(level, by_model=by_model)}"
     leads = is_first and not first.ahead and not level
     return starting(
-        _position(name, place, first, len(compared), by_family=by_family, leads=leads) + "."
+        _position(name, place, first, len(compared), by_model=by_model, leads=leads) + "."
     )
 
 
-def headline(results: Results, asked: Sequence[Question]) -> str:
+def headline(results: Results, asked: Sequence[Question]) -> Headline:
     """Return one sentence: what won and how sure that is. It never contradicts the leaderboard."""
     winner = results.winner
     if winner is None:
-        return _without_model(results)
+        return _without_model(results, asked)
     by_name = {question.name: question for question in asked}
-    families, within = by_name.get(FAMILIES), by_name.get(winner.family)
-    name = f"{winner.family} {short_hash(winner.row.config_hash)}"
-    if families is None:
+    models, within = by_name.get(MODELS), by_name.get(winner.model)
+    name = winner.row.title
+    if models is None:
         if within is None:
-            return f"{name} has nobody to be compared with."
-        return f"{winner.family}: {within.answer}"
-    tally = _tally(_side_of(winner.family, families), families.comparisons)
+            return Headline(f"{name} has nobody to be compared with.")
+        return Headline(f"{winner.model}: {within.answer}", answers=within.name)
+    tally = _tally(_side_of(winner.model, models), models.comparisons)
     level = _level_with(tally, _teams(results), results.objective)
     above = _floor_above(results, tally)
     if above is not None:
-        return _below_the_floor(
-            results, name, winner, above, len(families.comparisons), is_level=above in level
+        num = len(models.comparisons)
+        return Headline(
+            _below_the_floor(results, name, winner, above, num, is_level=above in level)
         )
     though = _though_the_floor_is_first(results, winner, tally)
     if tally.undecided or tally.lost:
         place = "is the best-ranked model"
         if level:
-            place += f", level with {tally.rivals(level, by_family=True)}"
-        return (
-            _position(
-                name,
-                place,
-                tally,
-                len(families.comparisons),
-                by_family=True,
-                leads=not (tally.ahead or level or though),
-            )
-            + f"{though}."
-        )
-    victory = f"wins: it beats {tally.rivals(tally.won, by_family=True)} ({_evidence(tally.won)})"
+            place += f", level with {tally.rivals(level, by_model=True)}"
+        leads = not (tally.ahead or level or though)
+        told = _position(name, place, tally, len(models.comparisons), by_model=True, leads=leads)
+        # One that leads is also the first that nobody beats, of whom the answer tells.
+        same = leads and not tally.lost
+        return Headline(f"{told}{though}.", answers=MODELS if same else None)
+    victory = f"wins: it beats {tally.rivals(tally.won, by_model=True)} ({_evidence(tally.won)})"
     if within is None or _beats_all(winner.row.config_hash, within):
-        return f"{name} {victory}{though}."
-    return (
-        f"{winner.family} {victory}{though}; which of its configurations is best is undecided, "
-        f"{short_hash(winner.row.config_hash)} is ranked first of them."
+        return Headline(f"{name} {victory}{though}.")
+    return Headline(
+        f"{winner.model} {victory}{though}; which of its configurations is best is undecided, "
+        f"{winner.row.title.removeprefix(f'{winner.model} ')} is ranked first of them."
     )
 
 
-def _without_model(results: Results) -> str:
+def _without_model(results: Results, asked: Sequence[Question]) -> Headline:
     """Return the headline where no model has a score: the floor may have one."""
     floor = next((one for one in results.contenders if one.row.is_floor and one.judged), None)
     if floor is None:
-        return NOTHING_COMPLETED
+        return Headline(NOTHING_COMPLETED, answers=asked[0].name if asked else None)
     score = _score(results, floor)
-    tried = list(dict.fromkeys(r.family for r in results.records if r.family != floor.family))
+    tried = list(dict.fromkeys(r.model for r in results.records if r.model != floor.model))
     if tried:
-        return f"Only the floor has a score ({score}): no trial of {listed(tried)} has completed."
-    return f"Only the floor was trained ({score}): there is no model to compare with it."
+        return Headline(
+            f"Only the floor has a score ({score}): no trial of {listed(tried)} has completed."
+        )
+    return Headline(f"Only the floor was trained ({score}): there is no model to compare with it.")
 
 
 def _floor_above(results: Results, tally: _Tally) -> Comparison | None:
@@ -121,17 +132,17 @@ def _floor_above(results: Results, tally: _Tally) -> Comparison | None:
     if not results.contenders[0].row.is_floor:
         return None
     sides = ((one, (one.a, one.b)) for one in tally.undecided)
-    return next((one for one, pair in sides if any(s.family == FLOOR for s in pair)), None)
+    return next((one for one, pair in sides if any(s.model == FLOOR for s in pair)), None)
 
 
 def _though_the_floor_is_first(results: Results, winner: Contender, tally: _Tally) -> str:
     """Say, of one that beats the floor on fresh seeds, if the table has the floor above it."""
     first = results.contenders[0]
-    if not first.row.is_floor or not any(one.b.family == FLOOR for one in tally.won):
+    if not first.row.is_floor or not any(one.b.model == FLOOR for one in tally.won):
         return ""
     return (
         f"; over all seeds the floor is ranked first ({_score(results, first)}, "
-        f"{winner.family} {_score(results, winner)})"
+        f"{winner.model} {_score(results, winner)})"
     )
 
 
@@ -149,7 +160,7 @@ def _below_the_floor(
     start = f"The floor is ranked first ({floor_score}), {place} {name} ({score}); "
     if not compared.seeds:
         return f"{start}there is no fresh seed to tell."
-    is_ahead = compared.difference and compared.a.family != FLOOR
+    is_ahead = compared.difference and compared.a.model != FLOOR
     end = f"; {name} is ahead of it on these" if is_ahead else ""
     return f"{start}{_why_undecided([compared], num_in_question)}{end}."
 
@@ -163,7 +174,7 @@ def _score(results: Results, contender: Contender) -> str:
 
 
 def _teams(results: Results) -> list[Team]:
-    return [Team(tuple(members)) for members in results.families.values()]
+    return [Team(tuple(members)) for members in results.models.values()]
 
 
 def _level_with(tally: _Tally, teams: Sequence[Team], objective: str) -> list[Comparison]:
@@ -183,11 +194,11 @@ def _shown(value: float | None) -> str | None:
     return f"{abs(value):.4f}" if is_number(value) else None
 
 
-def name_of(side: Side, *, by_family: bool) -> str:
-    """Return the family or, among those of one family, the configuration's hash."""
-    if side.family == FLOOR:
+def name_of(side: Side, *, by_model: bool) -> str:
+    """Return the model or, among those of one model, the configuration's name and hash."""
+    if side.model == FLOOR:
         return "the floor"
-    return side.family if by_family else short_hash(side.config_hash)
+    return side.model if by_model else side.name_in_model
 
 
 def _tally(side: Side, compared: Sequence[Comparison]) -> _Tally:
@@ -202,25 +213,25 @@ def _tally(side: Side, compared: Sequence[Comparison]) -> _Tally:
 
 
 def _position(
-    name: str, place: str, tally: _Tally, num_in_question: int, *, by_family: bool, leads: bool
+    name: str, place: str, tally: _Tally, num_in_question: int, *, by_model: bool, leads: bool
 ) -> str:
     """Return where a side stands, as a sentence without its full stop.
 
     ``leads`` says that nobody stands above it, neither in the table nor on fresh seeds.
     """
     if tally.lost:
-        beaten_by = tally.rivals(tally.lost, by_family=by_family)
+        beaten_by = tally.rivals(tally.lost, by_model=by_model)
         verb = "beats" if len(tally.lost) == 1 else "beat"
         return f"{name} {place}, but {beaten_by} {verb} it ({_evidence(tally.lost)})"
-    won = tally.rivals(tally.won, by_family=by_family) if tally.won else ""
+    won = tally.rivals(tally.won, by_model=by_model) if tally.won else ""
     if not tally.undecided:
         return f"{name} beats {won} ({_evidence(tally.won)})"
     start, end = f"{name} leads" if leads else f"{name} {place}", ""
     if tally.ahead:
         verb = "is" if len(tally.ahead) == 1 else "are"
-        end = f"; {tally.rivals(tally.ahead, by_family=by_family)} {verb} ahead of it"
+        end = f"; {tally.rivals(tally.ahead, by_model=by_model)} {verb} ahead of it"
     if won:
-        against = tally.rivals(tally.undecided, by_family=by_family)
+        against = tally.rivals(tally.undecided, by_model=by_model)
         evidence = _evidence(tally.won)
         more = _would_not_do(tally.undecided)
         return f"{start}: it beats {won} ({evidence}); against {against} it is undecided{more}{end}"
@@ -254,9 +265,9 @@ def _num_seeds(compared: Sequence[Comparison]) -> str:
     return count_of(most, "fresh seed") if least == most else f"{least} to {most} fresh seeds"
 
 
-def _side_of(family: str, question: Question) -> Side:
+def _side_of(model: str, question: Question) -> Side:
     sides = (side for one in question.comparisons for side in (one.a, one.b))
-    return next(side for side in sides if side.family == family)
+    return next(side for side in sides if side.model == model)
 
 
 def _beats_all(config_hash: str, question: Question) -> bool:

@@ -3,13 +3,11 @@
 from collections.abc import Iterator, Sequence
 from statistics import fmean
 
-from sg_ray.config import FLOOR
-from sg_ray.files import short_hash
-from sg_ray.models.families import get_family
+from sg_ray.models.families import builds_on
 from sg_ray.records.race import CLAIM_ALPHA
 from sg_ray.statistics.seeds_needed import seeds_for_anytime_p
 from sg_ray.verdict.arithmetic import Arithmetic, mixtures
-from sg_ray.verdict.model import FAMILIES, Question, Standing
+from sg_ray.verdict.model import MODELS, Question, Standing
 from sg_ray.verdict.trials import Contender, Results, Trial
 from sg_ray.verdict.words.sentences import amount, count_of, listed
 
@@ -37,11 +35,13 @@ def notes(
 
 
 def _chosen_branches(results: Results) -> Iterator[str]:
-    """Say that what a family builds on was chosen by seeds that it is compared on as well."""
-    builders = [f for f in results.families if f != FLOOR and get_family(f).branches]
-    if builders and len(results.experiment.families) > len(builders):
+    """Say that what a model builds on was chosen by seeds that it is compared on as well."""
+    families = {model: members[0].row.family for model, members in results.models.items()}
+    there = set(families.values())
+    builders = [model for model, family in families.items() if there & set(builds_on(family))]
+    if builders:
         yield (
-            f"{listed(builders)} builds on the best of the other families over the planned seeds, "
+            f"{listed(builders)} builds on the best of the other models over the planned seeds, "
             "and has the same seeds: of many finalists the luckiest would flatter it a little."
         )
 
@@ -67,16 +67,16 @@ def _too_few_seeds(asked: Sequence[Question]) -> Iterator[str]:
 
 
 def _where(question: Question) -> str:
-    if question.name == FAMILIES:
-        return f"between families ({count_of(len(question.comparisons), 'comparison')})"
+    if question.name == MODELS:
+        return f"between models ({count_of(len(question.comparisons), 'comparison')})"
     return f"within {question.name}"
 
 
 def _best_of_several(results: Results, asked: Sequence[Question]) -> Iterator[str]:
-    several = [family for family, members in results.families.items() if len(members) > 1]
-    if several and any(question.name == FAMILIES for question in asked):
+    several = [model for model, members in results.models.items() if len(members) > 1]
+    if several and any(question.name == MODELS for question in asked):
         yield (
-            "p between families is about the best of their finalists, whichever that is, but for "
+            "p between models is about the best of their finalists, whichever that is, but for "
             "those that the race gave up. Difference and interval are those of the finalists that "
             "are ranked first, picked on the same seeds: that flatters them a little."
         )
@@ -117,7 +117,7 @@ def _luck_of_the_search(results: Results, standings: Sequence[Standing]) -> Iter
 
 def _failures(results: Results) -> Iterator[str]:
     failed = [
-        f"{contender.family} {short_hash(contender.row.config_hash)} seed {trial.seed}"
+        f"{contender.row.title} seed {trial.seed}"
         for contender in results.contenders
         for trial in contender.trials
         if trial.score is None
@@ -131,9 +131,9 @@ def _failures(results: Results) -> Iterator[str]:
 
 
 def _mixed_arithmetic(results: Results) -> Iterator[str]:
-    """Say where seeds of one family were not trained alike: rounding then differs with them."""
+    """Say where seeds of one model were not trained alike: rounding then differs with them."""
     of_key = {record.trial_key: Arithmetic.of(record) for record in results.records}
-    for family, members in results.families.items():
+    for model, members in results.models.items():
         trained = [
             (_seed_of(trial, one, len(members)), of_key[trial.key])
             for one in members
@@ -142,7 +142,7 @@ def _mixed_arithmetic(results: Results) -> Iterator[str]:
         ]
         for mixture in mixtures(trained):
             yield (
-                f"{family} was not always trained alike: {mixture}. That is not the same "
+                f"{model} was not always trained alike: {mixture}. That is not the same "
                 "arithmetic, so a difference between these seeds may be the machine's."
             )
 

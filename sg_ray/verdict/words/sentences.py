@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from sg_ray.files import short_hash
 from sg_ray.records.leaderboard import is_number
 from sg_ray.records.race import CLAIM_ALPHA
 from sg_ray.verdict.model import Comparison
@@ -36,8 +35,9 @@ def team_name(team: Team) -> str:
         return "the floor"
     row = team.best.row
     if len(team.members) == 1:
-        return f"{row.family} {short_hash(row.config_hash)}"
-    return f"{row.family} (best of {len(team.members)}: {short_hash(row.config_hash)})"
+        return row.title
+    best = row.title.removeprefix(f"{row.model} ")
+    return f"{row.model} (best of {len(team.members)}: {best})"
 
 
 def starting(text: str) -> str:

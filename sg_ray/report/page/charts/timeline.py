@@ -1,4 +1,4 @@
-"""When trials ran: a row per family, a bar per trial, over the sweep's time."""
+"""When trials ran: a row per model, a bar per trial, over the sweep's time."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

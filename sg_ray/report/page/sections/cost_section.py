@@ -1,4 +1,4 @@
-"""What the sweep cost: hours by family and stage, and when what ran."""
+"""What the sweep cost: hours by model and stage, and when what ran."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -40,10 +40,10 @@ class _Clock:
 
 
 @dataclass(frozen=True)
-class FamilyCost:
-    """One family's training time by stage; ``gpu_s`` is that time multiplied by its GPUs."""
+class ModelCost:
+    """One model's training time by stage; ``gpu_s`` is that time multiplied by its GPUs."""
 
-    family: str
+    model: str
     by_stage_s: Mapping[str, float]
     num_trials: int
     gpu_s: float
@@ -58,9 +58,9 @@ class FamilyCost:
 
 @dataclass(frozen=True)
 class CostContent:
-    """Costs by family; ``wall_s`` from the first event to the last, pauses included."""
+    """Costs by model; ``wall_s`` from the first event to the last, pauses included."""
 
-    families: Sequence[FamilyCost]
+    models: Sequence[ModelCost]
     stages: Sequence[str]
     wall_s: float | None
     axis: Markup
@@ -68,17 +68,17 @@ class CostContent:
 
     @property
     def gpu_s(self) -> float:
-        """Seconds over all families, multiplied by their GPUs."""
-        return sum(one.gpu_s for one in self.families)
+        """Seconds over all models, multiplied by their GPUs."""
+        return sum(one.gpu_s for one in self.models)
 
     @property
     def total_s(self) -> float:
-        """Seconds of training over all families."""
-        return sum(one.total_s for one in self.families)
+        """Seconds of training over all models."""
+        return sum(one.total_s for one in self.models)
 
     def stage_s(self, stage: str) -> float:
         """Seconds of training in one stage."""
-        return sum(one.by_stage_s.get(stage, 0.0) for one in self.families)
+        return sum(one.by_stage_s.get(stage, 0.0) for one in self.models)
 
 
 def section(sweep: Sweep) -> Section | None:
@@ -88,7 +88,7 @@ def section(sweep: Sweep) -> Section | None:
     stages = [stage for stage in STAGES if any(r.stage == stage for r in sweep.records)]
     clock = _clock(sweep.records)
     content = CostContent(
-        families=_family_costs(sweep, clock),
+        models=_model_costs(sweep, clock),
         stages=stages,
         wall_s=_wall_s(sweep),
         axis=timeline_axis(clock.positions, clock.unit),
@@ -101,31 +101,31 @@ def num_gpus(sweep: Sweep, record: RunRecord) -> float:
     """Return how many GPUs a trial took, by sweep.yaml; 0 if it ran on a CPU."""
     if record.environment.get("device") != "cuda":
         return 0.0
-    takes = sweep.model_settings(record.family).get("resources")
+    takes = sweep.model_settings(record.model).get("resources")
     takes = takes or sweep.settings.get("resources") or {}
     return float(takes.get("gpus") or 1) * int(takes.get("num_workers") or 1)
 
 
-def _family_costs(sweep: Sweep, clock: _Clock) -> list[FamilyCost]:
-    by_family = {
-        family: [record for record in sweep.records if record.family == family]
-        for family in sweep.families
+def _model_costs(sweep: Sweep, clock: _Clock) -> list[ModelCost]:
+    by_model = {
+        model: [record for record in sweep.records if record.model == model]
+        for model in sweep.models
     }
-    most_s = max(sum(r.train_time_s for r in records) for records in by_family.values())
+    most_s = max(sum(r.train_time_s for r in records) for records in by_model.values())
     return [
-        FamilyCost(
-            family=family,
+        ModelCost(
+            model=model,
             by_stage_s=_by_stage(records),
             num_trials=len(records),
             gpu_s=sum(r.train_time_s * num_gpus(sweep, r) for r in records),
-            bar=_bar(family, _by_stage(records), most_s),
+            bar=_bar(model, _by_stage(records), most_s),
             timeline=timeline_row(
                 [clock.span(record) for record in records],
                 clock.positions,
-                label=f"{family}: when its {len(records)} trials ran",
+                label=f"{model}: when its {len(records)} trials ran",
             ),
         )
-        for family, records in by_family.items()
+        for model, records in by_model.items()
     ]
 
 
@@ -136,13 +136,13 @@ def _by_stage(records: Sequence[RunRecord]) -> dict[str, float]:
     return dict(seconds)
 
 
-def _bar(family: str, by_stage_s: Mapping[str, float], most_s: float) -> Markup:
+def _bar(model: str, by_stage_s: Mapping[str, float], most_s: float) -> Markup:
     parts = [
         Part(f"{stage}: {by_stage_s[stage]:.0f} s", by_stage_s[stage], _style(stage))
         for stage in STAGES
         if stage in by_stage_s
     ]
-    label = f"{family}: " + ", ".join(part.name for part in parts)
+    label = f"{model}: " + ", ".join(part.name for part in parts)
     return stacked_bar(parts, most_s, label=label)
 
 

@@ -12,14 +12,14 @@ def section(sweep: Sweep) -> Section | None:
     curves = [one for one in (sweep.verdict.expected_best if sweep.verdict else ()) if one.trials]
     if not curves:
         return None
-    by_trials = [(one.family, list(zip(one.trials, one.expected, strict=True))) for one in curves]
-    by_hours = [(one.family, list(zip(one.hours, one.expected, strict=True))) for one in curves]
+    by_trials = [(one.model, list(zip(one.trials, one.expected, strict=True))) for one in curves]
+    by_hours = [(one.model, list(zip(one.hours, one.expected, strict=True))) for one in curves]
     content = {
         "figures": [
             _figure(sweep, "Against trials", Axis("trials of the search", "count"), by_trials),
             _figure(sweep, "Against hours", Axis("hours of training"), by_hours),
         ],
-        "legend": [Legend(one.family, sweep.family_styles.get(one.family, "")) for one in curves],
+        "legend": [Legend(one.model, sweep.model_styles.get(one.model, "")) for one in curves],
     }
     return Section("expected", "Expected best of a search", "expected_best.html.jinja", content)
 
@@ -28,13 +28,13 @@ def _figure(
     sweep: Sweep, title: str, x: Axis, curves: Sequence[tuple[str, Sequence[tuple[float, float]]]]
 ) -> Figure:
     series = [
-        Series(family, points, f"line best {sweep.family_styles.get(family, '')}")
-        for family, points in curves
+        Series(model, points, f"line best {sweep.model_styles.get(model, '')}")
+        for model, points in curves
     ]
     spoken = "; ".join(
-        f"{family} {points[0][1]:.4f} at {points[0][0]:.3g}, {points[-1][1]:.4f} at "
+        f"{model} {points[0][1]:.4f} at {points[0][0]:.3g}, {points[-1][1]:.4f} at "
         f"{points[-1][0]:.3g}"
-        for family, points in curves
+        for model, points in curves
     )
     drawing = line_chart(
         series,

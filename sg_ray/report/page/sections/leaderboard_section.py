@@ -37,7 +37,7 @@ def section(sweep: Sweep) -> Section:
         LeaderboardLine(
             row,
             varied_settings(sweep.rows, row),
-            sweep.standing(row.family, row.config_hash),
+            sweep.standing(row.model, row.config_hash),
             row == sweep.winner,
         )
         for row in sweep.rows

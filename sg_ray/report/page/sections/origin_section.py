@@ -7,19 +7,21 @@ from pathlib import PurePath
 from typing import Any
 
 from sg_ray.records.leaderboard import Row
+from sg_ray.records.origin import Commit, Origin
 from sg_ray.redaction import hide_secrets
 from sg_ray.report.page.content import Sweep
 from sg_ray.report.page.sections.section import Section
 from sg_ray.report.text.columns import flat
+from sg_ray.sweep_folder import SETTINGS
 
 
 @dataclass(frozen=True)
 class OriginContent:
     """``facts`` are names with every value that the trials had."""
 
-    command: str
+    commands: Sequence[str]
     is_recorded: bool
-    """Whether the command is the one that was typed, and not one that does the same."""
+    """Whether these are what was typed, a line a start, and not one that does the same."""
     facts: Sequence[tuple[str, str]]
     notes: Sequence[str]
     settings_text: str
@@ -28,9 +30,10 @@ class OriginContent:
 
 def section(sweep: Sweep) -> Section:
     """Return the section; there is always one."""
+    typed = _typed_commands(sweep)
     content = OriginContent(
-        command=_equal_command(sweep),
-        is_recorded=False,
+        commands=typed or [_equal_command(sweep)],
+        is_recorded=bool(typed),
         facts=list(_facts(sweep)),
         notes=sweep.notes,
         settings_text=hide_secrets(sweep.settings_text),
@@ -39,10 +42,22 @@ def section(sweep: Sweep) -> Section:
     return Section("origin", "How it was made", "origin.html.jinja", content)
 
 
+def _typed_commands(sweep: Sweep) -> list[str]:
+    """Return the command lines of the starts that led to a record, in their order."""
+    origins = (record.origin for record in sweep.records)
+    return list(dict.fromkeys(origin.command for origin in origins if origin is not None))
+
+
 def _equal_command(sweep: Sweep) -> str:
     """Return a command that makes the same sweep under another name."""
     folder = PurePath(str(sweep.settings.get("output_dir", "outputs"))) / sweep.name
-    return f"sg-ray sweep {shlex.quote(str(folder / 'sweep.yaml'))} name={sweep.name}-again"
+    return f"sg-ray sweep {shlex.quote(str(folder / SETTINGS))} name={sweep.name}-again"
+
+
+def _commits(origin: Origin | None) -> dict[str, Commit | None]:
+    if origin is None:
+        return {}
+    return {"commit of sg-ray": origin.code, "commit of the project": origin.project}
 
 
 def _facts(sweep: Sweep) -> Iterable[tuple[str, str]]:
@@ -52,6 +67,7 @@ def _facts(sweep: Sweep) -> Iterable[tuple[str, str]]:
         pairs: dict[str, Any] = {
             "data fingerprint": record.data_fingerprint,
             "code version": record.code_version,
+            **_commits(record.origin),
             **flat(record.environment),
         }
         for name, value in pairs.items():

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-from sg_ray.files import short_hash
 from sg_ray.records.leaderboard import Row, is_number
 from sg_ray.report.page.charts.line_chart import Axis, Series, line_chart
 from sg_ray.report.page.content import Sweep
@@ -16,14 +15,14 @@ _NUM_DASHES = 4
 
 @dataclass(frozen=True)
 class RaceContent:
-    """Charts by family, and who was dropped and why."""
+    """Charts by model, and who was dropped and why."""
 
     figures: Sequence[Figure]
     dropped: Sequence[Dropped]
 
 
 def section(sweep: Sweep) -> Section | None:
-    """Return the section; None if no family had two finalists with several fresh seeds."""
+    """Return the section; None if no model had two finalists with several fresh seeds."""
     dropped = sweep.verdict.dropped if sweep.verdict else ()
     figures = list(_figures(sweep, dropped))
     if not figures and not dropped:
@@ -32,35 +31,35 @@ def section(sweep: Sweep) -> Section | None:
 
 
 def _figures(sweep: Sweep, dropped: Sequence[Dropped]) -> Iterator[Figure]:
-    given_up = {(one.family, one.config_hash): one for one in dropped}
-    for family in sweep.families:
-        rows = [row for row in sweep.rows if row.family == family and not row.is_floor]
+    given_up = {(one.model, one.config_hash): one for one in dropped}
+    for model in sweep.models:
+        rows = [row for row in sweep.rows if row.model == model and not row.is_floor]
         means = {row.config_hash: _running_means(sweep, row) for row in rows}
         if len(rows) < 2 or max(map(len, means.values())) < 2:
             continue
         series = [
-            _series(row, number, means[row.config_hash], given_up.get((family, row.config_hash)))
+            _series(row, number, means[row.config_hash], given_up.get((model, row.config_hash)))
             for number, row in enumerate(rows)
         ]
-        yield _figure(sweep, family, series)
+        yield _figure(sweep, model, series)
 
 
-def _figure(sweep: Sweep, family: str, series: Sequence[Series]) -> Figure:
+def _figure(sweep: Sweep, model: str, series: Sequence[Series]) -> Figure:
     spoken = "; ".join(f"{one.name} {one.points[-1][1]:.4f}" for one in series if one.points)
     drawing = line_chart(
         series,
-        label=f"{family}: mean {sweep.objective} over the fresh seeds so far. In the end: {spoken}",
+        label=f"{model}: mean {sweep.objective} over the fresh seeds so far. In the end: {spoken}",
         x=Axis("fresh seeds", "count"),
         y=Axis(f"mean {sweep.objective}", metric=sweep.objective),
     )
     num_dropped = sum(one.ends_with_cross for one in series)
     caption = f"{len(series)} finalists, the best solid; {num_dropped} dropped (cross)"
-    return Figure(family, caption, drawing, sweep.family_styles.get(family, ""))
+    return Figure(model, caption, drawing, sweep.model_styles.get(model, ""))
 
 
 def _series(row: Row, number: int, means: Sequence[float], dropped: Dropped | None) -> Series:
     points = [(float(count), mean) for count, mean in enumerate(means, start=1)]
-    name = short_hash(row.config_hash)
+    name = row.title.removeprefix(f"{row.model} ")
     if dropped is not None:
         name += f", dropped after {dropped.after_seeds}"
     style = "line best" if number == 0 else f"line dash-{min(number, _NUM_DASHES)}"

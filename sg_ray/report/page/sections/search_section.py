@@ -12,7 +12,7 @@ from sg_ray.report.page.charts.line_chart import Axis, Point, Series, line_chart
 from sg_ray.report.page.charts.parallel import Coordinate, Thread, parallel_coordinates
 from sg_ray.report.page.charts.scales import LEAST_SPAN
 from sg_ray.report.page.content import Sweep
-from sg_ray.report.page.searches import LEAST_TRIALS, FamilySearchView, importances, read_search
+from sg_ray.report.page.searches import LEAST_TRIALS, ModelSearchView, importances, read_search
 from sg_ray.report.page.sections.section import Figure, Legend, Section
 from sg_ray.training.metrics import is_better
 from sg_ray.verdict.model import VarianceShares
@@ -29,9 +29,9 @@ class Bar:
 
 @dataclass(frozen=True)
 class Importance:
-    """How much each hyperparameter of a family mattered, or ``reason`` why that is not known."""
+    """How much each hyperparameter of a model mattered, or ``reason`` why that is not known."""
 
-    family: str
+    model: str
     style: str
     bars: Sequence[Bar]
     num_trials: int
@@ -49,7 +49,7 @@ class Noise:
 
 @dataclass(frozen=True)
 class SearchContent:
-    """Everything about the searches, family by family."""
+    """Everything about the searches, model by model."""
 
     histories: Sequence[Figure]
     parallels: Sequence[Figure]
@@ -58,8 +58,8 @@ class SearchContent:
 
 
 def section(sweep: Sweep) -> Section | None:
-    """Return the section; None if no family has a completed search trial."""
-    views = [view for family in sweep.families if (view := read_search(sweep, family))]
+    """Return the section; None if no model has a completed search trial."""
+    views = [view for model in sweep.models if (view := read_search(sweep, model))]
     views = [view for view in views if view.completed]
     variance = sweep.verdict.variance if sweep.verdict else ()
     if not views and not variance:
@@ -73,7 +73,7 @@ def section(sweep: Sweep) -> Section | None:
     return Section("search", "Search", "search.html.jinja", content)
 
 
-def _history(sweep: Sweep, view: FamilySearchView) -> Figure:
+def _history(sweep: Sweep, view: ModelSearchView) -> Figure:
     done: list[Point] = [(t.number, t.score) for t in view.trials if t.score is not None]
     cut = [
         (float(trial.number), value)
@@ -88,13 +88,13 @@ def _history(sweep: Sweep, view: FamilySearchView) -> Figure:
     best = _best_so_far(done, view.objective)[-1][1]
     drawing = line_chart(
         series,
-        label=f"{view.family}: {view.objective} of {len(view.trials)} trials, best {best:.4f}",
+        label=f"{view.model}: {view.objective} of {len(view.trials)} trials, best {best:.4f}",
         x=Axis("trial, in the order of suggestion", "count"),
         y=Axis(view.objective, metric=view.objective),
     )
     numbering = "" if view.is_numbered_by_study else "; numbered by start, for lack of a journal"
     caption = f"{len(view.trials)} trials; hollow: pruned or failed; line: best so far{numbering}"
-    return Figure(view.family, caption, drawing, sweep.family_styles.get(view.family, ""))
+    return Figure(view.model, caption, drawing, sweep.model_styles.get(view.model, ""))
 
 
 def _best_so_far(points: Sequence[Point], objective: str) -> list[Point]:
@@ -108,7 +108,7 @@ def _best_so_far(points: Sequence[Point], objective: str) -> list[Point]:
     return [*line, (points[-1][0], best)] if best is not None else line
 
 
-def _parallel(sweep: Sweep, view: FamilySearchView) -> Figure | None:
+def _parallel(sweep: Sweep, view: ModelSearchView) -> Figure | None:
     if not view.dimensions or len(view.completed) < 2:
         return None
     scores = [trial.score for trial in view.completed if trial.score is not None]
@@ -116,27 +116,27 @@ def _parallel(sweep: Sweep, view: FamilySearchView) -> Figure | None:
     drawing = parallel_coordinates(
         coordinates,
         list(_threads(view, scores)),
-        label=f"{view.family}: hyperparameters of {len(view.trials)} search trials. {_best(view)}",
+        label=f"{view.model}: hyperparameters of {len(view.trials)} search trials. {_best(view)}",
     )
     caption = _best(view)
     return Figure(
-        view.family, caption, drawing, sweep.family_styles.get(view.family, ""), is_wide=True
+        view.model, caption, drawing, sweep.model_styles.get(view.model, ""), is_wide=True
     )
 
 
-def _coordinates(view: FamilySearchView) -> Iterator[Coordinate]:
+def _coordinates(view: ModelSearchView) -> Iterator[Coordinate]:
     for one in view.dimensions:
         choices = list(dict.fromkeys(one.values)) if one.is_choice else None
         ordered = sorted(choices, key=str) if choices is not None else None
         yield Coordinate(one.name, one.values, one.is_log, ordered)
 
 
-def _threads(view: FamilySearchView, scores: Sequence[float]) -> Iterator[Thread]:
+def _threads(view: ModelSearchView, scores: Sequence[float]) -> Iterator[Thread]:
     low, high = min(scores), max(scores)
     span = max(high - low, LEAST_SPAN)
     names = [one.name for one in view.dimensions]
     for trial in view.trials:
-        values = {name: trial.record.config[name] for name in names}
+        values = {name: trial.record.configuration.values[name] for name in names}
         if trial.score is None:
             yield Thread(f"trial {trial.number}: {trial.record.status}", values, None)
             continue
@@ -145,19 +145,20 @@ def _threads(view: FamilySearchView, scores: Sequence[float]) -> Iterator[Thread
         yield Thread(f"trial {trial.number}: {trial.score:.4f}", thread, 1.0 - behind / span)
 
 
-def _best(view: FamilySearchView) -> str:
+def _best(view: ModelSearchView) -> str:
     best = view.completed[0]
     for trial in view.completed[1:]:
         if trial.score is not None and is_better(view.objective, trial.score, best.score):
             best = trial
     shown = ", ".join(
-        f"{one.name} {_short(best.record.config[one.name])}" for one in view.dimensions
+        f"{one.name} {_short(best.record.configuration.values[one.name])}"
+        for one in view.dimensions
     )
     return f"Best: trial {best.number} with {shown}."
 
 
-def _importance(sweep: Sweep, view: FamilySearchView) -> Importance:
-    style = sweep.family_styles.get(view.family, "")
+def _importance(sweep: Sweep, view: ModelSearchView) -> Importance:
+    style = sweep.model_styles.get(view.model, "")
     num_trials = len(view.completed)
     reason = _why_unknown(view)
     shares = {} if reason else importances(view)
@@ -167,10 +168,10 @@ def _importance(sweep: Sweep, view: FamilySearchView) -> Importance:
         Bar(name, share, stacked_bar([Part(name, share, "part")], 1.0, label=f"{share:.0%}"))
         for name, share in shares.items()
     ]
-    return Importance(view.family, style, bars, num_trials, reason)
+    return Importance(view.model, style, bars, num_trials, reason)
 
 
-def _why_unknown(view: FamilySearchView) -> str:
+def _why_unknown(view: ModelSearchView) -> str:
     if not view.dimensions:
         return "nothing was varied"
     if len(view.dimensions) == 1:
@@ -191,7 +192,7 @@ def _noise(shares: VarianceShares) -> Noise:
         seed = [("seed", shares.seed_share, "part")]
     named = [*seed, ("sample of functions", shares.sampling_share, "part third")]
     parts = [Part(f"{name}: {share:.0%}", share, style) for name, share, style in named]
-    label = f"{shares.family} {short_hash(shares.config_hash)}: " + ", ".join(
+    label = f"{shares.model} {short_hash(shares.config_hash)}: " + ", ".join(
         part.name for part in parts
     )
     legend = [Legend(part.name, part.style) for part in parts]

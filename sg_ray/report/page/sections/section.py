@@ -18,7 +18,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Figure:
-    """A chart with its caption; ``style`` names the class that gives it its family's colour."""
+    """A chart with its caption; ``style`` names the class that gives it its model's colour."""
 
     title: str
     caption: str

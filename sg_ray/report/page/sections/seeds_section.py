@@ -110,7 +110,7 @@ def _strip(sweep: Sweep, row: Row, metric: str, positions: Scale, floor: float |
 
 
 def _interval(sweep: Sweep, row: Row) -> Range | None:
-    standing = sweep.standing(row.family, row.config_hash)
+    standing = sweep.standing(row.model, row.config_hash)
     if standing is None or standing.interval is None:
         return None
     return Range(standing.interval.low, standing.interval.high, standing.mean)

@@ -34,23 +34,23 @@ def range_tests(sweep: Sweep) -> Section | None:
 
 
 def _learning_curves(sweep: Sweep) -> Iterator[Figure]:
-    for family in sweep.families:
-        trained = [r for r in sweep.records if r.family == family and r.counts_as_seed]
+    for model in sweep.models:
+        trained = [r for r in sweep.records if r.model == model and r.counts_as_seed]
         records = [record for record in trained if len(record.history) > 1]
         if not records:
             continue
-        best = next((row.config_hash for row in sweep.rows if row.family == family), None)
+        best = next((row.config_hash for row in sweep.rows if row.model == model), None)
         series = [_learning_curve(record, sweep.objective, best) for record in records]
         num_best = sum("best" in one.style for one in series)
         drawing = line_chart(
             sorted(series, key=lambda one: "best" in one.style),  # drawn last, on top
-            label=f"{family}: {sweep.objective} over epochs, {len(records)} trials",
+            label=f"{model}: {sweep.objective} over epochs, {len(records)} trials",
             x=Axis("epoch", "count"),
             y=Axis(sweep.objective, metric=sweep.objective),
         )
         strong = f"the {num_best} of {short_hash(best or '')}"
         caption = f"{len(series)} trials; strong: {strong}; dotted: cut short"
-        yield Figure(family, caption, drawing, sweep.family_styles.get(family, ""))
+        yield Figure(model, caption, drawing, sweep.model_styles.get(model, ""))
 
 
 def _learning_curve(record: RunRecord, metric: str, best: str | None) -> Series:
@@ -86,7 +86,7 @@ def _range_figure(sweep: Sweep, test: LearningRateFound) -> Figure:
     )
     caption = f"{test.learning_rate:.2e} from {test.source}"
     caption += f" ({test.reason})" if test.reason else ""
-    return Figure(test.model, caption, drawing, sweep.family_styles.get(test.model, ""))
+    return Figure(test.model, caption, drawing, sweep.model_styles.get(test.model, ""))
 
 
 def _points(pairs: Iterable[tuple[float | None, float | None]]) -> list[Point]:

@@ -102,10 +102,8 @@ def _is_outdated(sweep: Sweep) -> bool:
     """Whether seeds were trained that the verdict does not know."""
     if sweep.verdict is None:
         return False
-    known = {
-        (s.family, s.config_hash): {*s.seeds, *s.failed_seeds} for s in sweep.verdict.standings
-    }
+    known = {(s.model, s.config_hash): {*s.seeds, *s.failed_seeds} for s in sweep.verdict.standings}
     return any(
-        not {*row.seeds, *row.failed_seeds} <= known.get((row.family, row.config_hash), set())
+        not {*row.seeds, *row.failed_seeds} <= known.get((row.model, row.config_hash), set())
         for row in sweep.rows
     )

@@ -1,11 +1,10 @@
-"""The winner on the test split, and how each family's winner decides on validation."""
+"""The winner on the test split, and how each model's winner decides on validation."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from sg_ray.files import short_hash
 from sg_ray.records.leaderboard import Row
 from sg_ray.report.page.charts.calibration_curve import reliability_diagram
 from sg_ray.report.page.content import Sweep
@@ -69,10 +68,10 @@ def on_test(sweep: Sweep) -> Section | None:
 
 
 def diagnoses(sweep: Sweep) -> Section | None:
-    """Return confusion and calibration of each family's best; None without predictions."""
+    """Return confusion and calibration of each model's best; None without predictions."""
     found = [
         _diagnosis(sweep, standing)
-        for standing in _best_of_families(sweep)
+        for standing in _best_of_models(sweep)
         if standing.confusion is not None or standing.reliability
     ]
     if not found:
@@ -87,17 +86,17 @@ def _diagnosis(sweep: Sweep, standing: Standing) -> Diagnosis:
         spoken = "" if error is None else f"; expected calibration error {error:.4f}"
         drawing = reliability_diagram(
             standing.reliability,
-            label=f"{standing.family} {short_hash(standing.config_hash)}: predicted probability "
+            label=f"{standing.configuration.title(standing.config_hash)}: predicted probability "
             "against the share of vulnerable functions, in "
             f"{len(standing.reliability)} bins{spoken}",
         )
-    return Diagnosis(standing, sweep.family_styles.get(standing.family, ""), drawing)
+    return Diagnosis(standing, sweep.model_styles.get(standing.model, ""), drawing)
 
 
-def _best_of_families(sweep: Sweep) -> list[Standing]:
+def _best_of_models(sweep: Sweep) -> list[Standing]:
     best: dict[str, Standing] = {}
     for row in sweep.rows:
-        standing = sweep.standing(row.family, row.config_hash)
+        standing = sweep.standing(row.model, row.config_hash)
         if standing is not None:
-            best.setdefault(row.family, standing)
+            best.setdefault(row.model, standing)
     return list(best.values())

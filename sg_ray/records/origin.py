@@ -1,0 +1,71 @@
+"""Where a sweep's numbers come from: the command, the commits, every installed package."""
+
+import shlex
+import sys
+from functools import lru_cache
+from pathlib import Path, PurePath
+
+from pydantic import BaseModel, ConfigDict
+
+import sg_ray
+from sg_ray.files import write_json
+from sg_ray.host.git import Checkout, checkout_around, checkout_of_sources
+from sg_ray.host.packages import installed_packages, packages_hash
+from sg_ray.redaction import redact
+from sg_ray.sweep_folder import SweepFolder
+
+
+class Commit(BaseModel):
+    """A commit of a git repository; "dirty" if its files had been changed since."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    commit: str
+    is_dirty: bool
+
+    def __str__(self) -> str:
+        return f"{self.commit}, changed since" if self.is_dirty else self.commit
+
+
+class Origin(BaseModel):
+    """What the driver of a trial was started with, and from which sources."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    command: str
+    """The line that was typed, its secrets and the home folder's name taken out."""
+    code: Commit | None
+    """Of sg-ray itself; None if it was installed without its repository."""
+    project: Commit | None
+    """Of the repository around the working folder, if that is another one."""
+
+
+@lru_cache(maxsize=1)
+def origin_of_this_process() -> Origin:
+    """Return where this process's results come from, as it was when this was asked first."""
+    code = checkout_of_sources(Path(sg_ray.__file__).parent)
+    project = checkout_around(Path.cwd())
+    if code is not None and project is not None and code.root == project.root:
+        project = None
+    return Origin(command=_command(sys.orig_argv), code=_commit(code), project=_commit(project))
+
+
+def note_packages(folder: SweepFolder) -> None:
+    """Write which packages are installed here, under the name by which records refer to it."""
+    path = folder.packages(packages_hash())
+    if not path.exists():
+        write_json(path, installed_packages())
+
+
+def _commit(checkout: Checkout | None) -> Commit | None:
+    if checkout is None:
+        return None
+    return Commit(commit=checkout.commit, is_dirty=checkout.is_dirty)
+
+
+def _command(line: list[str]) -> str:
+    """Return a process's command line; ``sg-ray ...`` for the console script and the module."""
+    words = [str(redact(word)) for word in line]
+    for at, word in enumerate(words[:3]):
+        is_module = words[at : at + 2] == ["-m", "sg_ray"]
+        if is_module or PurePath(word).name == "sg-ray":
+            return shlex.join(["sg-ray", *words[at + 1 + is_module :]])
+    return shlex.join([PurePath(words[0]).name, *words[1:]])
