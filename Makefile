@@ -51,12 +51,12 @@ format: .venv/.dev ## rewrite the sources in the project's format
 
 install: .venv/.run ## only install what a sweep needs
 
-wheel: ## build dist/*.whl, install it alone and run a sweep away from the sources
+wheel: ## build dist/*.whl, install it alone and run its default sweep in an empty folder
 	@rm -rf build dist .venv-wheel && $(PYTHON) -m venv .venv-wheel
 	@.venv-wheel/bin/pip wheel -qq --no-deps --wheel-dir dist $(PIP_ARGS) .
 	@.venv-wheel/bin/pip install -qq -c constraints.txt $(PIP_ARGS) '$(torch)' dist/*.whl
 	@elsewhere=$$(mktemp -d) && trap 'rm -rf "$$elsewhere"' EXIT && cd "$$elsewhere" && \
-	    '$(CURDIR)/.venv-wheel/bin/sg-ray' sweep '$(CURDIR)/experiments/quick.yaml' $(smoke) && \
+	    '$(CURDIR)/.venv-wheel/bin/sg-ray' sweep $(smoke) && \
 	    test -s outputs/smoke/report.html
 
 # A sweep of seconds that ends in a report, for which the wheel must hold the page's template.

@@ -28,16 +28,18 @@ SETTINGS: dict[str, Any] = {
     "replicate": {"top_k": 1, "seeds": [42, 7]},
     "tracking.enabled": False,
 }
-"""Of two cores, in some ten seconds; the default experiment's other values stay."""
+"""Seconds in this process; the default experiment's other values stay."""
 
 
 @pytest.fixture(scope="session")
-def finished(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a finished sweep in ``outputs/tiny`` and its cache. Only to be copied."""
     folder = tmp_path_factory.mktemp("finished")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        sweep = sg_ray.run_sweep(sg_ray.load_experiment(settings=SETTINGS), show=False)
+        sweep = sg_ray.run_sweep(
+            sg_ray.load_experiment(settings=SETTINGS), executor="inline", show=False
+        )
     assert sweep.state == "complete"
     return folder
 

@@ -240,11 +240,11 @@ def in_git_checkout(words: list[str]) -> str:
 
 
 def serving(words: list[str]) -> str:
-    """Start the MLflow server on a free port; return the experiments that it shows."""
+    """Start MLflow's server on a free port; return the experiments that it shows."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    with _server([*words, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]) as server:
+    with _server([*words, "--port", str(port)]) as server:
         page = _answer(server, f"http://127.0.0.1:{port}/")
         assert "<html" in page
         api = f"http://127.0.0.1:{port}/api/2.0/mlflow/experiments/search?max_results=100"

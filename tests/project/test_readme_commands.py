@@ -49,7 +49,8 @@ CHECKS = (
 TRAIN_GNN = "sg-ray train gnn --find-lr --seed 7 --output-dir outputs/my-gnn"
 TRAIN_FUSION = "sg-ray train fusion --seed 42 branches_from=outputs/train"
 TRAIN_BRANCHES = ("sg-ray train transformer --seed 42", "sg-ray train gnn --seed 42")
-SERVER = ".venv/bin/mlflow ui --backend-store-uri sqlite:///mlflow.db"
+SERVER = ".venv/bin/sg-ray ui outputs/quick"
+CHOSEN_SERVER = "sg-ray ui [SWEEP] [--port N]"
 
 QUICK = {"[EXPERIMENT.yaml]": "experiments/quick.yaml"}
 QUICK_SWEEP = {**QUICK, "[key=value ...]": SWEEP}
@@ -170,6 +171,18 @@ STEPS = {
         after=(EXTEND,),
         prints="gnn +[0-9a-f]{8} +4 +0 ",
     ),
+    "sg-ray status [DIR]": Step(
+        in_process,
+        {"[DIR]": "outputs"},
+        after=(RUN_A_SWEEP,),
+        prints="outputs/quick +complete +",
+    ),
+    "sg-ray clean [SWEEP...] [--dry-run]": Step(
+        in_process,
+        {"[SWEEP...]": "quick", "[--dry-run]": "--dry-run"},
+        after=(RUN_A_SWEEP,),
+        prints="would be deleted",
+    ),
     "sg-ray track sync outputs/quick": Step(
         in_process, after=(RUN_A_SWEEP,), prints="events mirrored to"
     ),
@@ -267,6 +280,12 @@ STEPS = {
     ),
     # MLflow
     SERVER: Step(serving, after=(RUN_A_SWEEP,), prints="quick"),
+    CHOSEN_SERVER: Step(
+        serving,
+        {"sg-ray": ".venv/bin/sg-ray", "[SWEEP]": "quick", "[--port N]": ""},
+        after=(RUN_A_SWEEP,),
+        prints="quick",
+    ),
     # The environment and the project's own checks
     "make sweep": Step(
         as_subprocess,
@@ -293,7 +312,7 @@ STEPS = {
     "make clean": Step(cleaning),
     ".venv/bin/pre-commit install": Step(in_git_checkout, leaves=".git/hooks/pre-commit"),
 }
-SLOW = {"make sweep", "... --address auto", *CHECKS, SERVER}
+SLOW = {"make sweep", "... --address auto", *CHECKS, SERVER, CHOSEN_SERVER}
 """Each starts Python, and Ray or a server, anew."""
 
 
