@@ -134,7 +134,7 @@ def prepare_training(
     if find_lr != "no" and model.is_neural:
         lr_range = _find_lr(experiment.lr_range, spec, context, use_cache=find_lr == "cached")
         found = ShortNames(model.baseline).named(model.configured(lr_range.suggested))
-        spec = TrialSpec.model_validate({**dict(spec), "configuration": found})
+        spec = spec.with_configuration(found)
     folder = (folder or experiment.output_dir / "train" / job_name(spec)).absolute()
     place = SweepFolder(folder)
     require_own_format(place)

@@ -217,11 +217,11 @@ def test_a_trial_given_up_before_a_crash_is_not_trained_further(
     )
     given_up: list[str] = []
 
-    def crash(sweep_dir: Path, record: RunRecord) -> None:
+    def crash(folder: SweepFolder, record: RunRecord) -> None:
         if record.status == "pruned":
             given_up.append(record.trial_key)
             raise OSError("No space left on device")
-        write_record(SweepFolder(sweep_dir), record)
+        write_record(folder, record)
 
     with monkeypatch.context() as patch:
         patch.setattr(worklist, "write_record", crash)
