@@ -13,7 +13,7 @@ BIN := .venv/bin
 PIP  = $(BIN)/python -m pip install --no-compile -c constraints.txt $(PIP_ARGS)
 
 # pyproject.toml allows a range of releases; constraints.txt says which one is tested.
-TORCH_VERSION ?= $(shell sed -n 's/^torch==//p' constraints.txt)
+TORCH_VERSION := $(shell sed -n 's/^torch==//p' constraints.txt)
 torch_cuda    := torch===$(TORCH_VERSION)
 torch_pinned  := torch==$(TORCH_VERSION)
 torch         := $(if $(filter cuda,$(TORCH)),$(torch_cuda),$(torch_pinned)$(if $(TORCH),+$(TORCH)))
