@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from hostile_paths import hostile_folder
 from small_sweeps import DATABASE, INLINE, copy_of, write_experiment
 
 from sg_ray.cli import main
@@ -29,12 +30,17 @@ def begin(empty_store: Path) -> Begin:
 @pytest.fixture(scope="session")
 def finished(ray_session: None, begin: Begin, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a finished sweep, its cache and its MLflow store. Only to be copied."""
-    folder = tmp_path_factory.mktemp("finished")
+    folder = hostile_folder(tmp_path_factory.mktemp("finished"))
     begin(folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         assert main(["sweep", "experiment.yaml", *INLINE]) == 0
     return folder
+
+
+@pytest.fixture
+def tmp_path(tmp_path: Path) -> Path:
+    return hostile_folder(tmp_path)
 
 
 @pytest.fixture
