@@ -12,9 +12,10 @@ side_by_side := -n $(JOBS) --dist loadfile
 BIN := .venv/bin
 PIP  = $(BIN)/python -m pip install --no-compile -c constraints.txt $(PIP_ARGS)
 
-torch_version := $(shell sed -n 's/.*"torch==\([^"]*\)".*/\1/p' pyproject.toml)
-torch_cuda    := torch===$(torch_version)
-torch_pinned  := torch==$(torch_version)
+# pyproject.toml allows a range of releases; constraints.txt says which one is tested.
+TORCH_VERSION ?= $(shell sed -n 's/^torch==//p' constraints.txt)
+torch_cuda    := torch===$(TORCH_VERSION)
+torch_pinned  := torch==$(TORCH_VERSION)
 torch         := $(if $(filter cuda,$(TORCH)),$(torch_cuda),$(torch_pinned)$(if $(TORCH),+$(TORCH)))
 
 .PHONY: help sweep test test-slow test-all chaos coverage lint format wheel install lock clean
@@ -111,6 +112,7 @@ define install
 endef
 
 # A dry run, so the CUDA packages of the default Linux build are resolved but not downloaded.
+# torch stays at its release, as each computes other last digits: TORCH_VERSION=... moves it.
 lock: ## resolve the newest versions that pyproject.toml allows into constraints.txt
 	@rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
 	@.venv-lock/bin/pip install -qq --dry-run --ignore-installed --report .venv-lock/report.json \

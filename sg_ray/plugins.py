@@ -94,7 +94,7 @@ class Plugin:
     def version(self) -> str:
         """Hash of the code: the file's, or the module's and what it imports of its own package."""
         if self.source is not None:
-            return _version({Path(self.place).name: self.source}, self.place)
+            return _version({"": self.source}, self.place)  # whatever the file is called
         return _version(dict(_sources(self.place)), self.place)
 
     def load(self) -> Any:

@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Train again and compare; return 0 if every number came out the same, else 1."""
     from sg_ray.files import remove_scratch, scratch_folder
-    from sg_ray.live.plain_lines import show_epoch, show_progress
+    from sg_ray.live.work_view import WorkView
     from sg_ray.records.lookup import find_trial
     from sg_ray.report.text.reproduction import Reproduction, as_text
     from sg_ray.single.reproduce_one import cautions, reproduce
@@ -41,7 +41,8 @@ def run(arguments: argparse.Namespace) -> int:
     temporary = scratch_folder("reproduce")
     try:
         folder = arguments.output_dir or temporary
-        now = reproduce(trial, folder, progress=show_progress, on_epoch=show_epoch)
+        with WorkView() as view:
+            now = reproduce(trial, folder, progress=view.show_features, on_epoch=view.show_epoch)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     reproduction = Reproduction(record, now)

@@ -68,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Train; return the exit code."""
     from sg_ray.host.signals import StopRequest, stopping
     from sg_ray.library.one_model import train_and_show
-    from sg_ray.live.plain_lines import show_progress
+    from sg_ray.live.work_view import WorkView
     from sg_ray.single.train_one import prepare_training
     from sg_ray.tracking.mlflow_mirror import check_tracking
     from sg_ray.training.loop import Interrupted
@@ -76,8 +76,9 @@ def run(arguments: argparse.Namespace) -> int:
     experiment = _experiment(arguments)
     check_tracking(experiment)
     seed = experiment.replicate.seeds[0] if arguments.seed is None else arguments.seed
-    stop = StopRequest()
-    with stopping(stop):
+    view = WorkView()
+    stop = StopRequest(on_step=view.show_step)
+    with stopping(stop), view:
         try:
             training = prepare_training(
                 experiment,
@@ -85,10 +86,10 @@ def run(arguments: argparse.Namespace) -> int:
                 seed,
                 (arguments.resume and _folder_of(arguments.resume)) or arguments.output_dir,
                 find_lr=_find_lr(arguments),
-                progress=show_progress,
+                progress=view.show_features,
                 settings=_same_settings(arguments),
             )
-            trained = train_and_show(training, stop)
+            trained = train_and_show(training, stop, view)
         except Interrupted:
             folder = from_here(training.folder.path)
             command = sg_ray_command("train", arguments.family, "--resume", folder)

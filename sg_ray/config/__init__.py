@@ -6,6 +6,7 @@ from sg_ray.config.experiment import (
     ModelSettings,
     PruningSettings,
     ReplicateSettings,
+    Rules,
     SearchSettings,
     TrackingSettings,
 )
@@ -24,6 +25,7 @@ __all__ = [
     "PruningSettings",
     "ReplicateSettings",
     "Resources",
+    "Rules",
     "SearchSettings",
     "TrackingSettings",
     "load_experiment",

@@ -1,6 +1,7 @@
 """The settings of an experiment: frozen, validated sections."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from itertools import count, islice
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -177,6 +178,16 @@ class TrackingSettings(StrictModel):
         return {**state, "__dict__": {**state["__dict__"], "uri": hide_credentials(self.uri)}}
 
 
+@dataclass(frozen=True)
+class Rules:
+    """The settings that every model of a sweep is searched, replicated and ranked by."""
+
+    objective: str
+    lr_range: LrRangeSettings
+    search: SearchSettings
+    replicate: ReplicateSettings
+
+
 class Experiment(StrictModel):
     """Everything a sweep needs to know, resolved."""
 
@@ -228,6 +239,11 @@ class Experiment(StrictModel):
     def folder(self) -> SweepFolder:
         """The folder of this sweep, absolute: workers run in folders of their own."""
         return SweepFolder((self.output_dir / self.name).absolute())
+
+    @property
+    def rules(self) -> Rules:
+        """What holds for all models."""
+        return Rules(self.objective, self.lr_range, self.search, self.replicate)
 
     @property
     def all_models(self) -> tuple[Model, ...]:

@@ -6,7 +6,7 @@ The exit code says which signal it was.
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +33,8 @@ class StopRequest:
     raises: bool = True
     file: Path | None = None
     """Made when a stop is asked for: see ``SweepFolder.stop``."""
+    on_step: Callable[[], None] = lambda: None
+    """Called whenever the work asks whether to go on: here, that is after each of its steps."""
 
     @property
     def exit_code(self) -> int:
@@ -41,6 +43,7 @@ class StopRequest:
 
     def __call__(self) -> bool:
         """Return True once a signal has come."""
+        self.on_step()
         return self.is_asked
 
     def hear(self) -> None:

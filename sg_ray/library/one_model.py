@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +16,11 @@ from sg_ray.host.signals import StopRequest, stopping
 from sg_ray.library.experiments import as_experiment
 from sg_ray.library.frames import Metrics, curve_of, curves_frame
 from sg_ray.library.running import raise_again
-from sg_ray.live.plain_lines import show_epoch, show_progress
+from sg_ray.live.work_view import WorkView
 from sg_ray.models.families import FAMILIES, get_family
 from sg_ray.plugins import Plugin, is_reference
 from sg_ray.records.record import RunRecord
-from sg_ray.single.train_one import FindLr, Training, prepare_training, train_once
+from sg_ray.single.train_one import FindLr, Training, prepare_training, steps_per_epoch, train_once
 from sg_ray.sweep_folder import SweepFolder
 from sg_ray.tracking.mlflow_mirror import check_tracking, mirror_of
 from sg_ray.training.loop import Interrupted
@@ -84,24 +83,23 @@ def train_model(
     chosen_seed = chosen.replicate.seeds[0] if seed is None else seed
     place = None if folder is None else Path(folder)
     check_tracking(chosen)
-    stop = StopRequest()
-    with contextlib.suppress(Interrupted, KeyboardInterrupt), stopping(stop):
-        quiet = (lambda *_: None) if not show else show_progress
+    view = WorkView(None if show else io.StringIO())
+    stop = StopRequest(on_step=view.show_step)
+    with contextlib.suppress(Interrupted, KeyboardInterrupt), stopping(stop), view:
         training = prepare_training(
-            chosen, family, chosen_seed, place, find_lr=find_lr, progress=quiet
+            chosen, family, chosen_seed, place, find_lr=find_lr, progress=view.show_features
         )
-        return train_and_show(training, stop, show=show)
+        return train_and_show(training, stop, view)
     raise_again(stop.exit_code)
     raise Interrupted(f"{family}: interrupted, its position saved.")  # the signal has no effect
 
 
-def train_and_show(training: Training, stop: StopRequest, *, show: bool = True) -> TrainedModel:
+def train_and_show(training: Training, stop: StopRequest, view: WorkView) -> TrainedModel:
     """Train with MLflow's mirror and a line an epoch. Raises Interrupted, as ``train_once``."""
-    stream = sys.stdout if show else io.StringIO()
-    print("\n".join(_introduction(training)), file=stream, flush=True)
-    on_epoch = show_epoch if show else (lambda _: None)
+    view.write("\n".join(_introduction(training)))
+    view.expect_steps(steps_per_epoch(training))
     with mirror_of(training.experiment, training.folder) as mirror:
-        record = train_once(training, listeners=(mirror,), stop=stop, on_epoch=on_epoch)
+        record = train_once(training, listeners=(mirror,), stop=stop, on_epoch=view.show_epoch)
     return TrainedModel(training.folder, record)
 
 

@@ -14,6 +14,7 @@ from sg_ray.data.samples import DataSet
 from sg_ray.library.experiments import Settings, as_experiment, given_values
 from sg_ray.library.places import resumed
 from sg_ray.library.sweep_results import SweepResults
+from sg_ray.live.emphasis import write_with_emphasis
 from sg_ray.live.stream import SafeStream
 from sg_ray.live.view import LiveView
 from sg_ray.records.journal import read_events
@@ -159,7 +160,7 @@ def show_end(
 
     ``mlflow`` are the lines that say where MLflow shows it.
     """
-    stream.write("\n".join(_told(outcome, experiment, mlflow)) + "\n")
+    write_with_emphasis(stream, "\n".join(_told(outcome, experiment, mlflow)))
     stream.flush()
     for traceback in outcome.tracebacks:
         print(f"\n{traceback.rstrip()}", file=sys.stderr)

@@ -145,7 +145,8 @@ class SweepResults:
         return read_records(self.folder)
 
     def _rows(self, records: Mapping[str, RunRecord] | None = None) -> list[Row]:
-        return leaderboard(self.experiment, self._records() if records is None else records)
+        known = self._records() if records is None else records
+        return leaderboard(self.folder, known, self.experiment.rules)
 
     def _unfinished(
         self, records: Mapping[str, RunRecord]

@@ -116,7 +116,9 @@ class Context:
     @cached_property
     def given_branches(self) -> dict[str, list[BranchSource]]:
         """The trained branches that ``branches_from`` names: one per planned seed that has one."""
-        lookups = GivenBranches(self.experiment, self.data.fingerprint).by_family
+        lookups = GivenBranches(
+            self.models.values(), self.experiment.branches_from, self.data.fingerprint
+        ).by_family
         seeds = self.experiment.replicate.seeds
         return {
             family: [branch for branch in map(find, seeds) if branch is not None]

@@ -22,10 +22,10 @@ _DATA_REMEDY = (
 
 def check_data(context: Context) -> Finding:
     """The data set can be read, and passes the checks that a sweep makes."""
-    if not is_here(context.experiment):
+    if not is_here(context.experiment.data, context.experiment.cache_dir):
         return _not_downloaded(f"data set {HUB_NAME}", "dataset", HUB_NAME, _DATA_REMEDY)
     splits = context.data.splits
-    check_objective_on(context.experiment, context.data)
+    check_objective_on(context.data, context.experiment.objective)
     rows = ", ".join(f"{split} {_describe(samples)}" for split, samples in splits.items())
     notes = context.data.notes
     if notes:

@@ -2,13 +2,14 @@
 
 import shutil
 from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from sg_ray.cluster.admission import num_fitting_here
-from sg_ray.config import Experiment, Model
+from sg_ray.config import Model, Resources, Rules
 from sg_ray.features.build import store_dir
 from sg_ray.features.packed import FeatureKind
 from sg_ray.host.cpus import count_cpus
@@ -86,8 +87,8 @@ def disk_needs(context: Context) -> list[Need]:
     experiment = context.experiment
     steps = {model: context.step(model) for model in context.models}
     checkpoint = max(step.checkpoint_bytes for step in steps.values())
-    num_trials = _num_trials(experiment)
-    num_running = _num_concurrent(experiment)
+    num_trials = _num_trials(context.models.values(), experiment.rules)
+    num_running = _num_concurrent(experiment.resources_by_model, experiment.max_concurrent_trials)
     models = sum(
         (num_trials[model] + 1) * step.best_model_bytes  # one more is exported
         for model, step in steps.items()
@@ -118,15 +119,15 @@ def _check_one_disk(needs: list[Need]) -> Finding:
     return Finding.ok(found)
 
 
-def _num_concurrent(experiment: Experiment) -> int:
-    fits = num_fitting_here(experiment.resources_by_model)
-    return min(fits, experiment.max_concurrent_trials or fits)
+def _num_concurrent(takes: Mapping[str, Resources], at_most: int | None) -> int:
+    fits = num_fitting_here(takes)
+    return min(fits, at_most or fits)
 
 
-def _num_trials(experiment: Experiment) -> Counter[str]:
+def _num_trials(models: Iterable[Model], rules: Rules) -> Counter[str]:
     """Return how many trials each model has by plan, at most."""
     found: Counter[str] = Counter()
-    for stage in planned_stages(experiment):
+    for stage in planned_stages(models, rules):
         if stage.stage in ("floor", "search", "replicate"):
             found[stage.model] += stage.num_trials + stage.num_extra
     return found

@@ -1,11 +1,11 @@
 """Branches trained outside a sweep: those in the folder that ``branches_from`` names."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from sg_ray.commands import sg_ray_command
-from sg_ray.config import Experiment, load_experiment
+from sg_ray.config import Model, load_experiment
 from sg_ray.errors import InputError
 from sg_ray.features.spec import FeatureSpec
 from sg_ray.models.families import get_family
@@ -24,22 +24,24 @@ class _Found:
 
 
 class GivenBranches:
-    """One configuration of each family that this experiment builds on but lacks, by seed.
+    """One configuration of each family that models build on but that is not among them, by seed.
 
     From a sweep's folder it is the family's winner; from a folder of trainings (``sg-ray train``)
     the only configuration that was trained on the same data.
     """
 
-    def __init__(self, experiment: Experiment, data_fingerprint: str | None) -> None:
+    def __init__(
+        self, models: Iterable[Model], branches_from: Path | None, data_fingerprint: str | None
+    ) -> None:
         """Raises InputError if one is lacking or not unique, or was trained on other data.
 
         Before the data are known (None), trainings count whatever they were trained on.
         """
         self._by_seed: dict[str, dict[int, _Found]] = {}
-        missing = _missing(experiment)
-        if not missing or experiment.branches_from is None:
+        missing = _missing(models)
+        if not missing or branches_from is None:
             return
-        self._folder = experiment.branches_from
+        self._folder = branches_from
         is_sweep = SweepFolder(self._folder).is_sweep
         for family in missing:
             found = self._winner(family) if is_sweep else self._trained(family)
@@ -145,9 +147,11 @@ class GivenBranches:
         return find
 
 
-def _missing(experiment: Experiment) -> list[str]:
-    wanted = [b for family in experiment.families for b in get_family(family).branches]
-    return [name for name in dict.fromkeys(wanted) if name not in experiment.families]
+def _missing(models: Iterable[Model]) -> list[str]:
+    """Return the families of the branches that no model of these stands for."""
+    known = {model.name: model for model in models}
+    wanted = {family: name for model in known.values() for family, name in model.branches.items()}
+    return [family for family, name in wanted.items() if name not in known]
 
 
 def _source(found: _Found) -> BranchSource:

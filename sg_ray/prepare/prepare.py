@@ -1,11 +1,12 @@
 """The prepare stage: data checked, features made, and the plan that follows from the records."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 
 from sg_ray.config import Experiment, Model, ModelSettings
 from sg_ray.configuration import Configuration
 from sg_ray.data.samples import DataSet, labels_of
-from sg_ray.data.sources import load_data
+from sg_ray.data.sources import DataConfig, load_data
 from sg_ray.features.build import prepare_features
 from sg_ray.features.packed import Features
 from sg_ray.features.spec import FeatureSpec
@@ -37,47 +38,40 @@ def baselines(models: Iterable[Model]) -> dict[str, Configuration]:
     return {model.name: model.baseline for model in models}
 
 
-def read_data(experiment: Experiment) -> DataSet:
-    """Return the data, on which the experiment's objective has a value.
+def read_data(source: DataConfig, cache_dir: Path, objective: str) -> DataSet:
+    """Return the data, on which the objective has a value.
 
     Raises InputError for anything unusable.
     """
-    data = load_data(experiment.data, experiment.cache_dir)
-    check_data(experiment, data)
+    data = load_data(source, cache_dir)
+    check_data(data, objective)
     return data
 
 
-def check_data(experiment: Experiment, data: DataSet) -> None:
+def check_data(data: DataSet, objective: str) -> None:
     """Raise InputError if the objective has no value on these data."""
-    check_objective(experiment.objective, labels_of(data.splits["valid"]))
+    check_objective(objective, labels_of(data.splits["valid"]))
 
 
 def prepare(
-    experiment: Experiment, progress: Progress | None, data: DataSet | None = None
-) -> tuple[DataSet, Features]:
-    """Load and check data (unless they are given) and encoders, and make (or find) the features.
+    models: Sequence[Model],
+    given: GivenBranches,
+    data: DataSet,
+    cache_dir: Path,
+    progress: Progress | None,
+) -> Features:
+    """Check encoders, and make (or find) the features that models and given branches read.
 
-    Raises InputError for data that cannot be used, or on which the objective has no value.
+    Raises InputError for an encoder that cannot be built on.
     """
-    for model in experiment.all_models:
+    for model in models:
         get_family(model.family).check(model.settings)
-    data = data or read_data(experiment)
-    features = prepare_features(
-        data,
-        feature_specs(experiment),
-        experiment.cache_dir,
-        num_workers=num_cpus(),
-        progress=progress,
-    )
-    return data, features
+    specs = [*feature_specs(models), *given.feature_specs]
+    return prepare_features(data, specs, cache_dir, num_workers=num_cpus(), progress=progress)
 
 
-def feature_specs(experiment: Experiment) -> list[FeatureSpec]:
-    """Return every feature kind that the experiment's models and given branches read."""
-    own = [
-        spec
-        for model in experiment.all_models
-        for spec in get_family(model.family).feature_specs(model.settings)
+def feature_specs(models: Iterable[Model]) -> list[FeatureSpec]:
+    """Return every feature kind that the models read."""
+    return [
+        spec for model in models for spec in get_family(model.family).feature_specs(model.settings)
     ]
-    given = GivenBranches(experiment, None).feature_specs
-    return list({spec.key: spec for spec in [*own, *given]}.values())

@@ -14,7 +14,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeGuard
+from typing import NamedTuple, TypeGuard
 
 from sg_ray.configuration import Configuration
 from sg_ray.files import atomic_path, short_hash, to_plain
@@ -205,7 +205,7 @@ def _behind(best: "_SortKey | None", row: Row, objective: str) -> "_SortKey":
     own = _sort_key(row, objective)
     if row.dropped is None or best is None or own > best:
         return own
-    return (*best[:4], True, *own[5:])
+    return best._replace(is_behind=True, name=own.name, config_hash=own.config_hash)
 
 
 def _row(group: Group, objective: str, dropped: Drop | None) -> Row:
@@ -235,17 +235,26 @@ def _numbers(records: Iterable[RunRecord], metric: str) -> list[float]:
     return [value for value in values if is_number(value)]
 
 
-_SortKey = tuple[bool, float, int, float, bool, str, str]
-"""No mean, ranked value, failures, mean (all lower is better), behind the best, names."""
+class _SortKey(NamedTuple):
+    """What orders rows: lower is better, and the first part that differs decides."""
+
+    has_no_mean: bool
+    ranked_value: float
+    num_failed: int
+    mean: float
+    is_behind: bool
+    """Dropped, with no better a key of its own than the best that is still in the race."""
+    name: str
+    config_hash: str
 
 
 def _sort_key(row: Row, objective: str) -> _SortKey:
     value, num_failed, names = ranked_value(row, objective), len(row.failed_seeds), _names(row)
     if value is None:
-        return (True, 0.0, num_failed, 0.0, False, *names)
+        return _SortKey(True, 0.0, num_failed, 0.0, False, *names)
     mean = row.means[objective] or 0.0
     signed = mean if direction(objective) == "minimise" else -mean
-    return (False, -value, num_failed, signed, False, *names)
+    return _SortKey(False, -value, num_failed, signed, False, *names)
 
 
 def _names(row: Row) -> tuple[str, str]:

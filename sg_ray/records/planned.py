@@ -1,11 +1,11 @@
 """How many trials each stage of a sweep has, from its settings alone."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from sg_ray.config import Experiment, Model, ReplicateSettings
+from sg_ray.config import Model, ReplicateSettings, Rules
 from sg_ray.records.record import Stage
 
 PlannedName = Stage | Literal["lr_range"]
@@ -28,13 +28,13 @@ class PlannedStage(BaseModel):
     num_finalists: int = 1
 
 
-def planned_stages(experiment: Experiment) -> list[PlannedStage]:
+def planned_stages(models: Iterable[Model], rules: Rules) -> list[PlannedStage]:
     """Return every stage of every model, in the order in which they begin."""
-    replicate = experiment.replicate
+    replicate = rules.replicate
     stages: list[PlannedStage] = []
-    for model in experiment.all_models:
-        has_test = experiment.lr_range.enabled and model.is_neural
-        num_points = experiment.search.num_points(model)
+    for model in models:
+        has_test = rules.lr_range.enabled and model.is_neural
+        num_points = rules.search.num_points(model)
         if model.is_floor:
             stages += _of_floor(model, replicate)
         else:

@@ -129,7 +129,8 @@ def _worst(tables: Sequence[NDArray[np.float64]]) -> float:
 def _evidence(better: NDArray[np.float64], worse: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the evidence [n + 1] that the best of [F, n] beats all of [G, n].
 
-    A pair counts up to the first seed that one of the two lacks.
+    A pair counts up to the first seed that one of the two lacks, e.g. two seeds of the differences
+    0.1, 0.2, NaN, 0.3: what comes after a gap would be chosen by which trials happened to end.
     """
     differences = better[:, None] - worse[None]
     after_a_gap = np.maximum.accumulate(np.isnan(differences), axis=-1)

@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from sg_ray.cluster.epochs import Supplies, epochs_here
 from sg_ray.commands import sg_ray_command
-from sg_ray.config import Experiment, LrRangeSettings, Model, ModelSettings, resolved_yaml
+from sg_ray.config import Experiment, LrRangeSettings, ModelSettings, resolved_yaml
 from sg_ray.errors import InfrastructureError, InputError
 from sg_ray.export import export_model, withdraw_model
 from sg_ray.files import remove_scratch, to_plain, write_text
@@ -23,7 +23,7 @@ from sg_ray.host.signals import StopRequest
 from sg_ray.models.families import family_code_version, get_family
 from sg_ray.models.family import EstimatorFamily
 from sg_ray.prepare.branches import GivenBranches
-from sg_ray.prepare.prepare import Progress, pinned, prepare
+from sg_ray.prepare.prepare import Progress, pinned, prepare, read_data
 from sg_ray.records import learning_rates
 from sg_ray.records.events import (
     EndStatus,
@@ -47,7 +47,9 @@ from sg_ray.records.record import (
     record_of,
     write_record,
 )
+from sg_ray.short_names import ShortNames
 from sg_ray.sweep_folder import LAST, MODEL_CARD, SweepFolder
+from sg_ray.training.batches import num_batches
 from sg_ray.training.checkpoint import weights_id
 from sg_ray.training.loop import EpochResult, Interrupted
 from sg_ray.trial import (
@@ -109,9 +111,14 @@ def prepare_training(
     if folder is not None:  # before anything is prepared for it
         require_own_format(SweepFolder(folder))
     experiment = pinned(experiment)
-    data, features = prepare(experiment, progress)
+    data = read_data(experiment.data, experiment.cache_dir, experiment.objective)
     model = experiment.model(name)
-    branches = _branches(experiment, model, data.fingerprint).with_seed(seed)
+    branches_from = experiment.branches_from
+    given = GivenBranches(experiment.all_models, branches_from, None)
+    features = prepare(experiment.all_models, given, data, experiment.cache_dir, progress)
+    if branches_from is None and experiment.folder.is_sweep:  # the sweep of this name has them
+        branches_from = experiment.folder.path
+    branches = GivenBranches([model], branches_from, data.fingerprint).with_seed(seed)
     spec = TrialSpec(
         configuration=model.baseline,
         seed=seed,
@@ -120,12 +127,12 @@ def prepare_training(
         code_version=family_code_version(model.family),
         branches=branches,
     )
-    _check_branches(experiment, spec, settings)
+    _check_branches(spec, experiment.branches_from, experiment.output_dir / "train", settings)
     context = TrialContext.of(model.resources, features, experiment.cache_dir)
     lr_range = None
     if find_lr != "no" and model.is_neural:
         lr_range = _find_lr(experiment.lr_range, spec, context, use_cache=find_lr == "cached")
-        found = model.configured(lr_range.suggested)
+        found = ShortNames(model.baseline).named(model.configured(lr_range.suggested))
         spec = TrialSpec.model_validate({**dict(spec), "configuration": found})
     folder = (folder or experiment.output_dir / "train" / job_name(spec)).absolute()
     place = SweepFolder(folder)
@@ -133,6 +140,13 @@ def prepare_training(
     check_folder(spec, folder)
     _check_place_of_model(place)
     return Training(_as_trained(experiment, spec), spec, context, place, lr_range)
+
+
+def steps_per_epoch(training: Training) -> int:
+    """Return how many optimisation steps an epoch has; 0 for a family that fits in one go."""
+    batch_size = training.spec.configuration.values.get("batch_size")
+    num_samples = len(training.context.features.labels["train"])
+    return 0 if batch_size is None else num_batches(num_samples, batch_size)
 
 
 def train_once(
@@ -300,14 +314,6 @@ def _epochs(training: Training, request: StopRequest) -> Iterator[EpochResult]:
         folder.stop.unlink(missing_ok=True)
 
 
-def _branches(experiment: Experiment, model: Model, data_fingerprint: str) -> GivenBranches:
-    """Return what ``model`` builds on: from ``branches_from``, or the sweep of this name."""
-    alone: dict[str, Any] = {"families": (model.name,)}
-    if experiment.branches_from is None and experiment.folder.is_sweep:
-        alone["branches_from"] = experiment.folder.path
-    return GivenBranches(experiment.model_copy(update=alone), data_fingerprint)
-
-
 def _find_lr(
     settings: LrRangeSettings, spec: TrialSpec, context: TrialContext, *, use_cache: bool
 ) -> RangeTest:
@@ -335,7 +341,10 @@ def _as_trained(experiment: Experiment, spec: TrialSpec) -> Experiment:
     )
 
 
-def _check_branches(experiment: Experiment, spec: TrialSpec, settings: Sequence[str]) -> None:
+def _check_branches(
+    spec: TrialSpec, branches_from: Path | None, trainings: Path, settings: Sequence[str]
+) -> None:
+    """Raise InputError, with the commands that help, if the trial lacks what it builds on."""
     missing = [name for name in get_family(spec.family).branches if name not in spec.branches]
     if missing:
         same = [text for text in settings if not text.startswith("branches_from=")]
@@ -344,10 +353,9 @@ def _check_branches(experiment: Experiment, spec: TrialSpec, settings: Sequence[
             return sg_ray_command("train", family, *same, "--seed", spec.seed, *more)
 
         commands = "\n".join(f"  {command(name)}" for name in missing)
-        place = experiment.output_dir / "train"
-        where = f" in {experiment.branches_from}" if experiment.branches_from else ""
+        where = f" in {branches_from}" if branches_from else ""
         raise InputError(
             f"{spec.family} builds on {' and '.join(missing)} trained with seed {spec.seed}, and "
             f"there is none{where}. Train them first, with the same data:\n{commands}\n"
-            f"then: {command(spec.family, f'branches_from={place}')}"
+            f"then: {command(spec.family, f'branches_from={trainings}')}"
         )

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
 
-from sg_ray.config import Experiment
+from sg_ray.configuration import Configuration
 from sg_ray.errors import InputError
-from sg_ray.prepare.prepare import baselines
 from sg_ray.records.code_versions import CodeVersions
 from sg_ray.records.record import RunRecord, foreign_records, read_records, set_aside
 from sg_ray.sweep_folder import SweepFolder
@@ -57,18 +56,18 @@ class Change:
 Decide = Callable[[Change], OnChange]
 
 
-def find_change(experiment: Experiment, data_fingerprint: str) -> Change | None:
+def find_change(
+    folder: SweepFolder, data_fingerprint: str, of_now: Mapping[str, Configuration]
+) -> Change | None:
     """Return what is on record that does not count with what there is now; None if all does.
 
-    ``experiment`` has its pretrained files pinned.
+    ``of_now`` are the models' own configurations, with their pretrained files pinned.
     """
-    folder = experiment.folder
     records = list(read_records(folder).values())
     if not records:
         return None
     versions = CodeVersions.of(folder).by_family({record.family for record in records})
-    own = baselines(experiment.all_models)
-    by_reason = foreign_records(records, data_fingerprint, versions, own)
+    by_reason = foreign_records(records, data_fingerprint, versions, of_now)
     if not by_reason:
         return None
     foreign = [record for found in by_reason.values() for record in found]

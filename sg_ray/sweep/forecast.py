@@ -19,7 +19,8 @@ def describe_plan(
     ``extends`` is as of ``begin``; ``warnings`` are those of ``check_ready``. Raises InputError if
     a start would be refused.
     """
-    models, stages = experiment.all_models, planned_stages(experiment)
+    models = experiment.all_models
+    stages = planned_stages(models, experiment.rules)
     lines = [
         f"sweep {experiment.name} -> {experiment.folder}",
         *_on_record(experiment, extends),

@@ -4,14 +4,15 @@
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from sg_ray.config import Experiment
 from sg_ray.data.codexglue import is_downloaded
 from sg_ray.data.samples import DataSet
-from sg_ray.data.sources import check_paths
+from sg_ray.data.sources import DataConfig, check_paths
 from sg_ray.host.folders import require_writable
 from sg_ray.prepare.branches import GivenBranches
-from sg_ray.prepare.prepare import pinned, read_data
+from sg_ray.prepare.prepare import baselines, pinned, read_data
 from sg_ray.prepare.pretrained_folders import check_folders
 from sg_ray.records.learning_rates import read_learning_rates
 from sg_ray.records.record import read_records
@@ -46,14 +47,16 @@ def check_ready(
     check_paths(experiment.data)
     executor.check(experiment.resources_by_model)
     check_folder(experiment, extends=extends)
-    for model in experiment.all_models:
+    models = experiment.all_models
+    for model in models:
         check_folders(model)
-    if not downloads and not is_here(experiment):
+    if not downloads and not is_here(experiment.data, experiment.cache_dir):
         unseen = "the data are not downloaded yet, so they were not looked at"
         return Readiness(None, warnings=(unseen,))
-    data = read_data(experiment)
-    GivenBranches(experiment, data.fingerprint).require(experiment.replicate.seeds)
-    return Readiness(data, what_has_changed(experiment, data))
+    data = read_data(experiment.data, experiment.cache_dir, experiment.objective)
+    given = GivenBranches(models, experiment.branches_from, data.fingerprint)
+    given.require(experiment.replicate.seeds)
+    return Readiness(data, what_has_changed(experiment, data.fingerprint))
 
 
 def check_folder(experiment: Experiment, *, extends: bool = False) -> None:
@@ -78,13 +81,14 @@ def check_folder(experiment: Experiment, *, extends: bool = False) -> None:
         read_search_journal(journal)
 
 
-def is_here(experiment: Experiment) -> bool:
+def is_here(data: DataConfig, cache_dir: Path) -> bool:
     """Return False for data that would have to be downloaded."""
-    return experiment.data.source != "codexglue" or is_downloaded(experiment.cache_dir)
+    return data.source != "codexglue" or is_downloaded(cache_dir)
 
 
-def what_has_changed(experiment: Experiment, data: DataSet) -> Change | None:
+def what_has_changed(experiment: Experiment, data_fingerprint: str) -> Change | None:
     """Return what is on record that a start would not count as it is; None if it keeps all."""
     if not any(experiment.folder.records.glob("*.json")):
         return None  # and nothing is read to be pinned
-    return find_change(pinned(experiment), data.fingerprint)
+    of_now = baselines(pinned(experiment).all_models)
+    return find_change(experiment.folder, data_fingerprint, of_now)

@@ -6,15 +6,17 @@ The journal's listeners (console, MLflow mirror) only look on: nothing here wait
 import contextlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from sg_ray.cluster.epochs import Supplies
-from sg_ray.config import Experiment
+from sg_ray.config import Experiment, Rules
 from sg_ray.data.samples import DataSet
 from sg_ray.files import remove_leftovers, remove_scratch, to_plain
 from sg_ray.host.disk import explaining_disk_trouble
 from sg_ray.host.lock import locked
 from sg_ray.host.signals import StopRequest, stopping
-from sg_ray.prepare.prepare import Progress, pinned, prepare, read_data
+from sg_ray.prepare.branches import GivenBranches
+from sg_ray.prepare.prepare import Progress, baselines, pinned, prepare, read_data
 from sg_ray.records.events import (
     DataChecked,
     EndStatus,
@@ -94,7 +96,8 @@ def run_sweep(
         remove_leftovers(folder.path)
         release_journals(folder)
         remove_scratch()
-        data = data or read_data(experiment)  # bad data must not leave a sweep begun with them
+        if data is None:  # bad data must not leave a sweep begun with them
+            data = read_data(experiment.data, experiment.cache_dir, experiment.objective)
         resumed = begin(experiment, extends=extends)
         note_packages(folder)
         origin_of_this_process()  # of now, not of when the first trial ends
@@ -144,13 +147,18 @@ def _run(
     folder = experiment.folder
     journal.append(StageStarted(model="", stage="prepare", num_trials=0))
     experiment = pinned(experiment)
-    data, features = prepare(experiment, progress, data)
-    notes = [*data.notes, *_settle(experiment, data, on_change)]
+    models = experiment.all_models
+    given = GivenBranches(models, experiment.branches_from, None)
+    features = prepare(models, given, data, experiment.cache_dir, progress)
+    change = find_change(folder, data.fingerprint, baselines(models))
+    settled = [] if change is None else [settle(change, on_change)]
+    notes = [*data.notes, *settled]
     journal.append(DataChecked(fingerprint=data.fingerprint, notes=notes))
     notes += take_back(folder, journal)
     planner = make_planner(experiment, data, branch_seeds=experiment.replicate.seeds)
-    journal.append(SweepPlanned(stages=planned_stages(experiment)))
-    worklist = Worklist(experiment, planner, journal, folder)
+    stages = planned_stages(models, experiment.rules)
+    journal.append(SweepPlanned(stages=stages))
+    worklist = Worklist(planner, stages, journal)
     exit_code = 0
     if not (planner.finished and worklist.test_scored):
         supplies = Supplies(features, experiment.cache_dir, experiment.max_failures)
@@ -159,13 +167,13 @@ def _run(
         if not execution.is_finished:
             exit_code = stop.exit_code
             notes.append(execution.positions)
-    rows = leaderboard(experiment, planner.ledger.records)
+    rows = leaderboard(folder, planner.ledger.records, experiment.rules)
     write_leaderboard(folder.leaderboard, rows)
     if exit_code:
         journal.append(SweepFinished(status="interrupted"))
         return Outcome(folder, rows, [], notes, exit_code)
     problems = _problems(planner, worklist)
-    _conclude(experiment, planner, journal, "failed" if problems else "completed")
+    _conclude(planner, experiment.cache_dir, journal, "failed" if problems else "completed")
     return Outcome(
         folder,
         rows,
@@ -176,16 +184,14 @@ def _run(
     )
 
 
-def _conclude(
-    experiment: Experiment, planner: Planner, journal: Journal, status: EndStatus
-) -> None:
+def _conclude(planner: Planner, cache_dir: Path, journal: Journal, status: EndStatus) -> None:
     """Make of the records what people and programs look at, each from what was made before it.
 
     Afterwards, MLflow has all of it as artifacts (the mirror sends them when the sweep has
     finished), and whoever runs the mirror notes its run ids in the records.
     """
-    folder = experiment.folder
-    export_winners(planner, experiment.cache_dir)
+    folder = planner.ledger.folder
+    export_winners(planner, cache_dir)
     if planner.finished and not any(_is_lost(r) for r in planner.ledger.records.values()):
         drop_attempts(folder)
     write_verdict(folder)
@@ -194,21 +200,15 @@ def _conclude(
     journal.append(SweepFinished(status=status))
 
 
-def leaderboard(experiment: Experiment, records: Mapping[str, RunRecord]) -> list[Row]:
+def leaderboard(folder: SweepFolder, records: Mapping[str, RunRecord], rules: Rules) -> list[Row]:
     """Rank a sweep's records, with the winner's test scores in its row."""
     return rank(
         records.values(),
-        objective=experiment.objective,
-        seeds=experiment.replicate.all_seeds,
-        race_alpha=experiment.replicate.race_alpha,
-        test_metrics=read_test_scores(experiment.folder),
+        objective=rules.objective,
+        seeds=rules.replicate.all_seeds,
+        race_alpha=rules.replicate.race_alpha,
+        test_metrics=read_test_scores(folder),
     )
-
-
-def _settle(experiment: Experiment, data: DataSet, on_change: OnChange) -> list[str]:
-    """Do as was decided with records of other data, pretrained files or code; say so."""
-    change = find_change(experiment, data.fingerprint)
-    return [] if change is None else [settle(change, on_change)]
 
 
 def _problems(planner: Planner, worklist: Worklist) -> list[str]:

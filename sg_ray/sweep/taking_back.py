@@ -22,7 +22,7 @@ def take_back(folder: SweepFolder, journal: Journal) -> list[str]:
     lost = _lost(records)
     for key in reversed(lost):  # a branch after what builds on it: a kill in between loses neither
         failure = records[key].failure
-        reason = failure and failure.message
+        reason = failure.message if failure else None
         journal.append(TrialTakenBack(trial_key=key, reason=reason))
         _set_record_aside(folder, key)
     kept = {record.model for key, record in records.items() if key not in lost}

@@ -6,6 +6,7 @@ weights are copied once and the registry gets one version. The alias follows the
 """
 
 import json
+import re
 import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
@@ -147,7 +148,7 @@ class MlflowModels:
         if model is None:
             model = self._client.create_logged_model(
                 self._experiment_id,
-                name=f"{card.configuration.title(card.config_hash)}-seed{card.seed}",
+                name=_allowed(f"{card.configuration.title(card.config_hash)}-seed{card.seed}"),
                 source_run_id=winner.run_id,
                 params={name: str(value) for name, value in winner.params.items()},
                 tags={TRIAL_KEY_TAG: card.trial_key, **winner.tags},
@@ -207,7 +208,7 @@ def _requirements() -> list[str]:
     return [f"{name}=={version(name).partition('+')[0]}" for name in _LIBRARIES]
 
 
-def _own_packages(card: ModelCard) -> list[str]:
+def own_packages(card: ModelCard) -> list[str]:
     """Return the installed packages that the model's families come from."""
     packages = {note.package for note in card.own_code.values() if note.package}
     return sorted(one.replace(" ", "==") for many in packages for one in many.split(", "))
@@ -231,6 +232,11 @@ def _describe(folder: Path, model_id: str, winner: Winner) -> None:
         mlflow_model=Model(model_id=model_id, run_id=winner.run_id),
         signature=signature,
         input_example=[EXAMPLE],
-        pip_requirements=[*_requirements(), *_own_packages(read_card(winner.folder))],
+        pip_requirements=[*_requirements(), *own_packages(read_card(winner.folder))],
         metadata={"sg_ray_version": __version__},
     )
+
+
+def _allowed(name: str) -> str:
+    """Return the name without the characters that MLflow refuses in that of a model."""
+    return re.sub(r"""[/:.%"']""", "_", name)

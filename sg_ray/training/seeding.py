@@ -88,6 +88,8 @@ def deterministic(threads: int, *, strict: bool = True) -> None:
         os.environ["CUBLAS_WORKSPACE_CONFIG"] = CUBLAS_WORKSPACES[0]
     torch.set_num_threads(threads)
     torch.backends.cudnn.benchmark = False  # it picks kernels by their speed of the moment
+    # Many kernels add up in the order in which their threads come: the last bits differ from run to
+    # run, and after an epoch the metrics do. Without this no resumed trial equals one that was not.
     torch.use_deterministic_algorithms(True)
     if not strict:
         allow_nondeterminism()

@@ -41,12 +41,14 @@ def build_verdict(folder: SweepFolder) -> Verdict:
     standings = [standing(one, scores, results.objective) for one in results.contenders]
     best = [Team(tuple(members)).best for members in results.models.values()]
     models = [contender for contender in best if not contender.row.is_floor]
+    first = headline(results, asked)
     return Verdict(
-        sweep=results.experiment.name,
+        sweep=results.sweep,
         objective=results.objective,
         alpha=CLAIM_ALPHA,
         search_seed=results.search_seed,
-        headline=headline(results, asked),
+        headline=first.text,
+        headline_answers=first.answers,
         questions=asked,
         standings=standings,
         dropped=list(_dropped(results)),
@@ -91,7 +93,7 @@ def _expected_best(results: Results) -> Iterator[ExpectedBest]:
             continue
         curve = expected_best_curve(
             values,
-            [cost_hours(results.experiment, record) for record in searched],
+            [cost_hours(results.takes, record) for record in searched],
             lower_is_better=results.lower_is_better,
         )
         yield ExpectedBest(

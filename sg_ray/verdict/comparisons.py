@@ -4,7 +4,6 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sg_ray.config import Experiment
 from sg_ray.records.race import CLAIM_ALPHA
 from sg_ray.statistics.bootstrap import PairedDifference, compare
 from sg_ray.statistics.decisions import mcnemar
@@ -52,7 +51,10 @@ class Finding:
 
     @property
     def num_sharing(self) -> int:
-        """Number of finalists that share the bet on the side that is ahead."""
+        """How many finalists there are on the side that is ahead.
+
+        Its evidence is the mean over them, so one that wins alone counts as one in so many.
+        """
         return len(self.duel.a.members)
 
 
@@ -111,8 +113,8 @@ def _comparison(finding: Finding, results: Results, scores: ValidationScores) ->
         b=duel.b.side,
         seeds=duel.seeds,
         difference=float(differences.mean()) if len(differences) else None,
-        interval=described and _interval(described),
-        probability_better=described and described.probability_better,
+        interval=_interval(described) if described else None,
+        probability_better=described.probability_better if described else None,
         p_anytime=finding.claim.p_anytime,
         p_holm=finding.claim.p_holm,
         p_permutation=_permutation_p(duel),
@@ -190,21 +192,12 @@ def _hours_of_a_seed(duel: Duel) -> float:
     return duel.a.best.trial_hours + duel.b.best.trial_hours
 
 
-def _name_or_folder(experiment: Experiment) -> str:
-    """Return how a command line names the sweep: where it is usual by name, else by its folder."""
-    usual = Experiment.model_fields["output_dir"].default
-    is_usual = experiment.output_dir == usual
-    return shlex.quote(
-        experiment.name if is_usual else str(experiment.output_dir / experiment.name)
-    )
-
-
 def _command(duel: Duel, more_seeds: int, results: Results) -> str | None:
     """Return what gets those seeds; None if one of the two will get none, as the race goes."""
     if not (duel.a.best.is_in_race and duel.b.best.is_in_race):
         return None
-    name, num_seeds = _name_or_folder(results.experiment), 1 + len(duel.seeds) + more_seeds
-    if results.experiment.replicate.budget_epochs is not None:
+    name, num_seeds = shlex.quote(results.place), 1 + len(duel.seeds) + more_seeds
+    if results.rules.replicate.budget_epochs is not None:
         at_least = max(num_seeds, len(results.seeds))
         return f"sg-ray extend {name} replicate.max_seeds={at_least} replicate.budget_epochs=null"
     if num_seeds <= len(results.seeds):

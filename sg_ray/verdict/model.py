@@ -215,6 +215,8 @@ class Verdict(_Part):
     search_seed: int
     headline: str
     """One sentence: what won and how sure that is."""
+    headline_answers: str | None = None
+    """The name of the question whose answer the headline is, but for names in it."""
     questions: Sequence[Question]
     standings: Sequence[Standing]
     dropped: Sequence[Dropped] = ()

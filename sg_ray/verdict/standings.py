@@ -63,8 +63,8 @@ def variance_shares(
             sampling_sd=split.sampling_sd,
             seed_share=split.seed_share,
             sampling_share=split.sampling_share,
-            init_share=streams and streams.init_share * split.seed_share,
-            data_order_share=streams and streams.data_order_share * split.seed_share,
+            init_share=streams.init_share * split.seed_share if streams else None,
+            data_order_share=streams.data_order_share * split.seed_share if streams else None,
         )
 
 

@@ -1,11 +1,12 @@
 """A sweep's folder as a verdict sees it: configurations with their seeds in order."""
 
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import takewhile
+from pathlib import Path
 
-from sg_ray.config import Experiment, load_experiment
+from sg_ray.config import Experiment, Resources, Rules, load_experiment
 from sg_ray.records.leaderboard import Row, is_number, rank
 from sg_ray.records.record import RunRecord, read_records
 from sg_ray.statistics.scores import DEFAULT_THRESHOLD
@@ -86,18 +87,22 @@ class Results:
     ``seeds`` are in the order in which they count: the planned ones, then those that were added.
     ``contenders`` are the rows of the leaderboard, best first. ``records`` leave out the trials
     that vary one stream of random numbers only; those are ``variants``. Both are oldest first.
+    ``place`` is how a command line names the sweep; ``takes`` is what one trial of a model takes.
     """
 
-    experiment: Experiment
+    sweep: str
+    place: str
+    rules: Rules
     seeds: Sequence[int]
     contenders: Sequence[Contender]
     records: Sequence[RunRecord] = ()
     variants: Sequence[RunRecord] = ()
+    takes: Mapping[str, Resources] = field(default_factory=dict)
 
     @property
     def objective(self) -> str:
         """The name of what the sweep ranks by."""
-        return self.experiment.objective
+        return self.rules.objective
 
     @property
     def lower_is_better(self) -> bool:
@@ -107,7 +112,7 @@ class Results:
     @property
     def search_seed(self) -> int:
         """The seed that every trial of the search has."""
-        return self.experiment.replicate.seeds[0]
+        return self.rules.replicate.seeds[0]
 
     @property
     def winner(self) -> Contender | None:
@@ -146,29 +151,44 @@ def read_results(folder: SweepFolder) -> Results:
     experiment = load_experiment(folder.settings, loads_code=False)
     everything = read_records(folder).values()
     records = [record for record in everything if record.counts_as_seed]
-    seeds = experiment.replicate.all_seeds
+    rules, takes = experiment.rules, _takes(experiment, records)
+    seeds = rules.replicate.all_seeds
     rows = rank(
         records,
-        objective=experiment.objective,
+        objective=rules.objective,
         seeds=seeds,
-        race_alpha=experiment.replicate.race_alpha,
+        race_alpha=rules.replicate.race_alpha,
     )
     return Results(
-        experiment=experiment,
+        sweep=experiment.name,
+        place=_place_of(experiment.name, experiment.output_dir),
+        rules=rules,
         seeds=seeds,
-        contenders=[_contender(row, experiment, records, seeds, folder) for row in rows],
+        contenders=[_contender(row, rules, records, folder, takes) for row in rows],
         records=records,
         variants=[record for record in everything if not record.counts_as_seed],
+        takes=takes,
     )
 
 
-def cost_hours(experiment: Experiment, record: RunRecord) -> float:
+def _takes(experiment: Experiment, records: Sequence[RunRecord]) -> dict[str, Resources]:
+    models = dict.fromkeys(record.model for record in records)
+    return {model: experiment.resources_of(model) for model in models}
+
+
+def _place_of(name: str, output_dir: Path) -> str:
+    """Return how a command line names the sweep: where it is usual by name, else by its folder."""
+    is_usual = output_dir == Experiment.model_fields["output_dir"].default
+    return name if is_usual else str(output_dir / name)
+
+
+def cost_hours(takes: Mapping[str, Resources], record: RunRecord) -> float:
     """Return the hours of a trial's training, times its GPUs where it used any."""
     hours = record.train_time_s / 3600
     if not used_gpu(record):
         return hours
-    takes = experiment.resources_of(record.model)
-    return hours * (takes.gpus or 1) * takes.num_workers
+    own = takes[record.model]
+    return hours * (own.gpus or 1) * own.num_workers
 
 
 def used_gpu(record: RunRecord) -> bool:
@@ -190,11 +210,12 @@ def score_of(record: RunRecord, objective: str) -> float | None:
 
 def _contender(
     row: Row,
-    experiment: Experiment,
+    rules: Rules,
     records: Sequence[RunRecord],
-    seeds: Sequence[int],
     folder: SweepFolder,
+    takes: Mapping[str, Resources],
 ) -> Contender:
+    seeds = rules.replicate.all_seeds
     wanted = {*row.seeds, *row.failed_seeds}
     newest = {
         record.seed: record
@@ -206,20 +227,22 @@ def _contender(
     in_order = sorted(newest, key=lambda seed: (seed not in seeds, _place(seed, seeds), seed))
     return Contender(
         row=row,
-        trials=[_trial(newest[seed], experiment, folder) for seed in in_order],
-        chosen_on=None if row.is_floor else experiment.replicate.seeds[0],
+        trials=[_trial(newest[seed], rules.objective, folder, takes) for seed in in_order],
+        chosen_on=None if row.is_floor else seeds[0],
     )
 
 
-def _trial(record: RunRecord, experiment: Experiment, folder: SweepFolder) -> Trial:
-    score = score_of(record, experiment.objective)
+def _trial(
+    record: RunRecord, objective: str, folder: SweepFolder, takes: Mapping[str, Resources]
+) -> Trial:
+    score = score_of(record, objective)
     path = folder.trial(record.trial_key) / VALID_PREDICTIONS
     return Trial(
         key=record.trial_key,
         seed=record.seed,
         score=score,
         threshold=threshold_of(record),
-        hours=cost_hours(experiment, record),
+        hours=cost_hours(takes, record),
         uses_gpu=used_gpu(record),
         predictions=None if score is None else read_predictions(path),
     )

@@ -147,11 +147,11 @@ def test_an_experiment_names_a_file_beside_it_and_its_copy_reads_back_equal(fold
     experiment = load_experiment(path, ["models.own.config.epochs=2"])
     assert experiment.families == ("gnn", "own")
     assert experiment.plugins.families == {"own": f"{folder / 'mine' / 'own.py'}:Own"}
-    assert experiment.space("own")["hidden_dim"].choice == (4, 8), "the family's own space"
+    assert experiment.model("own").space["hidden_dim"].choice == (4, 8), "the family's own space"
     copy = folder / "sweep.yaml"
     copy.write_text(resolved_yaml(experiment))
     assert load_experiment(copy) == experiment
-    assert load_experiment(path, ["models.own.space={}"]).space("own") == {}
+    assert load_experiment(path, ["models.own.space={}"]).model("own").space == {}
 
 
 def test_a_command_line_names_a_file_from_where_it_is_typed(folder: Path) -> None:

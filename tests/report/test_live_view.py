@@ -218,7 +218,7 @@ def test_e05_a_full_disk_below_the_log_is_noted_and_stops_nothing(journal_path):
 def test_a_trial_that_varies_one_stream_is_named_and_is_not_the_best():
     varied = started("b", 1, stage="variance", streams={"init": 7})
     progress = told(started("a"), finished("a", 1, value=0.7), varied, finished("b", 2, value=0.9))
-    assert progress.trials["b"].name == "ab12cd34-seed42-init7"
+    assert progress.trials["b"].name == "gnn ab12cd34-seed42-init7"
     assert progress.best == {"gnn": 0.7}
     assert progress.num_finished == 2
 

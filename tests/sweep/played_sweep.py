@@ -9,7 +9,7 @@ from sg_ray.files import content_hash
 from sg_ray.records.record import Failure, RunRecord
 from sg_ray.sweep.plan.jobs import LrRangeJob, TrainJob
 from sg_ray.sweep.plan.ledger import Identity, Ledger
-from sg_ray.sweep.plan.planner import Planner, rules_of
+from sg_ray.sweep.plan.planner import Planner
 from sg_ray.trial import TrialSpec
 
 LOST = Failure(kind="InfrastructureError", message="out of memory", traceback="")
@@ -59,7 +59,7 @@ class Sweep:
             self.plan.folder, dict(self.ledger.records), dict(self.ledger.learning_rates)
         )
         self.ledger = ledger
-        self.planner = Planner(self.plan.all_models, rules_of(self.plan), ledger, identity, {})
+        self.planner = Planner(self.plan.all_models, self.plan.rules, ledger, identity, {})
 
     def finish(self, job: TrainJob | LrRangeJob) -> None:
         if isinstance(job, LrRangeJob):

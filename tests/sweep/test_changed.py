@@ -16,6 +16,7 @@ from sg_ray.errors import InputError
 from sg_ray.models import families
 from sg_ray.models.families import FAMILIES, family_code_version
 from sg_ray.preflight.context import Context
+from sg_ray.prepare.prepare import baselines
 from sg_ray.records.code_versions import CodeVersions
 from sg_ray.records.record import RunRecord, read_records, write_record
 from sg_ray.sweep.begin import begin
@@ -68,6 +69,10 @@ def floor_alone(*overrides: str) -> Experiment:
     path = Path("c.yaml")
     path.write_text(FLOOR_ALONE)
     return load_experiment(path, overrides)
+
+
+def change_of(experiment: Experiment) -> Change | None:
+    return find_change(experiment.folder, "data", baselines(experiment.all_models))
 
 
 def swept(*overrides: str, on_change: str = "stop", extends: bool = False) -> Outcome:
@@ -130,7 +135,7 @@ def test_records_of_other_data_are_never_kept(change_code: Callable[[str], None]
     experiment = floor_alone()
     begin(experiment)
     write_record(experiment.folder, record_of("lexical", "a", data="other"))
-    change = find_change(experiment, "data")
+    change = change_of(experiment)
     assert change is not None
     with pytest.raises(InputError, match="With other data their numbers are not to be compared"):
         settle(change, "keep")
@@ -177,12 +182,12 @@ def test_a_change_of_ones_own_file_concerns_its_own_records(folder: Path) -> Non
         for place in (there.search(model), there.range_test(model), there.best / model / "x"):
             place.parent.mkdir(parents=True, exist_ok=True)
             place.touch()
-    assert find_change(experiment, "data") is None
+    assert change_of(experiment) is None
     (folder / "own.py").write_text(f"# explained\n{OWN}")
-    assert find_change(load_experiment(path), "data") is None, "a comment decides nothing"
+    assert change_of(load_experiment(path)) is None, "a comment decides nothing"
 
     (folder / "own.py").write_text(OWN.replace("= 8", "= 9"))
-    change = find_change(load_experiment(path), "data")
+    change = change_of(load_experiment(path))
     assert change is not None
     assert change.told.startswith("2 trials on record (2:00:00 of training)")
     assert {record.model for record in change.records} == {"own", "fusion"}

@@ -13,7 +13,7 @@ from sg_ray.data.sources import DataConfig, load_data
 from sg_ray.features.spec import TokenSpec
 from sg_ray.features.tokens import TokenFeaturiser
 from sg_ray.models.transformer import TransformerConfig
-from sg_ray.prepare.prepare import pinned
+from sg_ray.prepare.prepare import baselines, pinned
 from sg_ray.records.record import read_records, record_of, write_record
 from sg_ray.sweep.changed import find_change, settle
 from sg_ray.trial import TrialSpec
@@ -58,7 +58,7 @@ def trial_of(experiment: Experiment) -> TrialSpec:
 
 
 def aside(experiment: Experiment) -> int:
-    change = find_change(experiment, "data")
+    change = find_change(experiment.folder, "data", baselines(experiment.all_models))
     if change is None:
         return 0
     assert list(change.by_reason) == ["other pretrained files"]

@@ -24,7 +24,9 @@ def test_a_fourth_family_needs_one_class_in_one_file(
         lr_range={"enabled": True, "num_steps": 20, "cache_dir": str(tmp_path / "lr")},
     )
     assert experiment.families == ("byte_count",)
-    assert experiment.space("byte_count")["hidden_dim"].choice == (4, 8, 16), "the family's own"
+    assert experiment.model("byte_count").space["hidden_dim"].choice == (4, 8, 16), (
+        "the family's own"
+    )
     own.unlink()  # workers have it from the driver
     outcome = run_sweep(experiment)
     assert outcome.problems == []

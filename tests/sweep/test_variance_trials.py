@@ -14,6 +14,7 @@ from sg_ray.files import short_hash, write_text
 from sg_ray.prepare.branches import GivenBranches
 from sg_ray.records.journal import Journal, read_events
 from sg_ray.records.leaderboard import rank
+from sg_ray.records.planned import planned_stages
 from sg_ray.records.record import (
     RunRecord,
     read_record,
@@ -25,7 +26,7 @@ from sg_ray.single.reproduce_one import _spec
 from sg_ray.sweep.execute.worklist import Worklist
 from sg_ray.sweep.plan.jobs import TrainJob, parse_job
 from sg_ray.sweep.plan.ledger import Identity, Ledger
-from sg_ray.sweep.plan.planner import Planner, rules_of
+from sg_ray.sweep.plan.planner import Planner
 from sg_ray.sweep.winners import _best_records
 from sg_ray.sweep_folder import SweepFolder
 from sg_ray.trial import TrialSpec, job_name
@@ -81,7 +82,7 @@ def experiment(folder: Path, **settings: Any) -> Experiment:
 def planner(plan: Experiment, records: list[RunRecord]) -> Planner:
     ledger = Ledger(plan.folder, {record.trial_key: record for record in records})
     identity = Identity("data", "code", has_test_split=False)
-    return Planner(plan.all_models, rules_of(plan), ledger, identity, {})
+    return Planner(plan.all_models, plan.rules, ledger, identity, {})
 
 
 def test_a_record_tells_its_streams_and_reads_back(tmp_path: Path) -> None:
@@ -140,7 +141,7 @@ def test_other_families_do_not_build_on_them(tmp_path: Path) -> None:
     for record in (*PLAIN, *VARIED, of_transformer):
         write_record(source.folder, record)
     builder = experiment(tmp_path, families=["fusion"], branches_from=source.folder.path)
-    find = GivenBranches(builder, "data").by_family["gnn"]
+    find = GivenBranches(builder.all_models, builder.branches_from, "data").by_family["gnn"]
     for record in PLAIN:
         branch = find(record.seed)
         assert branch is not None
@@ -157,7 +158,7 @@ def test_a_restart_settles_each_under_its_own_name(tmp_path: Path) -> None:
     for trial in (plain, varied):
         (attempt / job_name(trial)).mkdir(parents=True)
     journal = Journal(plan.folder.path / "events.jsonl")
-    Worklist(plan, planner(plan, [record]), journal, plan.folder)
+    Worklist(planner(plan, [record]), planned_stages(plan.all_models, plan.rules), journal)
     journal.close()
     assert [path.name for path in attempt.iterdir()] == [job_name(plain)]
 
@@ -165,7 +166,7 @@ def test_a_restart_settles_each_under_its_own_name(tmp_path: Path) -> None:
 def test_the_journal_tells_the_streams(tmp_path: Path) -> None:
     plan = experiment(tmp_path)
     journal = Journal(plan.folder.path / "events.jsonl")
-    worklist = Worklist(plan, planner(plan, []), journal, plan.folder)
+    worklist = Worklist(planner(plan, []), planned_stages(plan.all_models, plan.rules), journal)
     takes = plan.resources_of("gnn")
     worklist.on_started(
         TrainJob(spec=spec(streams={"order": 9}), stage="variance", resources=takes)

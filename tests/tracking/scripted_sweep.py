@@ -31,6 +31,7 @@ PLAN = {
 }
 OUTCOMES = {"t-best": "completed", "t-cut": "pruned", "t-broken": "failed"}
 NUM_EPOCHS = 3
+NAMED = Configuration(model="gnn", family="gnn", values=CONFIG, short_name="gnn lr 1.1e-3")
 
 
 def metrics_of(epoch: int) -> dict[str, float | None]:
@@ -92,7 +93,7 @@ def write_winner(sweep_dir: Path, key: str) -> Path:
     folder = SweepFolder(sweep_dir).best / "gnn"
     folder.mkdir(parents=True, exist_ok=True)
     card = ModelCard(
-        configuration=Configuration(model="gnn", family="gnn", values=CONFIG),
+        configuration=NAMED,
         config_hash="ab12cd34",
         seed=42,
         trial_key=key,
@@ -125,7 +126,7 @@ def record(key: str, status: str, seed: int, metrics: dict[str, float]) -> RunRe
     return RunRecord(
         trial_key=key,
         stage="search",
-        configuration=Configuration(model="gnn", family="gnn", values=CONFIG),
+        configuration=NAMED,
         config_hash="ab12cd34",
         seed=seed,
         status=status,

@@ -110,7 +110,7 @@ def test_times_parameters_and_metrics_are_those_of_the_journal(client, journal, 
     events = [e for e in read_events(journal.path) if e.subject == "t-best"]
     assert (run.info.start_time, run.info.end_time) == (events[0].at_ms, events[-1].at_ms)
     assert run.data.params == {
-        "family": "gnn",
+        "model": "gnn",
         "learning_rate": "2e-05",
         "epochs": "3",
         "encoder.width": "64",

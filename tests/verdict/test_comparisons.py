@@ -331,7 +331,9 @@ def drawn(rng, families: dict[str, list[float]], num_fresh: int, alpha_drop: flo
             contenders.append((float(scores_of[: last + 1].mean()), Contender(row, trials, 0)))
     contenders.sort(key=lambda pair: -pair[0])
     experiment = Experiment(name="drawn", replicate={"seeds": seeds})
-    return Results(experiment, seeds, [contender for _, contender in contenders])
+    return Results(
+        "drawn", "drawn", experiment.rules, seeds, [contender for _, contender in contenders]
+    )
 
 
 @pytest.mark.parametrize(

@@ -209,7 +209,7 @@ def test_two_fresh_seeds_cannot_decide_and_the_least_number_is_told(tmp_path):
     assert brief[0] == verdict.headline  # which is the answer to the only question
     assert re.match(
         r"To tell .+ from .+ \((about|at least) \d+ more seeds?\): "
-        r"\S*sg-ray extend \S+ replicate\.max_seeds=\d+$",
+        r"\S*sg-ray extend .+ replicate\.max_seeds=\d+$",
         brief[1],
     )
 

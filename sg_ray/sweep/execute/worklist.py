@@ -1,11 +1,10 @@
 """Between planner and executor: turns finished jobs into records, events and learning rates."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from sg_ray.cluster.losses import infrastructure_failure
-from sg_ray.config import Experiment
 from sg_ray.records import learning_rates
 from sg_ray.records.events import (
     EpochEnded,
@@ -19,7 +18,7 @@ from sg_ray.records.events import (
     TrialStarted,
 )
 from sg_ray.records.journal import Journal
-from sg_ray.records.planned import PlannedName, num_planned, planned_stages
+from sg_ray.records.planned import PlannedName, PlannedStage, num_planned
 from sg_ray.records.record import (
     Failure,
     RunRecord,
@@ -39,7 +38,6 @@ from sg_ray.sweep.execute.checkpoints import (
 from sg_ray.sweep.execute.winner_scoring import WinnerTest
 from sg_ray.sweep.plan.jobs import AnyJob, LrRangeJob, TestJob, TrainJob
 from sg_ray.sweep.plan.planner import Planner
-from sg_ray.sweep_folder import SweepFolder
 from sg_ray.training.checkpoint import weights_id
 from sg_ray.trial import job_name, now_ms
 
@@ -47,13 +45,11 @@ from sg_ray.trial import job_name, now_ms
 class Worklist:
     """The executor's view of a sweep: jobs out, outcomes in."""
 
-    def __init__(
-        self, experiment: Experiment, planner: Planner, journal: Journal, folder: SweepFolder
-    ) -> None:
-        self._experiment, self._planner = experiment, planner
-        self._stages = planned_stages(experiment)
-        self._journal, self._folder = journal, folder
-        self._winner_test = WinnerTest(planner, journal, folder)
+    def __init__(self, planner: Planner, stages: Sequence[PlannedStage], journal: Journal) -> None:
+        """``stages`` are those that the planner has by plan."""
+        self._planner, self._rules, self._stages = planner, planner.rules, stages
+        self._journal, self._folder = journal, planner.ledger.folder
+        self._winner_test = WinnerTest(planner, journal, self._folder)
         self._announced: set[tuple[str, str]] = set()
         self._started_at_ms: dict[str, int] = {}
         for record in planner.ledger.records.values():  # a kill may have come after the record
@@ -119,7 +115,7 @@ class Worklist:
 
     def on_epoch(self, job: TrainJob, epoch: int, metrics: Mapping[str, float | None]) -> bool:
         """Return True if the trial should be given up after this epoch."""
-        return self._planner.on_epoch(job, epoch, metrics.get(self._experiment.objective))
+        return self._planner.on_epoch(job, epoch, metrics.get(self._rules.objective))
 
     def journal_epoch(self, job: TrainJob, epoch: int, metrics: Mapping[str, float | None]) -> None:
         """Journal an epoch's metrics."""
@@ -133,7 +129,7 @@ class Worklist:
             case TrainJob():
                 self._record(job, result, checkpoint, pruned=pruned)
             case LrRangeJob():
-                found = learning_rates.from_result(self._experiment.lr_range, job.spec, result)
+                found = learning_rates.from_result(self._rules.lr_range, job.spec, result)
                 self._use_learning_rate(job, found, source="range test")
             case TestJob():
                 self._winner_test.on_finished(job, result)
@@ -226,7 +222,7 @@ class Worklist:
 
     def _tell_drops(self, model: str) -> None:
         """Journal which finalists the race has given up; the journal says each once."""
-        seeds = self._experiment.replicate.all_seeds
+        seeds = self._rules.replicate.all_seeds
         for drop in self._planner.plans[model].dropped(seeds).values():
             self._journal.append(
                 FinalistDropped(
@@ -238,7 +234,7 @@ class Worklist:
             )
 
     def _take_cached_learning_rate(self, job: LrRangeJob) -> bool:
-        found = learning_rates.cached(self._experiment.lr_range, job.spec)
+        found = learning_rates.cached(self._rules.lr_range, job.spec)
         if found is None:
             return False
         self._use_learning_rate(job, found, source="cache")

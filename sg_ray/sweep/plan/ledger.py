@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from sg_ray.config import LrRangeSettings, ReplicateSettings, SearchSettings
 from sg_ray.records.record import RunRecord
 from sg_ray.sweep_folder import SweepFolder
 
@@ -49,13 +48,3 @@ class Identity:
     def code_version_of(self, family: str) -> str:
         """Return the version of the code that trials of a family count as made by."""
         return self.own_code_versions.get(family, self.code_version)
-
-
-@dataclass(frozen=True)
-class Rules:
-    """The settings that every model of a sweep is searched and replicated by."""
-
-    objective: str
-    lr_range: LrRangeSettings
-    search: SearchSettings
-    replicate: ReplicateSettings

@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 
-from sg_ray.config import Model
+from sg_ray.config import Model, Rules
 from sg_ray.configuration import Configuration
 from sg_ray.records.race import drops
 from sg_ray.records.record import RunRecord, Stage
 from sg_ray.statistics.racing import Drop
 from sg_ray.sweep.plan.jobs import AnyJob, TrainJob
-from sg_ray.sweep.plan.ledger import Identity, Ledger, Rules
+from sg_ray.sweep.plan.ledger import Identity, Ledger
 from sg_ray.trial import BranchSource, TrialSpec
 
 _SpecKey = tuple[Configuration, int, tuple[tuple[str, ...], ...]]
@@ -113,7 +113,7 @@ class ModelPlan:
         return spec.trial_key in self._ledger.records
 
     def extra_job(self, configuration: Configuration, seed: int) -> TrainJob | None:
-        """Return the job of one more seed, unless it is done or on its way."""
+        """Return the job of one more seed; None if it is on record, or running."""
         return self.job(self.spec(configuration, seed), "replicate")
 
     def num_epochs(self, seeds: Sequence[int]) -> int:
@@ -122,7 +122,7 @@ class ModelPlan:
         return sum(record.epochs for record in records if record.seed in seeds)
 
     def job(self, spec: TrialSpec, stage: Stage) -> TrainJob | None:
-        """Return the job of ``spec``, unless it is done or on its way."""
+        """Return the job of ``spec``; None if it is on record, or running."""
         if spec.trial_key in self._ledger.records or spec.trial_key in self._in_flight:
             return None
         job = TrainJob(spec=spec, stage=stage, resources=self.model.resources)
@@ -164,7 +164,7 @@ class FloorPlan(ModelPlan):
         return self._next_planned_seed("floor")
 
     def extra_job(self, configuration: Configuration, seed: int) -> TrainJob | None:
-        """Return the job of one more seed, unless it is done or on its way."""
+        """Return the job of one more seed; None if it is on record, or running."""
         return self.job(self.spec(configuration, seed), "floor")
 
     @property

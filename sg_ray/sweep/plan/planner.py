@@ -9,7 +9,7 @@ the end, see ``extra_seeds``; last come the trials that split the winner's varia
 from collections.abc import Callable, Mapping, Sequence
 
 from sg_ray.code_version import code_version
-from sg_ray.config import Experiment, Model
+from sg_ray.config import Experiment, Model, Rules
 from sg_ray.data.samples import DataSet
 from sg_ray.prepare.branches import GivenBranches
 from sg_ray.records.code_versions import CodeVersions
@@ -18,7 +18,7 @@ from sg_ray.records.learning_rates import read_learning_rates
 from sg_ray.records.record import RunRecord, read_records
 from sg_ray.sweep.plan.extra_seeds import ExtraSeeds
 from sg_ray.sweep.plan.jobs import AnyJob, TrainJob
-from sg_ray.sweep.plan.ledger import Identity, Ledger, Rules
+from sg_ray.sweep.plan.ledger import Identity, Ledger
 from sg_ray.sweep.plan.model_plan import FloorPlan, ModelPlan
 from sg_ray.sweep.plan.search_plan import SearchPlan
 from sg_ray.sweep.plan.variance_trials import VarianceTrials
@@ -41,7 +41,7 @@ class Planner:
         """
         self.ledger = ledger
         self.has_test_split = identity.has_test_split
-        self._rules = rules
+        self.rules = rules
         self.plans: dict[str, ModelPlan] = {}
         for model in models:
             if model.is_floor:
@@ -112,8 +112,8 @@ class Planner:
         hashes = {row.config_hash for row in self.winners().values()}
         rows = rank(
             [r for r in self.ledger.records.values() if r.config_hash in hashes],
-            objective=self._rules.objective,
-            seeds=self._rules.replicate.all_seeds,
+            objective=self.rules.objective,
+            seeds=self.rules.replicate.all_seeds,
         )
         return next((row for row in rows if row.seeds), None)
 
@@ -140,16 +140,7 @@ def make_planner(
         CodeVersions.of(experiment.folder).by_family(families),
     )
     ledger = Ledger(folder, read_records(folder), read_learning_rates(folder))
-    given = GivenBranches(experiment, data.fingerprint)
+    models = experiment.all_models
+    given = GivenBranches(models, experiment.branches_from, data.fingerprint)
     given.require(branch_seeds)
-    return Planner(experiment.all_models, rules_of(experiment), ledger, identity, given.by_family)
-
-
-def rules_of(experiment: Experiment) -> Rules:
-    """Return what an experiment says of all its models."""
-    return Rules(
-        objective=experiment.objective,
-        lr_range=experiment.lr_range,
-        search=experiment.search,
-        replicate=experiment.replicate,
-    )
+    return Planner(models, experiment.rules, ledger, identity, given.by_family)

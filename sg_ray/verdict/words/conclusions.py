@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from sg_ray.config import FLOOR
 from sg_ray.records.leaderboard import is_number, ranked_value
@@ -15,6 +16,14 @@ from sg_ray.verdict.words.sentences import count_of, listed, p_value, starting
 NOTHING_COMPLETED = "No trial has completed: nothing can be said yet."
 
 
+class Headline(NamedTuple):
+    """A sweep's first sentence."""
+
+    text: str
+    answers: str | None = None
+    """The question whose answer says the same, so that nobody need read both."""
+
+
 @dataclass(frozen=True)
 class _Tally:
     """The comparisons of one side with the others, by what came out."""
@@ -26,8 +35,14 @@ class _Tally:
 
     @property
     def ahead(self) -> list[Comparison]:
-        """Undecided ones in which the other has the better mean over fresh seeds."""
-        return [one for one in self.undecided if one.b == self.side and one.difference]
+        """The undecided ones in which the other has the better mean over fresh seeds.
+
+        A comparison names the side with the better mean first. Its difference is 0 where both are
+        level, and None without a fresh seed.
+        """
+        return [
+            one for one in self.undecided if one.b == self.side and one.difference not in (None, 0)
+        ]
 
     def rivals(self, compared: Sequence[Comparison], *, by_model: bool) -> str:
         """Return the names of the others, e.g. "gnn and the floor"."""
@@ -59,60 +74,57 @@ def answer(
     )
 
 
-def headline(results: Results, asked: Sequence[Question]) -> str:
+def headline(results: Results, asked: Sequence[Question]) -> Headline:
     """Return one sentence: what won and how sure that is. It never contradicts the leaderboard."""
     winner = results.winner
     if winner is None:
-        return _without_model(results)
+        return _without_model(results, asked)
     by_name = {question.name: question for question in asked}
     models, within = by_name.get(MODELS), by_name.get(winner.model)
     name = winner.row.title
     if models is None:
         if within is None:
-            return f"{name} has nobody to be compared with."
-        return f"{winner.model}: {within.answer}"
+            return Headline(f"{name} has nobody to be compared with.")
+        return Headline(f"{winner.model}: {within.answer}", answers=within.name)
     tally = _tally(_side_of(winner.model, models), models.comparisons)
     level = _level_with(tally, _teams(results), results.objective)
     above = _floor_above(results, tally)
     if above is not None:
-        return _below_the_floor(
-            results, name, winner, above, len(models.comparisons), is_level=above in level
+        num = len(models.comparisons)
+        return Headline(
+            _below_the_floor(results, name, winner, above, num, is_level=above in level)
         )
     though = _though_the_floor_is_first(results, winner, tally)
     if tally.undecided or tally.lost:
         place = "is the best-ranked model"
         if level:
             place += f", level with {tally.rivals(level, by_model=True)}"
-        return (
-            _position(
-                name,
-                place,
-                tally,
-                len(models.comparisons),
-                by_model=True,
-                leads=not (tally.ahead or level or though),
-            )
-            + f"{though}."
-        )
+        leads = not (tally.ahead or level or though)
+        told = _position(name, place, tally, len(models.comparisons), by_model=True, leads=leads)
+        # One that leads is also the first that nobody beats, of whom the answer tells.
+        same = leads and not tally.lost
+        return Headline(f"{told}{though}.", answers=MODELS if same else None)
     victory = f"wins: it beats {tally.rivals(tally.won, by_model=True)} ({_evidence(tally.won)})"
     if within is None or _beats_all(winner.row.config_hash, within):
-        return f"{name} {victory}{though}."
-    return (
+        return Headline(f"{name} {victory}{though}.")
+    return Headline(
         f"{winner.model} {victory}{though}; which of its configurations is best is undecided, "
         f"{winner.row.title.removeprefix(f'{winner.model} ')} is ranked first of them."
     )
 
 
-def _without_model(results: Results) -> str:
+def _without_model(results: Results, asked: Sequence[Question]) -> Headline:
     """Return the headline where no model has a score: the floor may have one."""
     floor = next((one for one in results.contenders if one.row.is_floor and one.judged), None)
     if floor is None:
-        return NOTHING_COMPLETED
+        return Headline(NOTHING_COMPLETED, answers=asked[0].name if asked else None)
     score = _score(results, floor)
     tried = list(dict.fromkeys(r.model for r in results.records if r.model != floor.model))
     if tried:
-        return f"Only the floor has a score ({score}): no trial of {listed(tried)} has completed."
-    return f"Only the floor was trained ({score}): there is no model to compare with it."
+        return Headline(
+            f"Only the floor has a score ({score}): no trial of {listed(tried)} has completed."
+        )
+    return Headline(f"Only the floor was trained ({score}): there is no model to compare with it.")
 
 
 def _floor_above(results: Results, tally: _Tally) -> Comparison | None:

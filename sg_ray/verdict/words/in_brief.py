@@ -11,13 +11,14 @@ from sg_ray.verdict.model import Comparison, Verdict
 def in_brief(verdict: Verdict, folder: Path) -> str:
     """Return the headline, the answer to each question, and a command to know more.
 
-    The first answer is left out if it only repeats the headline. The command is that of the first
+    The answer that the headline gives is left out. The command is that of the first
     comparison that has one: the best-ranked are compared first. ``folder`` is the sweep's.
     """
-    asked = list(verdict.questions)
-    if asked and _repeats(verdict.headline, asked[0].answer):
-        del asked[0]
-    answers = [f"  {question.text} {question.answer}" for question in asked]
+    answers = [
+        f"  {question.text} {question.answer}"
+        for question in verdict.questions
+        if question.name != verdict.headline_answers
+    ]
     compared = (one for question in verdict.questions for one in question.comparisons)
     to_know_more = [
         f"{_purpose(one)}: {runnable(_of_folder(one.command, verdict.sweep, folder))}"
@@ -40,14 +41,6 @@ def _is_lost(word: str, sweep: str, folder: Path) -> bool:
         return False
     usual = Experiment.model_fields["output_dir"].default
     return not any(one.exists() and one.samefile(folder) for one in (Path(word), usual / word))
-
-
-def _repeats(headline: str, answer: str) -> bool:
-    """Return True if the headline is the answer, or has one word more: its configuration, say."""
-    words, answer_words = headline.split(), answer.split()
-    return words == answer_words or any(
-        words[:at] + words[at + 1 :] == answer_words for at in range(len(words))
-    )
 
 
 def _purpose(comparison: Comparison) -> str:

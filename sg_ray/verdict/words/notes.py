@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from statistics import fmean
 
-from sg_ray.config import FLOOR
 from sg_ray.models.families import builds_on
 from sg_ray.records.race import CLAIM_ALPHA
 from sg_ray.statistics.seeds_needed import seeds_for_anytime_p
@@ -37,9 +36,10 @@ def notes(
 
 def _chosen_branches(results: Results) -> Iterator[str]:
     """Say that what a model builds on was chosen by seeds that it is compared on as well."""
-    models = results.models.items()
-    builders = [name for name, of in models if name != FLOOR and builds_on(of[0].row.family)]
-    if builders and len(results.experiment.families) > len(builders):
+    families = {model: members[0].row.family for model, members in results.models.items()}
+    there = set(families.values())
+    builders = [model for model, family in families.items() if there & set(builds_on(family))]
+    if builders:
         yield (
             f"{listed(builders)} builds on the best of the other models over the planned seeds, "
             "and has the same seeds: of many finalists the luckiest would flatter it a little."
