@@ -226,9 +226,14 @@ class SweepFolder:
         last = int(self.attempts[-1].name.rpartition("-")[2]) if self.attempts else 0
         return self.tune / f"attempt-{last + 1:03d}"
 
+    @property
+    def groups(self) -> Path:
+        """The folder of trials with several workers."""
+        return self.path / "groups"
+
     def group(self, trial_key: str) -> Path:
         """Where the workers of a trial with several train; all nodes of a cluster must see it."""
-        return self.path / "groups" / trial_key
+        return self.groups / trial_key
 
     @property
     def set_aside(self) -> Path:

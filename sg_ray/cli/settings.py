@@ -9,12 +9,16 @@ from pydantic import TypeAdapter, ValidationError
 from sg_ray.config import Experiment, Given, load_experiment
 from sg_ray.config.yaml_text import read_value
 from sg_ray.errors import InputError
+from sg_ray.library.default_experiment import USUAL, default_experiment
 from sg_ray.library.places import resumed
 from sg_ray.setting_types import Seed, Text, checked_place
 
 
 def named_experiment(
-    settings: Sequence[str], default: Path, resume: str | None = None, given: Sequence[Given] = ()
+    settings: Sequence[str],
+    default: Path | None,
+    resume: str | None = None,
+    given: Sequence[Given] = (),
 ) -> Experiment:
     """Read the experiment that the command line names: a file, overrides, or a sweep to resume.
 
@@ -22,12 +26,20 @@ def named_experiment(
     """
     file, overrides = split_settings(settings)
     if resume is None:
-        return load_experiment(file or default, overrides, given)
+        return load_experiment(file or default or told_default(), overrides, given)
     if file is not None:
         raise InputError(
             f"{resume}: a sweep that was begun takes its experiment from its folder, not {file}"
         )
     return resumed(resume, overrides, given)
+
+
+def told_default() -> Path:
+    """Return the default experiment; say so if it is not one of the working folder."""
+    path = default_experiment()
+    if path != USUAL:
+        print(f"no {USUAL} here: the one that comes with sg-ray, {path}")
+    return path
 
 
 def split_settings(settings: Sequence[str]) -> tuple[Path | None, list[str]]:

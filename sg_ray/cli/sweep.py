@@ -113,7 +113,7 @@ def run_or_describe(
     from sg_ray.sweep.readiness import check_ready
     from sg_ray.tracking.mlflow_mirror import check_tracking
 
-    check_tracking(experiment)
+    check_tracking(experiment.tracking)
     ready = check_ready(experiment, executor, extends=extends, downloads=False)
     changes = [] if ready.change is None else [f"{ready.change.told}. {ready.change.ways_on}."]
     warnings = (*ready.warnings, *changes)

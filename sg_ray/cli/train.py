@@ -10,6 +10,7 @@ from sg_ray.cli.settings import (
     folder_argument,
     seed_argument,
     split_settings,
+    told_default,
     value_argument,
 )
 from sg_ray.commands import from_here, sg_ray_command
@@ -74,7 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
     from sg_ray.training.loop import Interrupted
 
     experiment = _experiment(arguments)
-    check_tracking(experiment)
+    check_tracking(experiment.tracking)
     seed = experiment.replicate.seeds[0] if arguments.seed is None else arguments.seed
     view = WorkView()
     stop = StopRequest(on_step=view.show_step)
@@ -169,7 +170,7 @@ def _experiment_file(arguments: argparse.Namespace, file: Path | None) -> Path:
         return _folder_of(arguments.resume) / TRAINING_SETTINGS
     if len(files) > 1:
         raise InputError(f"give one experiment file, not 2: {files[0]} {files[1]}")
-    return files[0] if files else Path(arguments.default)
+    return files[0] if files else arguments.default or told_default()
 
 
 def _same_settings(arguments: argparse.Namespace) -> list[str]:

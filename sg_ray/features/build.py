@@ -71,7 +71,12 @@ def prepare_features(
 
 def store_dir(cache_dir: Path, data_fingerprint: str, spec: FeatureSpec) -> Path:
     """Return the folder of one stored feature kind; ``load_featuriser`` reads it as well."""
-    return cache_dir / "features" / data_fingerprint / spec.key
+    return features_dir(cache_dir, data_fingerprint) / spec.key
+
+
+def features_dir(cache_dir: Path, data_fingerprint: str) -> Path:
+    """Return the folder of all stored feature kinds of a data set."""
+    return cache_dir / "features" / data_fingerprint
 
 
 def _prepare_kind(

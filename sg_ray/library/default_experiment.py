@@ -17,8 +17,3 @@ def default_experiment() -> Path:
         return USUAL
     own = (_PACKAGE / USUAL, _PACKAGE.parent / USUAL)
     return next((path for path in own if path.is_file()), USUAL)
-
-
-def is_own(path: Path) -> bool:
-    """Whether ``path`` is sg-ray's own experiment, which lies where nobody would look for it."""
-    return path.is_absolute() and path.is_relative_to(_PACKAGE.parent)

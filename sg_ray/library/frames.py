@@ -71,7 +71,7 @@ def curve_of(record: RunRecord) -> tuple[dict[str, Any], Sequence[Metrics]]:
 def predictions_frame(folder: SweepFolder, records: Iterable[RunRecord]) -> pd.DataFrame:
     """Return a line for each function and trial; see ``SweepResults.predictions``."""
     frames = list(_predictions(folder, records))
-    columns = [*TRIAL, "split", "sample", "label", "probability"]
+    columns = [*TRIAL, "split", "sample", "sample_id", "label", "probability"]
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns)
 
 
@@ -89,6 +89,7 @@ def _predicted(record: RunRecord, split: str, predictions: Predictions) -> pd.Da
             **_identity(record),
             "split": split,
             "sample": range(len(predictions.labels)),
+            "sample_id": predictions.sample_ids,
             "label": predictions.labels,
             "probability": predictions.probabilities,
         }

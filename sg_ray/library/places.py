@@ -23,6 +23,12 @@ def named_folder(name: Path) -> Path:
     return of_sweep if not name.exists() and SweepFolder(of_sweep).is_sweep else name
 
 
+def sweeps_in(folder: Path) -> list[SweepFolder]:
+    """Return the sweeps that lie in a folder, or that it is, by name."""
+    found = sorted(path.parent for path in (*folder.glob(SETTINGS), *folder.glob(f"*/{SETTINGS}")))
+    return [SweepFolder(path) for path in found]
+
+
 def resumed(name: str, overrides: Sequence[str] = (), given: Sequence[Given] = ()) -> Experiment:
     """Read the experiment of a sweep that was begun, by its name or folder, with changed settings.
 
@@ -62,7 +68,7 @@ def _sweep_folder(resume: str, overrides: Sequence[str]) -> Path:
     for folder in (Path(resume), outputs / resume):
         if SweepFolder(folder).is_sweep:
             return folder
-    there = ", ".join(sorted(path.parent.name for path in outputs.glob(f"*/{SETTINGS}"))[:8])
+    there = ", ".join(sweep.name for sweep in sweeps_in(outputs)[:8])
     raise InputError(
         f"{resume}: no sweep of that name in {outputs} (it would hold {SETTINGS}). "
         f"There is: {there or 'none'}. Give its folder, or output_dir=..."

@@ -109,8 +109,8 @@ class SweepResults:
         """What each completed trial says of each function: of "valid", for the winner of "test".
 
         Columns: ``trial_key``, ``name``, ``model``, ``config_hash``, ``seed``, ``split``,
-        ``sample`` (its place in the split, from 0), ``label`` (1: vulnerable) and ``probability``
-        of "vulnerable".
+        ``sample`` (its place in the split, from 0), ``sample_id`` (None if the data have no ids),
+        ``label`` (1: vulnerable) and ``probability`` of "vulnerable".
         """
         return predictions_frame(self.folder, self._records().values())
 

@@ -7,7 +7,7 @@ from typing import Literal
 from sg_ray.commands import from_here, sg_ray_command
 from sg_ray.host.lock import is_held
 from sg_ray.live.progress import Progress
-from sg_ray.records.events import SweepResumed
+from sg_ray.records.events import SweepResumed, SweepStarted
 from sg_ray.records.journal import read_events
 from sg_ray.sweep_folder import SweepFolder
 
@@ -55,7 +55,7 @@ def read_state(folder: SweepFolder, objective: str) -> SweepState:
     is_running = is_held(folder)  # asked first: what ends meanwhile has told its end
     progress = Progress(objective)
     for event in read_events(folder.events):
-        if isinstance(event, SweepResumed):
+        if isinstance(event, SweepStarted | SweepResumed):
             progress.interrupt()
         progress.apply(event)
     return SweepState(

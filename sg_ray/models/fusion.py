@@ -43,6 +43,9 @@ from sg_ray.setting_types import Count
 
 _LOGGER = logging.getLogger(__name__)
 
+BRANCH_OUTPUTS = "branch_outputs"
+"""The folder, in the cache, of what frozen branches say of a data set."""
+
 Mode = Literal["frozen", "fine_tune"]
 
 LEARNING_RATES: Mapping[Mode, float] = {"frozen": 3e-4, "fine_tune": 2e-5}
@@ -299,7 +302,7 @@ def _cached_outputs(branch: Branch, inputs: Inputs, split: str) -> BranchOutputs
     if inputs.cache_dir is None or branch.identity is None:
         return _compute_outputs(branch, inputs.device, split)
     name = f"{branch.family}-{branch.identity}-{inputs.features.data_fingerprint}-{split}.npz"
-    path = inputs.cache_dir / "branch_outputs" / name
+    path = inputs.cache_dir / BRANCH_OUTPUTS / name
     outputs = _read_outputs(path)
     if outputs is None:
         outputs = _compute_outputs(branch, inputs.device, split)

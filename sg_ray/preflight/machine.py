@@ -15,6 +15,7 @@ from sg_ray.features.packed import FeatureKind
 from sg_ray.host.cpus import count_cpus
 from sg_ray.host.folders import nearest_existing
 from sg_ray.models.family import NeuralConfig
+from sg_ray.models.fusion import BRANCH_OUTPUTS
 from sg_ray.preflight.context import Context
 from sg_ray.preflight.finding import Finding
 from sg_ray.records.planned import planned_stages
@@ -38,7 +39,7 @@ def check_devices(context: Context) -> Finding:
     if not torch.cuda.is_available() and shutil.which("nvidia-smi"):
         return Finding.warn(
             f"{found}; there is an NVIDIA driver, but torch {torch.__version__} sees no GPU: see "
-            '"PyTorch for CPU or GPU" in the README'
+            '"PyTorch for CPU or GPU" in docs/quickstart.md'
         )
     return Finding.ok(found)
 
@@ -159,7 +160,7 @@ def _new_kinds(context: Context) -> list[FeatureKind]:
 
 def _branch_output_bytes(context: Context) -> int:
     """Scale what the first steps cached of their branches' outputs to all rows and seeds."""
-    files = (context.cache_dir / "branch_outputs").glob("*")
+    files = (context.cache_dir / BRANCH_OUTPUTS).glob("*")
     cached = sum(path.stat().st_size for path in files)
     num_cached_rows = sum(map(len, context.subset.splits.values()))
     num_rows = sum(map(len, context.data.splits.values()))

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sg_ray.commands import from_here, sg_ray_command
+from sg_ray.errors import InputError
 from sg_ray.files import content_hash, write_json
 from sg_ray.host.folders import require_writable
 from sg_ray.records.events import (
@@ -39,15 +40,14 @@ from sg_ray.records.events import (
 from sg_ray.records.journal import parse_event, read_events
 from sg_ray.sweep_folder import SweepFolder
 from sg_ray.tracking.address import Address, find_address
-from sg_ray.tracking.client import has_odd_place, import_mlflow
-from sg_ray.tracking.mlflow_commands import ui_command
+from sg_ray.tracking.client import import_mlflow, open_client
 from sg_ray.tracking.mlflow_store import MlflowStore, exclusive, owner_of
 from sg_ray.tracking.replay import PARENT, Replay, SweepIdentity
 from sg_ray.tracking.troubles import Refusal, StoreTrouble, trouble_of
 from sg_ray.tracking.views import CONFIGURATIONS, view_address
 
 if TYPE_CHECKING:
-    from sg_ray.config import Experiment
+    from sg_ray.config import TrackingSettings
 
 EVENTS_PER_COMMIT = 500
 SECONDS_BETWEEN_PASSES = 1.0
@@ -56,45 +56,46 @@ _TURN_S = 30.0
 """How long another process may hold the folder's mirror before that is told, and tried again."""
 MAX_FAILURES_IN_A_ROW = 3
 """After so many files that could not be stored the others wait: their place is away."""
-_UI = "http://127.0.0.1:5000"
-"""Where ``mlflow ui`` shows its pages unless it is told otherwise."""
 
 _log = logging.getLogger(__name__)
 
 
-def address_of(experiment: "Experiment") -> Address:
-    """Return the store that an experiment asks for; its URI is relative to the current folder.
+def address_of(settings: "TrackingSettings") -> Address:
+    """Return the store that the settings ask for; its URI is relative to the current folder.
 
     Raises InputError for a URI that MLflow does not write to, for credentials that are not there,
     and for a SQLite database in a folder that cannot be written.
     """
-    address = find_address(experiment.tracking.uri, Path.cwd())
+    address = find_address(settings.uri, Path.cwd())
     if address.database is not None:
         require_writable(address.database.parent, "tracking.uri")
     return address
 
 
-def check_tracking(experiment: "Experiment") -> None:
+def check_tracking(settings: "TrackingSettings") -> None:
     """Raise InputError, as ``address_of`` does, if tracking is on and its store is none."""
-    if experiment.tracking.enabled:
-        address_of(experiment)
+    if settings.enabled:
+        address_of(settings)
 
 
 def mirror_of(
-    experiment: "Experiment", folder: SweepFolder | None = None
+    settings: "TrackingSettings", name: str, folder: SweepFolder
 ) -> "MlflowMirror | NoMirror":
-    """Return the mirror that an experiment asks for.
+    """Return the mirror that the settings of the experiment called ``name`` ask for.
 
-    The journal lies in ``folder``; None: in the sweep's. Raises InputError as ``address_of``.
+    The journal lies in ``folder``. Raises InputError as ``address_of``.
     """
-    if not experiment.tracking.enabled:
+    if not settings.enabled:
         return NoMirror()
-    return MlflowMirror(
-        folder or experiment.folder,
-        address_of(experiment),
-        experiment.name,
-        register_model=experiment.tracking.register_model,
-    )
+    return MlflowMirror(folder, address_of(settings), name, register_model=settings.register_model)
+
+
+@dataclass(frozen=True)
+class Page:
+    """Where a sweep's table of configurations is: in which store, and there at which address."""
+
+    address: Address
+    view: str
 
 
 @dataclass(frozen=True)
@@ -254,21 +255,29 @@ class MlflowMirror:
         return {key: run for key, run in self._position.run_ids.items() if key != PARENT}
 
     def where_to_look(self) -> list[str]:
-        """Return the lines that say where MLflow shows the sweep: a command, an address.
+        """Return the lines that say where MLflow shows the sweep: a command, or a server's address.
 
-        Without an address if the store was not reached.
+        A server that was not reached has none.
         """
-        if self._address.is_server:
-            lines = []
-        elif has_odd_place():
-            return ["mlflow ui does not start below a folder with % in its name: move the checkout"]
-        else:
-            lines = [ui_command(self._address)]
+        if not self._address.is_server:
+            return [sg_ray_command("ui", from_here(self._folder.path))]
         if self._replay is None:
-            return lines
+            return []
         view = view_address(self._replay.experiment_id, CONFIGURATIONS)
-        root = self._address.page if self._address.is_server else _UI
-        return [*lines, f"{root}/{view}"]
+        return [f"{self._address.page}/{view}"]
+
+    def page(self) -> Page:
+        """Return the page of the sweep as it was mirrored. Raises InputError, StoreTrouble."""
+        folder, database = from_here(self._folder.path), self._address.database
+        run_id = self._position.run_ids.get(PARENT)
+        if run_id is None or (database is not None and not database.exists()):
+            sync = sg_ray_command("track", "sync", folder)
+            raise InputError(f"{folder}: not in {self._address.shown} yet. To send it: {sync}")
+        try:
+            run = open_client(self._address).get_run(run_id)
+        except Exception as error:  # whatever MLflow, its database or its server raises
+            raise trouble_of(error, self._address) from error
+        return Page(self._address, view_address(run.info.experiment_id, CONFIGURATIONS))
 
     def _run(self) -> None:
         while True:

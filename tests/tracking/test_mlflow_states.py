@@ -16,6 +16,7 @@ from mlflow_server import Server
 from scripted_sweep import OUTCOMES, begin, tell_sweep, write_winner
 
 from sg_ray.cli import main
+from sg_ray.errors import InputError
 from sg_ray.records.journal import Journal
 from sg_ray.sweep_folder import SweepFolder
 from sg_ray.tracking.address import WHOLE_URI
@@ -335,7 +336,7 @@ from sg_ray.sweep_folder import SweepFolder
 folder = SweepFolder(Path("outputs/tiny").absolute())
 for enabled in (False, True):
     tracking = SimpleNamespace(enabled=enabled, uri="sqlite:///mlflow.db", register_model=True)
-    with mirror_of(SimpleNamespace(name="tiny", folder=folder, tracking=tracking)):
+    with mirror_of(tracking, "tiny", folder):
         print("mlflow" in sys.modules, "ray" in sys.modules)
 """
     done = subprocess.run(
@@ -349,19 +350,22 @@ for enabled in (False, True):
     assert done.stdout.split() == ["False", "False", "MainThread", "True", "False"]
 
 
-def test_where_to_look_is_a_command_and_the_view_of_configurations(
-    journal: Journal, sweep_dir: Path, uri: str, server: Server, monkeypatch: pytest.MonkeyPatch
+def test_where_to_look_is_a_command_or_the_view_of_configurations(
+    journal: Journal, sweep_dir: Path, uri: str, server: Server
 ) -> None:
     tell_sweep(journal, sweep_dir)
     view = "runs?workflowType=machine_learning&viewStateShareKey=configurations"
     local = MlflowMirror(SweepFolder(sweep_dir), uri, "tiny")
-    assert local.where_to_look()[1:] == [], "nothing is known of the store yet"
+    (command,) = local.where_to_look()
+    assert command.endswith(f"ui {sweep_dir}")
+    with pytest.raises(InputError, match="track sync"):
+        local.page()
     local.sync()
-    command, address = local.where_to_look()
-    assert command.endswith(f"mlflow ui --backend-store-uri {uri}")
-    assert address == f"http://127.0.0.1:5000/#/experiments/2/{view}"
+    assert local.page().view == f"#/experiments/2/{view}"
     remote = MlflowMirror(SweepFolder(sweep_dir), server.uri, "looked-at")
+    assert remote.where_to_look() == [], "nothing is known of the store yet"
     remote.sync()
     (address,) = remote.where_to_look()
+    assert address == f"{server.uri}/{remote.page().view}"
     assert address.startswith(f"{server.uri}/#/experiments/")
     assert address.endswith(view)
