@@ -16,6 +16,7 @@ from sg_ray.tracking.mlflow_models import own_packages
 from sg_ray.tracking.pyfunc import DETECTOR_DIR, _load_pyfunc
 
 MAX_LINES = 60
+ROOT = Path(__file__).parents[2]
 
 TINY = """
 name: own
@@ -61,8 +62,10 @@ def model(there: Path) -> Path:
     return SweepFolder(there / "outputs" / "own").best / "tree_lstm"
 
 
-def test_it_takes_no_more_lines_than_promised() -> None:
-    assert len(Path(bilstm.__file__).read_text().splitlines()) <= MAX_LINES
+def test_it_takes_no_more_lines_than_promised_and_is_what_the_page_shows() -> None:
+    source = Path(bilstm.__file__).read_text()
+    assert len(source.splitlines()) <= MAX_LINES
+    assert f"```python\n{source}```" in (ROOT / "docs/own-model.md").read_text()
 
 
 @pytest.mark.parametrize(
