@@ -139,6 +139,18 @@ def entry_point(group: str, name: str) -> Plugin | None:
     return Plugin(found[0].module, found[0].attr) if found else None
 
 
+def package_file(reference: str) -> Path | None:
+    """Return the file that ``my_package:spaces/bilstm.yaml`` names; None if it names none.
+
+    The package is installed, and none of its code is executed.
+    """
+    package, _, inner = reference.partition(":")
+    spec = _spec_or_none(package) if package.isidentifier() and inner else None
+    folders = () if spec is None else spec.submodule_search_locations or ()
+    files = (Path(folder) / inner for folder in folders)
+    return next((path for path in files if path.is_file()), None)
+
+
 def offered(group: str) -> list[str]:
     """Return the names that installed packages offer."""
     return sorted({one.name for one in _entry_points(group)})
