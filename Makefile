@@ -13,12 +13,12 @@ BIN := .venv/bin
 PIP  = $(BIN)/python -m pip install --no-compile -c constraints.txt $(PIP_ARGS)
 
 # pyproject.toml allows a range of releases; constraints.txt says which one is tested.
-TORCH_VERSION ?= $(shell sed -n 's/^torch==//p' constraints.txt)
+TORCH_VERSION := $(shell sed -n 's/^torch==//p' constraints.txt)
 torch_cuda    := torch===$(TORCH_VERSION)
 torch_pinned  := torch==$(TORCH_VERSION)
 torch         := $(if $(filter cuda,$(TORCH)),$(torch_cuda),$(torch_pinned)$(if $(TORCH),+$(TORCH)))
 
-.PHONY: help sweep test test-slow test-all chaos coverage lint format wheel install lock clean
+.PHONY: help sweep test test-slow test-all chaos coverage lint format docs wheel install lock clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | while IFS='|' read -r name text; do \
@@ -49,6 +49,11 @@ format: .venv/.dev ## rewrite the sources in the project's format
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
+docs: .venv/.docs ## write the pages of docs/ to site/; fails on a link that leads nowhere
+	$(BIN)/python docs/settings_table.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo 'site/index.html'
+
 install: .venv/.run ## only install what a sweep needs
 
 wheel: ## build dist/*.whl, install it alone and run its default sweep in an empty folder
@@ -68,7 +73,7 @@ chaos: .venv/.dev ## kill sweeps at some 27 random moments and compare; ARGS="--
 	@$(BIN)/python tests/sweep/chaos.py $(ARGS)
 
 clean: ## remove the environments and tool caches; outputs/ and mlflow.db stay
-	rm -rf .venv .venv-wheel build dist *.egg-info .coverage coverage.xml
+	rm -rf .venv .venv-wheel build dist site *.egg-info .coverage coverage.xml
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 	find sg_ray experiments tests -type d -name __pycache__ -prune -exec rm -rf {} +
 
@@ -82,6 +87,10 @@ clean: ## remove the environments and tool caches; outputs/ and mlflow.db stay
 
 .venv/.dev: pyproject.toml constraints.txt
 	$(call install,-e '.[dev]')
+	@touch .venv/.run .venv/.docs $@
+
+.venv/.docs: pyproject.toml constraints.txt
+	$(call install,-e '.[docs]')
 	@touch .venv/.run $@
 
 # --no-compile plus one import of what a sweep uses takes half the time of compiling all the
@@ -103,9 +112,9 @@ define install
 	@test '$(TORCH)' || command -v nvidia-smi >/dev/null || test "$$(uname -s)" != Linux || \
 	    $(PIP) -qq --dry-run --no-deps '$(torch_pinned)+cpu' >/dev/null 2>&1 || { \
 	    echo 'Note: there is no NVIDIA GPU here, but pip knows no CPU build of torch, so it may load'; \
-	    echo 'gigabytes of CUDA packages. Ctrl-C to stop; README.md, "PyTorch for CPU or GPU", helps.'; }
+	    echo 'gigabytes of CUDA packages. Ctrl-C to stop; docs/quickstart.md helps.'; }
 	@$(PIP) -qq setuptools '$(torch)' || { \
-	    echo 'pip could not install $(torch): see README.md, "PyTorch for CPU or GPU".'; exit 1; }
+	    echo 'pip could not install $(torch): see docs/quickstart.md, "PyTorch for CPU or GPU".'; exit 1; }
 	@$(PIP) -qq --no-build-isolation $(1)
 	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -c "$$warm_up"
 	@rm .venv/.installing

@@ -119,6 +119,10 @@ class TrialSpec(BaseModel):
         """Return the trial that takes these streams, and no others, from seeds of their own."""
         return self.model_validate({**self.model_dump(), "streams": streams})
 
+    def with_configuration(self, configuration: Configuration) -> Self:
+        """Return the trial with other values, all else the same."""
+        return self.model_validate({**self.model_dump(), "configuration": configuration})
+
 
 def job_name(spec: TrialSpec) -> str:
     """Return the folder name of a trial, readable and unique in a sweep."""

@@ -63,7 +63,7 @@ def run_or_describe(
     from sg_ray.sweep.readiness import check_ready
     from sg_ray.tracking.mlflow_mirror import check_tracking
 
-    check_tracking(experiment)
+    check_tracking(experiment.tracking)
     ready = check_ready(experiment, executor, extends=extends, downloads=False)
     print(describe_plan(experiment, extends=extends, warnings=ready.warnings))
     return 0

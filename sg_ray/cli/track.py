@@ -46,7 +46,7 @@ def _sync(arguments: argparse.Namespace) -> int:
     experiment = load_experiment(_experiment_file(folder), settings=settings, loads_code=False)
     with locked(folder):
         deque(read_events(folder.events, tell=True), maxlen=0)  # what is damaged there
-        mirror = mirror_of(experiment, folder)
+        mirror = mirror_of(experiment.tracking, experiment.name, folder)
         assert isinstance(mirror, MlflowMirror)
         result = mirror.sync(is_over=True)  # the lock is ours: nobody works on it
         stamp_run_ids(folder, mirror.run_ids())

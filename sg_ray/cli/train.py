@@ -75,7 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
     from sg_ray.training.loop import Interrupted
 
     experiment = _experiment(arguments)
-    check_tracking(experiment)
+    check_tracking(experiment.tracking)
     seed = experiment.replicate.seeds[0] if arguments.seed is None else arguments.seed
     view = WorkView()
     stop = StopRequest(on_step=view.show_step)

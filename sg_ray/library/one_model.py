@@ -82,7 +82,7 @@ def train_model(
     chosen = _alone(chosen, family)
     chosen_seed = chosen.replicate.seeds[0] if seed is None else seed
     place = None if folder is None else Path(folder)
-    check_tracking(chosen)
+    check_tracking(chosen.tracking)
     view = WorkView(None if show else io.StringIO())
     stop = StopRequest(on_step=view.show_step)
     with contextlib.suppress(Interrupted, KeyboardInterrupt), stopping(stop), view:
@@ -98,7 +98,8 @@ def train_and_show(training: Training, stop: StopRequest, view: WorkView) -> Tra
     """Train with MLflow's mirror and a line an epoch. Raises Interrupted, as ``train_once``."""
     view.write("\n".join(_introduction(training)))
     view.expect_steps(steps_per_epoch(training))
-    with mirror_of(training.experiment, training.folder) as mirror:
+    own = training.experiment
+    with mirror_of(own.tracking, own.name, training.folder) as mirror:
         record = train_once(training, listeners=(mirror,), stop=stop, on_epoch=view.show_epoch)
     return TrainedModel(training.folder, record)
 

@@ -88,7 +88,7 @@ def run_with_all(
 
     ``extends`` as of ``sg_ray.sweep.begin``. Raises InputError for what is in its way.
     """
-    check_tracking(experiment)
+    check_tracking(experiment.tracking)
     ready = check_ready(experiment, executor, extends=extends)
     for warning in ready.warnings:
         if show:
@@ -108,7 +108,7 @@ def run_and_show(
 ) -> Outcome:
     """Run a sweep with live table and MLflow, and tell its end; ``data`` if they have been read."""
     past = list(read_events(experiment.folder.events))
-    mirror = mirror_of(experiment)
+    mirror = mirror_of(experiment.tracking, experiment.name, experiment.folder)
     stream = sys.stdout if show else io.StringIO()
     print(describe(this_machine(experiment.resources.gpus)), file=stream)
     redraws = not executor.is_here

@@ -39,7 +39,7 @@ def check_devices(context: Context) -> Finding:
     if not torch.cuda.is_available() and shutil.which("nvidia-smi"):
         return Finding.warn(
             f"{found}; there is an NVIDIA driver, but torch {torch.__version__} sees no GPU: see "
-            '"PyTorch for CPU or GPU" in the README'
+            '"PyTorch for CPU or GPU" in docs/quickstart.md'
         )
     return Finding.ok(found)
 

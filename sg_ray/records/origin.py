@@ -40,12 +40,18 @@ class Origin(BaseModel):
 
 @lru_cache(maxsize=1)
 def origin_of_this_process() -> Origin:
-    """Return where this process's results come from, as it was when this was asked first."""
+    """Return where this process's results come from, as it was when that was last looked up."""
     code = checkout_of_sources(Path(sg_ray.__file__).parent)
     project = checkout_around(Path.cwd())
     if code is not None and project is not None and code.root == project.root:
         project = None
     return Origin(command=_command(sys.orig_argv), code=_commit(code), project=_commit(project))
+
+
+def look_up_origin() -> Origin:
+    """Look up anew where results come from: a notebook may start several sweeps, hours apart."""
+    origin_of_this_process.cache_clear()
+    return origin_of_this_process()
 
 
 def note_packages(folder: SweepFolder) -> None:

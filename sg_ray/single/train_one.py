@@ -39,7 +39,7 @@ from sg_ray.records.events import (
 )
 from sg_ray.records.folder_format import require_own_format, write_format
 from sg_ray.records.journal import Journal, sweep_id_of
-from sg_ray.records.origin import note_packages, origin_of_this_process
+from sg_ray.records.origin import look_up_origin, note_packages
 from sg_ray.records.record import (
     Failure,
     RunRecord,
@@ -134,7 +134,7 @@ def prepare_training(
     if find_lr != "no" and model.is_neural:
         lr_range = _find_lr(experiment.lr_range, spec, context, use_cache=find_lr == "cached")
         found = ShortNames(model.baseline).named(model.configured(lr_range.suggested))
-        spec = TrialSpec.model_validate({**dict(spec), "configuration": found})
+        spec = spec.with_configuration(found)
     folder = (folder or experiment.output_dir / "train" / job_name(spec)).absolute()
     place = SweepFolder(folder)
     require_own_format(place)
@@ -168,7 +168,7 @@ def train_once(
         write_format(folder)
         write_text(folder.training_settings, resolved_yaml(training.experiment))
         note_packages(folder)
-        origin_of_this_process()  # of now, not of when the training ends
+        look_up_origin()  # of now, not of when a record is written
         journal = Journal(folder.events, listeners)
         with closing(journal):
             _announce(training, journal)

@@ -32,7 +32,7 @@ from sg_ray.records.events import (
 )
 from sg_ray.records.journal import Journal, sweep_id_of
 from sg_ray.records.leaderboard import Row, rank, write_leaderboard
-from sg_ray.records.origin import note_packages, origin_of_this_process
+from sg_ray.records.origin import look_up_origin, note_packages
 from sg_ray.records.planned import planned_stages
 from sg_ray.records.record import RunRecord, set_aside
 from sg_ray.records.search_journal import release_journals
@@ -99,7 +99,7 @@ def run_sweep(
             data = read_data(experiment.data, experiment.cache_dir, experiment.objective)
         resumed = begin(experiment, extends=extends)
         note_packages(folder)
-        origin_of_this_process()  # of now, not of when the first trial ends
+        look_up_origin()  # of now, not of when a record is written
         stop = StopRequest()
         with (
             contextlib.closing(Journal(folder.events, listeners)) as journal,

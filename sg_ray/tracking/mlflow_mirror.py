@@ -47,7 +47,7 @@ from sg_ray.tracking.troubles import Refusal, StoreTrouble, trouble_of
 from sg_ray.tracking.views import CONFIGURATIONS, view_address
 
 if TYPE_CHECKING:
-    from sg_ray.config import Experiment
+    from sg_ray.config import TrackingSettings
 
 EVENTS_PER_COMMIT = 500
 SECONDS_BETWEEN_PASSES = 1.0
@@ -60,39 +60,34 @@ MAX_FAILURES_IN_A_ROW = 3
 _log = logging.getLogger(__name__)
 
 
-def address_of(experiment: "Experiment") -> Address:
-    """Return the store that an experiment asks for; its URI is relative to the current folder.
+def address_of(settings: "TrackingSettings") -> Address:
+    """Return the store that the settings ask for; its URI is relative to the current folder.
 
     Raises InputError for a URI that MLflow does not write to, for credentials that are not there,
     and for a SQLite database in a folder that cannot be written.
     """
-    address = find_address(experiment.tracking.uri, Path.cwd())
+    address = find_address(settings.uri, Path.cwd())
     if address.database is not None:
         require_writable(address.database.parent, "tracking.uri")
     return address
 
 
-def check_tracking(experiment: "Experiment") -> None:
+def check_tracking(settings: "TrackingSettings") -> None:
     """Raise InputError, as ``address_of`` does, if tracking is on and its store is none."""
-    if experiment.tracking.enabled:
-        address_of(experiment)
+    if settings.enabled:
+        address_of(settings)
 
 
 def mirror_of(
-    experiment: "Experiment", folder: SweepFolder | None = None
+    settings: "TrackingSettings", name: str, folder: SweepFolder
 ) -> "MlflowMirror | NoMirror":
-    """Return the mirror that an experiment asks for.
+    """Return the mirror that the settings of the experiment called ``name`` ask for.
 
-    The journal lies in ``folder``; None: in the sweep's. Raises InputError as ``address_of``.
+    The journal lies in ``folder``. Raises InputError as ``address_of``.
     """
-    if not experiment.tracking.enabled:
+    if not settings.enabled:
         return NoMirror()
-    return MlflowMirror(
-        folder or experiment.folder,
-        address_of(experiment),
-        experiment.name,
-        register_model=experiment.tracking.register_model,
-    )
+    return MlflowMirror(folder, address_of(settings), name, register_model=settings.register_model)
 
 
 @dataclass(frozen=True)

@@ -151,7 +151,8 @@ def read_results(folder: SweepFolder) -> Results:
     experiment = load_experiment(folder.settings, loads_code=False)
     everything = read_records(folder).values()
     records = [record for record in everything if record.counts_as_seed]
-    rules, takes = experiment.rules, _takes(experiment, records)
+    models = dict.fromkeys(record.model for record in records)
+    rules, takes = experiment.rules, {name: experiment.resources_of(name) for name in models}
     seeds = rules.replicate.all_seeds
     rows = rank(
         records,
@@ -169,11 +170,6 @@ def read_results(folder: SweepFolder) -> Results:
         variants=[record for record in everything if not record.counts_as_seed],
         takes=takes,
     )
-
-
-def _takes(experiment: Experiment, records: Sequence[RunRecord]) -> dict[str, Resources]:
-    models = dict.fromkeys(record.model for record in records)
-    return {model: experiment.resources_of(model) for model in models}
 
 
 def _place_of(name: str, output_dir: Path) -> str:

@@ -92,7 +92,7 @@ def test_anything_but_a_list_of_strings_is_refused(sources, lexical_model):
 
 
 def test_a_folder_without_a_model_is_refused_with_advice(tmp_path):
-    with pytest.raises(InputError, match=r"holds no model\.json.*best/FAMILY"):
+    with pytest.raises(InputError, match=r"holds no model\.json.*best/MODEL"):
         Detector.load(tmp_path)
     with pytest.raises(InputError, match="not a folder"):
         Detector.load(tmp_path / "missing")

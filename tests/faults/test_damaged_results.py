@@ -62,7 +62,10 @@ def broken_off(
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         experiment = load_experiment(Path("experiment.yaml"))
-        with mirror_of(experiment) as mirror, pytest.raises(CrashError):
+        with (
+            mirror_of(experiment.tracking, experiment.name, experiment.folder) as mirror,
+            pytest.raises(CrashError),
+        ):
             run_sweep(experiment, listeners=(mirror, crash))
     return folder
 

@@ -103,7 +103,7 @@ def sweep_through(server: Server, *, back_after: int | None) -> MlflowMirror:
     """Run the sweep with an outage; return its mirror, closed."""
     server.start()
     experiment = load_experiment(Path("experiment.yaml"), [f"tracking.uri={server.uri}"])
-    mirror = mirror_of(experiment)
+    mirror = mirror_of(experiment.tracking, experiment.name, experiment.folder)
     assert isinstance(mirror, MlflowMirror)
     with mirror:
         outage = Outage(server, back_after=back_after)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tomllib
 from importlib.metadata import packages_distributions
+from itertools import chain
 from pathlib import Path
 
 import grimp
@@ -31,7 +32,9 @@ def pinned() -> dict[str, str]:
 
 
 def requirements(project: dict) -> list[str]:
-    return project["dependencies"] + project["optional-dependencies"]["dev"]
+    """What is declared, in every extra; an extra may name the package itself, for another."""
+    extras = chain.from_iterable(project["optional-dependencies"].values())
+    return [one for one in (*project["dependencies"], *extras) if package_of(one) != "sg-ray"]
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,12 @@ from pathlib import Path
 import pytest
 
 from sg_ray.host.packages import installed_packages, packages_hash
-from sg_ray.records.origin import Commit, note_packages, origin_of_this_process
+from sg_ray.records.origin import (
+    Commit,
+    look_up_origin,
+    note_packages,
+    origin_of_this_process,
+)
 from sg_ray.sweep_folder import SweepFolder
 
 
@@ -51,6 +56,15 @@ def test_a_folder_without_a_repository_has_no_project(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert origin_of_this_process().project is None
+
+
+def test_each_start_looks_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "orig_argv", ["sg-ray", "sweep", "a=1"])
+    assert origin_of_this_process().command == "sg-ray sweep a=1"
+    monkeypatch.setattr(sys, "orig_argv", ["sg-ray", "sweep", "a=2"])
+    assert origin_of_this_process().command == "sg-ray sweep a=1", "all records of a start agree"
+    assert look_up_origin().command == "sg-ray sweep a=2"
+    assert origin_of_this_process().command == "sg-ray sweep a=2"
 
 
 def test_a_changed_commit_says_so() -> None:

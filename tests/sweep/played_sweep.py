@@ -1,10 +1,10 @@
 """Plays the executor of a plan, without Ray: a formula answers jobs instead of a training."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from sg_ray.config import Experiment
+from sg_ray.config import Experiment, Model
 from sg_ray.files import content_hash
 from sg_ray.records.record import Failure, RunRecord
 from sg_ray.sweep.plan.jobs import LrRangeJob, TrainJob
@@ -46,8 +46,11 @@ class Sweep:
         plan: Experiment,
         failing: tuple[str, ...] = (),
         score: Callable[[TrialSpec], float] = any_score,
+        models: Sequence[Model] | None = None,
     ) -> None:
+        """``models`` are the experiment's unless they are given."""
         self.plan, self.failing, self.score = plan, failing, score
+        self.models = plan.all_models if models is None else models
         self.machines_work = True
         self.ledger = Ledger(plan.folder, {})
         self.trained: list[str] = []
@@ -59,7 +62,7 @@ class Sweep:
             self.plan.folder, dict(self.ledger.records), dict(self.ledger.learning_rates)
         )
         self.ledger = ledger
-        self.planner = Planner(self.plan.all_models, self.plan.rules, ledger, identity, {})
+        self.planner = Planner(self.models, self.plan.rules, ledger, identity, {})
 
     def finish(self, job: TrainJob | LrRangeJob) -> None:
         if isinstance(job, LrRangeJob):

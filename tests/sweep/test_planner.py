@@ -1,5 +1,6 @@
 """The plan, without Ray: jobs are answered by a formula instead of a training."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from played_sweep import SEEDS, Sweep, experiment
@@ -135,3 +136,47 @@ def test_c04_points_that_machines_lost_are_asked_for_again_and_told(tmp_path: Pa
     told = sweep.planner.plans["gnn"].winner()
     assert told is not None
     assert len(told.seeds) == len(SEEDS)
+
+
+def test_two_models_of_one_family_go_ways_of_their_own(tmp_path: Path) -> None:
+    plan = experiment(tmp_path, families=("gnn",))
+    floor, gnn = plan.all_models
+    named = [replace(gnn, name="narrow"), replace(gnn, name="wide")]
+    sweep = Sweep(plan, models=[floor, *named], score=lambda spec: 0.5 + (spec.model == "wide") / 4)
+    sweep.run()
+    assert sweep.planner.finished
+    winners = sweep.planner.winners()
+    assert {name: (row.model, row.family) for name, row in winners.items()} == {
+        "narrow": ("narrow", "gnn"),
+        "wide": ("wide", "gnn"),
+    }
+    best = sweep.planner.winner()
+    assert best is not None
+    assert best.model == "wide"
+    searched = {
+        name: [r for r in sweep.ledger.of_model(name) if r.stage == "search"] for name in winners
+    }
+    assert {name: len(records) for name, records in searched.items()} == {"narrow": 4, "wide": 4}
+    baselines = [records[0].configuration for records in searched.values()]
+    assert baselines[0].values == baselines[1].values
+    assert len({one.hash for one in baselines}) == 2
+    assert {path.stem for path in plan.folder.search_journals} == {"narrow", "wide"}
+
+
+def test_points_of_a_search_have_names_and_a_restart_keeps_them(tmp_path: Path) -> None:
+    plan = experiment(tmp_path, families=("gnn",))
+    whole, stopped = Sweep(plan), Sweep(experiment(tmp_path / "other", families=("gnn",)))
+    whole.run_alone(99)
+    for _ in range(20):
+        stopped.run_alone(1)
+        stopped.restart()
+
+    def names(sweep: Sweep) -> dict[str, str]:
+        records = sweep.ledger.of_model("gnn")
+        return {record.config_hash: record.configuration.name for record in records}
+
+    assert names(stopped) == names(whole)
+    assert len(set(names(whole).values())) == len(names(whole)) == 4
+    assert names(whole)[plan.model("gnn").baseline.hash] == "gnn"
+    others = sorted(names(whole).values())[1:]
+    assert all(name.startswith("gnn lr ") for name in others)

@@ -7,9 +7,11 @@ import shutil
 import signal
 from collections import Counter
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Any
 
 import pytest
+from hostile_paths import hostile_folder
 from tiny_sweep import own_processes, read_json_records, tiny_experiment
 
 from sg_ray.data.sources import write_jsonl
@@ -29,7 +31,7 @@ from sg_ray.training.predictions import read_predictions
 @pytest.fixture(scope="module")
 def swept(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished sweep over all three families."""
-    folder = tmp_path_factory.mktemp("swept")
+    folder = hostile_folder(tmp_path_factory.mktemp("swept"))
     experiment = tiny_experiment(folder, families=["transformer", "gnn", "fusion"])
     outcome = run_sweep(experiment)
     assert outcome.problems == []
@@ -64,7 +66,13 @@ def test_the_leaderboard_ranks_families_and_floor_over_seeds(swept: Path) -> Non
     for row in rows:
         assert row["num_seeds"] == "2"
         assert row["num_failed"] == "0"
-        assert float(row["val_f1_sd"]) >= 0
+        f1 = [
+            record["metrics"]["val_f1"]
+            for record in read_json_records(swept / "outputs/tiny")
+            if record["config_hash"] == row["config_hash"]
+        ]
+        assert float(row["val_f1_mean"]) == pytest.approx(mean(f1), rel=1e-5)
+        assert float(row["val_f1_sd"]) == pytest.approx(stdev(f1), rel=1e-5)
 
 
 def test_the_test_split_is_read_for_the_winner_only(swept: Path) -> None:
@@ -209,11 +217,11 @@ def test_a_trial_given_up_before_a_crash_is_not_trained_further(
     )
     given_up: list[str] = []
 
-    def crash(sweep_dir: Path, record: RunRecord) -> None:
+    def crash(folder: SweepFolder, record: RunRecord) -> None:
         if record.status == "pruned":
             given_up.append(record.trial_key)
             raise OSError("No space left on device")
-        write_record(SweepFolder(sweep_dir), record)
+        write_record(folder, record)
 
     with monkeypatch.context() as patch:
         patch.setattr(worklist, "write_record", crash)

@@ -33,9 +33,10 @@ TIMED = {"epoch_time_s", "samples_per_s"}
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The current folder, with experiment.yaml in it."""
     monkeypatch.chdir(tmp_path)
+    shutil.copy(empty_store, tmp_path)
     write_experiment(tmp_path)
     return tmp_path
 

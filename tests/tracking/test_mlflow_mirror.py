@@ -4,11 +4,11 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from scripted_sweep import CONFIG, NUM_EPOCHS, begin, start_trial, tell_end, tell_sweep, tell_trial
 
+from sg_ray.config import TrackingSettings
 from sg_ray.errors import InputError
 from sg_ray.records.events import (
     EpochEnded,
@@ -62,7 +62,7 @@ def test_a_sweep_becomes_one_run_with_a_run_per_trial_below(client, journal, swe
     assert status == {"t-best": "FINISHED", "t-cut": "KILLED", "t-broken": "FAILED"}
     assert parent.info.status == "FINISHED"
     assert runs["t-broken"].data.tags["failure"] == "TrainingError: loss is NaN"
-    expected = {"sweep": "tiny", "stage": "search", "family": "gnn", "seed": "0"}
+    expected = {"sweep": "tiny", "stage": "search", "model": "gnn", "family": "gnn", "seed": "0"}
     assert expected.items() <= runs["t-best"].data.tags.items()
     assert runs["t-best"].info.run_name == "gnn ab12cd34-seed0"
 
@@ -374,22 +374,18 @@ def test_a_folder_is_refused_with_advice(uri):
 def test_an_experiment_says_where_it_is_mirrored(
     tmp_path, monkeypatch, sweep_dir, journal, database
 ):
-    def experiment(**tracking):
-        return SimpleNamespace(
-            name="tiny",
-            folder=SweepFolder(sweep_dir),
-            tracking=SimpleNamespace(register_model=True, **tracking),
-        )
+    def mirror_with(**settings):
+        return mirror_of(TrackingSettings(**settings), "tiny", SweepFolder(sweep_dir))
 
     monkeypatch.chdir(tmp_path / "outputs")
     journal.append(begin())
-    with mirror_of(experiment(enabled=True, uri="sqlite:///../store/mlflow.db")) as mirror:
+    with mirror_with(uri="sqlite:///../store/mlflow.db") as mirror:
         monkeypatch.chdir("/")  # as Ray does
     assert mirror.sync().num_pending == 0
-    with mirror_of(experiment(enabled=False, uri="nonsense")) as nothing:
+    with mirror_with(enabled=False, uri="nonsense") as nothing:
         assert nothing.run_ids() == {}
     with pytest.raises(InputError, match="nonsense"):
-        mirror_of(experiment(enabled=True, uri="nonsense"))
+        mirror_with(uri="nonsense")
 
 
 def test_nested_configurations_become_dotted_names():

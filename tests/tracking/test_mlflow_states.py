@@ -336,7 +336,7 @@ from sg_ray.sweep_folder import SweepFolder
 folder = SweepFolder(Path("outputs/tiny").absolute())
 for enabled in (False, True):
     tracking = SimpleNamespace(enabled=enabled, uri="sqlite:///mlflow.db", register_model=True)
-    with mirror_of(SimpleNamespace(name="tiny", folder=folder, tracking=tracking)):
+    with mirror_of(tracking, "tiny", folder):
         print("mlflow" in sys.modules, "ray" in sys.modules)
 """
     done = subprocess.run(

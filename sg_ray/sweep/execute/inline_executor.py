@@ -8,7 +8,6 @@ with by the other.
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -16,7 +15,6 @@ import torch
 from sg_ray.cluster.losses import infrastructure_failure
 from sg_ray.config import Resources
 from sg_ray.errors import InfrastructureError, InputError
-from sg_ray.host.disk import disk_trouble
 from sg_ray.host.signals import StopRequest
 from sg_ray.sweep.execute.checkpoints import keep_position
 from sg_ray.sweep.execute.executor import Execution, Setting, lose, saves_position, told_positions
@@ -84,9 +82,7 @@ class _Run:
         folder = self._begin_folder(job)
         try:
             result, pruned = self._take_steps(job, folder)
-        except Exception as error:
-            if disk_trouble(error) or not isinstance(error, InfrastructureError):
-                raise
+        except InfrastructureError as error:
             self._lose(job, str(error), folder)
             return
         if result.get("interrupted"):
@@ -109,9 +105,12 @@ class _Run:
 
     def _take_steps(self, job: AnyJob, folder: Path) -> tuple[Result, bool]:
         """Return the last step's result, and whether the plan has given the trial up."""
-        supplies = replace(self._setting.supplies, features_ref=None)
         run = JobRun(
-            job, supplies, folder, should_stop=self._stop, stop_file=self._setting.folder.stop
+            job,
+            self._setting.supplies,
+            folder,
+            should_stop=self._stop,
+            stop_file=self._setting.folder.stop,
         )
         try:
             while True:
