@@ -29,14 +29,14 @@ def test_the_leaderboard_is_the_file_s(sweep: SweepResults) -> None:
         lines = list(csv.DictReader(file))
     assert list(table["rank"]) == [1, 2]
     assert list(table["config_hash"]) == [line["config_hash"] for line in lines]
-    assert dict(zip(table["family"], table["is_floor"], strict=True)) == {
+    assert dict(zip(table["model"], table["is_floor"], strict=True)) == {
         "gnn": False,
         "lexical": True,
     }
     for name in ("val_roc_auc_mean", "val_roc_auc_sd", "test_f1"):
         told = [float(line[name] or "nan") for line in lines]
         assert table[name].tolist() == pytest.approx(told, rel=1e-5, nan_ok=True)
-    assert table.set_index("family")["config.graphs.vocab_size"]["gnn"] == 400
+    assert table.set_index("model")["config.graphs.vocab_size"]["gnn"] == 400
 
 
 def test_trials_seeds_and_curves_are_those_on_record(sweep: SweepResults) -> None:
