@@ -43,7 +43,7 @@ GNN_SWEEP = f"{SWEEP} families=[gnn] lr_range.enabled=false"
 OWN = "sg-ray new family bilstm"
 OWN_SWEEP = 'sg-ray sweep "families=[gnn, ./bilstm.py:BiLstm]" name=with-bilstm'
 OWN_TEST = ".venv/bin/python -m pytest test_bilstm.py"
-OWN_SIZE = "models.bilstm.config.hidden_dim=8 models.bilstm.config.epochs=1"
+OWN_SIZE = "models.bilstm.config.hidden_dim=32 models.bilstm.config.epochs=1"
 NEW_FAMILY = "sg-ray new family NAME [--dir DIR]"
 PICTURES = "python docs/make_pictures.py"
 INLINE = "--executor inline"
@@ -121,6 +121,13 @@ STEPS = {
     "... --resume NAME": Step(
         in_process,
         {"...": "python experiments/sweep.py", "NAME": "quick"},
+        after=(RUN_A_SWEEP,),
+        prints=RANKED,
+    ),
+    "... --anew": Step(
+        in_process,
+        {"...": "python experiments/sweep.py"},
+        "--resume quick",
         after=(RUN_A_SWEEP,),
         prints=RANKED,
     ),
@@ -227,9 +234,9 @@ STEPS = {
         after=(RUN_A_SWEEP,),
         prints=r"double_free\.c:1",
     ),
-    "sg-ray predict MODEL FILE...": Step(
+    "sg-ray predict MODEL FILE... [--family CODE]": Step(
         in_process,
-        {"MODEL": "outputs/quick", "FILE...": "synthetic/test.jsonl"},
+        {"MODEL": "outputs/quick", "FILE...": "synthetic/test.jsonl", "[--family CODE]": ""},
         after=(RUN_A_SWEEP, WRITE_DATA),
         prints=r"synthetic/test\.jsonl:24",
     ),
