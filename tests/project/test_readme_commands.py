@@ -388,17 +388,6 @@ def test_every_command_has_a_step_and_every_step_its_command() -> None:
     assert set(STEPS) - commands == set(), "on no page any more: take these out of STEPS"
 
 
-@pytest.mark.parametrize(
-    "command",
-    [pytest.param(text, marks=[pytest.mark.slow] if text in SLOW else []) for text in STEPS],
-)
-def test_command(walk: Walk, command: str) -> None:
-    printed = walk.follow(command)
-    step = STEPS[command]
-    assert re.search(step.prints, printed, re.MULTILINE), printed
-    assert next(walk.folder.glob(step.leaves), None) is not None, step.leaves
-
-
 @pytest.mark.parametrize("page", ["README.md", "docs/mlflow.md", "docs/python-api.md"])
 def test_python(walk: Walk, page: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The blocks of a page run one after another, as in a notebook."""
@@ -409,6 +398,17 @@ def test_python(walk: Walk, page: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert blocks
     for block in blocks:
         exec(compile(block, page, "exec"), names)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [pytest.param(text, marks=[pytest.mark.slow] if text in SLOW else []) for text in STEPS],
+)
+def test_command(walk: Walk, command: str) -> None:
+    printed = walk.follow(command)
+    step = STEPS[command]
+    assert re.search(step.prints, printed, re.MULTILINE), printed
+    assert next(walk.folder.glob(step.leaves), None) is not None, step.leaves
 
 
 def test_the_command_for_the_cluster_is_a_plan(walk: Walk) -> None:
