@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from sg_ray.cli.settings import named_experiment, text_argument
-from sg_ray.cli.sweep import add_executor, run_or_describe
+from sg_ray.cli.sweep import add_executor, add_on_change, decision, run_or_describe
 from sg_ray.config import Experiment, ReplicateSettings
 from sg_ray.config.explain import explain
 from sg_ray.config.values import Values, read_override
@@ -31,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "search.num_trials=N, replicate.top_k=N, or resources",
     )
     parser.add_argument("--dry-run", action="store_true", help="print the plan, start nothing")
+    add_on_change(parser)
     add_executor(parser)
     parser.set_defaults(command=run)
 
@@ -45,7 +46,8 @@ def run(arguments: argparse.Namespace) -> int:
     for text in seeds:
         experiment = _with_seeds(experiment, seeds_after_extension(experiment, text), text)
     executor = named_executor(arguments.executor, arguments.address)
-    return run_or_describe(experiment, executor, is_dry=arguments.dry_run, extends=True)
+    decide = decision(arguments)
+    return run_or_describe(experiment, executor, decide, is_dry=arguments.dry_run, extends=True)
 
 
 def seeds_after_extension(experiment: Experiment, text: str) -> list[int]:

@@ -11,7 +11,7 @@ from sg_ray.report.text.columns import flat
 from sg_ray.sweep_folder import TEST_PREDICTIONS, VALID_PREDICTIONS, SweepFolder
 from sg_ray.training.predictions import Predictions, read_predictions
 
-TRIAL = ["trial_key", "name", "model", "config_hash", "seed"]
+TRIAL = ["trial_key", "name", "model", "family", "config_hash", "seed"]
 """What tells a trial in every table that has trials."""
 
 _SPLITS = {"valid": VALID_PREDICTIONS, "test": TEST_PREDICTIONS}
@@ -25,6 +25,7 @@ def leaderboard_frame(rows: Iterable[Row]) -> pd.DataFrame:
         "rank",
         "name",
         "model",
+        "family",
         "config_hash",
         "num_seeds",
         "num_failed",
@@ -106,6 +107,7 @@ def _leaderboard_line(row: Row) -> dict[str, Any]:
         "rank": row.rank,
         "name": row.configuration.name,
         "model": row.model,
+        "family": row.configuration.family,
         "config_hash": row.config_hash,
         "num_seeds": len(row.seeds),
         "num_failed": len(row.failed_seeds),
@@ -136,6 +138,7 @@ def _identity(record: RunRecord) -> dict[str, Any]:
         "trial_key": record.trial_key,
         "name": record.configuration.name,
         "model": record.model,
+        "family": record.configuration.family,
         "config_hash": record.config_hash,
         "seed": record.seed,
     }

@@ -40,7 +40,8 @@ class SweepResults:
 
     Every attribute is read from the sweep's folder when it is asked for, so those of a sweep that
     runs grow. Each raises InputError that names the file if one of them is damaged. In all tables
-    a number that is missing is NaN.
+    a number that is missing is NaN. A trial is told by ``trial_key``, ``name`` (of its
+    configuration), ``model``, ``family``, ``config_hash`` and ``seed``.
     """
 
     folder: SweepFolder
@@ -65,10 +66,10 @@ class SweepResults:
         """The ranked configurations, best first.
 
         Columns: ``rank``, ``name`` (what differs from the experiment's own values), ``model``,
-        ``config_hash``, ``num_seeds`` completed, ``num_failed``,
-        ``is_floor``, ``dropped_after`` so many fresh seeds by the race, ``METRIC_mean`` and
-        ``METRIC_sd`` of every metric over the completed seeds, ``test_METRIC`` of the winner,
-        and ``config.SETTING`` of every setting.
+        ``family``, ``config_hash``, ``num_seeds`` completed, ``num_failed``, ``is_floor``,
+        ``dropped_after`` so many fresh seeds by the race, ``METRIC_mean`` and ``METRIC_sd`` of
+        every metric over the completed seeds, ``test_METRIC`` of the winner, and
+        ``config.SETTING`` of every setting.
         """
         return leaderboard_frame(self._rows())
 
@@ -76,8 +77,7 @@ class SweepResults:
     def seeds(self) -> pd.DataFrame:
         """A line for each seed of the configurations of the leaderboard, in its order.
 
-        Columns: ``rank``, ``trial_key``, ``name``, ``model``, ``config_hash``, ``seed``,
-        ``status`` and every metric, in the trial's best epoch.
+        Columns: ``rank``, those that tell a trial, ``status`` and every metric, in its best epoch.
         """
         records = self._records()
         return seeds_frame(self._rows(records), records.values())
@@ -86,10 +86,9 @@ class SweepResults:
     def trials(self) -> pd.DataFrame:
         """A line for each trial that has ended, oldest first, those of the search included.
 
-        Columns: ``trial_key``, ``name``, ``model``, ``config_hash``, ``seed``, ``stage``,
-        ``status`` ("completed", "pruned" or "failed"), ``best_epoch``, ``epochs``,
-        ``train_time_s`` in seconds, ``failure`` (what went wrong, or ""), every metric in the best
-        epoch, and ``config.SETTING`` of every setting.
+        Columns: those that tell a trial, ``stage``, ``status`` ("completed", "pruned" or
+        "failed"), ``best_epoch``, ``epochs``, ``train_time_s`` in seconds, ``failure`` (what went
+        wrong, or ""), every metric in the best epoch, and ``config.SETTING`` of every setting.
         """
         return trials_frame(self._records().values())
 
@@ -97,8 +96,7 @@ class SweepResults:
     def curves(self) -> pd.DataFrame:
         """A line for each epoch of each trial, also of those that have not ended.
 
-        Columns: ``trial_key``, ``name``, ``model``, ``config_hash``, ``seed``, ``stage``,
-        ``epoch`` (from 1) and every metric.
+        Columns: those that tell a trial, ``stage``, ``epoch`` (from 1) and every metric.
         """
         records = self._records()
         ended = [curve_of(record) for record in records.values()]
@@ -108,9 +106,9 @@ class SweepResults:
     def predictions(self) -> pd.DataFrame:
         """What each completed trial says of each function: of "valid", for the winner of "test".
 
-        Columns: ``trial_key``, ``name``, ``model``, ``config_hash``, ``seed``, ``split``,
-        ``sample`` (its place in the split, from 0), ``sample_id`` (None if the data have no ids),
-        ``label`` (1: vulnerable) and ``probability`` of "vulnerable".
+        Columns: those that tell a trial, ``split``, ``sample`` (its place in the split, from 0),
+        ``sample_id`` (None if the data have no ids), ``label`` (1: vulnerable) and ``probability``
+        of "vulnerable".
         """
         return predictions_frame(self.folder, self._records().values())
 
@@ -160,6 +158,7 @@ class SweepResults:
                         "trial_key": key,
                         "name": event.name,
                         "model": event.model,
+                        "family": event.family,
                         "config_hash": event.config_hash,
                         "seed": event.seed,
                         "stage": event.stage,

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Literal
 
 from sg_ray.cluster.epochs import Supplies, epochs_here
-from sg_ray.code_version import code_version
 from sg_ray.commands import sg_ray_command
 from sg_ray.config import Experiment, LrRangeSettings, ModelSettings, resolved_yaml
 from sg_ray.errors import InfrastructureError, InputError
@@ -21,7 +20,7 @@ from sg_ray.host.disk import explaining_disk_trouble
 from sg_ray.host.folders import require_writable
 from sg_ray.host.lock import locked
 from sg_ray.host.signals import StopRequest
-from sg_ray.models.families import get_family
+from sg_ray.models.families import family_code_version, get_family
 from sg_ray.models.family import EstimatorFamily
 from sg_ray.prepare.branches import GivenBranches
 from sg_ray.prepare.prepare import Progress, pinned, prepare, read_data
@@ -125,7 +124,7 @@ def prepare_training(
         seed=seed,
         objective=experiment.objective,
         data_fingerprint=data.fingerprint,
-        code_version=code_version(),
+        code_version=family_code_version(model.family),
         branches=branches,
     )
     _check_branches(spec, experiment.branches_from, experiment.output_dir / "train", settings)

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 from setting_fields import Setting, all_settings
 
+import sg_ray
 from sg_ray.cli import _parse
 from sg_ray.cli.settings import named_experiment
 from sg_ray.cli.train import _experiment
@@ -56,11 +57,17 @@ def in_a_file(folder: Path, chosen: Chosen) -> Experiment:
     return load_experiment(folder / "file.yaml")
 
 
+def from_python(folder: Path, chosen: Chosen) -> Experiment:
+    (folder / "base.yaml").write_text("name: base\n")
+    return sg_ray.load_experiment(folder / "base.yaml", chosen)
+
+
 def check(folder: Path, chosen: Chosen) -> Experiment:
-    """Give the settings in three ways, write and read them again; return the experiment."""
+    """Give the settings in four ways, write and read them again; return the experiment."""
     experiment = on_the_command_line(folder, chosen)
     assert in_a_file(folder, chosen) == experiment
     assert by_flags(folder, chosen) == experiment
+    assert from_python(folder, chosen) == experiment
     written = folder / "sweep.yaml"
     written.write_text(resolved_yaml(experiment))
     again = load_experiment(written)
@@ -86,6 +93,29 @@ def test_bounds_nulls_and_odd_places_come_back(tmp_path: Path, number: int) -> N
     experiment = check(tmp_path, without(chosen, left_out))
     assert experiment.max_failures == chosen["max_failures"]
     assert experiment.replicate.race_alpha == chosen["replicate.race_alpha"]
+
+
+NULLABLE = [one.key for one in SETTINGS if None in one.edges and one.key not in LEFT_OUT]
+
+
+def at(values: Mapping[str, Any], key: str) -> Any:
+    for name in key.split("."):
+        values = values[name]
+    return values
+
+
+def test_every_setting_that_may_be_null_stays_null(tmp_path: Path) -> None:
+    """Also one whose default is another value, to which a null that is lost would return."""
+    experiment = from_python(tmp_path, dict.fromkeys(NULLABLE))
+    (tmp_path / "sweep.yaml").write_text(resolved_yaml(experiment))
+    again = load_experiment(tmp_path / "sweep.yaml")
+    assert again == experiment
+    content = again.model_dump()
+    for key in NULLABLE:
+        assert at(content, key) is None, key
+    defaults = from_python(tmp_path, {}).replicate
+    assert defaults.race_alpha is not None
+    assert again.replicate.race_alpha is None
 
 
 def any_setting(one: Setting) -> st.SearchStrategy[Any]:
