@@ -149,18 +149,18 @@ def run_and_show(
         )
     stamp_run_ids(outcome.folder, mirror.run_ids())
     if show:
-        show_end(outcome, experiment, view.stream, mirror.where_to_look())
+        show_end(outcome, experiment.objective, view.stream, mirror.where_to_look())
     return outcome
 
 
 def show_end(
-    outcome: Outcome, experiment: Experiment, stream: SafeStream, mlflow: Sequence[str] = ()
+    outcome: Outcome, objective: str, stream: SafeStream, mlflow: Sequence[str] = ()
 ) -> None:
     """Write the end of a sweep to ``stream``; a failure of that is told, and changes no result.
 
     ``mlflow`` are the lines that say where MLflow shows it.
     """
-    write_with_emphasis(stream, "\n".join(_told(outcome, experiment, mlflow)))
+    write_with_emphasis(stream, "\n".join(_told(outcome, objective, mlflow)))
     stream.flush()
     for traceback in outcome.tracebacks:
         print(f"\n{traceback.rstrip()}", file=sys.stderr)
@@ -177,9 +177,9 @@ def show_end(
         print(f"interrupted; go on with: {command}", file=sys.stderr)
 
 
-def _told(outcome: Outcome, experiment: Experiment, mlflow: Sequence[str]) -> Iterator[str]:
+def _told(outcome: Outcome, objective: str, mlflow: Sequence[str]) -> Iterator[str]:
     """Yield the table, the verdict, remarks, and where all of it lies."""
-    yield format_table(outcome.rows, experiment.objective)
+    yield format_table(outcome.rows, objective)
     verdict = None if outcome.interrupted else read_verdict(outcome.folder)
     if verdict is not None:
         yield "\n" + in_brief(verdict, outcome.folder.path)
