@@ -27,7 +27,7 @@ help: ## show this list
 sweep: .venv/.run ## run the embedded default sweep; ARGS="..." go to experiments/sweep.py
 	@$(BIN)/python experiments/sweep.py $(ARGS)
 
-test: .venv/.dev ## run the quick tests; ARGS="..." go to pytest
+test: .venv/.dev ## run the quick tests, JOBS files at a time; ARGS="..." go to pytest
 	@$(BIN)/python -m pytest -m "not slow" $(side_by_side) $(ARGS)
 
 test-slow: .venv/.dev ## run the tests that take minutes

@@ -94,7 +94,7 @@ class Plugin:
     def version(self) -> str:
         """Hash of the code: the file's, or the module's and what it imports of its own package."""
         if self.source is not None:
-            return _version({Path(self.place).name: self.source}, self.place)
+            return _version({"": self.source}, self.place)  # whatever the file is called
         return _version(dict(_sources(self.place)), self.place)
 
     def load(self) -> Any:
@@ -137,6 +137,18 @@ def entry_point(group: str, name: str) -> Plugin | None:
             + " or ".join(sorted(one.value for one in found))
         )
     return Plugin(found[0].module, found[0].attr) if found else None
+
+
+def package_file(reference: str) -> Path | None:
+    """Return the file that ``my_package:spaces/bilstm.yaml`` names; None if it names none.
+
+    The package is installed, and none of its code is executed.
+    """
+    package, _, inner = reference.partition(":")
+    spec = _spec_or_none(package) if package.isidentifier() and inner else None
+    folders = () if spec is None else spec.submodule_search_locations or ()
+    files = (Path(folder) / inner for folder in folders)
+    return next((path for path in files if path.is_file()), None)
 
 
 def offered(group: str) -> list[str]:

@@ -1,7 +1,7 @@
 """Where everything lies in the folder of a sweep; the only place that knows the names."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,6 +85,11 @@ class SweepFolder:
     def format(self) -> Path:
         """The number of the format of all these files: ``FORMAT`` of the version that began it."""
         return self.path / "format.json"
+
+    @property
+    def kept_versions(self) -> Path:
+        """Which versions of the code count as one that is on record."""
+        return self.path / "kept_versions.json"
 
     @property
     def events(self) -> Path:
@@ -257,7 +262,14 @@ class SweepFolder:
         return aside / f"{trial_key}-{number:03d}.json"
 
     @property
-    def what_code_and_data_led_to(self) -> Iterator[Path]:
-        """All that is void once data, pretrained files or code are others; the records last."""
-        places = (self.searches, self.range_tests, self.test_scores, self.best, self.tune)
-        return (path for path in (*places, self.records) if path.exists())
+    def what_all_models_led_to(self) -> tuple[Path, ...]:
+        """All beside the records that is void once data, pretrained files or code are others."""
+        return (self.searches, self.range_tests, self.test_scores, self.best, self.tune)
+
+    def what_models_led_to(self, models: Iterable[str]) -> list[Path]:
+        """The same of some of the models; which of all models won is void as well."""
+        own = [
+            (self.search(m), self.range_test(m), self.range_test_picture(m), self.best / m)
+            for m in models
+        ]
+        return [*(path for paths in own for path in paths), self.test_scores]

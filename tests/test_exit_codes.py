@@ -40,7 +40,7 @@ def test_e05_a_full_disk_below_the_log_is_told_and_the_sweep_stays_complete(
     monkeypatch.chdir(tmp_path)
     outcome = Outcome(SweepFolder(tmp_path / "outputs" / "e"), [], [], [], exit_code=0)
     with Path("/dev/full").open("w") as full:
-        show_end(outcome, Experiment(name="e"), SafeStream(full))
+        show_end(outcome, Experiment(name="e").objective, SafeStream(full))
     assert capsys.readouterr().err == (
         "standard output cannot be written (No space left on device); the sweep is complete: "
         "outputs/e/\n"

@@ -1,6 +1,7 @@
 """``sg-ray sweep``: search, replicate over seeds, rank."""
 
 import argparse
+import sys
 from typing import TYPE_CHECKING
 
 from sg_ray.cli.settings import named_experiment, text_argument
@@ -8,6 +9,7 @@ from sg_ray.config import Experiment
 from sg_ray.sweep.execute.choice import EXECUTORS, named_executor
 
 if TYPE_CHECKING:
+    from sg_ray.sweep.changed import Change, Decide, OnChange
     from sg_ray.sweep.execute.executor import Executor
 
 
@@ -21,8 +23,50 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="go on with a sweep (name or folder)",
     )
+    add_on_change(parser)
     add_executor(parser)
     parser.set_defaults(command=run)
+
+
+def add_on_change(parser: argparse.ArgumentParser) -> None:
+    """Declare what becomes of records that other data, pretrained files or code led to."""
+    ways = parser.add_mutually_exclusive_group()
+    ways.add_argument(
+        "--anew",
+        dest="on_change",
+        action="store_const",
+        const="anew",
+        help="after a change of code, data or pretrained files: set records aside, train again",
+    )
+    ways.add_argument(
+        "--keep-records",
+        dest="on_change",
+        action="store_const",
+        const="keep",
+        help="after a change of code: go on with the records as they are",
+    )
+
+
+def decision(arguments: argparse.Namespace) -> "Decide":
+    """Return who decides about such records: the flag, or whoever sits at the terminal."""
+    flag: OnChange | None = arguments.on_change
+    if flag is not None:
+        return lambda _: flag
+    is_asked = sys.stdin.isatty() and sys.stdout.isatty()
+    return _ask if is_asked else lambda _: "stop"
+
+
+def _ask(change: "Change") -> "OnChange":
+    """Show what is at stake, and ask. Without an answer nothing is done."""
+    ways: dict[str, OnChange] = {"anew": "anew"}
+    if change.is_of_code_alone:
+        ways["keep"] = "keep"
+    print(f"{change.told}. {change.ways_on}.")
+    try:
+        answer = input(f"{' or '.join(ways)}? (nothing: stop here) ").strip().lower()
+    except EOFError:
+        answer = ""
+    return ways.get(answer, "stop")
 
 
 def add_executor(parser: argparse.ArgumentParser) -> None:
@@ -45,11 +89,17 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the sweep; return its exit code."""
     experiment = named_experiment(arguments.settings, arguments.default, arguments.resume)
     executor = named_executor(arguments.executor, arguments.address)
-    return run_or_describe(experiment, executor, is_dry=arguments.dry_run)
+    decide = decision(arguments)
+    return run_or_describe(experiment, executor, decide, is_dry=arguments.dry_run)
 
 
 def run_or_describe(
-    experiment: Experiment, executor: "Executor", *, is_dry: bool, extends: bool = False
+    experiment: Experiment,
+    executor: "Executor",
+    decide: "Decide",
+    *,
+    is_dry: bool,
+    extends: bool = False,
 ) -> int:
     """Run a sweep with all that goes with it, or print its plan, once nothing is in its way.
 
@@ -58,12 +108,14 @@ def run_or_describe(
     if not is_dry:
         from sg_ray.library.running import run_with_all
 
-        return run_with_all(experiment, executor, extends=extends).exit_code
+        return run_with_all(experiment, executor, decide=decide, extends=extends).exit_code
     from sg_ray.sweep.forecast import describe_plan
     from sg_ray.sweep.readiness import check_ready
     from sg_ray.tracking.mlflow_mirror import check_tracking
 
     check_tracking(experiment.tracking)
     ready = check_ready(experiment, executor, extends=extends, downloads=False)
-    print(describe_plan(experiment, extends=extends, warnings=ready.warnings))
+    changes = [] if ready.change is None else [f"{ready.change.told}. {ready.change.ways_on}."]
+    warnings = (*ready.warnings, *changes)
+    print(describe_plan(experiment, extends=extends, warnings=warnings))
     return 0

@@ -1,6 +1,6 @@
 """From an experiment file to an ``Experiment``: read, override, fill in ``auto``, check."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -56,12 +56,16 @@ def load_experiment(
         given = Experiment.model_validate(values.content)
     except ValidationError as error:
         raise InputError(explain(error, Experiment, values)) from error
-    _check_names(given, values)
+    known = _known_names((*given.families, *given.models), given.plugins.families)
+    _check_names(given.objective, given.families, given.models, known, values)
     experiment = with_hardware(given)
-    names = _known_names(experiment)
-    checked = {name: _checked(name, experiment, values) for name in names}
+    own = experiment.models
+    checked = {name: _checked(name, own.get(name, ModelSettings()), values) for name in known}
+    if experiment.branches_from is None:
+        for name in (name for name in experiment.families if name in known):
+            _check_branches(name, experiment.families, experiment.output_dir, values)
     _check_nothing_is_empty(values)
-    models = {name: checked.get(name, given) for name, given in experiment.models.items()}
+    models = {name: checked.get(name, as_given) for name, as_given in own.items()}
     return experiment.model_copy(update={"models": models})
 
 
@@ -136,14 +140,17 @@ def _check_places(values: Values) -> None:
             raise InputError(told(values, key, f"no {what} given"))
 
 
-def _check_names(experiment: Experiment, values: Values) -> None:
+def _check_names(
+    objective: str,
+    families: Iterable[str],
+    models: Iterable[str],
+    known: Sequence[str],
+    values: Values,
+) -> None:
     """Raise InputError, with its place, for a metric or family that there is not."""
-    known = _known_names(experiment)
-    used: list[tuple[Key, Callable[[str], object], str]] = [
-        (("objective",), direction, experiment.objective)
-    ]
-    used += [(("families",), get_family, name) for name in experiment.families if name in known]
-    used += [(("models", name), get_family, name) for name in experiment.models if name in known]
+    used: list[tuple[Key, Callable[[str], object], str]] = [(("objective",), direction, objective)]
+    used += [(("families",), get_family, name) for name in families if name in known]
+    used += [(("models", name), get_family, name) for name in models if name in known]
     for key, look_up, name in used:
         try:
             look_up(name)
@@ -152,10 +159,9 @@ def _check_names(experiment: Experiment, values: Values) -> None:
             raise InputError(told(values, key, reason)) from error
 
 
-def _known_names(experiment: Experiment) -> list[str]:
+def _known_names(named: Sequence[str], own: Mapping[str, str]) -> list[str]:
     """Return the families that are named, without those whose code was not to be loaded."""
-    named = dict.fromkeys((*experiment.families, *experiment.models))
-    return [n for n in named if n in FAMILIES or n not in experiment.plugins.families]
+    return [name for name in dict.fromkeys(named) if name in FAMILIES or name not in own]
 
 
 def _check_nothing_is_empty(values: Values) -> None:
@@ -163,10 +169,9 @@ def _check_nothing_is_empty(values: Values) -> None:
         raise InputError(told(values, key, "no value given (null says that there is none)"))
 
 
-def _checked(name: str, experiment: Experiment, values: Values) -> ModelSettings:
+def _checked(name: str, settings: ModelSettings, values: Values) -> ModelSettings:
     """Return a family's settings with the values that its configuration made of them."""
     family = get_family(name)
-    settings = experiment.models.get(name, ModelSettings())
     key = ("models", name)
     try:
         baseline = family.Config.model_validate(settings.config)
@@ -175,8 +180,6 @@ def _checked(name: str, experiment: Experiment, values: Values) -> ModelSettings
     if settings.space and isinstance(family, EstimatorFamily):
         raise InputError(told(values, (*key, "space"), f"{name} is not searched; leave it out"))
     space = checked_space(settings.space, baseline, partial(_place, values, (*key, "space")))
-    if name in experiment.families and experiment.branches_from is None:
-        _check_branches(name, experiment, values)
     config = baseline.model_dump(mode="json", exclude_unset=True, include=set(settings.config))
     return settings.model_copy(update={"config": config, "space": space})
 
@@ -186,8 +189,8 @@ def _place(values: Values, section: Key, name: str) -> str:
     return f"{values.where(key)}: {'.'.join(key)}"
 
 
-def _check_branches(name: str, experiment: Experiment, values: Values) -> None:
-    missing = [b for b in get_family(name).branches if b not in experiment.families]
+def _check_branches(name: str, families: Sequence[str], output_dir: Path, values: Values) -> None:
+    missing = [branch for branch in get_family(name).branches if branch not in families]
     if missing:
         names, where = " and ".join(missing), values.where(("families",))
         is_sweep = where != f"train {name}"
@@ -197,5 +200,5 @@ def _check_branches(name: str, experiment: Experiment, values: Values) -> None:
         raise InputError(
             f"{place}: {name} builds on {names}. {add} the folder of a sweep or of trainings that "
             f"holds them, e.g., with the same overrides, {commands}; then "
-            f"branches_from={experiment.output_dir / 'train'}."
+            f"branches_from={output_dir / 'train'}."
         )

@@ -22,6 +22,7 @@ from sg_ray.records.leaderboard import format_table
 from sg_ray.records.record import stamp_run_ids
 from sg_ray.report.page.content import read_verdict
 from sg_ray.sweep import run
+from sg_ray.sweep.changed import Decide, OnChange, check_decision
 from sg_ray.sweep.execute.choice import ExecutorName, named_executor
 from sg_ray.sweep.execute.executor import Executor
 from sg_ray.sweep.readiness import check_ready
@@ -37,6 +38,7 @@ def run_sweep(
     *,
     address: str = "local",
     executor: ExecutorName = "tune",
+    on_change: OnChange = "stop",
     show: bool = True,
 ) -> SweepResults:
     """Run a sweep, or what is left of it, as ``sg-ray sweep`` does; return its results.
@@ -46,7 +48,10 @@ def run_sweep(
     ``executor`` "inline" runs the trials in this process, one at a time, without Ray. ``show``
     prints progress, table and verdict. MLflow has its mirror unless ``tracking.enabled`` is False.
 
-    A sweep that was begun goes on where it was. Trials that fail end nothing: ``trials`` of the
+    A sweep that was begun goes on where it was. If data, pretrained files or code have changed
+    since, ``on_change`` says what becomes of what is on record: "stop" raises InputError that
+    tells what it is, "anew" sets it aside and trains it again, "keep" goes on with it as it is,
+    if only the code has changed. Trials that fail end nothing: ``trials`` of the
     results names them, and their ``state`` is "failed". An interruption (in a notebook "interrupt
     the kernel") saves the positions of all trials and is raised again, as KeyboardInterrupt;
     ``resume_sweep`` goes on. Off the main thread no signal is heard. Raises InputError for settings
@@ -57,7 +62,9 @@ def run_sweep(
         sweep.leaderboard
     """
     runs = named_executor(executor, address)
-    return _results(run_with_all(as_experiment(experiment), runs, show=show))
+    return _results(
+        run_with_all(as_experiment(experiment), runs, decide=lambda _: on_change, show=show)
+    )
 
 
 def resume_sweep(
@@ -66,6 +73,7 @@ def resume_sweep(
     *,
     address: str = "local",
     executor: ExecutorName = "tune",
+    on_change: OnChange = "stop",
     show: bool = True,
 ) -> SweepResults:
     """Go on with a sweep, given by its name, its folder or its results; return its results.
@@ -78,14 +86,24 @@ def resume_sweep(
     """
     name = str(sweep.folder) if isinstance(sweep, SweepResults) else str(sweep)
     experiment = resumed(name, given=given_values(settings))
-    return _results(run_with_all(experiment, named_executor(executor, address), show=show))
+    return _results(
+        run_with_all(
+            experiment, named_executor(executor, address), decide=lambda _: on_change, show=show
+        )
+    )
 
 
 def run_with_all(
-    experiment: Experiment, executor: Executor, *, extends: bool = False, show: bool = True
+    experiment: Experiment,
+    executor: Executor,
+    *,
+    decide: Decide,
+    extends: bool = False,
+    show: bool = True,
 ) -> Outcome:
     """Run a sweep with all that goes with it, once nothing is in its way.
 
+    ``decide`` is asked if what is on record was made with something else than there is now;
     ``extends`` as of ``sg_ray.sweep.begin``. Raises InputError for what is in its way.
     """
     check_tracking(experiment.tracking)
@@ -95,7 +113,13 @@ def run_with_all(
             print(f"warning: {warning}")
         else:
             _LOGGER.warning("%s", warning)
-    return run_and_show(experiment, executor, extends=extends, data=ready.data, show=show)
+    on_change: OnChange = "stop"
+    if ready.change is not None:
+        on_change = decide(ready.change)
+        check_decision(ready.change, on_change)
+    return run_and_show(
+        experiment, executor, extends=extends, on_change=on_change, data=ready.data, show=show
+    )
 
 
 def run_and_show(
@@ -103,6 +127,7 @@ def run_and_show(
     executor: Executor,
     *,
     extends: bool = False,
+    on_change: OnChange = "stop",
     data: DataSet | None = None,
     show: bool = True,
 ) -> Outcome:
@@ -119,22 +144,23 @@ def run_and_show(
             listeners=(view, mirror),
             progress=view.show_preparing,
             extends=extends,
+            on_change=on_change,
             data=data,
         )
     stamp_run_ids(outcome.folder, mirror.run_ids())
     if show:
-        show_end(outcome, experiment, view.stream, mirror.where_to_look())
+        show_end(outcome, experiment.objective, view.stream, mirror.where_to_look())
     return outcome
 
 
 def show_end(
-    outcome: Outcome, experiment: Experiment, stream: SafeStream, mlflow: Sequence[str] = ()
+    outcome: Outcome, objective: str, stream: SafeStream, mlflow: Sequence[str] = ()
 ) -> None:
     """Write the end of a sweep to ``stream``; a failure of that is told, and changes no result.
 
     ``mlflow`` are the lines that say where MLflow shows it.
     """
-    write_with_emphasis(stream, "\n".join(_told(outcome, experiment, mlflow)))
+    write_with_emphasis(stream, "\n".join(_told(outcome, objective, mlflow)))
     stream.flush()
     for traceback in outcome.tracebacks:
         print(f"\n{traceback.rstrip()}", file=sys.stderr)
@@ -151,9 +177,9 @@ def show_end(
         print(f"interrupted; go on with: {command}", file=sys.stderr)
 
 
-def _told(outcome: Outcome, experiment: Experiment, mlflow: Sequence[str]) -> Iterator[str]:
+def _told(outcome: Outcome, objective: str, mlflow: Sequence[str]) -> Iterator[str]:
     """Yield the table, the verdict, remarks, and where all of it lies."""
-    yield format_table(outcome.rows, experiment.objective)
+    yield format_table(outcome.rows, objective)
     verdict = None if outcome.interrupted else read_verdict(outcome.folder)
     if verdict is not None:
         yield "\n" + in_brief(verdict, outcome.folder.path)

@@ -1,7 +1,7 @@
 """The checks in order; one that fails keeps only those that need it from running."""
 
 import time
-from collections.abc import Callable, Collection, Generator, Mapping
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -54,7 +54,7 @@ def run_checks(experiment: Experiment) -> Generator[Result]:
     with temporary_folder() as folder:
         context = Context(experiment, folder)
         findings: dict[str, Finding] = {}
-        for check in checks_of(experiment):
+        for check in checks_of(experiment.all_models, has_begun=experiment.folder.is_sweep):
             result = _timed(check.name, partial(_carry_out, check, context, findings))
             findings[check.name] = result.finding
             yield result
@@ -62,15 +62,13 @@ def run_checks(experiment: Experiment) -> Generator[Result]:
     yield _timed("clean-up", clean_up)
 
 
-def checks_of(experiment: Experiment) -> list[Check]:
-    """Return the checks of an experiment, in order."""
-    models = experiment.all_models
+def checks_of(models: Sequence[Model], *, has_begun: bool) -> list[Check]:
+    """Return the checks of an experiment with these models, in order."""
     names = {model.name for model in models}
     steps = [
         Check(_step_name(model.name), partial(check_step, model=model), _needs(model, names))
         for model in models
     ]
-    has_begun = experiment.folder.is_sweep
     branches = [_BRANCHES] if any(_BRANCHES.name in step.needs for step in steps) else []
     return [
         Check("packages", check_packages),

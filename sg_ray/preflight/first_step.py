@@ -9,9 +9,9 @@ from pathlib import Path
 
 import torch
 
-from sg_ray.code_version import code_version
 from sg_ray.config import Model
 from sg_ray.features.packed import Features
+from sg_ray.models.families import family_code_version
 from sg_ray.models.family import FamilyConfig, NeuralConfig
 from sg_ray.sweep_folder import BEST, METADATA
 from sg_ray.training.checkpoint import read_best, weights_id
@@ -62,7 +62,7 @@ def take_step(
         seed=seed,
         objective=objective,
         data_fingerprint=features.data_fingerprint,
-        code_version=code_version(),
+        code_version=family_code_version(model.family),
         branches=branches,
     )
     context = TrialContext.of(model.resources, features, cache_dir)

@@ -3,7 +3,7 @@
 from sg_ray.preflight.context import Context
 from sg_ray.preflight.finding import Finding
 from sg_ray.records.race import attainable_p
-from sg_ray.sweep.readiness import check_folder, what_is_set_aside
+from sg_ray.sweep.readiness import check_folder, what_has_changed
 
 
 def check_sweep_folder(context: Context) -> Finding:
@@ -18,8 +18,10 @@ def check_sweep_folder(context: Context) -> Finding:
 
 def check_records(context: Context) -> Finding:
     """What is on record was made with these data and this code."""
-    found = what_is_set_aside(context.experiment, context.data)
-    return Finding.warn(found[0]) if found else Finding.ok("all that is on record counts")
+    change = what_has_changed(context.experiment, context.data.fingerprint)
+    if change is None:
+        return Finding.ok("all that is on record counts")
+    return Finding.warn(f"{change.told}. {change.ways_on}.")
 
 
 def check_seeds(context: Context) -> Finding:

@@ -1,7 +1,7 @@
 """Run records: the JSON truth about each trial. Everything else is a view of them."""
 
 import traceback
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -11,6 +11,7 @@ from sg_ray.configuration import Configuration
 from sg_ray.errors import InfrastructureError, InputError
 from sg_ray.features.spec import contents
 from sg_ray.files import write_json
+from sg_ray.models.families import family_code_version
 from sg_ray.reading import Number, TimeMs, json_lines, read_model, read_object
 from sg_ray.records.origin import Origin, origin_of_this_process
 from sg_ray.redaction import redact
@@ -83,6 +84,9 @@ class RunRecord(BaseModel):
     """``weights_id`` of its best model; None if it has none, or of an earlier version."""
     branch_weights: Mapping[str, str] = Field(default_factory=dict)
     """The same of each of the ``branches``."""
+    trained_with: str | None = None
+    """The version of the code that trained it, where it counts as made by another: see
+    ``code_versions``."""
     origin: Origin | None = None
     """The command and the commits that led to it."""
 
@@ -126,6 +130,7 @@ def record_of(
 ) -> RunRecord:
     """Return the record of a trial that has just ended, driven by this process."""
     best = best_epoch(history, spec.objective)
+    code_of_now = family_code_version(spec.configuration.family)
     return RunRecord(
         trial_key=spec.trial_key,
         stage=stage,
@@ -149,6 +154,7 @@ def record_of(
         streams=spec.streams,
         weights=weights,
         branch_weights={name: s.weights for name, s in spec.branches.items() if s.weights},
+        trained_with=None if code_of_now == spec.code_version else code_of_now,
         origin=origin_of_this_process(),
     )
 
@@ -243,19 +249,20 @@ def read_records(folder: SweepFolder) -> dict[str, RunRecord]:
 def foreign_records(
     records: Iterable[RunRecord],
     data_fingerprint: str,
-    code_version: str,
+    code_versions: Mapping[str, str],
     baselines: Mapping[str, Configuration],
 ) -> dict[str, list[RunRecord]]:
     """Return the records that something else led to than there is now, by what that is.
 
-    ``baselines``, by model, name the pretrained files of now.
+    ``code_versions`` are those of now by family; ``baselines``, by model, name the pretrained files
+    of now.
     """
     by_reason: dict[str, list[RunRecord]] = {}
     for record in records:
         of_now = baselines.get(record.model)
         differs = {
             "other data": record.data_fingerprint != data_fingerprint,
-            "another version of the code": record.code_version != code_version,
+            "another version of the code": record.code_version != code_versions[record.family],
             "other pretrained files": of_now is not None
             and contents(record.configuration.values) != contents(of_now.values),
         }
@@ -264,26 +271,23 @@ def foreign_records(
     return by_reason
 
 
-def set_aside(
-    folder: SweepFolder,
-    data_fingerprint: str,
-    code_version: str,
-    baselines: Mapping[str, Configuration],
-) -> int:
-    """Move all that other data, pretrained files or code led to into ``set_aside/``, if any.
+def set_aside(folder: SweepFolder, models: Collection[str]) -> Path:
+    """Move the records of ``models``, and what was decided on their strength, out of the count.
 
-    That is all records if one of them is foreign, and what was decided on their strength: range
-    tests, searches, test scores, exported winners. ``baselines``, by model, name the files of now.
-    Return how many records it were.
+    That is range tests, searches, exported models, and the winner's test scores. Return where they
+    lie now. If no other model has records, positions of unfinished trials go as well.
     """
-    records = read_records(folder).values()
-    if not foreign_records(records, data_fingerprint, code_version, baselines):
-        return 0
+    records = read_records(folder)
     target = folder.new_set_aside
-    target.mkdir(parents=True)
-    for path in folder.what_code_and_data_led_to:
-        path.rename(target / path.name)
-    return len(records)
+    others = [one for one in records.values() if one.model not in models]
+    own = [folder.record(key) for key, one in records.items() if one.model in models]
+    places = folder.what_models_led_to(models) if others else folder.what_all_models_led_to
+    for path in [*places, *(own if others else [folder.records])]:  # the records last
+        if path.exists():
+            new = target / path.relative_to(folder.path)
+            new.parent.mkdir(parents=True, exist_ok=True)
+            path.rename(new)
+    return target
 
 
 def stamp_run_ids(folder: SweepFolder, run_ids: Mapping[str, str]) -> None:

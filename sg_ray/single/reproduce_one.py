@@ -9,7 +9,6 @@ from pydantic import ValidationError
 
 from sg_ray.cluster.admission import processors, shortage
 from sg_ray.cluster.epochs import GroupFailure, Supplies, epochs_here
-from sg_ray.code_version import code_version
 from sg_ray.config import Resources
 from sg_ray.configuration import Configuration
 from sg_ray.data.sources import load_data
@@ -18,7 +17,7 @@ from sg_ray.features.build import prepare_features
 from sg_ray.features.packed import Features
 from sg_ray.features.spec import FeatureSpec
 from sg_ray.host.cpus import num_cpus
-from sg_ray.models.families import get_family
+from sg_ray.models.families import family_code_version, get_family
 from sg_ray.prepare.prepare import Progress
 from sg_ray.records.lookup import RecordedTrial, find_branches
 from sg_ray.records.record import Failure, RunRecord, read_history, read_surroundings, record_of
@@ -93,9 +92,10 @@ def _reproduce(
 def cautions(trial: RecordedTrial) -> list[str]:
     """Return what may keep this machine from giving the recorded numbers, in sentences."""
     record, found = trial.record, []
-    if record.code_version != code_version():
+    code_of_now = family_code_version(record.family)
+    if code_of_now not in (record.code_version, record.trained_with):
         found.append(
-            f"the code that decides the numbers is {code_version()} now, {record.code_version} in "
+            f"the code that decides the numbers is {code_of_now} now, {record.code_version} in "
             "the record: the trial's key differs, and its numbers may"
         )
     device = device_for(_resources(trial).gpus).type
@@ -159,7 +159,7 @@ def _spec(record: RunRecord, branches: Mapping[str, BranchSource]) -> TrialSpec:
         streams=record.streams,
         objective=record.objective,
         data_fingerprint=record.data_fingerprint,
-        code_version=code_version(),
+        code_version=family_code_version(record.family),
         branches=branches,
     )
 

@@ -4,14 +4,13 @@ Its folder is told like a sweep's: a record in ``records/``, a journal that MLfl
 trial's own files lie at its top, the model that ``sg_ray.detector`` loads in ``detector/``.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from sg_ray.cluster.epochs import Supplies, epochs_here
-from sg_ray.code_version import code_version
 from sg_ray.commands import sg_ray_command
 from sg_ray.config import Experiment, LrRangeSettings, ModelSettings, resolved_yaml
 from sg_ray.errors import InfrastructureError, InputError
@@ -21,7 +20,7 @@ from sg_ray.host.disk import explaining_disk_trouble
 from sg_ray.host.folders import require_writable
 from sg_ray.host.lock import locked
 from sg_ray.host.signals import StopRequest
-from sg_ray.models.families import get_family
+from sg_ray.models.families import family_code_version, get_family
 from sg_ray.models.family import EstimatorFamily
 from sg_ray.prepare.branches import GivenBranches
 from sg_ray.prepare.prepare import Progress, pinned, prepare, read_data
@@ -108,7 +107,10 @@ def prepare_training(
     ``settings`` are those of the command line, to advise commands with the same. Raises InputError
     if a branch is missing or the folder holds another trial.
     """
-    _check_writable(experiment, folder, find_lr)
+    caches = {"cache_dir": experiment.cache_dir}
+    if find_lr != "no":
+        caches["lr_range.cache_dir"] = experiment.lr_range.cache_dir
+    _check_writable(folder, experiment.output_dir, caches)
     if folder is not None:  # before anything is prepared for it
         require_own_format(SweepFolder(folder))
     experiment = pinned(experiment)
@@ -125,7 +127,7 @@ def prepare_training(
         seed=seed,
         objective=experiment.objective,
         data_fingerprint=data.fingerprint,
-        code_version=code_version(),
+        code_version=family_code_version(model.family),
         branches=branches,
     )
     _check_branches(spec, experiment.branches_from, experiment.output_dir / "train", settings)
@@ -248,16 +250,18 @@ def _export(training: Training, record: RunRecord) -> None:
         ) from error
 
 
-def _check_writable(experiment: Experiment, folder: Path | None, find_lr: FindLr) -> None:
-    """Raise InputError, before hours of work, for a folder that takes no files."""
+def _check_writable(folder: Path | None, output_dir: Path, caches: Mapping[str, Path]) -> None:
+    """Raise InputError, before hours of work, for a folder that takes no files.
+
+    ``caches`` by setting; one that is there may hold all that is needed.
+    """
     if folder is None:
-        require_writable(experiment.output_dir / "train", "output_dir")
+        require_writable(output_dir / "train", "output_dir")
     else:
         require_writable(folder, "--output-dir")
-    if not experiment.cache_dir.is_dir():  # one that is there may hold all that is needed
-        require_writable(experiment.cache_dir, "cache_dir")
-    if find_lr != "no":
-        require_writable(experiment.lr_range.cache_dir, "lr_range.cache_dir")
+    for setting, place in caches.items():
+        if not place.is_dir():
+            require_writable(place, setting)
 
 
 def _check_place_of_model(folder: SweepFolder) -> None:

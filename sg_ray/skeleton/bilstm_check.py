@@ -12,7 +12,7 @@ from sg_ray.models.family import Inputs
 from sg_ray.skeleton.bilstm import BiLstm
 
 FAMILY = BiLstm()
-CONFIG = BiLstm.Config()
+CONFIG = BiLstm.Config(hidden_dim=16, max_tokens=64)
 
 
 def inputs_in(folder: Path) -> Inputs:

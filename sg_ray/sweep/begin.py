@@ -3,7 +3,13 @@
 import math
 from typing import Any
 
-from sg_ray.config import Experiment, load_experiment, resolved_yaml
+from sg_ray.config import (
+    Experiment,
+    ReplicateSettings,
+    SearchSettings,
+    load_experiment,
+    resolved_yaml,
+)
 from sg_ray.errors import InputError
 from sg_ray.files import write_text
 from sg_ray.records.folder_format import require_own_format, write_format
@@ -33,7 +39,11 @@ def check_same_sweep(experiment: Experiment, *, extends: bool = False) -> None:
     path = experiment.folder.settings
     require_own_format(experiment.folder)
     before = load_experiment(path, loads_code=False)
-    expected = _only_grown(before, experiment) if extends else before
+    expected = before
+    if extends:
+        search = _only_grown_search(before.search, experiment.search)
+        replicate = _only_grown_seeds(before.replicate, experiment.replicate)
+        expected = before.model_copy(update={"search": search, "replicate": replicate})
     differences = _differences("", expected.identity, experiment.identity)
     if not differences:
         return
@@ -51,27 +61,21 @@ def check_same_sweep(experiment: Experiment, *, extends: bool = False) -> None:
     )
 
 
-def _only_grown(before: Experiment, now: Experiment) -> Experiment:
+def _only_grown_search(before: SearchSettings, now: SearchSettings) -> SearchSettings:
+    """Return ``before`` with as many trials as ``now``, unless those are fewer."""
+    return before.model_copy(update={"num_trials": max(before.num_trials, now.num_trials)})
+
+
+def _only_grown_seeds(before: ReplicateSettings, now: ReplicateSettings) -> ReplicateSettings:
     """Return ``before`` with those settings of ``now`` that only add trials."""
-    search, replicate = before.search, before.replicate
-    seeds = now.replicate.seeds
-    keeps_seeds = seeds[: len(replicate.seeds)] == replicate.seeds
+    keeps_seeds = now.seeds[: len(before.seeds)] == before.seeds
     return before.model_copy(
         update={
-            "search": search.model_copy(
-                update={"num_trials": max(search.num_trials, now.search.num_trials)}
-            ),
-            "replicate": replicate.model_copy(
-                update={
-                    "top_k": max(replicate.top_k, now.replicate.top_k),
-                    "seeds": seeds if keeps_seeds else replicate.seeds,
-                    "variance_seeds": max(replicate.variance_seeds, now.replicate.variance_seeds),
-                    "max_seeds": _larger(replicate.max_seeds, now.replicate.max_seeds, none=0),
-                    "budget_epochs": _larger(
-                        replicate.budget_epochs, now.replicate.budget_epochs, none=math.inf
-                    ),
-                }
-            ),
+            "top_k": max(before.top_k, now.top_k),
+            "seeds": now.seeds if keeps_seeds else before.seeds,
+            "variance_seeds": max(before.variance_seeds, now.variance_seeds),
+            "max_seeds": _larger(before.max_seeds, now.max_seeds, none=0),
+            "budget_epochs": _larger(before.budget_epochs, now.budget_epochs, none=math.inf),
         }
     )
 

@@ -9,6 +9,7 @@ from sg_ray.records.planned import PlannedStage, planned_stages, up_to
 from sg_ray.records.race import attainable_p
 from sg_ray.records.record import read_records
 from sg_ray.sweep.begin import check_same_sweep
+from sg_ray.sweep_folder import SweepFolder
 
 
 def describe_plan(
@@ -19,11 +20,13 @@ def describe_plan(
     ``extends`` is as of ``begin``; ``warnings`` are those of ``check_ready``. Raises InputError if
     a start would be refused.
     """
+    if experiment.folder.is_sweep:
+        check_same_sweep(experiment, extends=extends)
     models = experiment.all_models
     stages = planned_stages(models, experiment.rules)
     lines = [
         f"sweep {experiment.name} -> {experiment.folder}",
-        *_on_record(experiment, extends),
+        *_on_record(experiment.folder),
         *(f"  warning: {warning}" for warning in warnings),
         describe(this_machine(experiment.resources.gpus)),
         "",
@@ -38,12 +41,11 @@ def describe_plan(
     return "\n".join(lines)
 
 
-def _on_record(experiment: Experiment, extends: bool) -> list[str]:
+def _on_record(folder: SweepFolder) -> list[str]:
     """Say what an earlier start left under this name, and what becomes of it."""
-    if not experiment.folder.is_sweep:
+    if not folder.is_sweep:
         return []
-    check_same_sweep(experiment, extends=extends)
-    records = read_records(experiment.folder).values()
+    records = read_records(folder).values()
     counts = Counter(record.status for record in records)
     on_record = ", ".join(f"{count} {status}" for status, count in counts.items())
     num_lost = sum(r.failure is not None and r.failure.is_infrastructure for r in records)

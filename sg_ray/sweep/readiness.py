@@ -4,10 +4,8 @@
 """
 
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 
-from sg_ray.code_version import code_version
 from sg_ray.config import Experiment
 from sg_ray.data.codexglue import is_downloaded
 from sg_ray.data.samples import DataSet
@@ -17,10 +15,11 @@ from sg_ray.prepare.branches import GivenBranches
 from sg_ray.prepare.prepare import baselines, pinned, read_data
 from sg_ray.prepare.pretrained_folders import check_folders
 from sg_ray.records.learning_rates import read_learning_rates
-from sg_ray.records.record import foreign_records, read_records
+from sg_ray.records.record import read_records
 from sg_ray.records.search_journal import read_search_journal
 from sg_ray.records.test_scores import read_scores
 from sg_ray.sweep.begin import check_same_sweep
+from sg_ray.sweep.changed import Change, find_change
 from sg_ray.sweep.execute.executor import Executor
 
 
@@ -32,7 +31,9 @@ class Readiness:
     """
 
     data: DataSet | None
-    warnings: tuple[str, ...]
+    change: Change | None = None
+    """What is on record that was made with something else: somebody has to decide."""
+    warnings: tuple[str, ...] = ()
 
 
 def check_ready(
@@ -50,11 +51,12 @@ def check_ready(
     for model in models:
         check_folders(model)
     if not downloads and not is_here(experiment.data, experiment.cache_dir):
-        return Readiness(None, ("the data are not downloaded yet, so they were not looked at",))
+        unseen = "the data are not downloaded yet, so they were not looked at"
+        return Readiness(None, warnings=(unseen,))
     data = read_data(experiment.data, experiment.cache_dir, experiment.objective)
     given = GivenBranches(models, experiment.branches_from, data.fingerprint)
     given.require(experiment.replicate.seeds)
-    return Readiness(data, tuple(what_is_set_aside(experiment, data)))
+    return Readiness(data, what_has_changed(experiment, data.fingerprint))
 
 
 def check_folder(experiment: Experiment, *, extends: bool = False) -> None:
@@ -84,19 +86,9 @@ def is_here(data: DataConfig, cache_dir: Path) -> bool:
     return data.source != "codexglue" or is_downloaded(cache_dir)
 
 
-def what_is_set_aside(experiment: Experiment, data: DataSet) -> list[str]:
-    """Say which records a start would not count any more, and why; nothing if it keeps all."""
-    records = list(read_records(experiment.folder).values())
-    if not records:
-        return []
-    own = baselines(pinned(experiment).all_models)
-    foreign = foreign_records(records, data.fingerprint, code_version(), own)
-    if not foreign:
-        return []
-    why = " and ".join(foreign)
-    spent = timedelta(seconds=round(sum(record.train_time_s for record in records)))
-    return [
-        f"{len(records)} trials on record ({spent} of training) were made with {why}: "
-        f"a start moves them to {experiment.folder.set_aside} and trains all anew. To keep "
-        "them in place, choose another name=..."
-    ]
+def what_has_changed(experiment: Experiment, data_fingerprint: str) -> Change | None:
+    """Return what is on record that a start would not count as it is; None if it keeps all."""
+    if not any(experiment.folder.records.glob("*.json")):
+        return None  # and nothing is read to be pinned
+    of_now = baselines(pinned(experiment).all_models)
+    return find_change(experiment.folder, data_fingerprint, of_now)

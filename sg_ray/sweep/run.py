@@ -9,9 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sg_ray.cluster.epochs import Supplies
-from sg_ray.code_version import code_version
 from sg_ray.config import Experiment, Rules
-from sg_ray.configuration import Configuration
 from sg_ray.data.samples import DataSet
 from sg_ray.files import remove_leftovers, remove_scratch, to_plain
 from sg_ray.host.disk import explaining_disk_trouble
@@ -34,11 +32,12 @@ from sg_ray.records.journal import Journal, sweep_id_of
 from sg_ray.records.leaderboard import Row, rank, write_leaderboard
 from sg_ray.records.origin import look_up_origin, note_packages
 from sg_ray.records.planned import planned_stages
-from sg_ray.records.record import RunRecord, set_aside
+from sg_ray.records.record import RunRecord
 from sg_ray.records.search_journal import release_journals
 from sg_ray.records.test_scores import read_test_scores
 from sg_ray.report.page.html import build_report
 from sg_ray.sweep.begin import begin
+from sg_ray.sweep.changed import OnChange, find_change, settle
 from sg_ray.sweep.execute.checkpoints import drop_attempts
 from sg_ray.sweep.execute.executor import Executor, Setting
 from sg_ray.sweep.execute.tune_executor import TuneExecutor
@@ -46,7 +45,7 @@ from sg_ray.sweep.execute.worklist import Worklist
 from sg_ray.sweep.plan.planner import Planner, make_planner
 from sg_ray.sweep.taking_back import take_back
 from sg_ray.sweep.winners import export_winners
-from sg_ray.sweep_folder import SET_ASIDE, SweepFolder
+from sg_ray.sweep_folder import SweepFolder
 from sg_ray.verdict.assemble import write_verdict
 
 Listener = Callable[[Event], None]
@@ -81,12 +80,14 @@ def run_sweep(
     listeners: tuple[Listener, ...] = (),
     progress: Progress | None = None,
     extends: bool = False,
+    on_change: OnChange = "stop",
     data: DataSet | None = None,
 ) -> Outcome:
     """Run what the sweep's folder does not already hold; write leaderboard, verdict and page.
 
     A first start and a resume are the same call; ``executor`` None is Tune on this machine;
-    ``extends`` as in ``begin``; ``data`` are those of ``check_ready``, if it was asked. Raises
+    ``extends`` as in ``begin``; ``on_change`` says what becomes of records that other data,
+    pretrained files or code led to; ``data`` are those of ``check_ready``, if it was asked. Raises
     InputError for settings that cannot work or that differ from those the folder was begun with,
     SgRayError for a full disk.
     """
@@ -113,7 +114,7 @@ def run_sweep(
                 journal.append(SweepResumed())
             try:
                 runs = executor or TuneExecutor()
-                return _run(experiment, data, journal, runs, progress, stop)
+                return _run(experiment, data, journal, runs, progress, on_change, stop)
             except BaseException as error:
                 interrupted = _is_interruption(error)
                 with contextlib.suppress(OSError):  # the error itself matters more
@@ -140,6 +141,7 @@ def _run(
     journal: Journal,
     executor: Executor,
     progress: Progress | None,
+    on_change: OnChange,
     stop: StopRequest,
 ) -> Outcome:
     folder = experiment.folder
@@ -148,7 +150,9 @@ def _run(
     models = experiment.all_models
     given = GivenBranches(models, experiment.branches_from, None)
     features = prepare(models, given, data, experiment.cache_dir, progress)
-    notes = [*data.notes, *_set_aside(folder, data.fingerprint, baselines(models))]
+    change = find_change(folder, data.fingerprint, baselines(models))
+    settled = [] if change is None else [settle(change, on_change)]
+    notes = [*data.notes, *settled]
     journal.append(DataChecked(fingerprint=data.fingerprint, notes=notes))
     notes += take_back(folder, journal)
     planner = make_planner(experiment, data, branch_seeds=experiment.replicate.seeds)
@@ -205,20 +209,6 @@ def leaderboard(folder: SweepFolder, records: Mapping[str, RunRecord], rules: Ru
         race_alpha=rules.replicate.race_alpha,
         test_metrics=read_test_scores(folder),
     )
-
-
-def _set_aside(
-    folder: SweepFolder, fingerprint: str, of_now: Mapping[str, Configuration]
-) -> list[str]:
-    """Take records of other data, pretrained files or code out of the count; say so."""
-    num_records = set_aside(folder, fingerprint, code_version(), of_now)
-    if not num_records:
-        return []
-    return [
-        f"{num_records} earlier records were made with other data, other pretrained files or "
-        "another version of the code: the sweep starts anew, and what was there lies in "
-        f"{SET_ASIDE}/"
-    ]
 
 
 def _problems(planner: Planner, worklist: Worklist) -> list[str]:

@@ -208,7 +208,7 @@ def _requirements() -> list[str]:
     return [f"{name}=={version(name).partition('+')[0]}" for name in _LIBRARIES]
 
 
-def _own_packages(card: ModelCard) -> list[str]:
+def own_packages(card: ModelCard) -> list[str]:
     """Return the installed packages that the model's families come from."""
     packages = {note.package for note in card.own_code.values() if note.package}
     return sorted(one.replace(" ", "==") for many in packages for one in many.split(", "))
@@ -232,7 +232,7 @@ def _describe(folder: Path, model_id: str, winner: Winner) -> None:
         mlflow_model=Model(model_id=model_id, run_id=winner.run_id),
         signature=signature,
         input_example=[EXAMPLE],
-        pip_requirements=[*_requirements(), *_own_packages(read_card(winner.folder))],
+        pip_requirements=[*_requirements(), *own_packages(read_card(winner.folder))],
         metadata={"sg_ray_version": __version__},
     )
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from exported_models import CONFIGS, Workshop
 
+from sg_ray.configuration import Configuration
 from sg_ray.errors import InputError
 from sg_ray.records.record import RunRecord, record_of
 from sg_ray.sweep_folder import VALID_PREDICTIONS
@@ -26,9 +27,9 @@ def source(spec: TrialSpec, folder: Path) -> BranchSource:
 
 def fusion_of(branches: dict[str, BranchSource], like: TrialSpec) -> TrialSpec:
     values = {**like.configuration.values, **CONFIGS["fusion"], "epochs": 1}
-    configuration = like.configuration.model_copy(update={"values": values})
-    changes = {"configuration": configuration, "branches": branches}
-    return TrialSpec.model_validate({**dict(like), **changes})
+    configuration = Configuration(model=like.model, family=like.family, values=values)
+    changed = {**like.model_dump(), "branches": branches}
+    return TrialSpec.model_validate(changed).with_configuration(configuration)
 
 
 def probabilities(spec: TrialSpec, workshop: Workshop, folder: Path) -> np.ndarray:

@@ -154,6 +154,18 @@ def test_an_experiment_names_a_file_beside_it_and_its_copy_reads_back_equal(fold
     assert load_experiment(path, ["models.own.space={}"]).model("own").space == {}
 
 
+def test_a_package_brings_search_spaces(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = package(folder, monkeypatch, "spaced")
+    (there / "gnn.yaml").write_text("hidden_dim: {choice: [16, 64]}\n")
+    path = folder / "e.yaml"
+    path.write_text("name: e\nfamilies: [gnn]\nmodels: {gnn: {space: 'spaced:gnn.yaml'}}\n")
+    assert load_experiment(path).model("gnn").space["hidden_dim"].choice == (16, 64)
+    path.write_text("name: e\nfamilies: [gnn]\nmodels: {gnn: {space: 'spaced:none.yaml'}}\n")
+    with pytest.raises(InputError, match=r"models\.gnn\.space: spaced:none\.yaml does not exist"):
+        load_experiment(path)
+    assert "spaced" not in sys.modules, "none of its code is executed"
+
+
 def test_a_command_line_names_a_file_from_where_it_is_typed(folder: Path) -> None:
     (folder / "mine").mkdir()
     (folder / "mine" / "own.py").write_text(FAMILY.replace('"own"', '"other"'))

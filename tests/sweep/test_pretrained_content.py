@@ -7,13 +7,15 @@ from typing import Any
 import pytest
 from tiny_sweep import tiny_experiment
 
+from sg_ray.code_version import code_version
 from sg_ray.config import Experiment
 from sg_ray.data.sources import DataConfig, load_data
 from sg_ray.features.spec import TokenSpec
 from sg_ray.features.tokens import TokenFeaturiser
 from sg_ray.models.transformer import TransformerConfig
 from sg_ray.prepare.prepare import baselines, pinned
-from sg_ray.records.record import read_records, record_of, set_aside, write_record
+from sg_ray.records.record import read_records, record_of, write_record
+from sg_ray.sweep.changed import find_change, settle
 from sg_ray.trial import TrialSpec
 
 SIZES = {
@@ -51,12 +53,17 @@ def trial_of(experiment: Experiment) -> TrialSpec:
         seed=42,
         objective="val_roc_auc",
         data_fingerprint="data",
-        code_version="code",
+        code_version=code_version(),
     )
 
 
 def aside(experiment: Experiment) -> int:
-    return set_aside(experiment.folder, "data", "code", baselines(experiment.all_models))
+    change = find_change(experiment.folder, "data", baselines(experiment.all_models))
+    if change is None:
+        return 0
+    assert list(change.by_reason) == ["other pretrained files"]
+    settle(change, "anew")
+    return len(change.records)
 
 
 def test_b13_records_of_other_weights_are_set_aside(encoder: Path, tmp_path: Path) -> None:

@@ -344,7 +344,15 @@ def test_new_seeds_come_after_the_extra_ones_that_ran(tmp_path: Path) -> None:
     sweep.run()
     for record in sweep.ledger.records.values():
         write_record(plan.folder, record)
-    assert seeds_after_extension(plan, "seeds=[99]") == [42, 7, 1, 2, 3, 4, 99]
-    assert seeds_after_extension(plan, "seeds=[3, 7]") == [42, 7, 1, 2, 3, 4]
+    assert seeds_after_extension(plan.replicate, plan.folder, "seeds=[99]") == [
+        42,
+        7,
+        1,
+        2,
+        3,
+        4,
+        99,
+    ]
+    assert seeds_after_extension(plan.replicate, plan.folder, "seeds=[3, 7]") == [42, 7, 1, 2, 3, 4]
     with pytest.raises(InputError, match="seeds are a list"):
-        seeds_after_extension(plan, "seeds=99")
+        seeds_after_extension(plan.replicate, plan.folder, "seeds=99")

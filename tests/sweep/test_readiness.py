@@ -206,9 +206,9 @@ def record_of(fingerprint: str, version: str) -> RunRecord:
 @pytest.mark.parametrize(
     ("fingerprint", "version", "why"),
     [
-        ("x", code_version(), "other data:"),
-        (None, "x", "another version of the code:"),
-        ("x", "x", "other data and another version of the code:"),
+        ("x", code_version(), "other data"),
+        (None, "x", "another version of the code"),
+        ("x", "x", "other data and another version of the code"),
         (None, code_version(), None),
     ],
 )
@@ -228,6 +228,6 @@ def test_b08_what_would_be_set_aside_is_said_before(
         said = capsys.readouterr().out
         assert ("were made with" in said) == (why is not None)
         if why is not None:
-            assert f"1 trials on record (1:00:00 of training) were made with {why}" in said
+            assert f"1 trials on record (1:00:00 of training) were made with {why}. --anew" in said
     assert check_records(Context(experiment, folder)).status == ("ok" if why is None else "warn")
     assert (experiment.folder.path / "records/k.json").exists(), "nothing is moved by asking"

@@ -338,10 +338,10 @@ def test_other_data_under_the_same_path_starts_anew(tmp_path: Path) -> None:
         for split, samples in (("train", data[:160]), ("valid", data[160:])):
             write_jsonl(tmp_path / "data" / f"{split}.jsonl", samples)
         experiment = tiny_experiment(tmp_path, data={"path": str(tmp_path / "data")})
-        outcome = run_sweep(experiment, executor=InlineExecutor())
+        outcome = run_sweep(experiment, executor=InlineExecutor(), on_change="anew")
         assert outcome.problems == []
         assert {row.family for row in outcome.rows} == {"gnn", "lexical"}
-    assert any("starts anew" in note for note in outcome.notes)
+    assert any("other data" in note and "anew" in note for note in outcome.notes)
     sweep_dir = tmp_path / "outputs/tiny"
     fingerprints = {record["data_fingerprint"] for record in read_json_records(sweep_dir)}
     assert len(fingerprints) == 1

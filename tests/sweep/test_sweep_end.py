@@ -119,6 +119,6 @@ def test_an_interrupted_sweep_tells_no_verdict(
     outcome = run_sweep(experiment, executor=InlineExecutor(), listeners=(interrupt,))
     assert outcome.exit_code == 128 + signal.SIGINT
     shown = io.StringIO()
-    show_end(outcome, experiment, SafeStream(shown))
+    show_end(outcome, experiment.objective, SafeStream(shown))
     assert build_verdict(experiment.folder).headline not in shown.getvalue()
     assert read_sweep(experiment.folder).status == "interrupted"

@@ -1,5 +1,6 @@
 """What a sweep has done so far, and what all its models share: what plans are made from."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from sg_ray.records.record import RunRecord
@@ -41,3 +42,9 @@ class Identity:
     data_fingerprint: str
     code_version: str
     has_test_split: bool
+    own_code_versions: Mapping[str, str] = field(default_factory=dict)
+    """By family, where another one than ``code_version`` counts."""
+
+    def code_version_of(self, family: str) -> str:
+        """Return the version of the code that trials of a family count as made by."""
+        return self.own_code_versions.get(family, self.code_version)

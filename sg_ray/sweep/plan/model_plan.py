@@ -56,7 +56,7 @@ class ModelPlan:
                 seed=seed,
                 objective=self._rules.objective,
                 data_fingerprint=self._identity.data_fingerprint,
-                code_version=self._identity.code_version,
+                code_version=self._identity.code_version_of(configuration.family),
                 branches=branches,
             )
         return self._specs[key]

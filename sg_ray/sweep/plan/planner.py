@@ -12,6 +12,7 @@ from sg_ray.code_version import code_version
 from sg_ray.config import Experiment, Model, Rules
 from sg_ray.data.samples import DataSet
 from sg_ray.prepare.branches import GivenBranches
+from sg_ray.records.code_versions import CodeVersions
 from sg_ray.records.leaderboard import Row, rank
 from sg_ray.records.learning_rates import read_learning_rates
 from sg_ray.records.record import RunRecord, read_records
@@ -131,7 +132,13 @@ def make_planner(
     ``branch_seeds``.
     """
     folder = experiment.folder
-    identity = Identity(data.fingerprint, code_version(), "test" in data.splits)
+    families = [model.family for model in experiment.all_models]
+    identity = Identity(
+        data.fingerprint,
+        code_version(),
+        "test" in data.splits,
+        CodeVersions.of(experiment.folder).by_family(families),
+    )
     ledger = Ledger(folder, read_records(folder), read_learning_rates(folder))
     models = experiment.all_models
     given = GivenBranches(models, experiment.branches_from, data.fingerprint)

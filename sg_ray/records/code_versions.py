@@ -1,0 +1,53 @@
+"""Which code a sweep's trials count as trained by: that of now, or an earlier one that is trusted.
+
+A record counts by the version of the code that decides its numbers. After a change of the code the
+user may keep what is on record: trials of now then count as made by the version that was kept, and
+note with what they were trained.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from sg_ray.files import write_json
+from sg_ray.models.families import family_code_version
+from sg_ray.reading import read_model
+from sg_ray.sweep_folder import SweepFolder
+
+
+class CodeVersions(BaseModel):
+    """By family, which versions of its code count as which one that is on record."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    kept: Mapping[str, Mapping[str, str]] = Field(default_factory=dict)
+
+    @classmethod
+    def of(cls, folder: SweepFolder) -> Self:
+        """Read what was kept in a sweep's folder. Raises InputError if the file is damaged."""
+        path = folder.kept_versions
+        if not path.exists():
+            return cls()
+        remedy = "Restore it from a copy, or delete it and decide again."
+        return read_model(path, cls, what="note of versions that were kept", remedy=remedy)
+
+    def of_family(self, family: str) -> str:
+        """Return the version that trials of a family count as made by."""
+        now = family_code_version(family)
+        return self.kept.get(family, {}).get(now, now)
+
+    def by_family(self, families: Iterable[str]) -> dict[str, str]:
+        """Return the same of several."""
+        return {family: self.of_family(family) for family in families}
+
+    def keeping(self, on_record: Mapping[str, str]) -> Self:
+        """Return these with the code of now counting as what is on record, by family."""
+        added = {
+            family: {**self.kept.get(family, {}), family_code_version(family): version}
+            for family, version in on_record.items()
+        }
+        return self.model_copy(update={"kept": {**self.kept, **added}})
+
+    def write(self, folder: SweepFolder) -> None:
+        """Note them in a sweep's folder."""
+        write_json(folder.kept_versions, self)
