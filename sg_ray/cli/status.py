@@ -58,7 +58,7 @@ def _line(folder: SweepFolder) -> tuple[str, ...]:
     from sg_ray.config import load_experiment
     from sg_ray.library.sweep_state import read_state
 
-    state = read_state(folder, load_experiment(folder.settings).objective)
+    state = read_state(folder, load_experiment(folder.settings, loads_code=False).objective)
     best = ", ".join(f"{family} {value:.4f}" for family, value in state.best.items())
     return (
         str(from_here(folder.path)),

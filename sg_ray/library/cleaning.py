@@ -86,7 +86,7 @@ def clean(folders: Sequence[SweepFolder], *, dry: bool = False) -> Cleaning:
 
 
 def _read(folder: SweepFolder) -> _Sweep:
-    experiment = load_experiment(folder.settings)
+    experiment = load_experiment(folder.settings, loads_code=False)
     return _Sweep(folder, experiment, read_state(folder, experiment.objective))
 
 

@@ -55,7 +55,7 @@ def page_of(folder: SweepFolder) -> Page:
     """
     if not folder.is_sweep:
         raise InputError(f"{folder}: no sweep (it would hold {folder.settings.name}). Name one.")
-    experiment = load_experiment(folder.settings)
+    experiment = load_experiment(folder.settings, loads_code=False)
     return MlflowMirror(folder, address_of(experiment.tracking), experiment.name).page()
 
 
