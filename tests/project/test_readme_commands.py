@@ -334,7 +334,10 @@ STEPS = {
     "make lint": Step(rehearsed, prints="(?s)ruff check.*ruff format --check.*mypy.*lint-imports"),
     "make format": Step(formatting),
     "make install": Step(rehearsed, prints=r"pip install .*-e \."),
-    'make test ARGS="tests/scan -x"': Step(rehearsed, prints="-m pytest .* tests/scan -x"),
+    'make test ARGS="tests/scan -x"': Step(
+        rehearsed, {"ARGS": "ARGS"}, prints="-m pytest .* tests/scan -x"
+    ),
+    "make test JOBS=0": Step(rehearsed, {"JOBS": "JOBS"}, prints="-m pytest .* -n 0"),
     "make test-slow": Step(rehearsed, prints="-m pytest -m slow"),
     "make coverage": Step(rehearsed, prints="-m pytest .*--cov"),
     "make docs": Step(rehearsed, prints="(?s)settings_table.*mkdocs build --strict"),
