@@ -64,7 +64,7 @@ CHOSEN_SERVER = "sg-ray ui [SWEEP] [--port N]"
 
 QUICK = {"[EXPERIMENT.yaml]": "experiments/quick.yaml"}
 QUICK_SWEEP = {**QUICK, "[key=value ...]": SWEEP}
-RANKED = r"(?s)rank +family.*\n1 "
+RANKED = r"(?s)rank +name.*\n1 "
 
 STEPS = {
     # Data
@@ -226,7 +226,7 @@ STEPS = {
         prints="fusion(?s:.*)both.html",
         leaves="both.html",
     ),
-    "sg-ray report outputs/quick": Step(in_process, after=(RUN_A_SWEEP,), prints=RANKED),
+    "sg-ray report outputs/quick": Step(in_process, after=(RUN_A_SWEEP,), prints="^fusion "),
     PICTURES: Step(photographing, after=(RUN_A_SWEEP,), leaves="docs/pictures/mlflow.png"),
     "sg-ray predict outputs/quick FILE.c": Step(
         in_process,
