@@ -31,8 +31,8 @@ from sg_ray.records.journal import read_events
 from sg_ray.sweep_folder import SweepFolder
 
 PICTURES = Path(__file__).parent / "pictures"
-COLUMNS = 110
-MOMENT = 0.45
+COLUMNS = 128
+MOMENT = 0.2
 """Of the sweep's time, at which the live table is shown."""
 LAST_ERASED = "\x1b[2K"
 """What a terminal is sent for each line of the table before the next one is drawn."""
@@ -102,19 +102,13 @@ async def photograph_report(page: Path, picture: Path) -> None:
     whole = Image.new("RGB", (REPORT_WIDTH, sum(part.height for part in parts)), "white")
     whole.paste(parts[0], (0, 0))
     whole.paste(parts[1], (0, parts[0].height))
-    _save(whole, picture)
+    whole.save(picture, optimize=True)
 
 
 async def _edge(window: Window, selector: str, edge: str) -> float:
     """Return how far below the page's top an edge of its first element of a kind is."""
     element = f"document.querySelector({json.dumps(selector)}).getBoundingClientRect()"
     return float(await window.run(f"{element}.{edge} + window.scrollY"))
-
-
-def _save(picture: Image.Image, path: Path) -> None:
-    """Write a PNG of few colours, which is half as large."""
-    few = picture.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
-    few.save(path, optimize=True)
 
 
 async def photograph_mlflow(address: str, picture: Path) -> None:
@@ -129,7 +123,7 @@ async def photograph_mlflow(address: str, picture: Path) -> None:
         await window.run(FOLD_GROUPS)
         seen = float(await window.run("innerHeight"))
         taken = await window.picture(Clip(0, 0, width, seen))
-    _save(Image.open(io.BytesIO(taken)), picture)
+    Image.open(io.BytesIO(taken)).convert("RGB").save(picture, optimize=True)
 
 
 @contextlib.contextmanager

@@ -18,7 +18,8 @@ def check_sweep_folder(context: Context) -> Finding:
 
 def check_records(context: Context) -> Finding:
     """What is on record was made with these data and this code."""
-    change = what_has_changed(context.experiment, context.data.fingerprint)
+    folder = context.experiment.folder
+    change = what_has_changed(folder, list(context.models.values()), context.data.fingerprint)
     if change is None:
         return Finding.ok("all that is on record counts")
     return Finding.warn(f"{change.told}. {change.ways_on}.")

@@ -1,9 +1,10 @@
 """The prepare stage: data checked, features made, and the plan that follows from the records."""
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from sg_ray.config import Experiment, Model, ModelSettings
+from sg_ray.config import Model
 from sg_ray.configuration import Configuration
 from sg_ray.data.samples import DataSet, labels_of
 from sg_ray.data.sources import DataConfig, load_data
@@ -19,18 +20,14 @@ Progress = Callable[[str, int, int], None]
 """Called with what is being made, how many samples are done, and of how many."""
 
 
-def pinned(experiment: Experiment) -> Experiment:
-    """Return the experiment with the hash of each pretrained file that it names.
+def pinned(models: Iterable[Model]) -> list[Model]:
+    """Return the models with the hash of each pretrained file that their settings name.
 
     Raises InputError if such a file is not there, or not the one that a setting already means.
     """
-    models = dict(experiment.models)
-    for model in experiment.all_models:
-        exact = get_family(model.family).pinned(model.settings)
-        if exact != model.settings:
-            own = models.get(model.name, ModelSettings())
-            models[model.name] = own.model_copy(update={"config": exact.model_dump(mode="json")})
-    return experiment.model_copy(update={"models": models})
+    return [
+        replace(model, settings=get_family(model.family).pinned(model.settings)) for model in models
+    ]
 
 
 def baselines(models: Iterable[Model]) -> dict[str, Configuration]:

@@ -113,12 +113,12 @@ def prepare_training(
     _check_writable(folder, experiment.output_dir, caches)
     if folder is not None:  # before anything is prepared for it
         require_own_format(SweepFolder(folder))
-    experiment = pinned(experiment)
+    models = {model.name: model for model in pinned(experiment.all_models)}
     data = read_data(experiment.data, experiment.cache_dir, experiment.objective)
-    model = experiment.model(name)
+    model = models[name]
     branches_from = experiment.branches_from
-    given = GivenBranches(experiment.all_models, branches_from, None)
-    features = prepare(experiment.all_models, given, data, experiment.cache_dir, progress)
+    given = GivenBranches(models.values(), branches_from, None)
+    features = prepare(list(models.values()), given, data, experiment.cache_dir, progress)
     if branches_from is None and experiment.folder.is_sweep:  # the sweep of this name has them
         branches_from = experiment.folder.path
     branches = GivenBranches([model], branches_from, data.fingerprint).with_seed(seed)

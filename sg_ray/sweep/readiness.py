@@ -3,10 +3,11 @@
 ``sweep``, ``extend``, ``--dry-run`` and ``preflight`` ask the same functions.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sg_ray.config import Experiment
+from sg_ray.config import Experiment, Model
 from sg_ray.data.codexglue import is_downloaded
 from sg_ray.data.samples import DataSet
 from sg_ray.data.sources import DataConfig, check_paths
@@ -21,6 +22,7 @@ from sg_ray.records.test_scores import read_scores
 from sg_ray.sweep.begin import check_same_sweep
 from sg_ray.sweep.changed import Change, find_change
 from sg_ray.sweep.execute.executor import Executor
+from sg_ray.sweep_folder import SweepFolder
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ def check_ready(
     data = read_data(experiment.data, experiment.cache_dir, experiment.objective)
     given = GivenBranches(models, experiment.branches_from, data.fingerprint)
     given.require(experiment.replicate.seeds)
-    return Readiness(data, what_has_changed(experiment, data.fingerprint))
+    return Readiness(data, what_has_changed(experiment.folder, models, data.fingerprint))
 
 
 def check_folder(experiment: Experiment, *, extends: bool = False) -> None:
@@ -86,9 +88,10 @@ def is_here(data: DataConfig, cache_dir: Path) -> bool:
     return data.source != "codexglue" or is_downloaded(cache_dir)
 
 
-def what_has_changed(experiment: Experiment, data_fingerprint: str) -> Change | None:
+def what_has_changed(
+    folder: SweepFolder, models: Sequence[Model], data_fingerprint: str
+) -> Change | None:
     """Return what is on record that a start would not count as it is; None if it keeps all."""
-    if not any(experiment.folder.records.glob("*.json")):
+    if not any(folder.records.glob("*.json")):
         return None  # and nothing is read to be pinned
-    of_now = baselines(pinned(experiment).all_models)
-    return find_change(experiment.folder, data_fingerprint, of_now)
+    return find_change(folder, data_fingerprint, baselines(pinned(models)))

@@ -146,8 +146,7 @@ def _run(
 ) -> Outcome:
     folder = experiment.folder
     journal.append(StageStarted(model="", stage="prepare", num_trials=0))
-    experiment = pinned(experiment)
-    models = experiment.all_models
+    models = pinned(experiment.all_models)
     given = GivenBranches(models, experiment.branches_from, None)
     features = prepare(models, given, data, experiment.cache_dir, progress)
     change = find_change(folder, data.fingerprint, baselines(models))
@@ -155,7 +154,9 @@ def _run(
     notes = [*data.notes, *settled]
     journal.append(DataChecked(fingerprint=data.fingerprint, notes=notes))
     notes += take_back(folder, journal)
-    planner = make_planner(experiment, data, branch_seeds=experiment.replicate.seeds)
+    branches = GivenBranches(models, experiment.branches_from, data.fingerprint)
+    branches.require(experiment.replicate.seeds)
+    planner = make_planner(models, experiment.rules, folder, data, branches)
     stages = planned_stages(models, experiment.rules)
     journal.append(SweepPlanned(stages=stages))
     worklist = Worklist(planner, stages, journal)

@@ -211,10 +211,9 @@ def test_case_21_as_many_seeds_as_are_allowed_have_a_plan(
 
 def test_case_24_a_search_space_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
     Path("space.yaml").write_text(f"{E_YAML}models: {{gnn: {{space: nosuch.yaml}}}}\n")
-    assert refusal("sweep", "space.yaml", "--dry-run", capsys=capsys) == (
-        "space.yaml:6: models.gnn.space: nosuch.yaml does not exist (search spaces are looked for "
-        "beside the experiment)."
-    )
+    told = refusal("sweep", "space.yaml", "--dry-run", capsys=capsys)
+    assert told.startswith("space.yaml:6: models.gnn.space: nosuch.yaml does not exist (")
+    assert "beside the experiment" in told
 
 
 def test_case_24_a_file_is_told_how_to_quote() -> None:

@@ -154,7 +154,7 @@ def test_plain_training_gives_the_numbers_of_the_tune_actor(
     experiment = tiny_experiment(
         swept,
         f"families=[{family}]",
-        f"branches_from={swept / 'outputs/tiny'}",
+        f"branches_from={json.dumps(str(swept / 'outputs/tiny'))}",
         f"output_dir={tmp_path}",
     )
     epochs = []
@@ -352,7 +352,7 @@ def test_given_branches_must_have_every_planned_seed(swept: Path, tmp_path: Path
     experiment = tiny_experiment(
         swept,
         "families=[fusion]",
-        f"branches_from={swept / 'outputs/tiny'}",
+        f"branches_from={json.dumps(str(swept / 'outputs/tiny'))}",
         f"output_dir={tmp_path}",
         "replicate.seeds=[42,7,9]",
     )

@@ -9,7 +9,7 @@ the end, see ``extra_seeds``; last come the trials that split the winner's varia
 from collections.abc import Callable, Mapping, Sequence
 
 from sg_ray.code_version import code_version
-from sg_ray.config import Experiment, Model, Rules
+from sg_ray.config import Model, Rules
 from sg_ray.data.samples import DataSet
 from sg_ray.prepare.branches import GivenBranches
 from sg_ray.records.code_versions import CodeVersions
@@ -22,6 +22,7 @@ from sg_ray.sweep.plan.ledger import Identity, Ledger
 from sg_ray.sweep.plan.model_plan import FloorPlan, ModelPlan
 from sg_ray.sweep.plan.search_plan import SearchPlan
 from sg_ray.sweep.plan.variance_trials import VarianceTrials
+from sg_ray.sweep_folder import SweepFolder
 from sg_ray.trial import BranchSource
 
 
@@ -124,23 +125,19 @@ class Planner:
 
 
 def make_planner(
-    experiment: Experiment, data: DataSet, *, branch_seeds: Sequence[int] = ()
+    models: Sequence[Model],
+    rules: Rules,
+    folder: SweepFolder,
+    data: DataSet,
+    given_branches: GivenBranches,
 ) -> Planner:
-    """Return the plan of what the sweep's folder does not hold yet.
-
-    Raises InputError if ``branches_from`` lacks a branch that is needed, or one of its seeds in
-    ``branch_seeds``.
-    """
-    folder = experiment.folder
-    families = [model.family for model in experiment.all_models]
+    """Return the plan of what the sweep's folder does not hold yet."""
+    families = [model.family for model in models]
     identity = Identity(
         data.fingerprint,
         code_version(),
         "test" in data.splits,
-        CodeVersions.of(experiment.folder).by_family(families),
+        CodeVersions.of(folder).by_family(families),
     )
     ledger = Ledger(folder, read_records(folder), read_learning_rates(folder))
-    models = experiment.all_models
-    given = GivenBranches(models, experiment.branches_from, data.fingerprint)
-    given.require(branch_seeds)
-    return Planner(models, experiment.rules, ledger, identity, given.by_family)
+    return Planner(models, rules, ledger, identity, given_branches.by_family)
