@@ -114,7 +114,7 @@ def test_interrupting_a_notebook_s_kernel_saves_positions(
     try:
         client.wait_for_ready(timeout=120)
         running = client.execute(IN_A_KERNEL.format(settings=settings))
-        wait_for('"epoch"', SweepFolder(tmp_path / "outputs/tiny").events, timeout_s=600)
+        wait_for('"epoch": 2', SweepFolder(tmp_path / "outputs/tiny").events, timeout_s=600)
         kernel.interrupt_kernel()
         content = reply(client, running)
         assert (content["status"], content["ename"]) == ("error", "KeyboardInterrupt")
