@@ -31,7 +31,7 @@ from sg_ray.records.journal import read_events
 from sg_ray.sweep_folder import SweepFolder
 
 PICTURES = Path(__file__).parent / "pictures"
-COLUMNS = 128
+COLUMNS = 132
 MOMENT = 0.2
 """Of the sweep's time, at which the live table is shown."""
 LAST_ERASED = "\x1b[2K"

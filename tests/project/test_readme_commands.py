@@ -43,7 +43,7 @@ GNN_SWEEP = f"{SWEEP} families=[gnn] lr_range.enabled=false"
 OWN = "sg-ray new family bilstm"
 OWN_SWEEP = 'sg-ray sweep "families=[gnn, ./bilstm.py:BiLstm]" name=with-bilstm'
 OWN_TEST = ".venv/bin/python -m pytest test_bilstm.py"
-OWN_SIZE = "models.bilstm.config.hidden_dim=8 models.bilstm.config.epochs=1"
+OWN_SIZE = "models.bilstm.config.hidden_dim=32 models.bilstm.config.epochs=1"
 NEW_FAMILY = "sg-ray new family NAME [--dir DIR]"
 PICTURES = "python docs/make_pictures.py"
 INLINE = "--executor inline"
@@ -121,6 +121,13 @@ STEPS = {
     "... --resume NAME": Step(
         in_process,
         {"...": "python experiments/sweep.py", "NAME": "quick"},
+        after=(RUN_A_SWEEP,),
+        prints=RANKED,
+    ),
+    "... --anew": Step(
+        in_process,
+        {"...": "python experiments/sweep.py"},
+        "--resume quick",
         after=(RUN_A_SWEEP,),
         prints=RANKED,
     ),
@@ -227,9 +234,9 @@ STEPS = {
         after=(RUN_A_SWEEP,),
         prints=r"double_free\.c:1",
     ),
-    "sg-ray predict MODEL FILE...": Step(
+    "sg-ray predict MODEL FILE... [--family CODE]": Step(
         in_process,
-        {"MODEL": "outputs/quick", "FILE...": "synthetic/test.jsonl"},
+        {"MODEL": "outputs/quick", "FILE...": "synthetic/test.jsonl", "[--family CODE]": ""},
         after=(RUN_A_SWEEP, WRITE_DATA),
         prints=r"synthetic/test\.jsonl:24",
     ),
@@ -327,7 +334,10 @@ STEPS = {
     "make lint": Step(rehearsed, prints="(?s)ruff check.*ruff format --check.*mypy.*lint-imports"),
     "make format": Step(formatting),
     "make install": Step(rehearsed, prints=r"pip install .*-e \."),
-    'make test ARGS="tests/scan -x"': Step(rehearsed, prints="-m pytest .* tests/scan -x"),
+    'make test ARGS="tests/scan -x"': Step(
+        rehearsed, {"ARGS": "ARGS"}, prints="-m pytest .* tests/scan -x"
+    ),
+    "make test JOBS=0": Step(rehearsed, {"JOBS": "JOBS"}, prints="-m pytest .* -n 0"),
     "make test-slow": Step(rehearsed, prints="-m pytest -m slow"),
     "make coverage": Step(rehearsed, prints="-m pytest .*--cov"),
     "make docs": Step(rehearsed, prints="(?s)settings_table.*mkdocs build --strict"),
@@ -381,17 +391,6 @@ def test_every_command_has_a_step_and_every_step_its_command() -> None:
     assert set(STEPS) - commands == set(), "on no page any more: take these out of STEPS"
 
 
-@pytest.mark.parametrize(
-    "command",
-    [pytest.param(text, marks=[pytest.mark.slow] if text in SLOW else []) for text in STEPS],
-)
-def test_command(walk: Walk, command: str) -> None:
-    printed = walk.follow(command)
-    step = STEPS[command]
-    assert re.search(step.prints, printed, re.MULTILINE), printed
-    assert next(walk.folder.glob(step.leaves), None) is not None, step.leaves
-
-
 @pytest.mark.parametrize("page", ["README.md", "docs/mlflow.md", "docs/python-api.md"])
 def test_python(walk: Walk, page: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The blocks of a page run one after another, as in a notebook."""
@@ -402,6 +401,17 @@ def test_python(walk: Walk, page: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert blocks
     for block in blocks:
         exec(compile(block, page, "exec"), names)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [pytest.param(text, marks=[pytest.mark.slow] if text in SLOW else []) for text in STEPS],
+)
+def test_command(walk: Walk, command: str) -> None:
+    printed = walk.follow(command)
+    step = STEPS[command]
+    assert re.search(step.prints, printed, re.MULTILINE), printed
+    assert next(walk.folder.glob(step.leaves), None) is not None, step.leaves
 
 
 def test_the_command_for_the_cluster_is_a_plan(walk: Walk) -> None:
