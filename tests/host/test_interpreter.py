@@ -31,7 +31,7 @@ def test_e06_without_docstrings_there_is_one_line(command: list[str], tmp_path: 
 
 
 @pytest.mark.parametrize(
-    "command", [["train", "gnn"], ["preflight", str(ROOT / "experiments" / "quick.yaml")]]
+    "command", [["sweep"], ["preflight", str(ROOT / "experiments" / "quick.yaml")]]
 )
 def test_a_file_that_is_taken_for_a_package_is_named(command: list[str], tmp_path: Path) -> None:
     (tmp_path / "ray.py").touch()

@@ -72,10 +72,10 @@ class Preflight:
     def _leave_only(self, names: Collection[str]) -> None:
         every = run.checks_of
 
-        def chosen(experiment: Any) -> list[run.Check]:
+        def chosen(models: Any, *, has_begun: bool) -> list[run.Check]:
             return [
                 replace(check, needs=tuple(need for need in check.needs if need in names))
-                for check in every(experiment)
+                for check in every(models, has_begun=has_begun)
                 if check.name in names
             ]
 

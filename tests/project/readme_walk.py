@@ -138,7 +138,7 @@ def make_checkout(folder: Path) -> Path:
     programs = folder / ".venv" / "bin"
     programs.mkdir(parents=True)
     scripts = Path(sys.executable).parent
-    for name in ("mlflow", "pre-commit", "ruff"):
+    for name in ("pre-commit", "ruff", "sg-ray"):
         (programs / name).symlink_to(scripts / name)
     (programs / "python").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
     (programs / "python").chmod(0o755)
@@ -150,7 +150,8 @@ def make_checkout(folder: Path) -> Path:
 def copy_package(folder: Path) -> Path:
     """Lay out what a build of the package reads."""
     ignored = shutil.ignore_patterns("__pycache__", ".*")
-    shutil.copytree(ROOT / "sg_ray", folder / "sg_ray", ignore=ignored)
+    for name in ("sg_ray", "experiments", "search_spaces"):
+        shutil.copytree(ROOT / name, folder / name, ignore=ignored)
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy2(ROOT / name, folder)
     return folder

@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -61,7 +62,17 @@ def test_it_is_used_where_the_working_folder_has_none(
     assert default_experiment.default_experiment() == Path("experiments/quick.yaml")
 
 
-def test_it_is_typed_and_holds_no_tests(unpacked: Path) -> None:
-    assert (unpacked / "py.typed").is_file()
-    assert (unpacked / "report/page/templates/page.html.jinja").is_file()
+def test_it_holds_the_whole_package_and_nothing_else(unpacked: Path) -> None:
+    ours = {path.relative_to(ROOT / "sg_ray") for path in files_below(ROOT / "sg_ray")}
+    packed = {path.relative_to(unpacked) for path in files_below(unpacked)}
+    assert ours - packed == set()
+    assert {path.parts[0] for path in packed - ours} == {"experiments", "search_spaces"}
+    assert Path("py.typed") in packed
+    assert Path("report/page/templates/page.html.jinja") in packed
     assert {path.name.partition("-")[0] for path in unpacked.parent.iterdir()} == {"sg_ray"}
+
+
+def files_below(folder: Path) -> Iterator[Path]:
+    for path in folder.rglob("*"):
+        if path.is_file() and path.suffix != ".pyc" and not path.name.startswith("."):
+            yield path

@@ -177,7 +177,7 @@ BAD = {
     "not a record": (["{tmp}/records/list.json"], "not a valid run record"),
     "no experiment": (["{tmp}/records/{key}.json"], "holds neither sweep.yaml nor experiment"),
     "not ours to set": (["{sweep}:{key}", "objective=val_f1"], "the record decides the rest"),
-    "config": (["{sweep}:{key}", "models.gnn.config.epochs=9"], "models.FAMILY.resources"),
+    "config": (["{sweep}:{key}", "models.gnn.config.epochs=9"], "models.MODEL.resources"),
     "no key=value": (["{sweep}:{key}", "quick.yaml"], "quick.yaml: is no part of"),
     "occupied": (["{sweep}:{key}", "--output-dir", "{sweep}"], "is not an empty folder"),
 }
