@@ -72,11 +72,10 @@ def clean(folders: Sequence[SweepFolder], *, dry: bool = False) -> Cleaning:
     names the file if a sweep cannot be read, or if one is begun right now.
     """
     sweeps = [_read(folder) for folder in folders]
-    over = [sweep for sweep in sweeps if sweep.state.is_over]
     with ExitStack() as held:
         if not dry:
-            for sweep in over:
-                held.enter_context(locked(sweep.folder))
+            sweeps = [_hold(sweep, held) if sweep.state.is_over else sweep for sweep in sweeps]
+        over = [sweep for sweep in sweeps if sweep.state.is_over]
         paths = dict.fromkeys([*_of_sweeps(over), *_of_caches(over, sweeps), *dead_scratch()])
         removables = [Removable(path, _size(path)) for path in paths]
         if not dry:
@@ -85,9 +84,16 @@ def clean(folders: Sequence[SweepFolder], *, dry: bool = False) -> Cleaning:
     return Cleaning(removables, [_why_not(s) for s in sweeps if not s.state.is_over])
 
 
-def _read(folder: SweepFolder) -> _Sweep:
+def _read(folder: SweepFolder, *, is_held_here: bool = False) -> _Sweep:
     experiment = load_experiment(folder.settings, loads_code=False)
-    return _Sweep(folder, experiment, read_state(folder, experiment.objective))
+    state = read_state(folder, experiment.objective, is_held_here=is_held_here)
+    return _Sweep(folder, experiment, state)
+
+
+def _hold(sweep: _Sweep, held: ExitStack) -> _Sweep:
+    """Hold a sweep, and read it again: it may have gone on before it was held."""
+    held.enter_context(locked(sweep.folder))
+    return _read(sweep.folder, is_held_here=True)
 
 
 def _of_sweeps(sweeps: Iterable[_Sweep]) -> Iterator[Path]:

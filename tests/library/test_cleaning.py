@@ -1,0 +1,77 @@
+"""What ``clean`` must never delete; journals and files are laid down by hand."""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pytest
+
+import sg_ray
+from sg_ray.config import resolved_yaml
+from sg_ray.library import cleaning
+from sg_ray.library.cleaning import clean
+from sg_ray.records.events import (
+    DataChecked,
+    Event,
+    SweepFinished,
+    SweepRanked,
+    SweepResumed,
+    SweepStarted,
+)
+from sg_ray.records.journal import Journal
+from sg_ray.sweep_folder import SweepFolder
+
+BEGUN = (SweepStarted(name="tiny", sweep_id="1", plan={}), DataChecked(fingerprint="0a", notes=[]))
+ENDED_WITH_FAILURES = (SweepRanked(status="failed"), SweepFinished(status="failed"))
+
+
+@pytest.fixture(autouse=True)
+def in_own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def begin(name: str, events: Sequence[Event], output_dir: str = "outputs") -> SweepFolder:
+    """Lay down a sweep that has a training's position."""
+    settings = {"name": name, "output_dir": output_dir, "tracking.enabled": False}
+    folder = SweepFolder(Path(output_dir) / name)
+    folder.path.mkdir(parents=True)
+    folder.settings.write_text(resolved_yaml(sg_ray.load_experiment(settings=settings)))
+    tell(folder, events)
+    position(folder).parent.mkdir(parents=True)
+    position(folder).write_text("hours of training")
+    return folder
+
+
+def tell(folder: SweepFolder, events: Sequence[Event]) -> None:
+    journal = Journal(folder.events)
+    for event in events:
+        journal.append(event)
+    journal.close()
+
+
+def position(folder: SweepFolder) -> Path:
+    return folder.new_attempt.with_name("attempt-001") / "trial" / "last.pt"
+
+
+def test_a_start_that_a_full_disk_ended_keeps_its_checkpoints() -> None:
+    crashed = begin("crashed", [*BEGUN, SweepFinished(status="failed")])
+    again = [*BEGUN, *ENDED_WITH_FAILURES, SweepResumed(), SweepFinished(status="failed")]
+    crashed_later = begin("later", again)
+    over = begin("over", [*BEGUN, *ENDED_WITH_FAILURES])
+    done = clean([crashed, crashed_later, over])
+    assert [position(folder).exists() for folder in (crashed, crashed_later, over)] == [1, 1, 0]
+    assert len(done.left_alone) == 2
+
+
+def test_what_went_on_before_it_was_held_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = begin("extended", [*BEGUN, *ENDED_WITH_FAILURES])
+    hold = cleaning.locked
+
+    def hold_late(folder: SweepFolder) -> AbstractContextManager[None]:
+        tell(folder, [SweepResumed(), SweepFinished(status="interrupted")])
+        return hold(folder)
+
+    monkeypatch.setattr(cleaning, "locked", hold_late)
+    done = clean([folder])
+    assert position(folder).exists()
+    assert len(done.left_alone) == 1
