@@ -6,6 +6,7 @@ what fusions noted of their branches, checkpoints of trials that are on record. 
 only the temporary files of processes that died.
 """
 
+import re
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -59,10 +60,15 @@ class _Sweep:
         return self.experiment.cache_dir.absolute()
 
     def data_fingerprints(self) -> set[str]:
-        """Return those of the data that it has read."""
+        """Return those of the data that it has read.
+
+        Folders are called by them, and the sweep may be a stranger's: what is no hash, such as a
+        way out of the cache, is none.
+        """
         events = read_events(self.folder.events)
         noted = {event.fingerprint for event in events if isinstance(event, DataChecked)}
-        return noted | {record.data_fingerprint for record in read_records(self.folder).values()}
+        noted |= {record.data_fingerprint for record in read_records(self.folder).values()}
+        return {one for one in noted if re.fullmatch(r"[0-9a-f]+", one)}
 
 
 def clean(folders: Sequence[SweepFolder], *, dry: bool = False) -> Cleaning:

@@ -75,3 +75,19 @@ def test_what_went_on_before_it_was_held_is_left_alone(monkeypatch: pytest.Monke
     done = clean([folder])
     assert position(folder).exists()
     assert len(done.left_alone) == 1
+
+
+@pytest.mark.parametrize("fingerprint", ["../../thesis", "", ".", "*", "{home}/thesis"])
+def test_a_stranger_s_journal_names_no_folder_outside_the_cache(
+    fingerprint: str, tmp_path: Path
+) -> None:
+    kept = [Path("thesis/all.tex"), Path(".cache/features/0b/x.npz")]
+    kept.append(Path(".cache/branch_outputs/gnn-1-0b-test.npz"))
+    for path in kept:
+        path.parent.mkdir(parents=True)
+        path.write_text("years")
+    checked = DataChecked(fingerprint=fingerprint.format(home=tmp_path), notes=[])
+    folder = begin("strange", [BEGUN[0], checked, *ENDED_WITH_FAILURES])
+    clean([folder])
+    assert not position(folder).exists()
+    assert all(path.exists() for path in kept)
