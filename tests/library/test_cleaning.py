@@ -1,13 +1,17 @@
 """What ``clean`` must never delete; journals and files are laid down by hand."""
 
+import shutil
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
+from tiny_experiment import SETTINGS
 
 import sg_ray
+from sg_ray.cli import main
 from sg_ray.config import resolved_yaml
+from sg_ray.host.cache_lock import using_cache
 from sg_ray.library import cleaning
 from sg_ray.library.cleaning import clean
 from sg_ray.records.events import (
@@ -19,6 +23,8 @@ from sg_ray.records.events import (
     SweepStarted,
 )
 from sg_ray.records.journal import Journal
+from sg_ray.single.train_one import Training
+from sg_ray.sweep.run import run_sweep
 from sg_ray.sweep_folder import SweepFolder
 
 BEGUN = (SweepStarted(name="tiny", sweep_id="1", plan={}), DataChecked(fingerprint="0a", notes=[]))
@@ -91,3 +97,53 @@ def test_a_stranger_s_journal_names_no_folder_outside_the_cache(
     clean([folder])
     assert not position(folder).exists()
     assert all(path.exists() for path in kept)
+
+
+def clean_over() -> list[str]:
+    """Clean a sweep that is over, while its features are there; return what is left alone."""
+    over = begin("over", [*BEGUN, *ENDED_WITH_FAILURES])
+    features = Path(".cache/features/0a")
+    features.mkdir(parents=True, exist_ok=True)
+    done = clean([over])
+    assert not position(over).exists()
+    assert features.exists() == any(".cache: left alone" in told for told in done.left_alone)
+    return list(done.left_alone)
+
+
+def test_features_go_once_nobody_uses_the_cache() -> None:
+    with using_cache(Path(".cache")), using_cache(Path(".cache")):
+        assert len(clean_over()) == 1
+    shutil.rmtree("outputs/over")
+    assert clean_over() == []
+
+
+def test_a_sweep_that_lies_elsewhere_uses_the_cache() -> None:
+    told: list[str] = []
+
+    def clean_and_stop(kind: str, num_done: int, num_total: int) -> None:
+        told.extend(clean_over())
+        raise KeyboardInterrupt
+
+    there = {**SETTINGS, "name": "running", "output_dir": "elsewhere"}
+    run_sweep(sg_ray.load_experiment(settings=there), progress=clean_and_stop)
+    assert len(told) == 1
+
+
+@pytest.mark.parametrize("place", [None, "outputs/mine"])
+def test_a_training_uses_the_cache(place: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+
+    def clean_and_stop(*arguments: object, **options: object) -> Training:
+        told.extend(clean_over())
+        raise KeyboardInterrupt
+
+    if place is None:
+        monkeypatch.setattr("sg_ray.single.train_one.prepare_training", clean_and_stop)
+        main(["train", "gnn", "tracking.enabled=false"])
+    else:
+        monkeypatch.setattr("sg_ray.library.one_model.prepare_training", clean_and_stop)
+        with pytest.raises(KeyboardInterrupt):
+            sg_ray.train_model(
+                "gnn", sg_ray.load_experiment(settings=SETTINGS), folder=place, show=False
+            )
+    assert len(told) == 1
