@@ -19,6 +19,7 @@ from sg_ray.models.families import FAMILIES, get_family
 from sg_ray.models.family import EstimatorFamily
 from sg_ray.redaction import hide_credentials, hide_secrets, holds_secret
 from sg_ray.space import checked_space
+from sg_ray.statistics.own_metrics import OWN_METRICS
 from sg_ray.training.metrics import direction
 
 _TRACKING_URI = ("tracking", "uri")
@@ -37,9 +38,10 @@ def load_experiment(
     """Read an experiment file and apply settings: values first, ``key=value`` overrides on top.
 
     ``auto`` becomes what this machine's hardware suggests, see ``config.auto``; a family's values
-    become what its configuration makes of them. Families of the user's own are loaded, from where
-    the experiment says; without ``loads_code``, as where nothing is to be trained, those that this
-    process does not know yet keep their values as they are. Raises InputError that names the file
+    become what its configuration makes of them. Families and metrics of the user's own are loaded,
+    from where the experiment says; without ``loads_code``, as where nothing is to be trained, the
+    families that this process does not know yet keep their values as they are, and of metrics the
+    direction is known. Raises InputError that names the file
     (and line), the flag or the override, the key, and the value that is wrong.
     """
     values = read_values(path)
@@ -56,6 +58,7 @@ def load_experiment(
         given = Experiment.model_validate(values.content)
     except ValidationError as error:
         raise InputError(explain(error, Experiment, values)) from error
+    OWN_METRICS.tell(given.plugins.directions)
     known = _known_names((*given.families, *given.models), given.plugins.families)
     _check_names(given.objective, given.families, given.models, known, values)
     experiment = with_hardware(given)
