@@ -20,7 +20,7 @@ from sg_ray.models.family import EstimatorFamily
 from sg_ray.redaction import hide_credentials, hide_secrets, holds_secret
 from sg_ray.space import checked_space
 from sg_ray.statistics.own_metrics import OWN_METRICS
-from sg_ray.training.metrics import direction
+from sg_ray.training.metrics import OBJECTIVES, direction
 
 _TRACKING_URI = ("tracking", "uri")
 _FILES = ("train_file", "valid_file", "test_file")
@@ -61,6 +61,7 @@ def load_experiment(
     OWN_METRICS.tell(given.plugins.directions)
     known = _known_names((*given.families, *given.models), given.plugins.families)
     _check_names(given.objective, given.families, given.models, known, values)
+    _check_objective_is_measured(given, values)
     experiment = with_hardware(given)
     own = experiment.models
     checked = {name: _checked(name, own.get(name, ModelSettings()), values) for name in known}
@@ -160,6 +161,14 @@ def _check_names(
         except InputError as error:
             reason = str(error).partition(": ")[2]
             raise InputError(told(values, key, reason)) from error
+
+
+def _check_objective_is_measured(given: Experiment, values: Values) -> None:
+    """Raise InputError for a metric of the user's own that this experiment does not name."""
+    name = given.objective.removeprefix("val_")
+    if given.objective not in OBJECTIVES and name not in given.own_metrics:
+        reason = f"metrics does not hold {name}, so no trial measures it. Add it there"
+        raise InputError(told(values, ("objective",), reason))
 
 
 def _known_names(named: Sequence[str], own: Mapping[str, str]) -> list[str]:

@@ -1,5 +1,6 @@
 """Metrics of the user's own: their contract, their names, their place in an experiment."""
 
+import pickle
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from sg_ray.statistics import own_metrics
 from sg_ray.statistics.own_metrics import OWN_METRICS, Metric, MetricTable
 from sg_ray.statistics.scores import Score, score_function
 from sg_ray.training.metrics import direction, is_better, scored
+from sg_ray.trial import OwnCode
 
 METRICS = """
 from sg_ray.statistics.own_metrics import Metric
@@ -182,6 +184,23 @@ def test_two_directions_of_one_name_do_not_go_together() -> None:
     assert table.metric("cost") is None
     with pytest.raises(InputError, match="the code of cost was not loaded"):
         table.measured(["cost"])
+
+
+def test_an_objective_of_another_experiment_is_not_measured_by_this_one() -> None:
+    load("metrics: [./own.py:misses]\nobjective: val_misses\n")
+    with pytest.raises(InputError, match=r"e\.yaml.*metrics does not hold misses"):
+        load("metrics: [./own.py:flags]\nobjective: val_misses\n")
+
+
+def test_a_worker_takes_the_code_along(monkeypatch: pytest.MonkeyPatch) -> None:
+    load("metrics: [./own.py:misses, ./own.py:flags]\n")
+    taken_along = pickle.dumps(OwnCode.of(["gnn"], ["misses"]))
+    Path("own.py").unlink()
+    there = MetricTable()
+    monkeypatch.setattr("sg_ray.trial.OWN_METRICS", there)
+    pickle.loads(taken_along).plug_in()
+    assert list(there) == ["misses"]
+    assert there.measured(["misses"])[0](LABELS, SEEDS[0], 0.5) == pytest.approx(2 / 7)
 
 
 def test_a_value_is_a_number_of_python() -> None:
