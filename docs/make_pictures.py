@@ -29,6 +29,7 @@ from rich.text import Text
 from sg_ray.live.view import LiveView
 from sg_ray.records.journal import read_events
 from sg_ray.sweep_folder import SweepFolder
+from sg_ray.tracking.views import CONFIGURATIONS, view_address
 
 PICTURES = Path(__file__).parent / "pictures"
 COLUMNS = 132
@@ -41,7 +42,6 @@ SVG_FORMAT = re.sub(r"@font-face \{\{.*?\}\}", "", CONSOLE_SVG_FORMAT, flags=re.
 SERVER_TIMEOUT_S = 150
 REPORT_WIDTH, GAP = 1060, 16
 MLFLOW_SIZE = (1500, 640)
-MLFLOW_VIEW = "experiments/1/runs?workflowType=machine_learning&viewStateShareKey=configurations"
 GROUP = '[row-id^="tag.configuration."] [role=button]'
 """MLflow's button that folds the runs of one configuration away."""
 FOLD_GROUPS = f"""
@@ -93,7 +93,7 @@ async def photograph_report(page: Path, picture: Path) -> None:
         await window.wait_until("document.getElementById('seeds')")
         head_ends = await _edge(window, "section:has(#verdict) .headline", "bottom")
         begins = await _edge(window, "#seeds", "top") - GAP
-        ends = await _edge(window, "section:has(#seeds) figure:nth-of-type(2)", "bottom") + GAP
+        ends = await _edge(window, "section:has(#seeds) figure", "bottom") + GAP
         clips = (
             Clip(0, 0, REPORT_WIDTH, head_ends + GAP),
             Clip(0, begins, REPORT_WIDTH, ends - begins),
@@ -111,11 +111,14 @@ async def _edge(window: Window, selector: str, edge: str) -> float:
     return float(await window.run(f"{element}.{edge} + window.scrollY"))
 
 
-async def photograph_mlflow(address: str, picture: Path) -> None:
+async def photograph_mlflow(address: str, name: str, picture: Path) -> None:
     """Photograph MLflow's saved view of configurations, the runs of each folded away."""
     width, height = MLFLOW_SIZE
+    question = f"{address}/api/2.0/mlflow/experiments/get-by-name?experiment_name={name}"
+    with urllib.request.urlopen(question, timeout=30) as answer:
+        experiment_id = json.load(answer)["experiment"]["experiment_id"]
     async with opened(width, height) as window:
-        await window.go(f"{address}/#/{MLFLOW_VIEW}")
+        await window.go(f"{address}/{view_address(experiment_id, CONFIGURATIONS)}")
         await window.wait_until(f"document.querySelector('{GROUP}')")
         for name in IN_THE_WAY:
             button = f"document.querySelector('[data-component-id=\"{name}\"]')"
@@ -169,7 +172,7 @@ def main(folder: SweepFolder) -> None:
     draw_console(folder, objective, PICTURES / "console.svg")
     asyncio.run(photograph_report(folder.report, PICTURES / "report.png"))
     with mlflow_server(Path("mlflow.db").absolute()) as address:
-        asyncio.run(photograph_mlflow(address, PICTURES / "mlflow.png"))
+        asyncio.run(photograph_mlflow(address, folder.name, PICTURES / "mlflow.png"))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from sg_ray.config import Model, load_experiment
 from sg_ray.errors import InputError
 from sg_ray.features.spec import FeatureSpec
 from sg_ray.models.families import get_family
+from sg_ray.records.folder_format import require_own_format
 from sg_ray.records.leaderboard import rank
 from sg_ray.records.record import RunRecord, read_records
 from sg_ray.sweep_folder import RECORDS, SweepFolder
@@ -83,6 +84,7 @@ class GivenBranches:
 
     def _winner(self, family: str) -> list[_Found]:
         sweep = SweepFolder(self._folder)
+        require_own_format(sweep)
         source = load_experiment(sweep.settings, loads_code=False)
         records = read_records(sweep).values()
         rows = rank(
@@ -107,6 +109,8 @@ class GivenBranches:
 
     def _trained(self, family: str) -> list[_Found]:
         folders = sorted(path.parent for path in self._folder.rglob(RECORDS))
+        for folder in folders:
+            require_own_format(SweepFolder(folder))
         found = [
             _Found(record, folder)
             for folder in folders

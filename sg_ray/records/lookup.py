@@ -7,6 +7,7 @@ from pathlib import Path
 
 from sg_ray.config import Experiment, load_experiment
 from sg_ray.errors import InputError
+from sg_ray.records.folder_format import require_own_format
 from sg_ray.records.record import RunRecord, read_record
 from sg_ray.setting_types import with_home
 from sg_ray.sweep_folder import BEST, RECORDS, SETTINGS, TRAINING_SETTINGS, SweepFolder
@@ -38,6 +39,7 @@ def find_trial(where: str, overrides: Sequence[str] = ()) -> RecordedTrial:
     _check_overrides(overrides)
     path = _record_file(where)
     folder = path.absolute().parent.parent
+    require_own_format(SweepFolder(folder))
     return RecordedTrial(
         read_record(path), _experiment_of(folder, path, overrides), SweepFolder(folder)
     )

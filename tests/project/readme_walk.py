@@ -224,7 +224,7 @@ def formatting(words: list[str]) -> str:
 
 def installing(words: list[str]) -> str:
     """Let pip say what it would install, in a checkout with the package."""
-    checkout = copy_package(Path("to-install"))
+    checkout = copy_package(Path("to-install").absolute())
     rehearsal = ["--dry-run", "--no-deps", "--no-build-isolation", "--no-index", str(checkout)]
     assert words[-1] == "."
     return as_subprocess(["python", "-m", *words[:-1], *rehearsal])

@@ -64,7 +64,7 @@ CHOSEN_SERVER = "sg-ray ui [SWEEP] [--port N]"
 
 QUICK = {"[EXPERIMENT.yaml]": "experiments/quick.yaml"}
 QUICK_SWEEP = {**QUICK, "[key=value ...]": SWEEP}
-RANKED = r"(?s)rank +family.*\n1 "
+RANKED = r"(?s)rank +name.*\n1 "
 
 STEPS = {
     # Data
@@ -170,7 +170,7 @@ STEPS = {
         {"NAME": "other", "[...]": "[1,2]", "=N": "=2"},
         INLINE,
         after=("sg-ray sweep ...",),
-        prints="gnn +[0-9a-f]{8} +3 +0 ",  # seeds 42, 1 and 2, none failed
+        prints="gnn.* +[0-9a-f]{8} +3 +0 ",  # seeds 42, 1 and 2, none failed
     ),
     "sg-ray extend quick seeds=[1,2]": Step(
         in_process, {"quick": "other"}, after=(EXTEND,), prints=RANKED
@@ -187,7 +187,7 @@ STEPS = {
         {"quick": "other", "=18": "=4"},
         INLINE,
         after=(EXTEND,),
-        prints="gnn +[0-9a-f]{8} +4 +0 ",
+        prints="gnn.* +[0-9a-f]{8} +4 +0 ",
     ),
     "sg-ray status": Step(in_process, after=(RUN_A_SWEEP,), prints="outputs/quick +complete +"),
     "sg-ray clean --dry-run": Step(in_process, after=(RUN_A_SWEEP,), prints="would be deleted"),
@@ -227,7 +227,7 @@ STEPS = {
         prints="fusion(?s:.*)both.html",
         leaves="both.html",
     ),
-    "sg-ray report outputs/quick": Step(in_process, after=(RUN_A_SWEEP,), prints=RANKED),
+    "sg-ray report outputs/quick": Step(in_process, after=(RUN_A_SWEEP,), prints="^fusion "),
     PICTURES: Step(photographing, after=(RUN_A_SWEEP,), leaves="docs/pictures/mlflow.png"),
     "sg-ray predict outputs/quick FILE.c": Step(
         in_process,

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from sg_ray.files import short_hash
 from sg_ray.records.record import RunRecord
 from sg_ray.report.page.charts.bars import Part, stacked_bar
 from sg_ray.report.page.charts.scales import Scale
@@ -34,8 +33,7 @@ class _Clock:
             (at_ms - self.first_ms) / 1000 / self.unit_s
             for at_ms in (record.started_at_ms, record.finished_at_ms)
         )
-        config = short_hash(record.config_hash)
-        name = f"{record.stage} {config} seed {record.seed_text}, {record.status}"
+        name = f"{record.stage} {record.title} seed {record.seed_text}, {record.status}"
         return Span(name, start, end, _style(record.stage))
 
 

@@ -67,6 +67,7 @@ def _facts(sweep: Sweep) -> Iterable[tuple[str, str]]:
         pairs: dict[str, Any] = {
             "data fingerprint": record.data_fingerprint,
             "code version": record.code_version,
+            "kept, and trained on with": record.trained_with,
             **_commits(record.origin),
             **flat(record.environment),
         }

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from sg_ray.files import short_hash
 from sg_ray.records.leaderboard import is_number
 from sg_ray.report.page.charts.bars import Part, stacked_bar
 from sg_ray.report.page.charts.line_chart import Axis, Point, Series, line_chart
@@ -64,11 +63,14 @@ def section(sweep: Sweep) -> Section | None:
     variance = sweep.verdict.variance if sweep.verdict else ()
     if not views and not variance:
         return None
+    titles = {record.config_hash: record.title for record in sweep.records}
     content = SearchContent(
         histories=[_history(sweep, view) for view in views],
         parallels=[f for view in views if (f := _parallel(sweep, view))],
         importances=[_importance(sweep, view) for view in views],
-        noises=[_noise(shares) for shares in variance],
+        noises=[
+            _noise(shares, titles.get(shares.config_hash, shares.model)) for shares in variance
+        ],
     )
     return Section("search", "Search", "search.html.jinja", content)
 
@@ -182,7 +184,7 @@ def _why_unknown(view: ModelSearchView) -> str:
     return ""
 
 
-def _noise(shares: VarianceShares) -> Noise:
+def _noise(shares: VarianceShares, title: str) -> Noise:
     if shares.init_share is not None and shares.data_order_share is not None:
         seed = [
             ("initialisation", shares.init_share, "part"),
@@ -192,9 +194,7 @@ def _noise(shares: VarianceShares) -> Noise:
         seed = [("seed", shares.seed_share, "part")]
     named = [*seed, ("sample of functions", shares.sampling_share, "part third")]
     parts = [Part(f"{name}: {share:.0%}", share, style) for name, share, style in named]
-    label = f"{shares.model} {short_hash(shares.config_hash)}: " + ", ".join(
-        part.name for part in parts
-    )
+    label = f"{title}: " + ", ".join(part.name for part in parts)
     legend = [Legend(part.name, part.style) for part in parts]
     return Noise(shares, stacked_bar(parts, 1.0, label=label), legend)
 

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterable, Iterator
 
-from sg_ray.files import short_hash
 from sg_ray.records.events import LearningRateFound
 from sg_ray.records.leaderboard import is_number
 from sg_ray.records.record import RunRecord
@@ -39,7 +38,8 @@ def _learning_curves(sweep: Sweep) -> Iterator[Figure]:
         records = [record for record in trained if len(record.history) > 1]
         if not records:
             continue
-        best = next((row.config_hash for row in sweep.rows if row.model == model), None)
+        first = next((row for row in sweep.rows if row.model == model), None)
+        best = None if first is None else first.config_hash
         series = [_learning_curve(record, sweep.objective, best) for record in records]
         num_best = sum("best" in one.style for one in series)
         drawing = line_chart(
@@ -48,7 +48,7 @@ def _learning_curves(sweep: Sweep) -> Iterator[Figure]:
             x=Axis("epoch", "count"),
             y=Axis(sweep.objective, metric=sweep.objective),
         )
-        strong = f"the {num_best} of {short_hash(best or '')}"
+        strong = f"the {num_best} of {'' if first is None else first.title}"
         caption = f"{len(series)} trials; strong: {strong}; dotted: cut short"
         yield Figure(model, caption, drawing, sweep.model_styles.get(model, ""))
 
@@ -56,7 +56,7 @@ def _learning_curves(sweep: Sweep) -> Iterator[Figure]:
 def _learning_curve(record: RunRecord, metric: str, best: str | None) -> Series:
     style = "line best" if record.config_hash == best else "line other"
     points = _points((epoch.get("epoch"), epoch.get(metric)) for epoch in record.history)
-    name = f"{short_hash(record.config_hash)} seed {record.seed} {record.status}"
+    name = f"{record.title} seed {record.seed} {record.status}"
     return Series(name, points, style if record.status == "completed" else "line cut")
 
 
