@@ -115,6 +115,8 @@ def test_without_the_code_a_report_ranks_and_tells_what_it_leaves_out(
     source.rename(there / "moved.py")
     try:
         assert main(["report", "own"]) == 0
+        assert "val_cost" in capsys.readouterr().out
+        assert re.search(r"<t[dh][^>]*>\s*cost\s*<", (there / SWEEP.report).read_text())
         without = verdict()
         assert [one["interval"] for one in without["standings"]] == [None, None]
         assert [one["mean"] for one in without["standings"]] == [
