@@ -27,6 +27,7 @@ from sg_ray.models.family import (
     NeuralFamily,
 )
 from sg_ray.plugins import Plugin
+from sg_ray.statistics.own_metrics import OWN_METRICS, Direction
 from sg_ray.sweep_folder import BEST, TEST_PREDICTIONS
 from sg_ray.training.checkpoint import load_best, read_best, read_last, weights_id
 from sg_ray.training.compute import device_for
@@ -71,6 +72,8 @@ class TrialSpec(BaseModel):
     """By family, which is how what builds on them asks for them."""
     streams: Mapping[Stream, int] = Field(default_factory=dict)
     """Seeds of single streams of random numbers, each in place of ``seed``."""
+    own_metrics: Mapping[str, Direction] = Field(default_factory=dict)
+    """Metrics of the user's own that are measured, too; ``code_version`` tells their code."""
 
     @cached_property
     def config_hash(self) -> str:
@@ -131,19 +134,25 @@ def job_name(spec: TrialSpec) -> str:
 
 @dataclass(frozen=True)
 class OwnCode:
-    """The user's families that trials need, as a worker takes them along: source and all."""
+    """The user's code that trials need, as a worker takes it along: source and all."""
 
     families: tuple[Plugin, ...]
+    metrics: tuple[Plugin, ...] = ()
 
     @classmethod
-    def of(cls, families: Iterable[str]) -> Self:
-        """Return what ``families``, and those that they build on, have from outside."""
-        return cls(FAMILIES.plugged_in(families))
+    def of(cls, families: Iterable[str], metrics: Iterable[str] = ()) -> Self:
+        """Return what ``families``, and those that they build on, have from outside.
+
+        ``metrics`` are those of the user's own.
+        """
+        return cls(FAMILIES.plugged_in(families), OWN_METRICS.plugged_in(metrics))
 
     def plug_in(self) -> None:
         """Make it known in this process. Raises InputError if something is not installed here."""
         for family in self.families:
             FAMILIES.plug_in(family)
+        for metric in self.metrics:
+            OWN_METRICS.plug_in(metric)
 
 
 @dataclass(frozen=True)
@@ -193,7 +202,7 @@ def run_trial(
         _check_no_streams(spec)
         yield fit_estimator(
             family, config, inputs, seed=spec.seed, objective=spec.objective, folder=folder,
-            identity=_identity(spec),
+            identity=_identity(spec), own_metrics=OWN_METRICS.measured(spec.own_metrics),
         )  # fmt: skip
         return
     assert isinstance(family, NeuralFamily)
@@ -213,6 +222,7 @@ def run_trial(
         workers=workers or SingleWorker(),
         should_stop=should_stop,
         valid_ids=context.features.sample_ids("valid"),
+        own_metrics=OWN_METRICS.measured(spec.own_metrics),
     )
 
 
@@ -265,7 +275,8 @@ def score_test(spec: TrialSpec, context: TrialContext, folder: Path) -> dict[str
     labels = inputs.features.labels["test"]
     predictions = Predictions(labels, probabilities, inputs.features.sample_ids("test"))
     write_predictions(folder / TEST_PREDICTIONS, predictions)
-    return scored("test", labels, probabilities, best["threshold"])
+    own = OWN_METRICS.measured(spec.own_metrics)
+    return scored("test", labels, probabilities, best["threshold"], own)
 
 
 def find_learning_rate(

@@ -11,10 +11,11 @@ from sg_ray.configuration import Configuration
 from sg_ray.errors import InfrastructureError, InputError
 from sg_ray.features.spec import contents
 from sg_ray.files import write_json
-from sg_ray.models.families import family_code_version
 from sg_ray.reading import Number, TimeMs, json_lines, read_model, read_object
+from sg_ray.records.code_versions import trial_code_version
 from sg_ray.records.origin import Origin, origin_of_this_process
 from sg_ray.redaction import redact
+from sg_ray.statistics.own_metrics import OWN_METRICS, Direction
 from sg_ray.sweep_folder import METADATA, METRICS, SweepFolder
 from sg_ray.training.metrics import is_better
 from sg_ray.training.seeding import Stream
@@ -89,6 +90,9 @@ class RunRecord(BaseModel):
     ``code_versions``."""
     origin: Origin | None = None
     """The command and the commits that led to it."""
+    own_metrics: Mapping[str, Direction] = Field(default_factory=dict)
+    """The user's own that were measured, and what is to be done with each: what ranks needs no
+    code."""
 
     @property
     def model(self) -> str:
@@ -130,7 +134,7 @@ def record_of(
 ) -> RunRecord:
     """Return the record of a trial that has just ended, driven by this process."""
     best = best_epoch(history, spec.objective)
-    code_of_now = family_code_version(spec.configuration.family)
+    code_of_now = trial_code_version(spec.family, spec.own_metrics)
     return RunRecord(
         trial_key=spec.trial_key,
         stage=stage,
@@ -156,6 +160,7 @@ def record_of(
         branch_weights={name: s.weights for name, s in spec.branches.items() if s.weights},
         trained_with=None if code_of_now == spec.code_version else code_of_now,
         origin=origin_of_this_process(),
+        own_metrics=spec.own_metrics,
     )
 
 
@@ -211,7 +216,10 @@ def write_record(folder: SweepFolder, record: RunRecord) -> None:
 
 
 def read_record(path: Path) -> RunRecord:
-    """Read one record. Raises InputError if it is missing, not valid, or another trial's."""
+    """Read one record, and make known what it tells of the user's own metrics.
+
+    Raises InputError if it is missing, not valid, or another trial's.
+    """
     remedy = "Restore it from a copy, or delete it to train that trial again."
     record = read_model(path, RunRecord, what="run record", remedy=remedy)
     if record.trial_key != path.stem:
@@ -219,6 +227,7 @@ def read_record(path: Path) -> RunRecord:
             f"{path}: the record of another trial, {record.trial_key}. Call it "
             f"{record.trial_key}.json if there is none, or else delete it."
         )
+    OWN_METRICS.tell(record.own_metrics)
     if contradiction := _contradiction(record):
         raise InputError(f"{path}: not a valid run record ({contradiction}). {remedy}")
     return record

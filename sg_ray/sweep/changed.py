@@ -66,7 +66,9 @@ def find_change(
     records = list(read_records(folder).values())
     if not records:
         return None
-    versions = CodeVersions.of(folder).by_family({record.family for record in records})
+    versions = CodeVersions.of(folder).by_family(
+        {record.family for record in records}, records[-1].own_metrics
+    )
     by_reason = foreign_records(records, data_fingerprint, versions, of_now)
     if not by_reason:
         return None
@@ -107,7 +109,8 @@ def settle(change: Change, on_change: OnChange) -> str:
 
 def _keep(change: Change) -> str:
     on_record = {record.family: record.code_version for record in change.by_reason[CODE]}
-    CodeVersions.of(change.folder).keeping(on_record).write(change.folder)
+    metrics = change.records[-1].own_metrics
+    CodeVersions.of(change.folder).keeping(on_record, metrics).write(change.folder)
     return (
         f"{change.told}, and are kept: new trials count as made by it, too, and their records "
         "note with what they were trained"

@@ -137,7 +137,7 @@ def make_planner(
         data.fingerprint,
         code_version(),
         "test" in data.splits,
-        CodeVersions.of(folder).by_family(families),
+        CodeVersions.of(folder).by_family(families, rules.own_metrics),
     )
     ledger = Ledger(folder, read_records(folder), read_learning_rates(folder))
     return Planner(models, rules, ledger, identity, given_branches.by_family)
