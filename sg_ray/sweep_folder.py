@@ -223,8 +223,7 @@ class SweepFolder:
     @property
     def new_attempt(self) -> Path:
         """Tune's folder of one more start."""
-        last = int(self.attempts[-1].name.rpartition("-")[2]) if self.attempts else 0
-        return self.tune / f"attempt-{last + 1:03d}"
+        return _next(self.tune, "attempt-")
 
     @property
     def groups(self) -> Path:
@@ -243,7 +242,7 @@ class SweepFolder:
     @property
     def new_set_aside(self) -> Path:
         """A folder for all that other data, files or code led to."""
-        return self.set_aside / f"{len(list(self.set_aside.glob('*'))) + 1:03d}"
+        return _next(self.set_aside)
 
     @property
     def tests_set_aside(self) -> list[Path]:
@@ -253,13 +252,11 @@ class SweepFolder:
     @property
     def new_test_set_aside(self) -> Path:
         """Where the scores of now go when it is extended."""
-        return self.set_aside / f"test-{len(self.tests_set_aside) + 1:03d}.json"
+        return _next(self.set_aside, "test-", ".json")
 
     def new_lost_record(self, trial_key: str) -> Path:
         """Where a record goes whose trial was lost with its process or machine."""
-        aside = self.set_aside / "lost"
-        number = len(list(aside.glob(f"{trial_key}-*.json"))) + 1
-        return aside / f"{trial_key}-{number:03d}.json"
+        return _next(self.set_aside / "lost", f"{trial_key}-", ".json")
 
     @property
     def what_all_models_led_to(self) -> tuple[Path, ...]:
@@ -273,3 +270,14 @@ class SweepFolder:
             for m in models
         ]
         return [*(path for paths in own for path in paths), self.test_scores]
+
+
+def _next(folder: Path, before: str = "", after: str = "") -> Path:
+    """Return a place in ``folder`` with one more than the highest number in its name.
+
+    Some that came before may be gone, so it is not their count.
+    """
+    name = re.compile(rf"{re.escape(before)}(\d+){re.escape(after)}")
+    found = (name.fullmatch(path.name) for path in folder.glob("*"))
+    last = max((int(one[1]) for one in found if one), default=0)
+    return folder / f"{before}{last + 1:03d}{after}"

@@ -67,6 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Train; return the exit code."""
+    from sg_ray.host.cache_lock import using_cache
     from sg_ray.host.signals import StopRequest, stopping
     from sg_ray.library.one_model import train_and_show
     from sg_ray.live.work_view import WorkView
@@ -79,7 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
     seed = experiment.replicate.seeds[0] if arguments.seed is None else arguments.seed
     view = WorkView()
     stop = StopRequest(on_step=view.show_step)
-    with stopping(stop), view:
+    with stopping(stop), view, using_cache(experiment.cache_dir):
         try:
             training = prepare_training(
                 experiment,

@@ -43,12 +43,18 @@ def _checkout(folder: Path, *status_of: str) -> Checkout | None:
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
-    """Return what git prints; None if it fails. It runs no program that the repository names."""
+    """Return what git prints about ``folder``; None if it fails.
+
+    Of the programs that a repository's own configuration names it runs filters, such as git-lfs,
+    as every ``git status`` does, but no monitor. That git itself started this process, as for one
+    of its hooks, makes no difference.
+    """
+    own = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     command = ["git", "-c", "core.fsmonitor=false", "-C", str(folder), *arguments]
     try:
         done = subprocess.run(
             command,
-            env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},
+            env={**own, "GIT_OPTIONAL_LOCKS": "0"},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=_TIMEOUT_S,

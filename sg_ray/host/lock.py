@@ -10,12 +10,16 @@ import contextlib
 import fcntl
 import os
 import socket
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from io import FileIO
 
 from sg_ray.errors import InputError
 from sg_ray.sweep_folder import SweepFolder
+
+_NUM_TRIES = 20
+_BETWEEN_TRIES_S = 0.01
 
 
 @contextlib.contextmanager
@@ -39,15 +43,17 @@ def locked(folder: SweepFolder) -> Iterator[None]:
 
 
 def _take(lock: FileIO, folder: SweepFolder) -> None:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.seek(0)
-        holder = lock.read().decode(errors="replace") or "unknown"
-        raise InputError(
-            f"{folder}: in use by another process ({holder}). "
-            "Wait for it to end, or choose another name=..."
-        ) from None
+    for _ in range(_NUM_TRIES):
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        time.sleep(_BETWEEN_TRIES_S)  # it may be a mere look: see ``is_held``
+    lock.seek(0)
+    holder = lock.read().decode(errors="replace") or "unknown"
+    raise InputError(
+        f"{folder}: in use by another process ({holder}). "
+        "Wait for it to end, or choose another name=..."
+    )
 
 
 def _sign(lock: FileIO) -> None:

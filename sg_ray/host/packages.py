@@ -9,9 +9,14 @@ from sg_ray.files import content_hash
 
 @lru_cache(maxsize=1)
 def installed_packages() -> Mapping[str, str]:
-    """Return the version of every installed package by its name, in the names' order."""
+    """Return the version of every installed package by its name, in the names' order.
+
+    What a broken installation left without name or version is none.
+    """
     found: dict[str, str] = {}
     for package in distributions():
+        if not {"Name", "Version"} <= set(package.metadata):
+            continue
         found.setdefault(package.name, package.version)  # the first on the path is imported
     return dict(sorted(found.items(), key=lambda item: item[0].lower()))
 

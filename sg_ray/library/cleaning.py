@@ -6,6 +6,7 @@ what fusions noted of their branches, checkpoints of trials that are on record. 
 only the temporary files of processes that died.
 """
 
+import re
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -16,14 +17,15 @@ from sg_ray.config import Experiment, load_experiment
 from sg_ray.errors import InputError
 from sg_ray.features.build import features_dir
 from sg_ray.files import dead_scratch, leftovers
-from sg_ray.host.lock import is_held, locked
+from sg_ray.host.cache_lock import alone_in_cache
+from sg_ray.host.lock import locked
 from sg_ray.library.places import sweeps_in
 from sg_ray.library.sweep_state import SweepState, read_state
 from sg_ray.models.fusion import BRANCH_OUTPUTS
 from sg_ray.records.events import DataChecked
 from sg_ray.records.journal import read_events
 from sg_ray.records.record import read_records
-from sg_ray.sweep_folder import TRAINING_SETTINGS, SweepFolder
+from sg_ray.sweep_folder import SweepFolder
 
 
 @dataclass(frozen=True)
@@ -56,38 +58,55 @@ class _Sweep:
     @property
     def cache(self) -> Path:
         """Where its features lie; relative settings count from here."""
-        return self.experiment.cache_dir.absolute()
+        return self.experiment.cache_dir.resolve()
 
     def data_fingerprints(self) -> set[str]:
-        """Return those of the data that it has read."""
+        """Return those of the data that it has read.
+
+        Folders are called by them, and the sweep may be a stranger's: what is no hash, such as a
+        way out of the cache, is none.
+        """
         events = read_events(self.folder.events)
         noted = {event.fingerprint for event in events if isinstance(event, DataChecked)}
-        return noted | {record.data_fingerprint for record in read_records(self.folder).values()}
+        noted |= {record.data_fingerprint for record in read_records(self.folder).values()}
+        return {one for one in noted if re.fullmatch(r"[0-9a-f]+", one)}
 
 
 def clean(folders: Sequence[SweepFolder], *, dry: bool = False) -> Cleaning:
     """Delete what nobody needs of those of the sweeps that have come to their end.
 
-    Each is held meanwhile. ``dry`` deletes nothing, and returns the same. Raises InputError that
-    names the file if a sweep cannot be read, or if one is begun right now.
+    Each is held meanwhile, and so is its cache, from which nothing goes while something uses it.
+    ``dry`` deletes nothing, and returns the same. Raises InputError that names the file if a sweep
+    cannot be read, or if one is begun right now.
     """
     sweeps = [_read(folder) for folder in folders]
-    over = [sweep for sweep in sweeps if sweep.state.is_over]
     with ExitStack() as held:
         if not dry:
-            for sweep in over:
-                held.enter_context(locked(sweep.folder))
-        paths = dict.fromkeys([*_of_sweeps(over), *_of_caches(over, sweeps), *dead_scratch()])
+            sweeps = [_hold(sweep, held) if sweep.state.is_over else sweep for sweep in sweeps]
+        over = [sweep for sweep in sweeps if sweep.state.is_over]
+        caches = dict.fromkeys(sweep.cache for sweep in over)
+        in_use = [one for one in caches if not held.enter_context(alone_in_cache(one))]
+        idle = [sweep for sweep in over if sweep.cache not in in_use]
+        paths = dict.fromkeys([*_of_sweeps(over), *_of_caches(idle, sweeps), *dead_scratch()])
         removables = [Removable(path, _size(path)) for path in paths]
         if not dry:
             for path in paths:
                 _remove(path)
-    return Cleaning(removables, [_why_not(s) for s in sweeps if not s.state.is_over])
+    left_alone = [_why_not(sweep) for sweep in sweeps if not sweep.state.is_over]
+    left_alone += [f"{one}: left alone, a sweep or a training uses it" for one in in_use]
+    return Cleaning(removables, left_alone)
 
 
-def _read(folder: SweepFolder) -> _Sweep:
+def _read(folder: SweepFolder, *, is_held_here: bool = False) -> _Sweep:
     experiment = load_experiment(folder.settings, loads_code=False)
-    return _Sweep(folder, experiment, read_state(folder, experiment.objective))
+    state = read_state(folder, experiment.objective, is_held_here=is_held_here)
+    return _Sweep(folder, experiment, state)
+
+
+def _hold(sweep: _Sweep, held: ExitStack) -> _Sweep:
+    """Hold a sweep, and read it again: it may have gone on before it was held."""
+    held.enter_context(locked(sweep.folder))
+    return _read(sweep.folder, is_held_here=True)
 
 
 def _of_sweeps(sweeps: Iterable[_Sweep]) -> Iterator[Path]:
@@ -104,11 +123,9 @@ def _of_sweeps(sweeps: Iterable[_Sweep]) -> Iterator[Path]:
 def _of_caches(sweeps: Sequence[_Sweep], named: Sequence[_Sweep]) -> Iterator[Path]:
     """Yield the features of the sweeps' data, unless one that is not over reads them, too.
 
-    Looked at are the sweeps and trainings beside them. One that has not read its data yet, and a
-    training, might read any.
+    Looked at are the sweeps beside them; what runs holds the cache, wherever it lies. One that has
+    not read its data yet might read any.
     """
-    if any(map(is_held, _trainings_beside(named))):
-        return
     known = {sweep.folder.path.absolute() for sweep in sweeps}  # held by us, not running
     parents = dict.fromkeys(sweep.folder.path.absolute().parent for sweep in named)
     neighbours = [place for parent in parents for place in sweeps_in(parent)]
@@ -124,11 +141,6 @@ def _of_caches(sweeps: Sequence[_Sweep], named: Sequence[_Sweep]) -> Iterator[Pa
             outputs = (sweep.cache / BRANCH_OUTPUTS).glob(f"*-{fingerprint}-*.npz")
             yield from sorted(outputs)
             yield from [features] if features.is_dir() else []
-
-
-def _trainings_beside(sweeps: Iterable[_Sweep]) -> Iterator[SweepFolder]:
-    for parent in dict.fromkeys(sweep.folder.path.parent for sweep in sweeps):
-        yield from (SweepFolder(path.parent) for path in parent.glob(f"*/*/{TRAINING_SETTINGS}"))
 
 
 def _why_not(sweep: _Sweep) -> str:

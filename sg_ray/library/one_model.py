@@ -11,6 +11,7 @@ import pandas as pd
 from sg_ray.config import Experiment, ModelSettings
 from sg_ray.config.hardware import describe, this_machine
 from sg_ray.detector import Detector
+from sg_ray.host.cache_lock import using_cache
 from sg_ray.host.signals import StopRequest, stopping
 from sg_ray.library.experiments import as_experiment
 from sg_ray.library.frames import Metrics, curve_of, curves_frame
@@ -84,7 +85,12 @@ def train_model(
     check_tracking(chosen.tracking)
     view = WorkView(None if show else io.StringIO())
     stop = StopRequest(on_step=view.show_step)
-    with contextlib.suppress(Interrupted, KeyboardInterrupt), stopping(stop), view:
+    with (
+        contextlib.suppress(Interrupted, KeyboardInterrupt),
+        stopping(stop),
+        view,
+        using_cache(chosen.cache_dir),
+    ):
         training = prepare_training(
             chosen, family, chosen_seed, place, find_lr=find_lr, progress=view.show_features
         )

@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path, PurePath
 
@@ -11,7 +12,7 @@ import sg_ray
 from sg_ray.files import write_json
 from sg_ray.host.git import Checkout, checkout_around, checkout_of_sources
 from sg_ray.host.packages import installed_packages, packages_hash
-from sg_ray.redaction import redact
+from sg_ray.redaction import redact_words
 from sg_ray.sweep_folder import SweepFolder
 
 
@@ -31,7 +32,8 @@ class Origin(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     command: str
-    """The line that was typed, its secrets and the home folder's name taken out."""
+    """The line that was typed, its secrets and the home folder's name taken out. Of a program that
+    is not ours only the name: what its words mean, nobody here knows."""
     code: Commit | None
     """Of sg-ray itself; None if it was installed without its repository."""
     project: Commit | None
@@ -45,7 +47,11 @@ def origin_of_this_process() -> Origin:
     project = checkout_around(Path.cwd())
     if code is not None and project is not None and code.root == project.root:
         project = None
-    return Origin(command=_command(sys.orig_argv), code=_commit(code), project=_commit(project))
+    return Origin(
+        command=_command(sys.orig_argv, sys.argv[0] if sys.argv else ""),
+        code=_commit(code),
+        project=_commit(project),
+    )
 
 
 def look_up_origin() -> Origin:
@@ -67,11 +73,14 @@ def _commit(checkout: Checkout | None) -> Commit | None:
     return Commit(commit=checkout.commit, is_dirty=checkout.is_dirty)
 
 
-def _command(line: list[str]) -> str:
-    """Return a process's command line; ``sg-ray ...`` for the console script and the module."""
-    words = [str(redact(word)) for word in line]
-    for at, word in enumerate(words[:3]):
-        is_module = words[at : at + 2] == ["-m", "sg_ray"]
+def _command(line: Sequence[str], script: str) -> str:
+    """Return a process's command line; ``sg-ray ...`` for the console script and the module.
+
+    Of any other program it is interpreter and ``script`` by name, or ``-c`` without the code.
+    """
+    for at, word in enumerate(line[:3]):
+        is_module = list(line[at : at + 2]) == ["-m", "sg_ray"]
         if is_module or PurePath(word).name == "sg-ray":
-            return shlex.join(["sg-ray", *words[at + 1 + is_module :]])
-    return shlex.join([PurePath(words[0]).name, *words[1:]])
+            return shlex.join(["sg-ray", *redact_words(line[at + 1 + is_module :])])
+    names = [PurePath(word).name for word in (*line[:1], script)]
+    return shlex.join(redact_words([name for name in names if name]))

@@ -16,6 +16,7 @@ from sg_ray.errors import InputError
 from sg_ray.features.build import prepare_features
 from sg_ray.features.packed import Features
 from sg_ray.features.spec import FeatureSpec
+from sg_ray.host.cache_lock import using_cache
 from sg_ray.host.cpus import num_cpus
 from sg_ray.models.families import get_family
 from sg_ray.prepare.prepare import Progress
@@ -50,7 +51,8 @@ def reproduce(
     """
     _check_empty(folder)
     try:
-        return _reproduce(trial, folder, progress, on_epoch)
+        with using_cache(trial.experiment.cache_dir):
+            return _reproduce(trial, folder, progress, on_epoch)
     except KeyboardInterrupt:  # else the same command would be refused
         shutil.rmtree(folder, ignore_errors=True)
         raise

@@ -12,6 +12,7 @@ from sg_ray.cluster.epochs import Supplies
 from sg_ray.config import Experiment, Rules
 from sg_ray.data.samples import DataSet
 from sg_ray.files import remove_leftovers, remove_scratch, to_plain
+from sg_ray.host.cache_lock import using_cache
 from sg_ray.host.disk import explaining_disk_trouble
 from sg_ray.host.lock import locked
 from sg_ray.host.signals import StopRequest, stopping
@@ -114,7 +115,8 @@ def run_sweep(
                 journal.append(SweepResumed())
             try:
                 runs = executor or TuneExecutor()
-                return _run(experiment, data, journal, runs, progress, on_change, stop)
+                with using_cache(experiment.cache_dir):
+                    return _run(experiment, data, journal, runs, progress, on_change, stop)
             except BaseException as error:
                 interrupted = _is_interruption(error)
                 with contextlib.suppress(OSError):  # the error itself matters more

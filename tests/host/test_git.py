@@ -68,3 +68,16 @@ def test_without_repository_commit_or_git_there_is_none(
     assert checkout_around(tmp_path / "nowhere") is None
     monkeypatch.setenv("PATH", str(tmp_path))
     assert checkout_around(Path(__file__).parent) is None, "no git"
+
+
+def test_what_a_hook_of_another_repository_starts_tells_of_its_own_folder(
+    repository: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = checkout_around(repository), checkout_of_sources(repository / "package")
+    other = tmp_path_factory.mktemp("other")
+    git(other, "init", "-q")
+    git(other, "commit", "-q", "--allow-empty", "-m", "another")
+    monkeypatch.setenv("GIT_DIR", str(other / ".git"))
+    monkeypatch.setenv("GIT_INDEX_FILE", str(other / ".git" / "index"))
+    assert (checkout_around(repository), checkout_of_sources(repository / "package")) == before
+    assert None not in before

@@ -31,7 +31,6 @@ def forgotten() -> Iterator[None]:
     [
         ("/opt/venv/bin/python /opt/venv/bin/sg-ray sweep seed=1", "sg-ray sweep seed=1"),
         ("/opt/venv/bin/python -m sg_ray sweep", "sg-ray sweep"),
-        ("/opt/venv/bin/python -X dev run.py a", "python -X dev run.py a"),
         ("sg-ray sweep tracking.uri=https://ada:s3cr3t@host/x", "sg-ray sweep tracking.uri="),
         ("sg-ray sweep data.path=/home/ada/data", "sg-ray sweep data.path='~/data'"),
     ],
@@ -44,6 +43,45 @@ def test_the_command_is_what_was_typed_fit_to_be_shared(
     told = origin_of_this_process().command
     assert told.replace("'", "").startswith(command.replace("'", ""))
     assert "s3cr3t" not in told
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "--token s3cr3t",
+        "--hf-token s3cr3t",
+        "--password s3cr3t",
+        "--api-key s3cr3t",
+        "--api-key=s3cr3t",
+        "--API_KEY=s3cr3t",
+    ],
+)
+@pytest.mark.parametrize("start", ["sg-ray sweep", "python -m sg_ray sweep"])
+def test_a_secret_that_was_typed_is_not_told(
+    start: str, given: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "orig_argv", f"{start} {given} seed=1".split())
+    told = origin_of_this_process().command.replace("'", "")
+    assert "s3cr3t" not in told
+    assert told.startswith("sg-ray sweep --")
+    assert told.endswith(" seed=1")
+
+
+@pytest.mark.parametrize(
+    ("line", "script", "command"),
+    [
+        ("/opt/venv/bin/python -X dev ./jobs/run.py -p s3cr3t", "./jobs/run.py", "python run.py"),
+        ("python3 -c connect('s3cr3t')", "-c", "python3 -c"),
+        ("python3", "", "python3"),
+        ("", "", ""),
+    ],
+)
+def test_of_another_program_only_the_name_is_told(
+    line: str, script: str, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "orig_argv", line.split())
+    monkeypatch.setattr(sys, "argv", [script] if line else [])
+    assert origin_of_this_process().command == command
 
 
 def test_words_with_spaces_are_quoted(monkeypatch: pytest.MonkeyPatch) -> None:
