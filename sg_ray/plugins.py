@@ -83,12 +83,17 @@ class Plugin:
 
     @property
     def places(self) -> Sequence[Path]:
-        """The file, or the folders of the package; none if there is none. Executes nothing."""
+        """The file, or where the package and the module in it may lie. Executes nothing."""
         if self.source is not None:
             return [Path(self.place)]
-        spec = _spec_or_none(self.place.partition(".")[0])
-        found = [] if spec is None else [*(spec.submodule_search_locations or ()), spec.origin]
-        return [Path(place).resolve() for place in found if place is not None]
+        package, *inner = self.place.split(".")
+        spec = _spec_or_none(package)
+        if spec is None:
+            return []
+        folders = [Path(place) for place in spec.submodule_search_locations or ()]
+        found = [folder.joinpath(*inner[:n]) for folder in folders for n in range(len(inner) + 1)]
+        origin = [] if spec.origin is None else [Path(spec.origin)]
+        return [place.resolve() for place in (*found, *origin)]
 
     @cached_property
     def version(self) -> str:

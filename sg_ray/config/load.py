@@ -1,6 +1,7 @@
 """From an experiment file to an ``Experiment``: read, override, fill in ``auto``, check."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,16 +34,18 @@ def load_experiment(
     settings: Sequence[Given] = (),
     *,
     loads_code: bool = True,
+    is_passed_on: bool = False,
 ) -> Experiment:
     """Read an experiment file and apply settings: values first, ``key=value`` overrides on top.
 
     ``auto`` becomes what this machine's hardware suggests, see ``config.auto``; a family's values
     become what its configuration makes of them. Families of the user's own are loaded, from where
     the experiment says; without ``loads_code``, as where nothing is to be trained, those that this
-    process does not know yet keep their values as they are. Raises InputError that names the file
-    (and line), the flag or the override, the key, and the value that is wrong.
+    process does not know yet keep their values as they are. ``is_passed_on`` says that the file is
+    one of a begun sweep or training, whose folder brings no code. Raises InputError that names the
+    file (and line), the flag or the override, the key, and the value that is wrong.
     """
-    values = read_values(path)
+    values = replace(read_values(path), is_passed_on=is_passed_on)
     changes: list[Given | Override] = [*settings, *map(read_override, overrides)]
     for change in changes:
         _check_counts(change, values)

@@ -10,6 +10,7 @@ from sg_ray import plugins
 from sg_ray.code_version import code_version
 from sg_ray.config import load_experiment, resolved_yaml
 from sg_ray.errors import InputError
+from sg_ray.library.places import resumed
 from sg_ray.models.families import (
     ENTRY_POINTS,
     FAMILIES,
@@ -20,6 +21,8 @@ from sg_ray.models.families import (
     plug_in,
 )
 from sg_ray.plugins import Plugin
+from sg_ray.records.folder_format import write_format
+from sg_ray.sweep_folder import SweepFolder
 
 FAMILY = """
 from sg_ray.models.family import Classifier, NeuralConfig, NeuralFamily
@@ -220,6 +223,25 @@ def test_the_folder_of_a_sweep_brings_no_code(
     path.write_text(f"name: e\nfamilies: [own]\nplugins: {{families: {{own: '{reference}'}}}}\n")
     with pytest.raises(InputError, match="code is never loaded from one"):
         load_experiment(path)
+    assert not ran.exists()
+
+
+@pytest.mark.parametrize("reference", ["outputs.evil.code:Own", "outputs.evil:Own", "own.py:Own"])
+def test_a_sweep_to_go_on_with_brings_no_code_whatever_its_folder_lacks(
+    folder: Path, reference: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who passes a folder on decides what it holds, and a package may begin above it."""
+    there, ran = folder / "outputs" / "evil", folder / "ran"
+    there.mkdir(parents=True)
+    for name in ("own.py", "code.py", "__init__.py"):
+        (there / name).write_text(f"open({str(ran)!r}, 'w')\n{FAMILY}")
+    monkeypatch.syspath_prepend(str(folder))
+    (there / "sweep.yaml").write_text(
+        f"name: evil\nfamilies: [own]\nplugins: {{families: {{own: '{reference}'}}}}\n"
+    )
+    write_format(SweepFolder(there))
+    with pytest.raises(InputError, match="code is never loaded from one"):
+        resumed("outputs/evil")
     assert not ran.exists()
 
 
