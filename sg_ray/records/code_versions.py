@@ -5,7 +5,7 @@ user may keep what is on record: trials of now then count as made by the version
 note with what they were trained.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -47,6 +47,13 @@ class CodeVersions(BaseModel):
             for family, version in on_record.items()
         }
         return self.model_copy(update={"kept": {**self.kept, **added}})
+
+    def without(self, families: Collection[str]) -> Self:
+        """Return these without what was kept of some families."""
+        kept = {
+            family: versions for family, versions in self.kept.items() if family not in families
+        }
+        return self.model_copy(update={"kept": kept})
 
     def write(self, folder: SweepFolder) -> None:
         """Note them in a sweep's folder."""

@@ -101,6 +101,11 @@ class RunRecord(BaseModel):
         return self.configuration.family
 
     @property
+    def made_with(self) -> str:
+        """The version of the code that trained it, whatever it counts as."""
+        return self.trained_with or self.code_version
+
+    @property
     def title(self) -> str:
         """Its configuration's name and hash: ``gnn lr 5e-3 1f0c9a2b``."""
         return self.configuration.title(self.config_hash)
@@ -251,18 +256,21 @@ def foreign_records(
     data_fingerprint: str,
     code_versions: Mapping[str, str],
     baselines: Mapping[str, Configuration],
+    *,
+    trusts_kept: bool = True,
 ) -> dict[str, list[RunRecord]]:
     """Return the records that something else led to than there is now, by what that is.
 
     ``code_versions`` are those of now by family; ``baselines``, by model, name the pretrained files
-    of now.
+    of now. Unless it ``trusts_kept``, it asks what trained them, not what they count as.
     """
     by_reason: dict[str, list[RunRecord]] = {}
     for record in records:
         of_now = baselines.get(record.model)
+        version = record.code_version if trusts_kept else record.made_with
         differs = {
             "other data": record.data_fingerprint != data_fingerprint,
-            "another version of the code": record.code_version != code_versions[record.family],
+            "another version of the code": version != code_versions[record.family],
             "other pretrained files": of_now is not None
             and contents(record.configuration.values) != contents(of_now.values),
         }

@@ -131,6 +131,30 @@ def test_anew_sets_aside_and_trains_again(change_code: Callable[[str], None]) ->
     assert (aside / "best").is_dir()
 
 
+def test_anew_ends_what_was_kept(change_code: Callable[[str], None]) -> None:
+    experiment = floor_alone()
+    begin(experiment)
+    for version, on_change in (("a", None), ("b", "keep"), ("c", "anew")):
+        change_code(version)
+        if on_change:
+            settle(change_of(experiment), on_change)
+        write_record(experiment.folder, record_of("lexical", f"of-{version}"))
+    change_code("b")
+    assert CodeVersions.of(experiment.folder).of_family("lexical") == "b"
+    change = change_of(experiment)
+    assert change is not None
+    assert [record.trial_key for record in change.records] == ["of-c"]
+
+
+def test_anew_trains_again_what_was_kept_before(change_code: Callable[[str], None]) -> None:
+    swept()
+    change_code("b")
+    swept(on_change="keep")
+    swept("replicate.seeds=[1,2,3]", extends=True)
+    assert main(["sweep", "--resume", "c", "--executor", "inline", "--anew"]) == 0
+    assert made_with(floor_alone()) == {seed: ("b", None) for seed in (1, 2, 3)}
+
+
 def test_records_of_other_data_are_never_kept(change_code: Callable[[str], None]) -> None:
     experiment = floor_alone()
     begin(experiment)
