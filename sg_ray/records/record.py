@@ -290,7 +290,9 @@ def set_aside(folder: SweepFolder, models: Collection[str]) -> Path:
     others = [one for one in records.values() if one.model not in models]
     own = [folder.record(key) for key, one in records.items() if one.model in models]
     places = folder.what_models_led_to(models) if others else folder.what_all_models_led_to
-    for path in [*places, *(own if others else [folder.records])]:  # the records last
+    last = reversed(own) if others else [folder.records]
+    # The records last, a branch after what builds on it: a kill in between is asked about again.
+    for path in [*places, *last]:
         if path.exists():
             new = target / path.relative_to(folder.path)
             new.parent.mkdir(parents=True, exist_ok=True)

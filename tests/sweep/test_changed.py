@@ -267,3 +267,27 @@ def test_what_was_kept_is_read_back(folder: Path) -> None:
     experiment.folder.kept_versions.write_text("{")
     with pytest.raises(InputError, match=r"kept_versions\.json"):
         CodeVersions.of(experiment.folder)
+
+
+def test_a_kill_while_records_are_set_aside_leaves_none_without_its_branch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What builds on a branch is foreign by it alone: on record without it, it would count."""
+    experiment = floor_alone()
+    begin(experiment)
+    there = experiment.folder
+    write_record(there, record_of("transformer", "other"))
+    write_record(there, record_of("gnn", "branch", data="other"))
+    write_record(there, record_of("fusion", "later", branches={"gnn": "branch"}))
+    change = change_of(experiment)
+    assert change is not None
+    rename = Path.rename
+
+    def killed_after_one(path: Path, target: Path) -> Path:
+        monkeypatch.setattr(Path, "rename", lambda *_: sys.exit("killed"))
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", killed_after_one)
+    with pytest.raises(SystemExit):
+        settle(change, "anew")
+    assert set(read_records(there)) == {"branch", "other"}
