@@ -134,16 +134,27 @@ class OwnCode:
     """The user's families that trials need, as a worker takes them along: source and all."""
 
     families: tuple[Plugin, ...]
+    versions: tuple[str, ...]
+    """Of the code of each, where the trials are recorded."""
 
     @classmethod
     def of(cls, families: Iterable[str]) -> Self:
         """Return what ``families``, and those that they build on, have from outside."""
-        return cls(FAMILIES.plugged_in(families))
+        found = FAMILIES.plugged_in(families)
+        return cls(found, tuple(family.version for family in found))
 
     def plug_in(self) -> None:
-        """Make it known in this process. Raises InputError if something is not installed here."""
-        for family in self.families:
+        """Make it known in this process.
+
+        Raises InputError if something is not installed here, or in another version.
+        """
+        for family, version in zip(self.families, self.versions, strict=True):
             FAMILIES.plug_in(family)
+            if family.version != version:
+                raise InputError(
+                    f"{family.reference}: its code on this machine is not that of the process "
+                    "which started the trials. Install the same on all machines, and start again."
+                )
 
 
 @dataclass(frozen=True)
