@@ -71,6 +71,8 @@ class TrialSpec(BaseModel):
     """By family, which is how what builds on them asks for them."""
     streams: Mapping[Stream, int] = Field(default_factory=dict)
     """Seeds of single streams of random numbers, each in place of ``seed``."""
+    trained_with: str | None = None
+    """The version of the code that trains it, where it counts as made by ``code_version``."""
 
     @cached_property
     def config_hash(self) -> str:
@@ -251,7 +253,8 @@ def _identity(spec: TrialSpec) -> dict[str, Any]:
     """Return what tells the trial from others, so that a refusal can say what differs."""
     names = {"seed", "data_fingerprint", "code_version"}
     own = {"trial_key": spec.trial_key, "model": spec.model, "family": spec.family}
-    return own | spec.model_dump(include=names)
+    trained_with = {} if spec.trained_with is None else {"trained_with": spec.trained_with}
+    return own | trained_with | spec.model_dump(include=names)
 
 
 def score_test(spec: TrialSpec, context: TrialContext, folder: Path) -> dict[str, float]:
@@ -315,16 +318,22 @@ def _inputs(spec: TrialSpec, context: TrialContext) -> Inputs:
             f"of data {context.features.data_fingerprint}. Plan the sweep again."
         )
     plain = Inputs(context.features, cache_dir=context.cache_dir, device=context.device)
-    branches = {name: _branch(s, context, plain) for name, s in spec.branches.items()}
+    branches = {
+        name: _branch(source, context, plain, spec.trained_with)
+        for name, source in spec.branches.items()
+    }
     return replace(plain, branches=branches)
 
 
-def _branch(source: BranchSource, context: TrialContext, inputs: Inputs) -> Branch:
+def _branch(
+    source: BranchSource, context: TrialContext, inputs: Inputs, trained_with: str | None
+) -> Branch:
     family = get_family(source.configuration.family)
     assert isinstance(family, NeuralFamily)
     config = family.Config.model_validate(source.configuration.values)
     splits = {split: family.split_data(config, inputs, split) for split in inputs.features.labels}
-    identity = None if source.weights is None else "-".join(source.identity)
+    other_code = [] if trained_with is None else [trained_with]  # other outputs, maybe
+    identity = None if source.weights is None else "-".join([*source.identity, *other_code])
     _check_weights(source)
 
     def load() -> Classifier:

@@ -11,7 +11,6 @@ from sg_ray.configuration import Configuration
 from sg_ray.errors import InfrastructureError, InputError
 from sg_ray.features.spec import contents
 from sg_ray.files import write_json
-from sg_ray.models.families import family_code_version
 from sg_ray.reading import Number, TimeMs, json_lines, read_model, read_object
 from sg_ray.records.origin import Origin, origin_of_this_process
 from sg_ray.redaction import redact
@@ -135,7 +134,6 @@ def record_of(
 ) -> RunRecord:
     """Return the record of a trial that has just ended, driven by this process."""
     best = best_epoch(history, spec.objective)
-    code_of_now = family_code_version(spec.configuration.family)
     return RunRecord(
         trial_key=spec.trial_key,
         stage=stage,
@@ -159,7 +157,7 @@ def record_of(
         streams=spec.streams,
         weights=weights,
         branch_weights={name: s.weights for name, s in spec.branches.items() if s.weights},
-        trained_with=None if code_of_now == spec.code_version else code_of_now,
+        trained_with=spec.trained_with,
         origin=origin_of_this_process(),
     )
 

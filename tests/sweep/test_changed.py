@@ -10,19 +10,21 @@ import pytest
 from sg_ray.cli import main
 from sg_ray.cli.sweep import decision
 from sg_ray.code_version import code_version
-from sg_ray.config import Experiment, load_experiment
+from sg_ray.config import Experiment, LrRangeSettings, load_experiment
 from sg_ray.configuration import Configuration
 from sg_ray.errors import InputError
 from sg_ray.models import families
 from sg_ray.models.families import FAMILIES, family_code_version
 from sg_ray.preflight.context import Context
 from sg_ray.prepare.prepare import baselines
+from sg_ray.records import lr_cache
 from sg_ray.records.code_versions import CodeVersions
 from sg_ray.records.record import RunRecord, read_records, write_record
 from sg_ray.sweep.begin import begin
 from sg_ray.sweep.changed import Change, find_change, settle
 from sg_ray.sweep.execute.inline_executor import InlineExecutor
 from sg_ray.sweep.run import Outcome, run_sweep
+from sg_ray.trial import TrialSpec
 
 FLOOR_ALONE = """
 name: c
@@ -291,3 +293,18 @@ def test_a_kill_while_records_are_set_aside_leaves_none_without_its_branch(
     with pytest.raises(SystemExit):
         settle(change, "anew")
     assert set(read_records(there)) == {"branch", "other"}
+
+
+def test_a_range_test_by_other_code_is_another(tmp_path: Path) -> None:
+    """Where records are kept, what the code of now finds is not filed as that of before."""
+    settings = LrRangeSettings(cache_dir=tmp_path / "tests")
+    configuration = Configuration(model="gnn", family="gnn", values={})
+    spec = TrialSpec(
+        configuration=configuration, seed=1, objective="val_f1", data_fingerprint="d",
+        code_version="c",
+    )  # fmt: skip
+    lr_cache.write(settings, spec, {"suggestion": 0.1, "reason": None, "curves": []})
+    assert lr_cache.read(settings, spec) is not None
+    other = spec.model_copy(update={"trained_with": "another"})
+    assert other.trial_key == spec.trial_key
+    assert lr_cache.read(settings, other) is None
