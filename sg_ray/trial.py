@@ -36,7 +36,14 @@ from sg_ray.training.loop import EpochResult, never, predict, train
 from sg_ray.training.lr_range import LrRange, range_test
 from sg_ray.training.metrics import scored
 from sg_ray.training.predictions import Predictions, write_predictions
-from sg_ray.training.seeding import Seeds, Stream, deterministic, seed_name, torch_stream
+from sg_ray.training.seeding import (
+    Seeds,
+    Stream,
+    arithmetic_as_before,
+    deterministic,
+    seed_name,
+    torch_stream,
+)
 from sg_ray.training.workers import SingleWorker, Workers
 
 
@@ -197,6 +204,17 @@ def run_trial(
     in ``folder``. Raises Interrupted, with the position saved, once ``should_stop`` says yes after
     a step.
     """
+    with arithmetic_as_before():
+        yield from _epochs(spec, context, folder, workers, should_stop)
+
+
+def _epochs(
+    spec: TrialSpec,
+    context: TrialContext,
+    folder: Path,
+    workers: Workers | None,
+    should_stop: Callable[[], bool],
+) -> Generator[EpochResult]:
     # One of several workers cannot redo a pass in which gradients are exchanged: no strict mode.
     deterministic(context.num_threads, strict=workers is None)
     family = get_family(spec.family)
@@ -257,6 +275,7 @@ def _identity(spec: TrialSpec) -> dict[str, Any]:
     return own | trained_with | spec.model_dump(include=names)
 
 
+@arithmetic_as_before()
 def score_test(spec: TrialSpec, context: TrialContext, folder: Path) -> dict[str, float]:
     """Score a finished trial's best model on the test split, at its threshold from validation.
 
@@ -282,6 +301,7 @@ def score_test(spec: TrialSpec, context: TrialContext, folder: Path) -> dict[str
     return scored("test", labels, probabilities, best["threshold"])
 
 
+@arithmetic_as_before()
 def find_learning_rate(
     spec: TrialSpec,
     context: TrialContext,

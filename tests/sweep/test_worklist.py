@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from executed_sweeps import bits, signal_at_epoch, small, types
 from tiny_sweep import read_json_records
 
@@ -22,6 +23,7 @@ from sg_ray.sweep.execute.choice import named_executor
 from sg_ray.sweep.execute.inline_executor import InlineExecutor
 from sg_ray.sweep.run import Outcome, run_sweep
 from sg_ray.training.checkpoint import check_resumable
+from sg_ray.training.seeding import determinism
 
 
 def run(experiment: Experiment) -> Outcome:
@@ -210,3 +212,21 @@ def test_a_stop_in_what_has_no_position_ends_it_at_once(
     assert not list(experiment.folder.path.rglob("checkpoint_*"))
     run(experiment)
     assert bits(experiment.folder) == whole
+
+
+def test_torch_is_left_as_it_was(stopped: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process may be a notebook's, which goes on with work of its own."""
+    threads = torch.get_num_threads() + 1
+    set_num_threads = torch.set_num_threads
+    set_num_threads(threads)
+    torch.use_deterministic_algorithms(False)
+    asked: list[int] = []
+    monkeypatch.setattr(
+        torch, "set_num_threads", lambda num: (asked.append(num), set_num_threads(num))
+    )
+    try:
+        run(stopped)
+        assert asked
+        assert (torch.get_num_threads(), determinism()) == (threads, "off")
+    finally:
+        set_num_threads(threads - 1)
