@@ -89,7 +89,8 @@ def _with_dependents(records: list[RunRecord], foreign: list[RunRecord]) -> list
     A search learns from all of a model's trials: it is trained again as a whole.
     """
     models = {record.model for record in foreign}
-    builders = {record.model for record in records if models & record.branches.keys()}
+    keys = {record.trial_key for record in records if record.model in models}
+    builders = {record.model for record in records if keys.intersection(record.branches.values())}
     return [record for record in records if record.model in models | builders]
 
 

@@ -170,12 +170,17 @@ def test_records_of_other_data_are_never_kept(change_code: Callable[[str], None]
 
 
 def record_of(
-    model: str, key: str, *, data: str = "data", branches: dict[str, str] | None = None
+    model: str,
+    key: str,
+    *,
+    family: str | None = None,
+    data: str = "data",
+    branches: dict[str, str] | None = None,
 ) -> RunRecord:
     return RunRecord(
         trial_key=key,
         stage="search",
-        configuration=Configuration(model=model, family=model, values={}),
+        configuration=Configuration(model=model, family=family or model, values={}),
         config_hash="c",
         seed=42,
         status="completed",
@@ -186,7 +191,7 @@ def record_of(
         history=[],
         branches=branches or {},
         data_fingerprint=data,
-        code_version=family_code_version(model),
+        code_version=family_code_version(family or model),
         started_at_ms=0,
         finished_at_ms=1,
         train_time_s=3600.0,
@@ -269,6 +274,20 @@ def test_what_was_kept_is_read_back(folder: Path) -> None:
     experiment.folder.kept_versions.write_text("{")
     with pytest.raises(InputError, match=r"kept_versions\.json"):
         CodeVersions.of(experiment.folder)
+
+
+def test_what_builds_on_a_model_is_told_by_the_trials_it_built_on() -> None:
+    """A branch is asked for by its family, and may have another name."""
+    experiment = floor_alone()
+    begin(experiment)
+    there = experiment.folder
+    write_record(there, record_of("big", "b", family="gnn", data="other"))
+    write_record(there, record_of("gnn", "g"))
+    write_record(there, record_of("on_big", "ob", family="fusion", branches={"gnn": "b"}))
+    write_record(there, record_of("on_gnn", "og", family="fusion", branches={"gnn": "g"}))
+    change = change_of(experiment)
+    assert change is not None
+    assert {record.trial_key for record in change.records} == {"b", "ob"}
 
 
 def test_a_kill_while_records_are_set_aside_leaves_none_without_its_branch(
