@@ -24,6 +24,7 @@ from sg_ray.models.families import FAMILIES
 PAGE = Path(__file__).parent / "settings.md"
 BEGIN = "<!-- From here on made by docs/settings_table.py. -->\n"
 FAMILY_SETTINGS = "models.FAMILY"
+METRIC_SETTINGS = "plugins.metrics.NAME"
 TYPES = {"integer": "whole number", "number": "number", "string": "text", "object": "section"}
 
 YAML_WORDS = {"None": "null", "True": "true", "False": "false"}
@@ -66,7 +67,8 @@ def _tables(model: type[BaseModel], prefix: str) -> Iterator[Table]:
             keys = f"the keys of `{TOP_SECTIONS[section]}`"
             rows.append(Row(name, f"{keys}, or `null`", "`null`", _meanings(model).get(name, "")))
         else:
-            key = FAMILY_SETTINGS if name == "models" else f"{prefix}.{name}".lstrip(".")
+            key = f"{prefix}.{name}".lstrip(".")
+            key = {"models": FAMILY_SETTINGS, "plugins.metrics": METRIC_SETTINGS}.get(key, key)
             sections.append((section, key))
     yield Table(prefix, inspect.cleandoc(model.__doc__ or ""), tuple(rows))
     for section, key in sections:

@@ -25,7 +25,7 @@ from sg_ray.features.kinds import load_featuriser
 from sg_ray.features.packed import FeatureKind, Features
 from sg_ray.features.spec import FeatureSpec
 from sg_ray.files import crc32_of
-from sg_ray.models.families import ENTRY_POINTS, FAMILIES, get_family
+from sg_ray.models.families import ENTRY_POINTS, FAMILIES, get_family, plug_in
 from sg_ray.models.family import (
     Branch,
     Classifier,
@@ -140,13 +140,22 @@ class Detector:
     _featurisers: Mapping[str, Featuriser[Any]]
 
     @classmethod
-    def load(cls, folder: Path | str, device: torch.device | None = None) -> Self:
+    def load(
+        cls,
+        folder: Path | str,
+        device: torch.device | None = None,
+        *,
+        families: Sequence[str] = (),
+    ) -> Self:
         """Load ``best/<model>/``, or the winner of a sweep's folder, onto ``device``.
 
-        ``device`` None takes a GPU if there is one. Raises InputError if the folder holds no
-        exported model, lacks a part of it, or if a part is damaged; or if it is of a family from
-        outside that no installed package brings: that one is named by ``families.plug_in`` before.
+        ``device`` None takes a GPU if there is one. ``families`` name the code of families of
+        one's own that no installed package brings, e.g. ``./bilstm.py:BiLstm``. Raises InputError
+        if the folder holds no exported model, lacks a part of it, or if a part is damaged; or if
+        its family is not known.
         """
+        for reference in families:
+            plug_in(reference)
         folder = model_folder(Path(folder))
         card = read_card(folder)
         _check_files(folder, card)
@@ -270,7 +279,7 @@ def _installed(folder: Path, name: str, note: OwnCodeNote) -> Plugin:
     raise InputError(
         f"{folder}: its family {name} ({note.reference}) is not part of sg-ray, and a model brings "
         f"no code along. Install {what}, or name the code: --family {file} (in Python: "
-        f"sg_ray.models.families.plug_in({file!r}))"
+        f"Detector.load(..., families=[{file!r}]))"
     )
 
 

@@ -144,9 +144,9 @@ def checked_space(
         own = getattr(baseline, name)
         if not checked[name].contains(own):
             raise InputError(
-                f"{where(name)}: the experiment's own value {own!r} lies outside "
-                f"{dimension.model_dump(exclude_none=True)}; it is always tried first, so widen "
-                f"the space or change config.{name}."
+                f"{where(name)}: the value that the search begins with, {own!r}, lies outside "
+                f"{dimension.model_dump(exclude_none=True)}; it is the experiment's own, or else "
+                f"the family's default. Widen the space or change config.{name}."
             )
     for pair in combinations(checked, 2):
         for both in product(*(checked[name].examples() for name in pair)):

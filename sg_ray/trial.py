@@ -27,6 +27,7 @@ from sg_ray.models.family import (
     NeuralFamily,
 )
 from sg_ray.plugins import Plugin
+from sg_ray.statistics.own_metrics import OWN_METRICS, Direction
 from sg_ray.sweep_folder import BEST, TEST_PREDICTIONS
 from sg_ray.training.checkpoint import load_best, read_best, read_last, weights_id
 from sg_ray.training.compute import device_for
@@ -80,6 +81,8 @@ class TrialSpec(BaseModel):
     """Seeds of single streams of random numbers, each in place of ``seed``."""
     trained_with: str | None = None
     """The version of the code that trains it, where it counts as made by ``code_version``."""
+    own_metrics: Mapping[str, Direction] = Field(default_factory=dict)
+    """Metrics of the user's own that are measured, too; ``code_version`` tells their code."""
 
     @cached_property
     def config_hash(self) -> str:
@@ -140,28 +143,35 @@ def job_name(spec: TrialSpec) -> str:
 
 @dataclass(frozen=True)
 class OwnCode:
-    """The user's families that trials need, as a worker takes them along: source and all."""
+    """The user's code that trials need, as a worker takes it along: source and all."""
 
     families: tuple[Plugin, ...]
-    versions: tuple[str, ...]
+    metrics: tuple[Plugin, ...] = ()
+    versions: tuple[str, ...] = ()
     """Of the code of each, where the trials are recorded."""
 
     @classmethod
-    def of(cls, families: Iterable[str]) -> Self:
-        """Return what ``families``, and those that they build on, have from outside."""
-        found = FAMILIES.plugged_in(families)
-        return cls(found, tuple(family.version for family in found))
+    def of(cls, families: Iterable[str], metrics: Iterable[str] = ()) -> Self:
+        """Return what ``families``, and those that they build on, have from outside.
+
+        ``metrics`` are those of the user's own.
+        """
+        own = FAMILIES.plugged_in(families), OWN_METRICS.plugged_in(metrics)
+        return cls(*own, tuple(plugin.version for plugins in own for plugin in plugins))
 
     def plug_in(self) -> None:
         """Make it known in this process.
 
         Raises InputError if something is not installed here, or in another version.
         """
-        for family, version in zip(self.families, self.versions, strict=True):
+        for family in self.families:
             FAMILIES.plug_in(family)
-            if family.version != version:
+        for metric in self.metrics:
+            OWN_METRICS.plug_in(metric)
+        for plugin, version in zip((*self.families, *self.metrics), self.versions, strict=True):
+            if plugin.version != version:
                 raise InputError(
-                    f"{family.reference}: its code on this machine is not that of the process "
+                    f"{plugin.reference}: its code on this machine is not that of the process "
                     "which started the trials. Install the same on all machines, and start again."
                 )
 
@@ -224,7 +234,7 @@ def _epochs(
         _check_no_streams(spec)
         yield fit_estimator(
             family, config, inputs, seed=spec.seed, objective=spec.objective, folder=folder,
-            identity=_identity(spec),
+            identity=_identity(spec), own_metrics=OWN_METRICS.measured(spec.own_metrics),
         )  # fmt: skip
         return
     assert isinstance(family, NeuralFamily)
@@ -244,6 +254,7 @@ def _epochs(
         workers=workers or SingleWorker(),
         should_stop=should_stop,
         valid_ids=context.features.sample_ids("valid"),
+        own_metrics=OWN_METRICS.measured(spec.own_metrics),
     )
 
 
@@ -298,7 +309,8 @@ def score_test(spec: TrialSpec, context: TrialContext, folder: Path) -> dict[str
     labels = inputs.features.labels["test"]
     predictions = Predictions(labels, probabilities, inputs.features.sample_ids("test"))
     write_predictions(folder / TEST_PREDICTIONS, predictions)
-    return scored("test", labels, probabilities, best["threshold"])
+    own = OWN_METRICS.measured(spec.own_metrics)
+    return scored("test", labels, probabilities, best["threshold"], own)
 
 
 @arithmetic_as_before()

@@ -53,11 +53,8 @@ def _predict(arguments: argparse.Namespace) -> int:
     Returns 1 if functions may have been left out.
     """
     from sg_ray.detector import Detector
-    from sg_ray.models.families import plug_in
 
-    for reference in arguments.family:
-        plug_in(reference)
-    detector = Detector.load(named_folder(arguments.folder))
+    detector = Detector.load(named_folder(arguments.folder), families=arguments.family)
     card = detector.card
     _note(
         f"{card.configuration.title(card.config_hash)} seed {card.seed}: vulnerable from "

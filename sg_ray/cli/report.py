@@ -4,8 +4,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from sg_ray.cli.settings import folder_argument, new_file_argument
+from sg_ray.cli.settings import folder_argument, new_file_argument, text_argument
 from sg_ray.library.places import named_folder
+from sg_ray.plugins import Plugin
 from sg_ray.records.folder_format import note_on_format
 from sg_ray.sweep_folder import REPORT, SweepFolder
 
@@ -32,6 +33,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="where to write the page; with several sweeps it compares them "
         f"(default: FOLDER/{REPORT} for one, no page for several)",
     )
+    parser.add_argument(
+        "--metric",
+        action="append",
+        default=[],
+        type=text_argument("--metric"),
+        metavar="CODE",
+        help="MODULE:NAME or FILE.py:NAME of an objective of your own, for its intervals",
+    )
     parser.set_defaults(command=run)
 
 
@@ -40,8 +49,11 @@ def run(arguments: argparse.Namespace) -> int:
     from sg_ray.report.page.content import read_verdict
     from sg_ray.report.text.results import read_configurations
     from sg_ray.report.text.tables import summary, write_csv
+    from sg_ray.statistics.own_metrics import OWN_METRICS
     from sg_ray.verdict.words.in_brief import in_brief
 
+    for reference in arguments.metric:
+        OWN_METRICS.plug_in(Plugin.of(reference))
     folders = [named_folder(folder) for folder in arguments.folders]
     for folder in folders:
         if (note := note_on_format(SweepFolder(folder))) is not None:

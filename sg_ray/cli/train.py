@@ -103,7 +103,9 @@ def run(arguments: argparse.Namespace) -> int:
     shown = "  ".join(f"{name} {value:.4f}" for name, value in best.items() if value is not None)
     print(f"best epoch {trained.record.best_epoch}: {shown}")
     print(f"{training.folder}: {BEST}, {METADATA}, {METRICS}, {RECORDS}/")
-    print(f"score C functions with: {sg_ray_command('predict', training.folder, 'FILE.c')}")
+    own = training.experiment.plugins.families.get(training.spec.family)
+    code = [] if own is None else ["--family", own]
+    print(f"score C functions with: {sg_ray_command('predict', training.folder, 'FILE.c', *code)}")
     return 0
 
 

@@ -69,11 +69,15 @@ def _num_fitting(takes: Resources, model: str, have: Mapping[str, float]) -> int
     num_workers = takes.min_workers or takes.num_workers
     if lacks := shortage(takes, num_workers, have):
         raise InputError(
-            f"resources: a {model} trial on {num_workers} worker(s) takes {lacks}. Lower "
+            f"resources: a {model} trial{_on_workers(num_workers)} takes {lacks}. Lower "
             "resources.cpus, resources.gpus or resources.num_workers, or add nodes."
         )
     wanted = _wanted(takes, num_workers)
     return min(int(have[name] / amount) for name, amount in wanted.items() if amount > 0)
+
+
+def _on_workers(num_workers: int) -> str:
+    return "" if num_workers == 1 else f" on {num_workers} workers"
 
 
 def _wanted(takes: Resources, num_workers: int) -> dict[str, float]:

@@ -88,7 +88,7 @@ class WorkerGroup(Iterator[EpochResult]):
             train_loop_config={
                 "spec": spec.model_dump_json(),
                 "features_ref": [features_ref],
-                "own_code": OwnCode.of([spec.family]),
+                "own_code": OwnCode.of([spec.family], spec.own_metrics),
                 "cache_dir": cache_dir,
                 "folder": folder,
                 "stop": stop,

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import grpc
-import ray
+import ray.exceptions  # a file ray.py in the way is told as what it is
 from ray.exceptions import AuthenticationError
 
 from sg_ray.cluster.ray_private.core_names import (

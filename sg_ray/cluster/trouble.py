@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import psutil
-import ray
+import ray.exceptions  # a file ray.py in the way is told as what it is
 
 from sg_ray.errors import InputError
 from sg_ray.host.folders import nearest_existing, require_writable

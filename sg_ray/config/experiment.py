@@ -1,7 +1,7 @@
 """The settings of an experiment: frozen, validated sections."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count, islice
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -29,6 +29,7 @@ from sg_ray.setting_types import (
     Text,
 )
 from sg_ray.space import Dimension
+from sg_ray.statistics.own_metrics import Direction
 from sg_ray.sweep_folder import SweepFolder
 
 MAX_TRIALS = 100_000
@@ -186,6 +187,7 @@ class Rules:
     lr_range: LrRangeSettings
     search: SearchSettings
     replicate: ReplicateSettings
+    own_metrics: Mapping[str, Direction] = field(default_factory=dict)
 
 
 class Experiment(StrictModel):
@@ -218,6 +220,9 @@ class Experiment(StrictModel):
     objective: str = "val_roc_auc"
     """The validation metric that search, race, leaderboard and verdict go by. Choose it before
     the first run: whoever changes it after looking has chosen the winner."""
+    metrics: Annotated[tuple[Text, ...], Strict(False)] = ()
+    """Metrics of your own that are measured beside those that always are, each by its code
+    (``FILE.py:NAME`` or ``MODULE:NAME``), or by name if an installed package offers it."""
     lr_range: LrRangeSettings = LrRangeSettings()
     """The learning-rate range test before each family's search."""
     search: SearchSettings = SearchSettings()
@@ -243,7 +248,13 @@ class Experiment(StrictModel):
     @property
     def rules(self) -> Rules:
         """What holds for all models."""
-        return Rules(self.objective, self.lr_range, self.search, self.replicate)
+        return Rules(self.objective, self.lr_range, self.search, self.replicate, self.own_metrics)
+
+    @property
+    def own_metrics(self) -> dict[str, Direction]:
+        """What is to be done with each of ``metrics``."""
+        known = self.plugins.directions
+        return {name: known[name] for name in self.metrics if name in known}
 
     @property
     def all_models(self) -> tuple[Model, ...]:
@@ -289,7 +300,8 @@ class Experiment(StrictModel):
         Models are told by what their families make of the values: a default that is written out is
         the same as one that is left out, and so are two ways to write a number.
         """
-        deciding = ("data", "branches_from", "objective", "lr_range", "search", "replicate")
+        asked = ("data", "branches_from", "objective", "metrics")
+        deciding = (*asked, "lr_range", "search", "replicate")
         models = {name: self._identity_of(name) for name in self.model_names}
         kept = self.model_dump(mode="json", include=set(deciding))
         return {**kept, "families": list(models), "models": models}

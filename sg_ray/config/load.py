@@ -20,7 +20,8 @@ from sg_ray.models.families import FAMILIES, get_family
 from sg_ray.models.family import EstimatorFamily
 from sg_ray.redaction import hide_credentials, hide_secrets, holds_secret
 from sg_ray.space import checked_space
-from sg_ray.training.metrics import direction
+from sg_ray.statistics.own_metrics import OWN_METRICS
+from sg_ray.training.metrics import OBJECTIVES, direction
 
 _TRACKING_URI = ("tracking", "uri")
 _FILES = ("train_file", "valid_file", "test_file")
@@ -39,11 +40,12 @@ def load_experiment(
     """Read an experiment file and apply settings: values first, ``key=value`` overrides on top.
 
     ``auto`` becomes what this machine's hardware suggests, see ``config.auto``; a family's values
-    become what its configuration makes of them. Families of the user's own are loaded, from where
-    the experiment says; without ``loads_code``, as where nothing is to be trained, those that this
-    process does not know yet keep their values as they are. ``is_passed_on`` says that the file is
-    one of a begun sweep or training, whose folder brings no code. Raises InputError that names the
-    file (and line), the flag or the override, the key, and the value that is wrong.
+    become what its configuration makes of them. Families and metrics of the user's own are loaded,
+    from where the experiment says; without ``loads_code``, as where nothing is to be trained, the
+    families that this process does not know yet keep their values as they are, and of metrics the
+    direction is known. ``is_passed_on`` says that the file is one of a begun sweep or training,
+    whose folder brings no code. Raises InputError that names the file (and line), the flag or the
+    override, the key, and the value that is wrong.
     """
     values = replace(read_values(path), is_passed_on=is_passed_on)
     changes: list[Given | Override] = [*settings, *map(read_override, overrides)]
@@ -59,8 +61,10 @@ def load_experiment(
         given = Experiment.model_validate(values.content)
     except ValidationError as error:
         raise InputError(explain(error, Experiment, values)) from error
+    OWN_METRICS.tell(given.plugins.directions)
     known = _known_names((*given.families, *given.models), given.plugins.families)
     _check_names(given.objective, given.families, given.models, known, values)
+    _check_objective_is_measured(given, values)
     experiment = with_hardware(given)
     own = experiment.models
     checked = {name: _checked(name, own.get(name, ModelSettings()), values) for name in known}
@@ -160,6 +164,14 @@ def _check_names(
         except InputError as error:
             reason = str(error).partition(": ")[2]
             raise InputError(told(values, key, reason)) from error
+
+
+def _check_objective_is_measured(given: Experiment, values: Values) -> None:
+    """Raise InputError for a metric of the user's own that this experiment does not name."""
+    name = given.objective.removeprefix("val_")
+    if given.objective not in OBJECTIVES and name not in given.own_metrics:
+        reason = f"metrics does not hold {name}, so no trial measures it. Add it there"
+        raise InputError(told(values, ("objective",), reason))
 
 
 def _known_names(named: Sequence[str], own: Mapping[str, str]) -> list[str]:

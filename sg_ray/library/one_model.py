@@ -10,7 +10,6 @@ import pandas as pd
 
 from sg_ray.config import Experiment, ModelSettings
 from sg_ray.config.hardware import describe, this_machine
-from sg_ray.config.own_code import PluginSettings
 from sg_ray.detector import Detector
 from sg_ray.host.signals import StopRequest, stopping
 from sg_ray.library.experiments import as_experiment
@@ -109,7 +108,8 @@ def _with_own(experiment: Experiment, reference: str) -> tuple[Experiment, str]:
     plugin = Plugin.of(reference)
     name = FAMILIES.plug_in(plugin)
     families = {**experiment.plugins.families, name: plugin.reference}
-    return experiment.model_copy(update={"plugins": PluginSettings(families=families)}), name
+    plugins = experiment.plugins.model_copy(update={"families": families})
+    return experiment.model_copy(update={"plugins": plugins}), name
 
 
 def _alone(experiment: Experiment, family: str) -> Experiment:

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self, TextIO
 
 from sg_ray.live.stream import SafeStream
+from sg_ray.statistics.own_metrics import OWN_METRICS
 from sg_ray.training.loop import EpochResult
 
 if TYPE_CHECKING:
@@ -64,9 +65,8 @@ class WorkView:
         if self._bars is not None and task is not None:
             self._bars.update(task, visible=False)
         self._epoch = result.epoch + 1
-        shown = (
-            f"{name} {result.metrics[name]:.4f}" for name in _METRICS if name in result.metrics
-        )
+        names = (*_METRICS, *(f"val_{name}" for name in OWN_METRICS))
+        shown = (f"{name} {result.metrics[name]:.4f}" for name in names if name in result.metrics)
         mark = "  *" if result.is_best else ""
         self.write(f"epoch {result.epoch}  {'  '.join(shown)}{mark}")
 

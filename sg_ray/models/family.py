@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 
+from sg_ray.errors import InputError
 from sg_ray.features.packed import Features
 from sg_ray.features.spec import FeatureSpec
 from sg_ray.setting_types import Count, StrictModel
@@ -111,8 +112,14 @@ class Classifier(nn.Module, ABC):
         """Return one logit per sample, shape [B]; above 0 means vulnerable."""
 
     def forward(self, batch: Batch) -> Tensor:
-        """Return logits, shape [B]."""
-        return self.classify(self.embed(batch))
+        """Return logits, shape [B]. Raises InputError if ``classify`` has them in another shape."""
+        logits = self.classify(self.embed(batch))
+        if logits.dim() != 1:
+            raise InputError(
+                f"{type(self).__name__}.classify returned shape {list(logits.shape)}. One logit a "
+                "sample is wanted, shape [B]: squeeze(-1) takes the last dimension out."
+            )
+        return logits
 
 
 @dataclass(frozen=True)

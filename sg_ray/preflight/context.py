@@ -110,6 +110,7 @@ class Context:
                 objective=self.experiment.objective,
                 folder=self.folder / "first_steps" / name,
                 cache_dir=self.cache_dir,
+                own_metrics=self.experiment.own_metrics,
             )
         return self._steps[name]
 

@@ -11,8 +11,9 @@ import torch
 
 from sg_ray.config import Model
 from sg_ray.features.packed import Features
-from sg_ray.models.families import family_code_version
 from sg_ray.models.family import FamilyConfig, NeuralConfig
+from sg_ray.records.code_versions import trial_code_version
+from sg_ray.statistics.own_metrics import Direction
 from sg_ray.sweep_folder import BEST, METADATA
 from sg_ray.training.checkpoint import read_best, weights_id
 from sg_ray.trial import BranchSource, TrialContext, TrialSpec, run_trial
@@ -51,6 +52,7 @@ def take_step(
     objective: str,
     folder: Path,
     cache_dir: Path,
+    own_metrics: Mapping[str, Direction] | None = None,
 ) -> FirstStep:
     """Run a trial of one epoch over ``features``, which hold a batch, as a sweep's actor would.
 
@@ -62,8 +64,9 @@ def take_step(
         seed=seed,
         objective=objective,
         data_fingerprint=features.data_fingerprint,
-        code_version=family_code_version(model.family),
+        code_version=trial_code_version(model.family, own_metrics or {}),
         branches=branches,
+        own_metrics=own_metrics or {},
     )
     context = TrialContext.of(model.resources, features, cache_dir)
     device = context.device

@@ -10,10 +10,21 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from sg_ray.files import write_json
+from sg_ray.files import content_hash, write_json
 from sg_ray.models.families import family_code_version
 from sg_ray.reading import read_model
+from sg_ray.statistics.own_metrics import OWN_METRICS
 from sg_ray.sweep_folder import SweepFolder
+
+
+def trial_code_version(family: str, metrics: Iterable[str] = ()) -> str:
+    """Return the version of the code that decides a trial's numbers.
+
+    That is its family's; ``+`` and a hash of the user's metrics follow if it measures any.
+    """
+    own = [plugin.version for plugin in OWN_METRICS.plugged_in(metrics)]
+    version = family_code_version(family)
+    return f"{version}+{content_hash(own)}" if own else version
 
 
 class CodeVersions(BaseModel):
@@ -31,19 +42,22 @@ class CodeVersions(BaseModel):
         remedy = "Restore it from a copy, or delete it and decide again."
         return read_model(path, cls, what="note of versions that were kept", remedy=remedy)
 
-    def of_family(self, family: str) -> str:
-        """Return the version that trials of a family count as made by."""
-        now = family_code_version(family)
+    def of_family(self, family: str, metrics: Iterable[str] = ()) -> str:
+        """Return the version that trials of a family count as made by.
+
+        ``metrics`` are those of the user's own that the sweep measures, here and below.
+        """
+        now = trial_code_version(family, metrics)
         return self.kept.get(family, {}).get(now, now)
 
-    def by_family(self, families: Iterable[str]) -> dict[str, str]:
+    def by_family(self, families: Iterable[str], metrics: Collection[str] = ()) -> dict[str, str]:
         """Return the same of several."""
-        return {family: self.of_family(family) for family in families}
+        return {family: self.of_family(family, metrics) for family in families}
 
-    def keeping(self, on_record: Mapping[str, str]) -> Self:
+    def keeping(self, on_record: Mapping[str, str], metrics: Collection[str] = ()) -> Self:
         """Return these with the code of now counting as what is on record, by family."""
         added = {
-            family: {**self.kept.get(family, {}), family_code_version(family): version}
+            family: {**self.kept.get(family, {}), trial_code_version(family, metrics): version}
             for family, version in on_record.items()
         }
         return self.model_copy(update={"kept": {**self.kept, **added}})

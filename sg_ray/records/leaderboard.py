@@ -100,14 +100,14 @@ def ranked_value(row: Row, objective: str) -> float | None:
     """Return what a row is ranked by, higher is better; None without any mean.
 
     That is the mean of ``objective`` over all its seeds, a failed one counted as the lowest value
-    there is (for a loss, which knows no worst one, it comes after all without a failure).
+    there is (of a metric that knows no worst one, as a loss, it comes after all without a failure).
     """
     mean, num_failed = row.means.get(objective), len(row.failed_seeds)
     if mean is None:
         return None
     scale = Score(objective).scale
-    if scale.lower_is_better:
-        return -math.inf if num_failed else -mean
+    if math.isinf(scale.worst):
+        return -math.inf if num_failed else -mean if scale.lower_is_better else mean
     total = mean * len(row.seeds) + scale.lowest * num_failed
     return total / (len(row.seeds) + num_failed)
 

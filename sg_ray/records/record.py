@@ -14,6 +14,7 @@ from sg_ray.files import write_json
 from sg_ray.reading import Number, TimeMs, json_lines, read_model, read_object
 from sg_ray.records.origin import Origin, origin_of_this_process
 from sg_ray.redaction import redact
+from sg_ray.statistics.own_metrics import OWN_METRICS, Direction
 from sg_ray.sweep_folder import METADATA, METRICS, SweepFolder
 from sg_ray.training.metrics import is_better
 from sg_ray.training.seeding import Stream
@@ -88,6 +89,9 @@ class RunRecord(BaseModel):
     ``code_versions``."""
     origin: Origin | None = None
     """The command and the commits that led to it."""
+    own_metrics: Mapping[str, Direction] = Field(default_factory=dict)
+    """The user's own that were measured, and what is to be done with each: what ranks needs no
+    code."""
 
     @property
     def model(self) -> str:
@@ -159,6 +163,7 @@ def record_of(
         branch_weights={name: s.weights for name, s in spec.branches.items() if s.weights},
         trained_with=spec.trained_with,
         origin=origin_of_this_process(),
+        own_metrics=spec.own_metrics,
     )
 
 
@@ -214,7 +219,10 @@ def write_record(folder: SweepFolder, record: RunRecord) -> None:
 
 
 def read_record(path: Path) -> RunRecord:
-    """Read one record. Raises InputError if it is missing, not valid, or another trial's."""
+    """Read one record, and make known what it tells of the user's own metrics.
+
+    Raises InputError if it is missing, not valid, or another trial's.
+    """
     remedy = "Restore it from a copy, or delete it to train that trial again."
     record = read_model(path, RunRecord, what="run record", remedy=remedy)
     if record.trial_key != path.stem:
@@ -222,6 +230,7 @@ def read_record(path: Path) -> RunRecord:
             f"{path}: the record of another trial, {record.trial_key}. Call it "
             f"{record.trial_key}.json if there is none, or else delete it."
         )
+    OWN_METRICS.tell(record.own_metrics)
     if contradiction := _contradiction(record):
         raise InputError(f"{path}: not a valid run record ({contradiction}). {remedy}")
     return record

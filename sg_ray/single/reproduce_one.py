@@ -17,8 +17,9 @@ from sg_ray.features.build import prepare_features
 from sg_ray.features.packed import Features
 from sg_ray.features.spec import FeatureSpec
 from sg_ray.host.cpus import num_cpus
-from sg_ray.models.families import family_code_version, get_family
+from sg_ray.models.families import get_family
 from sg_ray.prepare.prepare import Progress
+from sg_ray.records.code_versions import trial_code_version
 from sg_ray.records.lookup import RecordedTrial, find_branches
 from sg_ray.records.record import Failure, RunRecord, read_history, read_surroundings, record_of
 from sg_ray.sweep_folder import SweepFolder
@@ -92,7 +93,7 @@ def _reproduce(
 def cautions(trial: RecordedTrial) -> list[str]:
     """Return what may keep this machine from giving the recorded numbers, in sentences."""
     record, found = trial.record, []
-    code_of_now = family_code_version(record.family)
+    code_of_now = trial_code_version(record.family, record.own_metrics)
     if code_of_now not in (record.code_version, record.trained_with):
         found.append(
             f"the code that decides the numbers is {code_of_now} now, {record.code_version} in "
@@ -159,8 +160,9 @@ def _spec(record: RunRecord, branches: Mapping[str, BranchSource]) -> TrialSpec:
         streams=record.streams,
         objective=record.objective,
         data_fingerprint=record.data_fingerprint,
-        code_version=family_code_version(record.family),
+        code_version=trial_code_version(record.family, record.own_metrics),
         branches=branches,
+        own_metrics=record.own_metrics,
     )
 
 

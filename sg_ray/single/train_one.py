@@ -20,11 +20,12 @@ from sg_ray.host.disk import explaining_disk_trouble
 from sg_ray.host.folders import require_writable
 from sg_ray.host.lock import locked
 from sg_ray.host.signals import StopRequest
-from sg_ray.models.families import family_code_version, get_family
+from sg_ray.models.families import get_family
 from sg_ray.models.family import EstimatorFamily
 from sg_ray.prepare.branches import GivenBranches
 from sg_ray.prepare.prepare import Progress, pinned, prepare, read_data
 from sg_ray.records import learning_rates
+from sg_ray.records.code_versions import trial_code_version
 from sg_ray.records.events import (
     EndStatus,
     EpochEnded,
@@ -127,8 +128,9 @@ def prepare_training(
         seed=seed,
         objective=experiment.objective,
         data_fingerprint=data.fingerprint,
-        code_version=family_code_version(model.family),
+        code_version=trial_code_version(model.family, experiment.own_metrics),
         branches=branches,
+        own_metrics=experiment.own_metrics,
     )
     _check_branches(spec, experiment.branches_from, experiment.output_dir / "train", settings)
     context = TrialContext.of(model.resources, features, experiment.cache_dir)

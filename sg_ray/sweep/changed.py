@@ -73,7 +73,7 @@ def find_change(
     if not records:
         return None
     kept = CodeVersions.of(folder) if trusts_kept else CodeVersions()
-    versions = kept.by_family({record.family for record in records})
+    versions = kept.by_family({record.family for record in records}, records[-1].own_metrics)
     by_reason = foreign_records(
         records, data_fingerprint, versions, of_now, trusts_kept=trusts_kept
     )
@@ -132,7 +132,8 @@ def _trust_no_more(change: Change) -> None:
 
 def _keep(change: Change) -> str:
     on_record = {record.family: record.code_version for record in change.by_reason[CODE]}
-    CodeVersions.of(change.folder).keeping(on_record).write(change.folder)
+    metrics = change.records[-1].own_metrics
+    CodeVersions.of(change.folder).keeping(on_record, metrics).write(change.folder)
     return (
         f"{change.told}, and are kept: new trials count as made by it, too, and their records "
         "note with what they were trained"

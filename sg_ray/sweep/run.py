@@ -165,8 +165,14 @@ def _run(
     exit_code = 0
     if not (planner.finished and worklist.test_scored):
         supplies = Supplies(features, experiment.cache_dir, experiment.max_failures)
-        takes, limit = experiment.resources_by_model, experiment.max_concurrent_trials
-        execution = executor.execute(worklist, Setting(supplies, folder, takes, limit), stop)
+        setting = Setting(
+            supplies,
+            folder,
+            takes=experiment.resources_by_model,
+            max_concurrent_trials=experiment.max_concurrent_trials,
+            own_metrics=experiment.metrics,
+        )
+        execution = executor.execute(worklist, setting, stop)
         if not execution.is_finished:
             exit_code = stop.exit_code
             notes.append(execution.positions)

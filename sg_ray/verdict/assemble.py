@@ -52,10 +52,10 @@ def build_verdict(folder: SweepFolder) -> Verdict:
         questions=asked,
         standings=standings,
         dropped=list(_dropped(results)),
-        test=score_on_test(folder, results),
+        test=score_on_test(folder, results, measures=not scores.unmeasured),
         expected_best=list(_expected_best(results)),
         variance=list(variance_shares(results, scores, models)),
-        notes=list(notes(results, asked, standings)),
+        notes=list(notes(results, asked, standings, scores.unmeasured)),
     )
 
 

@@ -88,6 +88,7 @@ class Results:
     ``contenders`` are the rows of the leaderboard, best first. ``records`` leave out the trials
     that vary one stream of random numbers only; those are ``variants``. Both are oldest first.
     ``place`` is how a command line names the sweep; ``takes`` is what one trial of a model takes.
+    ``metric_code`` is where the objective's code was, if it is one of the user's own.
     """
 
     sweep: str
@@ -98,6 +99,7 @@ class Results:
     records: Sequence[RunRecord] = ()
     variants: Sequence[RunRecord] = ()
     takes: Mapping[str, Resources] = field(default_factory=dict)
+    metric_code: str = ""
 
     @property
     def objective(self) -> str:
@@ -169,7 +171,13 @@ def read_results(folder: SweepFolder) -> Results:
         records=records,
         variants=[record for record in everything if not record.counts_as_seed],
         takes=takes,
+        metric_code=_metric_code(experiment),
     )
+
+
+def _metric_code(experiment: Experiment) -> str:
+    own = experiment.plugins.metrics.get(experiment.objective.removeprefix("val_"))
+    return "" if own is None else own.code
 
 
 def _place_of(name: str, output_dir: Path) -> str:

@@ -15,11 +15,14 @@ from sg_ray.verdict.trials import Results, score_of, threshold_of
 from sg_ray.verdict.validation_scores import RESAMPLING_SEED
 
 
-def score_on_test(folder: SweepFolder, results: Results) -> TestScore | None:
+def score_on_test(
+    folder: SweepFolder, results: Results, *, measures: bool = True
+) -> TestScore | None:
     """Return the winner's test score as test.json has it; None without the file or the metric.
 
     Validation is that of the same seeds, among them the one on which the winner was chosen: None
-    too if one of them is not on record. The interval needs the test predictions of all.
+    too if one of them is not on record. The interval needs the test predictions of all,
+    and ``measures``: that the objective can be measured here.
     """
     found = read_scores(folder)
     if found is None:
@@ -37,7 +40,7 @@ def score_on_test(folder: SweepFolder, results: Results) -> TestScore | None:
         config_hash=found.config_hash,
         metric=metric,
         mean=mean,
-        interval=_interval(folder, records, results.objective),
+        interval=_interval(folder, records, results.objective) if measures else None,
         validation_mean=validation_mean,
         gap=sign * (validation_mean - mean),
     )

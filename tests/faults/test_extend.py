@@ -111,9 +111,10 @@ def test_a_resume_may_take_other_resources(
         if record["stage"] == "floor":
             (SWEEP / "records" / f"{record['trial_key']}.json").unlink()
     used: list[tuple[int, float]] = []
+    found = tune_run.num_at_once
 
     def noted(setting: Setting, *, grows: bool) -> int:
-        number = num_at_once(setting, grows=grows)
+        number = found(setting, grows=grows)
         used.append((number, setting.takes["gnn"].cpus))
         return number
 

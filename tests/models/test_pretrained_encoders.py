@@ -419,7 +419,7 @@ class TestContent:
         copy = Path(shutil.copytree(encoder("bert"), tmp_path / "copy"))
         (copy / "README.md").write_text("of no importance")
         here, there = trial_of(self.pinned(Path(encoder("bert")))), trial_of(self.pinned(copy))
-        assert here.config != there.config
+        assert here.configuration.values != there.configuration.values
         assert (here.trial_key, here.config_hash) == (there.trial_key, there.config_hash)
 
     @pytest.mark.parametrize("file", ["config.json", "model.safetensors", "tokenizer.json"])

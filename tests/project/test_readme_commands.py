@@ -215,12 +215,13 @@ STEPS = {
         after=(RUN_A_SWEEP,),
         prints=r"events mirrored to sqlite:///mlflow\.db",
     ),
-    "sg-ray report FOLDER... [--csv FILE] [--html FILE]": Step(
+    "sg-ray report FOLDER... [--csv FILE] [--html FILE] [--metric CODE]": Step(
         in_process,
         {
             "FOLDER...": "outputs/quick outputs/other",
             "[--csv FILE]": "--csv means.csv",
             "[--html FILE]": "--html both.html",
+            "[--metric CODE]": "",
         },
         after=(RUN_A_SWEEP, "sg-ray sweep ..."),
         prints="fusion(?s:.*)both.html",

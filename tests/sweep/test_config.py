@@ -194,7 +194,7 @@ WRONG = {
     ),
     "own value outside the space": (
         "name: a\nmodels: {gnn: {config: {dropout: 0.5}, space: {dropout: {uniform: [0, 0.1]}}}}\n",
-        "own value 0.5 lies outside",
+        "begins with, 0.5, lies outside",
     ),
     "unknown hyperparameter": (
         "name: a\nmodels: {gnn: {config: {num_layer: 2}}}\n",

@@ -12,6 +12,7 @@ from sg_ray.files import atomic_path, short_hash, to_plain
 from sg_ray.records.leaderboard import is_number
 from sg_ray.report.text.columns import aligned
 from sg_ray.report.text.results import UNKNOWN, ConfigurationResults, Origin
+from sg_ray.statistics.own_metrics import OWN_METRICS
 from sg_ray.verdict.arithmetic import mixtures
 
 SHOWN_METRICS = ("val_roc_auc", "val_f1", "val_accuracy", "val_mcc", "val_loss", "best_val_f1")
@@ -101,7 +102,9 @@ def _shown_metrics(configurations: Sequence[ConfigurationResults]) -> list[str]:
     if "val_f1" in present:
         present.discard("best_val_f1")
     objectives = sorted({result.objective for result in results if result.objective})
-    return [name for name in dict.fromkeys([*objectives, *SHOWN_METRICS]) if name in present]
+    own = [f"val_{name}" for name in OWN_METRICS]
+    shown = dict.fromkeys([*objectives, *SHOWN_METRICS, *own])
+    return [name for name in shown if name in present]
 
 
 def _configuration_table(configurations: Sequence[ConfigurationResults]) -> str:

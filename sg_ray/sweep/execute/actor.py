@@ -36,7 +36,7 @@ class Shared:
     max_failures: int
 
     def fetch(self) -> Supplies:
-        """Return what the jobs are given here, and make the user's own families known.
+        """Return what the jobs are given here, and make the user's own code known.
 
         Features are read in place, not copied.
         """

@@ -29,6 +29,8 @@ class Setting:
     takes: Mapping[str, Resources]
     """By family, what one trial takes."""
     max_concurrent_trials: int | None = None
+    own_metrics: tuple[str, ...] = ()
+    """Those of the user's own that trials measure."""
 
 
 @dataclass(frozen=True)

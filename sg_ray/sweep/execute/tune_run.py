@@ -61,7 +61,7 @@ def run_tune(worklist: Worklist, setting: Setting, stop: StopRequest, *, grows: 
     with _explaining_rays_end():
         shared = Shared(
             ray.put(supplies.features),
-            OwnCode.of(setting.takes),
+            OwnCode.of(setting.takes, setting.own_metrics),
             supplies.cache_dir.absolute(),
             folder,
             supplies.max_failures,

@@ -11,9 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from sg_ray.code_version import code_version
 from sg_ray.config import Model, Rules
 from sg_ray.data.samples import DataSet
-from sg_ray.models.families import family_code_version
 from sg_ray.prepare.branches import GivenBranches
-from sg_ray.records.code_versions import CodeVersions
+from sg_ray.records.code_versions import CodeVersions, trial_code_version
 from sg_ray.records.leaderboard import Row, rank
 from sg_ray.records.learning_rates import read_learning_rates
 from sg_ray.records.record import RunRecord, read_records
@@ -134,8 +133,8 @@ def make_planner(
 ) -> Planner:
     """Return the plan of what the sweep's folder does not hold yet."""
     families = [model.family for model in models]
-    counted = CodeVersions.of(folder).by_family(families)
-    of_now = {family: family_code_version(family) for family in families}
+    counted = CodeVersions.of(folder).by_family(families, rules.own_metrics)
+    of_now = {family: trial_code_version(family, rules.own_metrics) for family in families}
     identity = Identity(
         data.fingerprint,
         code_version(),

@@ -1,5 +1,6 @@
 """What one should know beside the comparisons: luck of the search, failures, missing files."""
 
+import shlex
 from collections.abc import Iterator, Sequence
 from statistics import fmean
 
@@ -9,15 +10,21 @@ from sg_ray.statistics.seeds_needed import seeds_for_anytime_p
 from sg_ray.verdict.arithmetic import Arithmetic, mixtures
 from sg_ray.verdict.model import MODELS, Question, Standing
 from sg_ray.verdict.trials import Contender, Results, Trial
-from sg_ray.verdict.words.sentences import amount, count_of, listed
+from sg_ray.verdict.words.sentences import amount, count_of, listed, metric_name
 
 _NUM_LISTED = 5
 
 
 def notes(
-    results: Results, asked: Sequence[Question], standings: Sequence[Standing]
+    results: Results,
+    asked: Sequence[Question],
+    standings: Sequence[Standing],
+    unmeasured: str = "",
 ) -> Iterator[str]:
-    """Yield the notes that apply, each one or two sentences."""
+    """Yield the notes that apply, each one or two sentences.
+
+    ``unmeasured`` is why the objective could not be measured on resamples.
+    """
     if any(not standing.is_floor for standing in standings):
         yield (
             f"Configurations were chosen on seed {results.search_seed}, the search's: it counts in "
@@ -32,6 +39,13 @@ def notes(
     yield from _failures(results)
     yield from _mixed_arithmetic(results)
     yield from _missing_predictions(results)
+    if unmeasured:
+        yield (
+            f"{metric_name(results.objective)} is a metric of your own and could not be measured "
+            f"here: {unmeasured}. What needs it on other functions (intervals, ensembles) is left "
+            f"out; to have it: sg-ray report {shlex.quote(results.place)} --metric "
+            f"{shlex.quote(results.metric_code or 'CODE')}"
+        )
 
 
 def _chosen_branches(results: Results) -> Iterator[str]:

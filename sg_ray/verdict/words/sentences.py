@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from sg_ray.records.leaderboard import is_number
 from sg_ray.records.race import CLAIM_ALPHA
+from sg_ray.training.metrics import OBJECTIVES, direction
 from sg_ray.verdict.model import Comparison
 from sg_ray.verdict.teams import Duel, Team
 
@@ -65,9 +66,15 @@ def p_value(value: float, sign: str = "=") -> str:
 
 def amount(difference: float, objective: str) -> str:
     """Return how much better something is, e.g. "+1.3 points accuracy" or "0.0123 less loss"."""
-    if objective == "val_loss":
-        return f"{difference:.4f} less loss"
+    if not _is_share(objective):
+        more = "less" if direction(objective) == "minimise" else "more"
+        return f"{difference:.4f} {more} {metric_name(objective)}"
     return f"{_points([difference])[0]} points {metric_name(objective)}"
+
+
+def _is_share(objective: str) -> bool:
+    """Whether its values lie between 0 and 1 (or -1), and are told in points."""
+    return objective in OBJECTIVES and objective != "val_loss"
 
 
 def metric_name(objective: str) -> str:
@@ -93,7 +100,7 @@ def _effect(comparison: Comparison, objective: str) -> list[str]:
     if interval is None:
         return [amount(difference, objective)]
     level = f"{100 * interval.level:g} % interval"
-    if objective == "val_loss":
+    if not _is_share(objective):
         return [
             amount(difference, objective),
             f"{level} [{interval.low:.4f}, {interval.high:.4f}]",

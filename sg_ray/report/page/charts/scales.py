@@ -4,6 +4,8 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from sg_ray.statistics.own_metrics import OWN_METRICS
+
 MAX_TICKS = 5
 UNBOUNDED = (-math.inf, math.inf)
 LEAST_SPAN = 0.02
@@ -65,8 +67,16 @@ def metric_scale(
     metric: str, values: Iterable[float], start: float, end: float, pad: float = 0.06
 ) -> Scale:
     """Return the scale of a metric: never so narrow that noise fills it."""
-    bounds = (0.0, math.inf) if metric.endswith("loss") else (-math.inf, 1.0)
+    bounds = UNBOUNDED if _is_own(metric) else _bounds(metric)
     return scale(values, start, end, pad=pad, least_span=LEAST_SPAN, bounds=bounds)
+
+
+def _is_own(metric: str) -> bool:
+    return OWN_METRICS.direction(metric.removeprefix("val_").removeprefix("test_")) is not None
+
+
+def _bounds(metric: str) -> tuple[float, float]:
+    return (0.0, math.inf) if metric.endswith("loss") else (-math.inf, 1.0)
 
 
 def tick_text(value: float) -> str:

@@ -9,6 +9,7 @@ from sg_ray.records.leaderboard import Row
 from sg_ray.report.page.charts.calibration_curve import reliability_diagram
 from sg_ray.report.page.content import Sweep
 from sg_ray.report.page.sections.section import Section
+from sg_ray.statistics.own_metrics import OWN_METRICS
 from sg_ray.verdict.model import Standing, TestScore
 
 _SHOWN = ("roc_auc", "pr_auc", "f1", "accuracy", "mcc", "precision", "recall", "loss")
@@ -60,7 +61,7 @@ def on_test(sweep: Sweep) -> Section | None:
     score = sweep.verdict.test if sweep.verdict else None
     metrics = [
         MetricLine(name, row.means.get(f"val_{name}"), row.test.get(f"test_{name}"))
-        for name in _SHOWN
+        for name in (*_SHOWN, *OWN_METRICS)
         if f"test_{name}" in row.test
     ]
     content = WinnerContent(row, score, metrics, len(sweep.folder.tests_set_aside))
