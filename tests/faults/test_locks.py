@@ -90,7 +90,7 @@ def test_the_name_of_an_earlier_holder_does_not_shine_through(tmp_path: Path) ->
 @pytest.mark.timeout(600)
 def test_two_sweeps_at_once_share_a_new_store(finished: Path, tmp_path: Path) -> None:
     names = ("one", "two")
-    database = tmp_path.parent / DATABASE  # MLflow takes no place with both kinds of quotes
+    database = tmp_path / DATABASE
     for name in names:
         write_experiment(tmp_path / name, name=name, tracking={"uri": f"sqlite:///{database}"})
     sweeps = [start(tmp_path / name, "sweep", "experiment.yaml") for name in names]
