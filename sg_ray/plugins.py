@@ -12,7 +12,7 @@ import sys
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from importlib.abc import SourceLoader
 from importlib.metadata import EntryPoint, entry_points, packages_distributions, version
 from importlib.util import find_spec, module_from_spec, spec_from_loader
@@ -24,6 +24,9 @@ from sg_ray.code_version import version_of
 from sg_ray.errors import InputError
 
 FILE_SUFFIX = ".py"
+
+_NOTED = "__sg_ray_version__"
+"""What a module's version is noted as in it when it is loaded: later its file may be another."""
 
 
 def is_reference(text: object) -> bool:
@@ -83,22 +86,34 @@ class Plugin:
 
     @property
     def places(self) -> Sequence[Path]:
-        """The file, or the folders of the package; none if there is none. Executes nothing."""
+        """The file, or where the package and the module in it may lie. Executes nothing."""
         if self.source is not None:
             return [Path(self.place)]
-        spec = _spec_or_none(self.place.partition(".")[0])
-        found = [] if spec is None else [*(spec.submodule_search_locations or ()), spec.origin]
-        return [Path(place).resolve() for place in found if place is not None]
+        package, *inner = self.place.split(".")
+        spec = _spec_or_none(package)
+        if spec is None:
+            return []
+        folders = [Path(place) for place in spec.submodule_search_locations or ()]
+        found = [folder.joinpath(*inner[:n]) for folder in folders for n in range(len(inner) + 1)]
+        origin = [] if spec.origin is None else [Path(spec.origin)]
+        return [place.resolve() for place in (*found, *origin)]
 
-    @cached_property
+    @property
     def version(self) -> str:
-        """Hash of the code: the file's, or the module's and what it imports of its own package."""
+        """Hash of the code: the file's, or the module's and what it imports of its own package.
+
+        Of a module that is loaded it is that of the code as it was then, which is what trains.
+        """
         if self.source is not None:
             return _version({"": self.source}, self.place)  # whatever the file is called
-        return _version(dict(_sources(self.place)), self.place)
+        noted: str | None = getattr(sys.modules.get(self.place), _NOTED, None)
+        return noted or _version_on_disk(self.place)
 
     def load(self) -> Any:
-        """Return the object. Raises InputError that names what is missing, and what to do."""
+        """Return the object. Raises InputError that names what is missing, and what to do.
+
+        Also for a module that is another by now than this process has loaded.
+        """
         module = self._module()
         try:
             return getattr(module, self.attribute)
@@ -110,8 +125,10 @@ class Plugin:
     def _module(self) -> ModuleType:
         if self.source is not None:
             return _module_of_file(self.place, self.source)
+        is_ours = self.place.partition(".")[0] == __package__  # told by the version of all of it
         try:
-            return importlib.import_module(self.place)
+            on_disk = None if is_ours else _version_on_disk(self.place)
+            module = importlib.import_module(self.place)
         except ModuleNotFoundError as error:
             if error.name is None or not f"{self.place}.".startswith(f"{error.name}."):
                 raise _failed(self.place, error) from error
@@ -122,6 +139,12 @@ class Plugin:
             ) from error
         except Exception as error:
             raise _failed(self.place, error) from error
+        if vars(module).setdefault(_NOTED, on_disk) != on_disk:
+            raise InputError(
+                f"{self.reference}: its code has changed since this process loaded it, and what is "
+                "loaded would be trained. Start Python, or the notebook's kernel, anew."
+            )
+        return module
 
 
 def entry_point(group: str, name: str) -> Plugin | None:
@@ -214,6 +237,10 @@ def _version(sources: Mapping[str, bytes], place: str) -> str:
         return version_of(sources)
     except SyntaxError as error:
         raise _failed(place, error) from error
+
+
+def _version_on_disk(module: str) -> str:
+    return _version(dict(_sources(module)), module)
 
 
 def _sources(module: str) -> Iterator[tuple[str, bytes]]:

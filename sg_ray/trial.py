@@ -37,7 +37,14 @@ from sg_ray.training.loop import EpochResult, never, predict, train
 from sg_ray.training.lr_range import LrRange, range_test
 from sg_ray.training.metrics import scored
 from sg_ray.training.predictions import Predictions, write_predictions
-from sg_ray.training.seeding import Seeds, Stream, deterministic, seed_name, torch_stream
+from sg_ray.training.seeding import (
+    Seeds,
+    Stream,
+    arithmetic_as_before,
+    deterministic,
+    seed_name,
+    torch_stream,
+)
 from sg_ray.training.workers import SingleWorker, Workers
 
 
@@ -72,6 +79,8 @@ class TrialSpec(BaseModel):
     """By family, which is how what builds on them asks for them."""
     streams: Mapping[Stream, int] = Field(default_factory=dict)
     """Seeds of single streams of random numbers, each in place of ``seed``."""
+    trained_with: str | None = None
+    """The version of the code that trains it, where it counts as made by ``code_version``."""
     own_metrics: Mapping[str, Direction] = Field(default_factory=dict)
     """Metrics of the user's own that are measured, too; ``code_version`` tells their code."""
 
@@ -138,6 +147,8 @@ class OwnCode:
 
     families: tuple[Plugin, ...]
     metrics: tuple[Plugin, ...] = ()
+    versions: tuple[str, ...] = ()
+    """Of the code of each, where the trials are recorded."""
 
     @classmethod
     def of(cls, families: Iterable[str], metrics: Iterable[str] = ()) -> Self:
@@ -145,14 +156,24 @@ class OwnCode:
 
         ``metrics`` are those of the user's own.
         """
-        return cls(FAMILIES.plugged_in(families), OWN_METRICS.plugged_in(metrics))
+        own = FAMILIES.plugged_in(families), OWN_METRICS.plugged_in(metrics)
+        return cls(*own, tuple(plugin.version for plugins in own for plugin in plugins))
 
     def plug_in(self) -> None:
-        """Make it known in this process. Raises InputError if something is not installed here."""
+        """Make it known in this process.
+
+        Raises InputError if something is not installed here, or in another version.
+        """
         for family in self.families:
             FAMILIES.plug_in(family)
         for metric in self.metrics:
             OWN_METRICS.plug_in(metric)
+        for plugin, version in zip((*self.families, *self.metrics), self.versions, strict=True):
+            if plugin.version != version:
+                raise InputError(
+                    f"{plugin.reference}: its code on this machine is not that of the process "
+                    "which started the trials. Install the same on all machines, and start again."
+                )
 
 
 @dataclass(frozen=True)
@@ -193,6 +214,17 @@ def run_trial(
     in ``folder``. Raises Interrupted, with the position saved, once ``should_stop`` says yes after
     a step.
     """
+    with arithmetic_as_before():
+        yield from _epochs(spec, context, folder, workers, should_stop)
+
+
+def _epochs(
+    spec: TrialSpec,
+    context: TrialContext,
+    folder: Path,
+    workers: Workers | None,
+    should_stop: Callable[[], bool],
+) -> Generator[EpochResult]:
     # One of several workers cannot redo a pass in which gradients are exchanged: no strict mode.
     deterministic(context.num_threads, strict=workers is None)
     family = get_family(spec.family)
@@ -250,9 +282,11 @@ def _identity(spec: TrialSpec) -> dict[str, Any]:
     """Return what tells the trial from others, so that a refusal can say what differs."""
     names = {"seed", "data_fingerprint", "code_version"}
     own = {"trial_key": spec.trial_key, "model": spec.model, "family": spec.family}
-    return own | spec.model_dump(include=names)
+    trained_with = {} if spec.trained_with is None else {"trained_with": spec.trained_with}
+    return own | trained_with | spec.model_dump(include=names)
 
 
+@arithmetic_as_before()
 def score_test(spec: TrialSpec, context: TrialContext, folder: Path) -> dict[str, float]:
     """Score a finished trial's best model on the test split, at its threshold from validation.
 
@@ -279,6 +313,7 @@ def score_test(spec: TrialSpec, context: TrialContext, folder: Path) -> dict[str
     return scored("test", labels, probabilities, best["threshold"], own)
 
 
+@arithmetic_as_before()
 def find_learning_rate(
     spec: TrialSpec,
     context: TrialContext,
@@ -315,16 +350,22 @@ def _inputs(spec: TrialSpec, context: TrialContext) -> Inputs:
             f"of data {context.features.data_fingerprint}. Plan the sweep again."
         )
     plain = Inputs(context.features, cache_dir=context.cache_dir, device=context.device)
-    branches = {name: _branch(s, context, plain) for name, s in spec.branches.items()}
+    branches = {
+        name: _branch(source, context, plain, spec.trained_with)
+        for name, source in spec.branches.items()
+    }
     return replace(plain, branches=branches)
 
 
-def _branch(source: BranchSource, context: TrialContext, inputs: Inputs) -> Branch:
+def _branch(
+    source: BranchSource, context: TrialContext, inputs: Inputs, trained_with: str | None
+) -> Branch:
     family = get_family(source.configuration.family)
     assert isinstance(family, NeuralFamily)
     config = family.Config.model_validate(source.configuration.values)
     splits = {split: family.split_data(config, inputs, split) for split in inputs.features.labels}
-    identity = None if source.weights is None else "-".join(source.identity)
+    other_code = [] if trained_with is None else [trained_with]  # other outputs, maybe
+    identity = None if source.weights is None else "-".join([*source.identity, *other_code])
     _check_weights(source)
 
     def load() -> Classifier:

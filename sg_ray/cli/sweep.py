@@ -56,8 +56,10 @@ def decision(arguments: argparse.Namespace) -> "Decide":
     return _ask if is_asked else lambda _: "stop"
 
 
-def _ask(change: "Change") -> "OnChange":
+def _ask(change: "Change | None") -> "OnChange":
     """Show what is at stake, and ask. Without an answer nothing is done."""
+    if change is None:
+        return "stop"
     ways: dict[str, OnChange] = {"anew": "anew"}
     if change.is_of_code_alone:
         ways["keep"] = "keep"

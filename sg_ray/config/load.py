@@ -1,6 +1,7 @@
 """From an experiment file to an ``Experiment``: read, override, fill in ``auto``, check."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ def load_experiment(
     settings: Sequence[Given] = (),
     *,
     loads_code: bool = True,
+    is_passed_on: bool = False,
 ) -> Experiment:
     """Read an experiment file and apply settings: values first, ``key=value`` overrides on top.
 
@@ -41,10 +43,11 @@ def load_experiment(
     become what its configuration makes of them. Families and metrics of the user's own are loaded,
     from where the experiment says; without ``loads_code``, as where nothing is to be trained, the
     families that this process does not know yet keep their values as they are, and of metrics the
-    direction is known. Raises InputError that names the file
-    (and line), the flag or the override, the key, and the value that is wrong.
+    direction is known. ``is_passed_on`` says that the file is one of a begun sweep or training,
+    whose folder brings no code. Raises InputError that names the file (and line), the flag or the
+    override, the key, and the value that is wrong.
     """
-    values = read_values(path)
+    values = replace(read_values(path), is_passed_on=is_passed_on)
     changes: list[Given | Override] = [*settings, *map(read_override, overrides)]
     for change in changes:
         _check_counts(change, values)

@@ -166,7 +166,8 @@ def _refuse_code_of_folder(values: Values, key: Key, plugin: Plugin, reference: 
     The folder of a sweep is passed on, and going on with it must not run what somebody put there.
     """
     folder = SweepFolder(values.path.parent.resolve())
-    if not (folder.events.exists() or folder.records.exists()):
+    is_begun = folder.events.exists() or folder.records.exists()
+    if not (values.is_passed_on or is_begun):
         return
     is_relative = plugin.source is not None and not Path(reference.rpartition(":")[0]).is_absolute()
     lies_there = any(place.is_relative_to(folder.path) for place in plugin.places)

@@ -51,6 +51,8 @@ class Values:
     path: Path
     content: dict[str, Any]
     origins: Mapping[Key, Written]
+    is_passed_on: bool = False
+    """Whether the file is one of a sweep or training to go on with, whoever put it there."""
 
     def where(self, key: Key) -> str:
         """Return where a key, or the section around it, was given; the file if nowhere."""

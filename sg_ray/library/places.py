@@ -38,7 +38,9 @@ def resumed(name: str, overrides: Sequence[str] = (), given: Sequence[Given] = (
     folder = _sweep_folder(name, overrides)
     require_own_format(SweepFolder(folder))  # before its settings, which may have other names
     output_dir = Given("output_dir", str(_parent(folder)), f"--resume {name}")
-    experiment = load_experiment(SweepFolder(folder).settings, overrides, (output_dir, *given))
+    experiment = load_experiment(
+        SweepFolder(folder).settings, overrides, (output_dir, *given), is_passed_on=True
+    )
     there = experiment.folder.path
     if not there.exists() or not folder.samefile(there):
         own_name = folder.resolve().name

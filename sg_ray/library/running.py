@@ -103,7 +103,8 @@ def run_with_all(
 ) -> Outcome:
     """Run a sweep with all that goes with it, once nothing is in its way.
 
-    ``decide`` is asked if what is on record was made with something else than there is now;
+    ``decide`` is asked what is to be done if what is on record was made with something else than
+    there is now, and for what the user asked if not: ``anew`` also trains again what was kept;
     ``extends`` as of ``sg_ray.sweep.begin``. Raises InputError for what is in its way.
     """
     check_tracking(experiment.tracking)
@@ -113,9 +114,8 @@ def run_with_all(
             print(f"warning: {warning}")
         else:
             _LOGGER.warning("%s", warning)
-    on_change: OnChange = "stop"
+    on_change = decide(ready.change)
     if ready.change is not None:
-        on_change = decide(ready.change)
         check_decision(ready.change, on_change)
     return run_and_show(
         experiment, executor, extends=extends, on_change=on_change, data=ready.data, show=show

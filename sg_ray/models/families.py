@@ -82,9 +82,9 @@ class FamilyTable(Mapping[str, Family[Any]]):
         return name
 
     def plugged_in(self, names: Iterable[str]) -> tuple[Plugin, ...]:
-        """Return those of ``names``, and of what they build on, that were plugged in."""
+        """Return those of ``names``, and of what they build on, that come from outside."""
         wanted = {n: None for name in names for n in (name, *self[name].branches)}
-        return tuple(self._plugged[name] for name in wanted if name in self._plugged)
+        return tuple(self.plugin(name) for name in wanted if name not in BUILT_IN)
 
 
 FAMILIES = FamilyTable()

@@ -62,6 +62,13 @@ class CodeVersions(BaseModel):
         }
         return self.model_copy(update={"kept": {**self.kept, **added}})
 
+    def without(self, families: Collection[str]) -> Self:
+        """Return these without what was kept of some families."""
+        kept = {
+            family: versions for family, versions in self.kept.items() if family not in families
+        }
+        return self.model_copy(update={"kept": kept})
+
     def write(self, folder: SweepFolder) -> None:
         """Note them in a sweep's folder."""
         write_json(folder.kept_versions, self)

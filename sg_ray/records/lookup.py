@@ -140,7 +140,7 @@ def _only_record(folder: Path, prefix: str) -> Path:
 def _experiment_of(folder: Path, record: Path, overrides: Sequence[str]) -> Experiment:
     for name in _EXPERIMENTS:
         if (folder / name).exists():
-            return load_experiment(folder / name, overrides)
+            return load_experiment(folder / name, overrides, is_passed_on=True)
     raise InputError(
         f"{record}: {folder} holds neither {' nor '.join(_EXPERIMENTS)}, which say what the trial "
         f"was trained on. Restore it, or put the record back into {RECORDS}/ of its folder."

@@ -55,4 +55,6 @@ def write(settings: LrRangeSettings, spec: TrialSpec, found: Mapping[str, Any]) 
 
 def _path(settings: LrRangeSettings, spec: TrialSpec) -> Path:
     deciding = (spec.trial_key, settings.num_steps, settings.num_seeds, settings.max_samples)
-    return settings.cache_dir / f"{spec.model}-{content_hash(deciding, 16)}.json"
+    other_code = () if spec.trained_with is None else (spec.trained_with,)
+    name = f"{spec.model}-{content_hash((*deciding, *other_code), 16)}.json"
+    return settings.cache_dir / name

@@ -12,7 +12,6 @@ from sg_ray.errors import InfrastructureError, InputError
 from sg_ray.features.spec import contents
 from sg_ray.files import write_json
 from sg_ray.reading import Number, TimeMs, json_lines, read_model, read_object
-from sg_ray.records.code_versions import trial_code_version
 from sg_ray.records.origin import Origin, origin_of_this_process
 from sg_ray.redaction import redact
 from sg_ray.statistics.own_metrics import OWN_METRICS, Direction
@@ -105,6 +104,11 @@ class RunRecord(BaseModel):
         return self.configuration.family
 
     @property
+    def made_with(self) -> str:
+        """The version of the code that trained it, whatever it counts as."""
+        return self.trained_with or self.code_version
+
+    @property
     def title(self) -> str:
         """Its configuration's name and hash: ``gnn lr 5e-3 1f0c9a2b``."""
         return self.configuration.title(self.config_hash)
@@ -134,7 +138,6 @@ def record_of(
 ) -> RunRecord:
     """Return the record of a trial that has just ended, driven by this process."""
     best = best_epoch(history, spec.objective)
-    code_of_now = trial_code_version(spec.family, spec.own_metrics)
     return RunRecord(
         trial_key=spec.trial_key,
         stage=stage,
@@ -158,7 +161,7 @@ def record_of(
         streams=spec.streams,
         weights=weights,
         branch_weights={name: s.weights for name, s in spec.branches.items() if s.weights},
-        trained_with=None if code_of_now == spec.code_version else code_of_now,
+        trained_with=spec.trained_with,
         origin=origin_of_this_process(),
         own_metrics=spec.own_metrics,
     )
@@ -260,18 +263,21 @@ def foreign_records(
     data_fingerprint: str,
     code_versions: Mapping[str, str],
     baselines: Mapping[str, Configuration],
+    *,
+    trusts_kept: bool = True,
 ) -> dict[str, list[RunRecord]]:
     """Return the records that something else led to than there is now, by what that is.
 
     ``code_versions`` are those of now by family; ``baselines``, by model, name the pretrained files
-    of now.
+    of now. Unless it ``trusts_kept``, it asks what trained them, not what they count as.
     """
     by_reason: dict[str, list[RunRecord]] = {}
     for record in records:
         of_now = baselines.get(record.model)
+        version = record.code_version if trusts_kept else record.made_with
         differs = {
             "other data": record.data_fingerprint != data_fingerprint,
-            "another version of the code": record.code_version != code_versions[record.family],
+            "another version of the code": version != code_versions[record.family],
             "other pretrained files": of_now is not None
             and contents(record.configuration.values) != contents(of_now.values),
         }
@@ -291,7 +297,9 @@ def set_aside(folder: SweepFolder, models: Collection[str]) -> Path:
     others = [one for one in records.values() if one.model not in models]
     own = [folder.record(key) for key, one in records.items() if one.model in models]
     places = folder.what_models_led_to(models) if others else folder.what_all_models_led_to
-    for path in [*places, *(own if others else [folder.records])]:  # the records last
+    last = reversed(own) if others else [folder.records]
+    # The records last, a branch after what builds on it: a kill in between is asked about again.
+    for path in [*places, *last]:
         if path.exists():
             new = target / path.relative_to(folder.path)
             new.parent.mkdir(parents=True, exist_ok=True)

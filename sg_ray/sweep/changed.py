@@ -53,23 +53,30 @@ class Change:
         return f"{anew}; --keep-records goes on with them as they are"
 
 
-Decide = Callable[[Change], OnChange]
+Decide = Callable[[Change | None], OnChange]
+"""Says what is to be done about a change, and, where there is none, what the user asked for."""
 
 
 def find_change(
-    folder: SweepFolder, data_fingerprint: str, of_now: Mapping[str, Configuration]
+    folder: SweepFolder,
+    data_fingerprint: str,
+    of_now: Mapping[str, Configuration],
+    *,
+    trusts_kept: bool = True,
 ) -> Change | None:
     """Return what is on record that does not count with what there is now; None if all does.
 
-    ``of_now`` are the models' own configurations, with their pretrained files pinned.
+    ``of_now`` are the models' own configurations, with their pretrained files pinned. Unless it
+    ``trusts_kept``, an earlier decision to keep records of other code counts no more.
     """
     records = list(read_records(folder).values())
     if not records:
         return None
-    versions = CodeVersions.of(folder).by_family(
-        {record.family for record in records}, records[-1].own_metrics
+    kept = CodeVersions.of(folder) if trusts_kept else CodeVersions()
+    versions = kept.by_family({record.family for record in records}, records[-1].own_metrics)
+    by_reason = foreign_records(
+        records, data_fingerprint, versions, of_now, trusts_kept=trusts_kept
     )
-    by_reason = foreign_records(records, data_fingerprint, versions, of_now)
     if not by_reason:
         return None
     foreign = [record for found in by_reason.values() for record in found]
@@ -82,7 +89,8 @@ def _with_dependents(records: list[RunRecord], foreign: list[RunRecord]) -> list
     A search learns from all of a model's trials: it is trained again as a whole.
     """
     models = {record.model for record in foreign}
-    builders = {record.model for record in records if models & record.branches.keys()}
+    keys = {record.trial_key for record in records if record.model in models}
+    builders = {record.model for record in records if keys.intersection(record.branches.values())}
     return [record for record in records if record.model in models | builders]
 
 
@@ -103,8 +111,23 @@ def settle(change: Change, on_change: OnChange) -> str:
     check_decision(change, on_change)
     if on_change == "keep":
         return _keep(change)
+    _trust_no_more(change)
     target = set_aside(change.folder, {record.model for record in change.records})
     return f"{change.told}: they lie in {target} now, and are trained anew"
+
+
+def _trust_no_more(change: Change) -> None:
+    """Forget what was kept of families of which no record stays: new ones count as what they are.
+
+    Before the records go: after a kill in between, it is asked again.
+    """
+    going = {record.trial_key for record in change.records}
+    records = read_records(change.folder).values()
+    staying = {record.family for record in records if record.trial_key not in going}
+    versions = CodeVersions.of(change.folder)
+    forgotten = {record.family for record in change.records} - staying
+    if forgotten & versions.kept.keys():
+        versions.without(forgotten).write(change.folder)
 
 
 def _keep(change: Change) -> str:

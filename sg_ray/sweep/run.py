@@ -151,7 +151,9 @@ def _run(
     models = pinned(experiment.all_models)
     given = GivenBranches(models, experiment.branches_from, None)
     features = prepare(models, given, data, experiment.cache_dir, progress)
-    change = find_change(folder, data.fingerprint, baselines(models))
+    change = find_change(
+        folder, data.fingerprint, baselines(models), trusts_kept=on_change != "anew"
+    )
     settled = [] if change is None else [settle(change, on_change)]
     notes = [*data.notes, *settled]
     journal.append(DataChecked(fingerprint=data.fingerprint, notes=notes))

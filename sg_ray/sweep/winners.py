@@ -36,14 +36,20 @@ def export_winners(planner: Planner, cache_dir: Path) -> None:
 
 def _best_records(planner: Planner) -> dict[str, RunRecord]:
     """Return the record of the best seed of each model's winner, and of the floor."""
-    records = [r for r in planner.ledger.records.values() if r.counts_as_seed]
+    everything = planner.ledger.records.values()
+    records = [r for r in everything if r.counts_as_seed and r.status == "completed"]
     of_winners = {
         model: [r for r in records if r.config_hash == row.config_hash and r.seed in row.seeds]
         for model, row in planner.winners().items()
     }
-    of_floor = [r for r in records if r.model == FLOOR and r.status == "completed"]
+    of_floor = [r for r in records if r.model == FLOOR]
     groups = {**of_winners, FLOOR: of_floor}
-    return {model: _best(group) for model, group in groups.items() if group}
+    return {model: _best(_newest(group)) for model, group in groups.items() if group}
+
+
+def _newest(records: Sequence[RunRecord]) -> list[RunRecord]:
+    """Return of each seed the newest of ``records``, oldest first: what the ranking counts."""
+    return list({record.seed: record for record in records}.values())
 
 
 def _best(records: Sequence[RunRecord]) -> RunRecord:

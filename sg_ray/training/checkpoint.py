@@ -96,16 +96,19 @@ def read_last(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any] | Non
     return last
 
 
-def check_resumable(folder: Path) -> None:
-    """Raise an error unless a training can go on from ``folder``. Changes nothing.
+def check_resumable(folder: Path) -> Mapping[str, Any]:
+    """Return the identity of the trial that can go on from ``folder``. Changes nothing.
 
-    TrainingError for a checkpoint that is missing or broken, InputError for broken predictions.
+    Raises TrainingError for a checkpoint that is missing or broken, InputError for broken
+    predictions.
     """
     last = _read(folder / LAST, KEYS)
     if last["best"] is not None:
         _read(_best_file(folder, last["best"]["epoch"]), BEST_KEYS)
     for name in (VALID_PREDICTIONS, NEXT_PREDICTIONS):
         read_predictions(folder / name)
+    identity: Mapping[str, Any] = last["identity"]
+    return identity
 
 
 def read_best(folder: Path) -> dict[str, Any]:

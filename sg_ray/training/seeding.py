@@ -97,6 +97,22 @@ def deterministic(threads: int, *, strict: bool = True) -> None:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
+@contextmanager
+def arithmetic_as_before() -> Iterator[None]:
+    """Put back at the end what ``deterministic`` changes: the process may be a notebook's."""
+    threads, benchmark = torch.get_num_threads(), torch.backends.cudnn.benchmark
+    is_on = torch.are_deterministic_algorithms_enabled()
+    is_weak = torch.is_deterministic_algorithms_warn_only_enabled()
+    fills = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.backends.cudnn.benchmark = benchmark
+        torch.use_deterministic_algorithms(is_on, warn_only=is_weak)
+        torch.utils.deterministic.fill_uninitialized_memory = fills  # type: ignore[attr-defined]
+
+
 def determinism() -> Determinism:
     """Return the mode this process is in; "off" if ``deterministic`` was never called."""
     if not torch.are_deterministic_algorithms_enabled():

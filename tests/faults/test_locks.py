@@ -90,18 +90,17 @@ def test_the_name_of_an_earlier_holder_does_not_shine_through(tmp_path: Path) ->
 @pytest.mark.timeout(600)
 def test_two_sweeps_at_once_share_a_new_store(finished: Path, tmp_path: Path) -> None:
     names = ("one", "two")
+    database = tmp_path / DATABASE
     for name in names:
-        write_experiment(
-            tmp_path / name, name=name, tracking={"uri": f"sqlite:///{tmp_path / DATABASE}"}
-        )
+        write_experiment(tmp_path / name, name=name, tracking={"uri": f"sqlite:///{database}"})
     sweeps = [start(tmp_path / name, "sweep", "experiment.yaml") for name in names]
     for name, sweep in zip(names, sweeps, strict=True):
         assert sweep.wait(timeout=400) == 0, (tmp_path / name / "console.log").read_text()[-3000:]
         assert results(tmp_path / name / "outputs" / name) == results(finished / SWEEP)
-    assert run_statuses(tmp_path / DATABASE) == {"FINISHED": 12}
-    assert repeated_points(tmp_path / DATABASE) == []
+    assert run_statuses(database) == {"FINISHED": 12}
+    assert repeated_points(database) == []
     per_experiment = query(
-        tmp_path / DATABASE,
+        database,
         "select e.name, count(*) from runs r join experiments e using (experiment_id) group by 1",
     )
     assert sorted(per_experiment) == [("one", 6), ("two", 6)]

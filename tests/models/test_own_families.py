@@ -1,5 +1,6 @@
 """Families of the user's own: by module, by file, by an installed package's entry point."""
 
+import pickle
 import sys
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -10,6 +11,7 @@ from sg_ray import plugins
 from sg_ray.code_version import code_version
 from sg_ray.config import load_experiment, resolved_yaml
 from sg_ray.errors import InputError
+from sg_ray.library.places import resumed
 from sg_ray.models.families import (
     ENTRY_POINTS,
     FAMILIES,
@@ -20,6 +22,9 @@ from sg_ray.models.families import (
     plug_in,
 )
 from sg_ray.plugins import Plugin
+from sg_ray.records.folder_format import write_format
+from sg_ray.sweep_folder import SweepFolder
+from sg_ray.trial import OwnCode
 
 FAMILY = """
 from sg_ray.models.family import Classifier, NeuralConfig, NeuralFamily
@@ -223,6 +228,25 @@ def test_the_folder_of_a_sweep_brings_no_code(
     assert not ran.exists()
 
 
+@pytest.mark.parametrize("reference", ["outputs.evil.code:Own", "outputs.evil:Own", "own.py:Own"])
+def test_a_sweep_to_go_on_with_brings_no_code_whatever_its_folder_lacks(
+    folder: Path, reference: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who passes a folder on decides what it holds, and a package may begin above it."""
+    there, ran = folder / "outputs" / "evil", folder / "ran"
+    there.mkdir(parents=True)
+    for name in ("own.py", "code.py", "__init__.py"):
+        (there / name).write_text(f"open({str(ran)!r}, 'w')\n{FAMILY}")
+    monkeypatch.syspath_prepend(str(folder))
+    (there / "sweep.yaml").write_text(
+        f"name: evil\nfamilies: [own]\nplugins: {{families: {{own: '{reference}'}}}}\n"
+    )
+    write_format(SweepFolder(there))
+    with pytest.raises(InputError, match="code is never loaded from one"):
+        resumed("outputs/evil")
+    assert not ran.exists()
+
+
 def test_only_the_families_of_a_file_have_its_version() -> None:
     plug_in("own.py:Own")
     version = family_code_version("own")
@@ -250,6 +274,23 @@ def test_the_version_of_a_module_is_that_of_what_it_imports_of_its_package(
     assert version() == before
     (there / "layers.py").write_text("WIDTH = 9\n")
     assert version() != before
+
+
+def test_a_module_that_is_edited_after_it_was_loaded_is_not_taken_for_what_it_became(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a process has loaded is what it trains, and what its records must name."""
+    there = package(folder, monkeypatch, "edited")
+    plug_in("edited.lstm:Own")
+    loaded, driver = family_code_version("own"), OwnCode.of(["own"])
+    (there / "layers.py").write_text("WIDTH = 9\n")
+    assert family_code_version("own") == loaded
+    with pytest.raises(InputError, match="has changed since this process loaded it"):
+        plug_in("edited.lstm:Own")
+    for name in [name for name in sys.modules if name.startswith("edited")]:
+        monkeypatch.delitem(sys.modules, name)  # a worker that starts now
+    with pytest.raises(InputError, match="is not that of the process"):
+        pickle.loads(pickle.dumps(driver)).plug_in()
 
 
 def test_a_family_that_builds_on_one_from_outside_has_its_version(folder: Path) -> None:

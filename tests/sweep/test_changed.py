@@ -10,19 +10,21 @@ import pytest
 from sg_ray.cli import main
 from sg_ray.cli.sweep import decision
 from sg_ray.code_version import code_version
-from sg_ray.config import Experiment, load_experiment
+from sg_ray.config import Experiment, LrRangeSettings, load_experiment
 from sg_ray.configuration import Configuration
 from sg_ray.errors import InputError
 from sg_ray.models import families
 from sg_ray.models.families import FAMILIES, family_code_version
 from sg_ray.preflight.context import Context
 from sg_ray.prepare.prepare import baselines
+from sg_ray.records import lr_cache
 from sg_ray.records.code_versions import CodeVersions
 from sg_ray.records.record import RunRecord, read_records, write_record
 from sg_ray.sweep.begin import begin
 from sg_ray.sweep.changed import Change, find_change, settle
 from sg_ray.sweep.execute.inline_executor import InlineExecutor
 from sg_ray.sweep.run import Outcome, run_sweep
+from sg_ray.trial import TrialSpec
 
 FLOOR_ALONE = """
 name: c
@@ -131,6 +133,30 @@ def test_anew_sets_aside_and_trains_again(change_code: Callable[[str], None]) ->
     assert (aside / "best").is_dir()
 
 
+def test_anew_ends_what_was_kept(change_code: Callable[[str], None]) -> None:
+    experiment = floor_alone()
+    begin(experiment)
+    for version, on_change in (("a", None), ("b", "keep"), ("c", "anew")):
+        change_code(version)
+        if on_change:
+            settle(change_of(experiment), on_change)
+        write_record(experiment.folder, record_of("lexical", f"of-{version}"))
+    change_code("b")
+    assert CodeVersions.of(experiment.folder).of_family("lexical") == "b"
+    change = change_of(experiment)
+    assert change is not None
+    assert [record.trial_key for record in change.records] == ["of-c"]
+
+
+def test_anew_trains_again_what_was_kept_before(change_code: Callable[[str], None]) -> None:
+    swept()
+    change_code("b")
+    swept(on_change="keep")
+    swept("replicate.seeds=[1,2,3]", extends=True)
+    assert main(["sweep", "--resume", "c", "--executor", "inline", "--anew"]) == 0
+    assert made_with(floor_alone()) == dict.fromkeys((1, 2, 3), ("b", None))
+
+
 def test_records_of_other_data_are_never_kept(change_code: Callable[[str], None]) -> None:
     experiment = floor_alone()
     begin(experiment)
@@ -144,12 +170,17 @@ def test_records_of_other_data_are_never_kept(change_code: Callable[[str], None]
 
 
 def record_of(
-    model: str, key: str, *, data: str = "data", branches: dict[str, str] | None = None
+    model: str,
+    key: str,
+    *,
+    family: str | None = None,
+    data: str = "data",
+    branches: dict[str, str] | None = None,
 ) -> RunRecord:
     return RunRecord(
         trial_key=key,
         stage="search",
-        configuration=Configuration(model=model, family=model, values={}),
+        configuration=Configuration(model=model, family=family or model, values={}),
         config_hash="c",
         seed=42,
         status="completed",
@@ -160,7 +191,7 @@ def record_of(
         history=[],
         branches=branches or {},
         data_fingerprint=data,
-        code_version=family_code_version(model),
+        code_version=family_code_version(family or model),
         started_at_ms=0,
         finished_at_ms=1,
         train_time_s=3600.0,
@@ -243,3 +274,56 @@ def test_what_was_kept_is_read_back(folder: Path) -> None:
     experiment.folder.kept_versions.write_text("{")
     with pytest.raises(InputError, match=r"kept_versions\.json"):
         CodeVersions.of(experiment.folder)
+
+
+def test_what_builds_on_a_model_is_told_by_the_trials_it_built_on() -> None:
+    """A branch is asked for by its family, and may have another name."""
+    experiment = floor_alone()
+    begin(experiment)
+    there = experiment.folder
+    write_record(there, record_of("big", "b", family="gnn", data="other"))
+    write_record(there, record_of("gnn", "g"))
+    write_record(there, record_of("on_big", "ob", family="fusion", branches={"gnn": "b"}))
+    write_record(there, record_of("on_gnn", "og", family="fusion", branches={"gnn": "g"}))
+    change = change_of(experiment)
+    assert change is not None
+    assert {record.trial_key for record in change.records} == {"b", "ob"}
+
+
+def test_a_kill_while_records_are_set_aside_leaves_none_without_its_branch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What builds on a branch is foreign by it alone: on record without it, it would count."""
+    experiment = floor_alone()
+    begin(experiment)
+    there = experiment.folder
+    write_record(there, record_of("transformer", "other"))
+    write_record(there, record_of("gnn", "branch", data="other"))
+    write_record(there, record_of("fusion", "later", branches={"gnn": "branch"}))
+    change = change_of(experiment)
+    assert change is not None
+    rename = Path.rename
+
+    def killed_after_one(path: Path, target: Path) -> Path:
+        monkeypatch.setattr(Path, "rename", lambda *_: sys.exit("killed"))
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", killed_after_one)
+    with pytest.raises(SystemExit):
+        settle(change, "anew")
+    assert set(read_records(there)) == {"branch", "other"}
+
+
+def test_a_range_test_by_other_code_is_another(tmp_path: Path) -> None:
+    """Where records are kept, what the code of now finds is not filed as that of before."""
+    settings = LrRangeSettings(cache_dir=tmp_path / "tests")
+    configuration = Configuration(model="gnn", family="gnn", values={})
+    spec = TrialSpec(
+        configuration=configuration, seed=1, objective="val_f1", data_fingerprint="d",
+        code_version="c",
+    )  # fmt: skip
+    lr_cache.write(settings, spec, {"suggestion": 0.1, "reason": None, "curves": []})
+    assert lr_cache.read(settings, spec) is not None
+    other = spec.model_copy(update={"trained_with": "another"})
+    assert other.trial_key == spec.trial_key
+    assert lr_cache.read(settings, other) is None

@@ -134,6 +134,16 @@ def test_they_are_not_exported() -> None:
     assert _best_records(plan) == {"gnn": PLAIN[0]}
 
 
+def test_of_a_seed_the_newest_is_exported() -> None:
+    """As the ranking counts them: another one may be better, and void."""
+    stale = recorded(spec(SEEDS[0]), "replicate", 0.9, finished_at_ms=0)
+    stale = stale.model_copy(update={"trial_key": "stale"})
+    records = {record.trial_key: record for record in (stale, *PLAIN)}
+    (row,) = rank(records.values(), objective=OBJECTIVE, seeds=SEEDS)
+    plan = SimpleNamespace(ledger=SimpleNamespace(records=records), winners=lambda: {"gnn": row})
+    assert _best_records(plan) == {"gnn": PLAIN[0]}
+
+
 def test_other_families_do_not_build_on_them(tmp_path: Path) -> None:
     source = experiment(tmp_path, families=["transformer", "gnn"])
     write_text(source.folder.path / "sweep.yaml", resolved_yaml(source))

@@ -8,16 +8,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from executed_sweeps import bits, signal_at_epoch, small, types
 from tiny_sweep import read_json_records
 
+from sg_ray.code_version import code_version
 from sg_ray.config import Experiment, Resources
 from sg_ray.errors import InputError, SgRayError
-from sg_ray.records.record import read_history
+from sg_ray.models import families
+from sg_ray.records.code_versions import CodeVersions
+from sg_ray.records.record import read_history, read_records
 from sg_ray.sweep.execute import worklist
 from sg_ray.sweep.execute.choice import named_executor
 from sg_ray.sweep.execute.inline_executor import InlineExecutor
 from sg_ray.sweep.run import Outcome, run_sweep
+from sg_ray.training.checkpoint import check_resumable
+from sg_ray.training.seeding import determinism
 
 
 def run(experiment: Experiment) -> Outcome:
@@ -73,6 +79,29 @@ def test_of_a_torn_checkpoint_the_one_before_is_taken(
     assert str(last.parent) in caplog.text
     assert "is passed over" in caplog.text
     assert bits(stopped.folder) == whole
+
+
+def test_a_position_that_other_code_left_is_not_gone_on_from(
+    stopped: Experiment, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is on record is kept; a trial is the work of one version all the same."""
+    before = {one.family: code_version() for one in stopped.all_models}
+    monkeypatch.setattr(families, "code_version", lambda: "changed")
+    CodeVersions().keeping(before).write(stopped.folder)
+    group = stopped.folder.group(last_key(stopped))
+    shutil.copytree(checkpoints_of(stopped)[-1], group)
+    resumed = types(stopped.folder).count("trial_resumed")
+    assert run(stopped).exit_code == 0
+    assert caplog.text.count("another version of the code trained it") == 3
+    assert types(stopped.folder).count("trial_resumed") == resumed
+    records = read_records(stopped.folder).values()
+    made_with = {record.family: record.trained_with for record in records}
+    assert made_with == {"lexical": None, "gnn": "changed"}
+
+
+def last_key(experiment: Experiment) -> str:
+    """Of the trial that was stopped."""
+    return str(check_resumable(checkpoints_of(experiment)[-1])["trial_key"])
 
 
 def test_a_copy_that_a_kill_cut_short_is_no_checkpoint(
@@ -183,3 +212,21 @@ def test_a_stop_in_what_has_no_position_ends_it_at_once(
     assert not list(experiment.folder.path.rglob("checkpoint_*"))
     run(experiment)
     assert bits(experiment.folder) == whole
+
+
+def test_torch_is_left_as_it_was(stopped: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process may be a notebook's, which goes on with work of its own."""
+    threads = torch.get_num_threads() + 1
+    set_num_threads = torch.set_num_threads
+    set_num_threads(threads)
+    torch.use_deterministic_algorithms(False)
+    asked: list[int] = []
+    monkeypatch.setattr(
+        torch, "set_num_threads", lambda num: (asked.append(num), set_num_threads(num))
+    )
+    try:
+        run(stopped)
+        assert asked
+        assert (torch.get_num_threads(), determinism()) == (threads, "off")
+    finally:
+        set_num_threads(threads - 1)

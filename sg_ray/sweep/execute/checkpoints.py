@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sg_ray.errors import SgRayError
+from sg_ray.errors import InputError, SgRayError, TrainingError
 from sg_ray.files import write_json
 from sg_ray.reading import read_object
 from sg_ray.records.record import read_history
@@ -30,13 +30,13 @@ _KEPT_OF_MODEL = (BEST, VALID_PREDICTIONS)
 def newest_checkpoint(sweep_folder: SweepFolder, job: TrainJob) -> Path | None:
     """Return the job's newest whole checkpoint over all attempts; None without one.
 
-    Warns of one that is damaged and passed over.
+    Warns of one that is passed over: it is damaged, or other code trained it.
     """
     for attempt in reversed(sweep_folder.attempts):
         found = attempt.glob(f"{job.base_name}*/checkpoint_*")
         for checkpoint in sorted(found, key=_age, reverse=True):
             try:
-                check_resumable(checkpoint)
+                _check_code(checkpoint, job)
                 read_history(checkpoint)
                 read_environment(checkpoint)
             except SgRayError as error:
@@ -44,6 +44,27 @@ def newest_checkpoint(sweep_folder: SweepFolder, job: TrainJob) -> Path | None:
                 continue
             return checkpoint
     return None
+
+
+def drop_group_of_other_code(sweep_folder: SweepFolder, job: TrainJob) -> None:
+    """Delete what workers that had other code left of the job: a group goes on where it lies."""
+    folder = sweep_folder.group(job.spec.trial_key)
+    if not (folder / LAST).exists():
+        return
+    try:
+        _check_code(folder, job)
+    except InputError as error:
+        _LOGGER.warning("%s is deleted: %s", folder, error)
+        shutil.rmtree(folder)
+    except TrainingError:
+        return  # the group itself tells of it
+
+
+def _check_code(checkpoint: Path, job: TrainJob) -> None:
+    """Raise InputError for what other code trained, and as ``check_resumable``."""
+    found = check_resumable(checkpoint).get("trained_with")
+    if found != job.spec.trained_with:
+        raise InputError("another version of the code trained it, and the trial begins anew")
 
 
 def keep_position(checkpoint: Path) -> bool:

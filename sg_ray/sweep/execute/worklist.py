@@ -29,6 +29,7 @@ from sg_ray.records.record import (
 )
 from sg_ray.sweep.execute.checkpoints import (
     drop_checkpoints,
+    drop_group_of_other_code,
     is_finished,
     keep_results,
     lacks_results,
@@ -146,6 +147,7 @@ class Worklist:
 
     def _from_checkpoint(self, job: TrainJob) -> TrainJob:
         """Return the job with the newest checkpoint that an interruption left of it, if any."""
+        drop_group_of_other_code(self._folder, job)
         checkpoint = newest_checkpoint(self._folder, job)
         if checkpoint is None:
             return job

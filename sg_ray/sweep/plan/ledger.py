@@ -44,6 +44,8 @@ class Identity:
     has_test_split: bool
     own_code_versions: Mapping[str, str] = field(default_factory=dict)
     """By family, where another one than ``code_version`` counts."""
+    trained_with: Mapping[str, str] = field(default_factory=dict)
+    """By family, the version that trains, where another one counts."""
 
     def code_version_of(self, family: str) -> str:
         """Return the version of the code that trials of a family count as made by."""

@@ -58,6 +58,7 @@ class ModelPlan:
                 data_fingerprint=self._identity.data_fingerprint,
                 code_version=self._identity.code_version_of(configuration.family),
                 branches=branches,
+                trained_with=self._identity.trained_with.get(configuration.family),
                 own_metrics=self._rules.own_metrics,
             )
         return self._specs[key]

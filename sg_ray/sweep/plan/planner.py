@@ -12,7 +12,7 @@ from sg_ray.code_version import code_version
 from sg_ray.config import Model, Rules
 from sg_ray.data.samples import DataSet
 from sg_ray.prepare.branches import GivenBranches
-from sg_ray.records.code_versions import CodeVersions
+from sg_ray.records.code_versions import CodeVersions, trial_code_version
 from sg_ray.records.leaderboard import Row, rank
 from sg_ray.records.learning_rates import read_learning_rates
 from sg_ray.records.record import RunRecord, read_records
@@ -133,11 +133,14 @@ def make_planner(
 ) -> Planner:
     """Return the plan of what the sweep's folder does not hold yet."""
     families = [model.family for model in models]
+    counted = CodeVersions.of(folder).by_family(families, rules.own_metrics)
+    of_now = {family: trial_code_version(family, rules.own_metrics) for family in families}
     identity = Identity(
         data.fingerprint,
         code_version(),
         "test" in data.splits,
-        CodeVersions.of(folder).by_family(families, rules.own_metrics),
+        counted,
+        {family: version for family, version in of_now.items() if version != counted[family]},
     )
     ledger = Ledger(folder, read_records(folder), read_learning_rates(folder))
     return Planner(models, rules, ledger, identity, given_branches.by_family)
