@@ -10,7 +10,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Literal
 
-_NAME = ".lock"
+_NAME = ".in_use"
 
 
 @contextlib.contextmanager

@@ -137,11 +137,12 @@ def test_a_training_uses_the_cache(place: str | None, monkeypatch: pytest.Monkey
         told.extend(clean_over())
         raise KeyboardInterrupt
 
+    # the importer first: one that is imported later would keep what is patched here
+    monkeypatch.setattr("sg_ray.library.one_model.prepare_training", clean_and_stop)
+    monkeypatch.setattr("sg_ray.single.train_one.prepare_training", clean_and_stop)
     if place is None:
-        monkeypatch.setattr("sg_ray.single.train_one.prepare_training", clean_and_stop)
         main(["train", "gnn", "tracking.enabled=false"])
     else:
-        monkeypatch.setattr("sg_ray.library.one_model.prepare_training", clean_and_stop)
         with pytest.raises(KeyboardInterrupt):
             sg_ray.train_model(
                 "gnn", sg_ray.load_experiment(settings=SETTINGS), folder=place, show=False
