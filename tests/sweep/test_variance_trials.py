@@ -12,6 +12,7 @@ from sg_ray.configuration import Configuration
 from sg_ray.errors import InputError
 from sg_ray.files import short_hash, write_text
 from sg_ray.prepare.branches import GivenBranches
+from sg_ray.records.folder_format import write_format
 from sg_ray.records.journal import Journal, read_events
 from sg_ray.records.leaderboard import rank
 from sg_ray.records.planned import planned_stages
@@ -147,6 +148,7 @@ def test_of_a_seed_the_newest_is_exported() -> None:
 def test_other_families_do_not_build_on_them(tmp_path: Path) -> None:
     source = experiment(tmp_path, families=["transformer", "gnn"])
     write_text(source.folder.path / "sweep.yaml", resolved_yaml(source))
+    write_format(source.folder)
     of_transformer = recorded(spec(family="transformer"), "replicate", 0.7)
     for record in (*PLAIN, *VARIED, of_transformer):
         write_record(source.folder, record)
