@@ -202,7 +202,7 @@ def test_a_branch_that_has_moved_is_found_where_it_is_named(
     swept: Path, tmp_path: Path, capsys: Capture
 ) -> None:
     record = record_of(swept, "fusion")
-    for name in ("sweep.yaml", f"records/{record['trial_key']}.json"):
+    for name in ("sweep.yaml", "format.json", f"records/{record['trial_key']}.json"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(swept / name, tmp_path / name)
     arguments = ["reproduce", str(tmp_path)]
