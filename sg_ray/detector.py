@@ -278,8 +278,8 @@ def _installed(folder: Path, name: str, note: OwnCodeNote) -> Plugin:
     file = f"{place}:{attribute}" if place.endswith(FILE_SUFFIX) else f"FILE.py:{attribute}"
     raise InputError(
         f"{folder}: its family {name} ({note.reference}) is not part of sg-ray, and a model brings "
-        f"no code along. Install {what}, or name the code: --family {file} (in Python: "
-        f"Detector.load(..., families=[{file!r}]))"
+        f"no code along. Install {what}, or name the code: --family {file} (in Python, before: "
+        f"sg_ray.models.families.plug_in({file!r}))"
     )
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from functools import lru_cache
-from importlib.metadata import distributions
+from importlib.metadata import Distribution, distributions
 
 from sg_ray.files import content_hash
 
@@ -15,10 +15,16 @@ def installed_packages() -> Mapping[str, str]:
     """
     found: dict[str, str] = {}
     for package in distributions():
-        if not {"Name", "Version"} <= set(package.metadata):
-            continue
-        found.setdefault(package.name, package.version)  # the first on the path is imported
+        if _is_whole(package):
+            found.setdefault(package.name, package.version)  # the first on the path is imported
     return dict(sorted(found.items(), key=lambda item: item[0].lower()))
+
+
+def _is_whole(package: Distribution) -> bool:
+    try:
+        return {"Name", "Version"} <= set(package.metadata)
+    except FileNotFoundError:  # what libraries put in place of importlib's finder raises it
+        return False
 
 
 @lru_cache(maxsize=1)

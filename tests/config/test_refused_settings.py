@@ -25,14 +25,20 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def contents() -> dict[Path, bytes]:
+    """Every file here, but for the empty one that says that a cache is in use."""
+    files = (path for path in Path().rglob("*") if path.is_file() and path.name != ".in_use")
+    return {path: path.read_bytes() for path in files}
+
+
 def refusal(*arguments: str, capsys: pytest.CaptureFixture[str]) -> str:
     """Run a command that is refused, and leaves nothing behind; return its only line."""
-    before = {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
+    before = contents()
     assert main(arguments) == 2
     line = capsys.readouterr().err
     assert line.startswith("error: ")
     assert line.count("\n") == 1
-    assert {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()} == before
+    assert contents() == before
     return line.removeprefix("error: ").rstrip("\n")
 
 
