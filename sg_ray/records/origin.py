@@ -15,6 +15,8 @@ from sg_ray.host.packages import installed_packages, packages_hash
 from sg_ray.redaction import redact_words
 from sg_ray.sweep_folder import SweepFolder
 
+_MAIN_JOB = Path(sg_ray.__file__).resolve().parents[1] / "experiments" / "sweep.py"
+
 
 class Commit(BaseModel):
     """A commit of a git repository; "dirty" if its files had been changed since."""
@@ -76,8 +78,12 @@ def _commit(checkout: Checkout | None) -> Commit | None:
 def _command(line: Sequence[str], script: str) -> str:
     """Return a process's command line; ``sg-ray ...`` for the console script and the module.
 
-    Of any other program it is interpreter and ``script`` by name, or ``-c`` without the code.
+    Our own main job is told in full, too. Of any other program it is interpreter and ``script`` by
+    name, or ``-c`` without the code.
     """
+    if script and Path(script).resolve() == _MAIN_JOB:
+        at = line.index(script) if script in line else len(line)
+        return shlex.join(["python", "experiments/sweep.py", *redact_words(line[at + 1 :])])
     for at, word in enumerate(line[:3]):
         is_module = list(line[at : at + 2]) == ["-m", "sg_ray"]
         if is_module or PurePath(word).name == "sg-ray":

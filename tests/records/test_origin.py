@@ -45,6 +45,16 @@ def test_the_command_is_what_was_typed_fit_to_be_shared(
     assert "s3cr3t" not in told
 
 
+def test_the_main_job_is_told_in_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    script = str(Path(__file__).parents[2] / "experiments" / "sweep.py")
+    line = ["/opt/venv/bin/python", script, "--resume", "quick", "--token", "s3cr3t"]
+    monkeypatch.setattr(sys, "orig_argv", line)
+    monkeypatch.setattr(sys, "argv", line[1:])
+    told = origin_of_this_process().command
+    assert told.startswith("python experiments/sweep.py --resume quick --token ")
+    assert "s3cr3t" not in told
+
+
 @pytest.mark.parametrize(
     "given",
     [

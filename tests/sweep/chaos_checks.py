@@ -21,7 +21,7 @@ Problems = Iterator[str]
 
 TIME_VALUED = ("epoch_time_s", "samples_per_s")
 _WITH_TIMES = (
-    *("started_at_ms", "finished_at_ms", "train_time_s", "mlflow_run_id"),
+    *("started_at_ms", "finished_at_ms", "train_time_s", "mlflow_run_id", "origin"),
     *("trial_hours", "more_trial_hours", "hours", "sentence"),
 )
 _TIMED_FILES = (METADATA, METRICS)

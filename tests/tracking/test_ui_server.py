@@ -63,7 +63,7 @@ def answer(root: str, path: str) -> Any:
 
 def wait_until_gone(processes: Any) -> None:
     deadline = time.monotonic() + 60
-    while any(process.is_running for process in processes):
+    while any(process.is_running() for process in processes):
         assert time.monotonic() < deadline, "the server was left running"
         time.sleep(0.1)
 
