@@ -4,16 +4,21 @@ PYTHON   ?= python3
 TORCH    ?=
 PIP_ARGS ?=
 ARGS     ?=
+JOBS     ?= 2
+
+# Quick tests of different files run side by side; JOBS=0 runs all in one process, for a debugger.
+side_by_side := -n $(JOBS) --dist loadfile
 
 BIN := .venv/bin
 PIP  = $(BIN)/python -m pip install --no-compile -c constraints.txt $(PIP_ARGS)
 
-torch_version := $(shell sed -n 's/.*"torch==\([^"]*\)".*/\1/p' pyproject.toml)
-torch_cuda    := torch===$(torch_version)
-torch_pinned  := torch==$(torch_version)
+# pyproject.toml allows a range of releases; constraints.txt says which one is tested.
+TORCH_VERSION := $(shell sed -n 's/^torch==//p' constraints.txt)
+torch_cuda    := torch===$(TORCH_VERSION)
+torch_pinned  := torch==$(TORCH_VERSION)
 torch         := $(if $(filter cuda,$(TORCH)),$(torch_cuda),$(torch_pinned)$(if $(TORCH),+$(TORCH)))
 
-.PHONY: help sweep test test-slow test-all chaos coverage lint format wheel install lock clean
+.PHONY: help sweep test test-slow test-all chaos coverage lint format docs wheel install lock clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | while IFS='|' read -r name text; do \
@@ -22,8 +27,8 @@ help: ## show this list
 sweep: .venv/.run ## run the embedded default sweep; ARGS="..." go to experiments/sweep.py
 	@$(BIN)/python experiments/sweep.py $(ARGS)
 
-test: .venv/.dev ## run the quick tests; ARGS="..." go to pytest
-	@$(BIN)/python -m pytest -m "not slow" $(ARGS)
+test: .venv/.dev ## run the quick tests, JOBS files at a time; ARGS="..." go to pytest
+	@$(BIN)/python -m pytest -m "not slow" $(side_by_side) $(ARGS)
 
 test-slow: .venv/.dev ## run the tests that take minutes
 	@$(BIN)/python -m pytest -m slow $(ARGS)
@@ -32,7 +37,7 @@ test-all: .venv/.dev ## run every test
 	@$(BIN)/python -m pytest $(ARGS)
 
 coverage: .venv/.dev ## run the quick tests and fail if they reach less than pyproject.toml asks for
-	@$(BIN)/python -m pytest -m "not slow" --cov --cov-report=term-missing --cov-report=xml $(ARGS)
+	@$(BIN)/python -m pytest -m "not slow" $(side_by_side) --cov --cov-report=term-missing --cov-report=xml $(ARGS)
 
 lint: .venv/.dev ## style, format, types and layers
 	$(BIN)/ruff check
@@ -44,14 +49,19 @@ format: .venv/.dev ## rewrite the sources in the project's format
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
+docs: .venv/.docs ## write the pages of docs/ to site/; fails on a link that leads nowhere
+	$(BIN)/python docs/settings_table.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo 'site/index.html'
+
 install: .venv/.run ## only install what a sweep needs
 
-wheel: ## build dist/*.whl, install it alone and run a sweep away from the sources
+wheel: ## build dist/*.whl, install it alone and run its default sweep in an empty folder
 	@rm -rf build dist .venv-wheel && $(PYTHON) -m venv .venv-wheel
 	@.venv-wheel/bin/pip wheel -qq --no-deps --wheel-dir dist $(PIP_ARGS) .
 	@.venv-wheel/bin/pip install -qq -c constraints.txt $(PIP_ARGS) '$(torch)' dist/*.whl
 	@elsewhere=$$(mktemp -d) && trap 'rm -rf "$$elsewhere"' EXIT && cd "$$elsewhere" && \
-	    '$(CURDIR)/.venv-wheel/bin/sg-ray' sweep '$(CURDIR)/experiments/quick.yaml' $(smoke) && \
+	    '$(CURDIR)/.venv-wheel/bin/sg-ray' sweep $(smoke) && \
 	    test -s outputs/smoke/report.html
 
 # A sweep of seconds that ends in a report, for which the wheel must hold the page's template.
@@ -63,7 +73,7 @@ chaos: .venv/.dev ## kill sweeps at some 27 random moments and compare; ARGS="--
 	@$(BIN)/python tests/sweep/chaos.py $(ARGS)
 
 clean: ## remove the environments and tool caches; outputs/ and mlflow.db stay
-	rm -rf .venv .venv-wheel build dist *.egg-info .coverage coverage.xml
+	rm -rf .venv .venv-wheel build dist site *.egg-info .coverage coverage.xml
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 	find sg_ray experiments tests -type d -name __pycache__ -prune -exec rm -rf {} +
 
@@ -77,6 +87,10 @@ clean: ## remove the environments and tool caches; outputs/ and mlflow.db stay
 
 .venv/.dev: pyproject.toml constraints.txt
 	$(call install,-e '.[dev]')
+	@touch .venv/.run .venv/.docs $@
+
+.venv/.docs: pyproject.toml constraints.txt
+	$(call install,-e '.[docs]')
 	@touch .venv/.run $@
 
 # --no-compile plus one import of what a sweep uses takes half the time of compiling all the
@@ -98,15 +112,16 @@ define install
 	@test '$(TORCH)' || command -v nvidia-smi >/dev/null || test "$$(uname -s)" != Linux || \
 	    $(PIP) -qq --dry-run --no-deps '$(torch_pinned)+cpu' >/dev/null 2>&1 || { \
 	    echo 'Note: there is no NVIDIA GPU here, but pip knows no CPU build of torch, so it may load'; \
-	    echo 'gigabytes of CUDA packages. Ctrl-C to stop; README.md, "PyTorch for CPU or GPU", helps.'; }
+	    echo 'gigabytes of CUDA packages. Ctrl-C to stop; docs/quickstart.md helps.'; }
 	@$(PIP) -qq setuptools '$(torch)' || { \
-	    echo 'pip could not install $(torch): see README.md, "PyTorch for CPU or GPU".'; exit 1; }
+	    echo 'pip could not install $(torch): see docs/quickstart.md, "PyTorch for CPU or GPU".'; exit 1; }
 	@$(PIP) -qq --no-build-isolation $(1)
 	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -c "$$warm_up"
 	@rm .venv/.installing
 endef
 
 # A dry run, so the CUDA packages of the default Linux build are resolved but not downloaded.
+# torch stays at its release, as each computes other last digits: TORCH_VERSION=... moves it.
 lock: ## resolve the newest versions that pyproject.toml allows into constraints.txt
 	@rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
 	@.venv-lock/bin/pip install -qq --dry-run --ignore-installed --report .venv-lock/report.json \

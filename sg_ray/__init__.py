@@ -1,3 +1,56 @@
-"""sg-ray: learning-rate and seed sweeps for vulnerability detectors on Ray."""
+"""sg-ray: learning-rate and seed sweeps for vulnerability detectors on Ray.
+
+What Python programs use of it is named here, and imported when it is first asked for::
+
+    import sg_ray
+
+    sweep = sg_ray.run_sweep(sg_ray.load_experiment(settings={"name": "first"}))
+    sweep.leaderboard
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sg_ray.detector import Detector
+    from sg_ray.library.comparing import compare
+    from sg_ray.library.experiments import load_experiment
+    from sg_ray.library.one_model import train_model
+    from sg_ray.library.running import resume_sweep, run_sweep
+    from sg_ray.library.sweep_results import open_sweep
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "Detector",
+    "__version__",
+    "compare",
+    "load_experiment",
+    "open_sweep",
+    "resume_sweep",
+    "run_sweep",
+    "train_model",
+]
+
+_HOMES = {
+    "Detector": "sg_ray.detector",
+    "compare": "sg_ray.library.comparing",
+    "load_experiment": "sg_ray.library.experiments",
+    "open_sweep": "sg_ray.library.sweep_results",
+    "resume_sweep": "sg_ray.library.running",
+    "run_sweep": "sg_ray.library.running",
+    "train_model": "sg_ray.library.one_model",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for: torch and Ray take seconds (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

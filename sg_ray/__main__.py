@@ -18,12 +18,12 @@ def run(arguments: Sequence[str] | None = None, *, default_experiment: Path | No
     open_closed_streams()
     try:
         check_interpreter()
-        from sg_ray.cli import DEFAULT_EXPERIMENT, main
+        from sg_ray.cli import main
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     try:
-        code = main(arguments, default_experiment=default_experiment or DEFAULT_EXPERIMENT)
+        code = main(arguments, default_experiment=default_experiment)
     except Exception:  # unforeseen: whatever a library's error says, its secrets stay here
         print(hide_secrets(traceback.format_exc()), end="", file=sys.stderr)
         code = 1

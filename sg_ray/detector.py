@@ -1,11 +1,12 @@
 """A trained winner by itself: C functions in, probabilities out, from one exported folder.
 
-A folder ``best/<family>/`` of a sweep holds ``model.json`` (see ``ModelCard``), the weights in
+A folder ``best/<model>/`` of a sweep holds ``model.json`` (see ``ModelCard``), the weights in
 ``best_model.pt``, the fitted tokenizer or vocabulary of each feature in ``features/<key>/``, the
 architecture of a pretrained encoder in ``pretrained/``, and the same again, below ``branches/``,
-for each family that a fusion builds on. Nothing else is read: no sweep, no data, no network.
+for each model that a fusion builds on. Nothing else is read: no sweep, no data, no network.
 """
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -17,13 +18,14 @@ import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from sg_ray.configuration import Configuration
 from sg_ray.errors import InputError, TrainingError
 from sg_ray.features.featuriser import Featuriser
 from sg_ray.features.kinds import load_featuriser
 from sg_ray.features.packed import FeatureKind, Features
 from sg_ray.features.spec import FeatureSpec
 from sg_ray.files import crc32_of
-from sg_ray.models.families import get_family
+from sg_ray.models.families import ENTRY_POINTS, FAMILIES, get_family, plug_in
 from sg_ray.models.family import (
     Branch,
     Classifier,
@@ -34,21 +36,23 @@ from sg_ray.models.family import (
     NeuralFamily,
     SplitData,
 )
+from sg_ray.plugins import FILE_SUFFIX, Plugin
 from sg_ray.reading import read_model
-from sg_ray.training.checkpoint import BEST, load_best, read_best
+from sg_ray.sweep_folder import (
+    BEST,
+    BEST_DIR,
+    BRANCHES_DIR,
+    FEATURES_DIR,
+    MODEL_CARD,
+    PRETRAINED_DIR,
+    WINNER_CARD,
+    SweepFolder,
+)
+from sg_ray.training.checkpoint import load_best, read_best
 from sg_ray.training.inference import predict
 from sg_ray.training.seeding import torch_stream
 
-MODEL_FILE = "model.json"
-TRAINING_DIR = "detector"
-"""Within the folder of a training by itself: its model, exported."""
-BEST_DIR = "best"
-"""The folder of a sweep that holds one exported folder per family."""
-WINNER_FILE = "winner.json"
-"""Beside them: which family's is the winner of the whole sweep."""
-PRETRAINED_DIR = "pretrained"
-BRANCHES_DIR = "branches"
-FEATURES_DIR = "features"
+_LOGGER = logging.getLogger(__name__)
 
 _WEIGHTS_SUFFIX = Path(BEST).suffix
 _EXPORT_AGAIN = (
@@ -63,8 +67,7 @@ class ModelCard(BaseModel):
     """Content of ``model.json``: what the model is, and what it was made of."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    family: str
-    config: Mapping[str, Any]
+    configuration: Configuration
     config_hash: str = ""
     seed: int
     trial_key: str
@@ -73,17 +76,50 @@ class ModelCard(BaseModel):
     metrics: Mapping[str, float | None]
     data_fingerprint: str
     code_version: str
-    branches: Mapping[str, Mapping[str, Any]]
-    """Configuration of each family that this one builds on."""
+    branches: Mapping[str, Configuration]
+    """Those that it builds on, by family."""
+    own_code: Mapping[str, "OwnCodeNote"] = Field(default_factory=dict)
+    """Of the family and those that it builds on: what is to be installed, or named, to load it."""
     checksums: Mapping[str, str] = Field(default_factory=dict)
     """CRC-32 of every other file of the folder but the weights, which have their own."""
+
+    @property
+    def model(self) -> str:
+        """The name of the model."""
+        return self.configuration.model
+
+    @property
+    def family(self) -> str:
+        """The code behind it."""
+        return self.configuration.family
+
+
+class OwnCodeNote(BaseModel):
+    """Where the code of a family from outside came from. The code itself is never exported."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    reference: str
+    """``MODULE:CLASS``, or ``FILE.py:CLASS`` without the folder."""
+    package: str
+    """What to install, with its version; "" of a file."""
+    version: str
+
+    @classmethod
+    def of(cls, plugin: Plugin) -> Self:
+        """Return the note of a family's code."""
+        place = plugin.place if plugin.source is None else Path(plugin.place).name
+        return cls(
+            reference=f"{place}:{plugin.attribute}",
+            package=plugin.package,
+            version=plugin.version,
+        )
 
 
 class WinnerCard(BaseModel):
     """Content of ``winner.json``."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    family: str
+    model: str
     config_hash: str
     trial_key: str
 
@@ -104,15 +140,26 @@ class Detector:
     _featurisers: Mapping[str, Featuriser[Any]]
 
     @classmethod
-    def load(cls, folder: Path | str, device: torch.device | None = None) -> Self:
-        """Load ``best/<family>/``, or the winner of a sweep's folder, onto ``device``.
+    def load(
+        cls,
+        folder: Path | str,
+        device: torch.device | None = None,
+        *,
+        families: Sequence[str] = (),
+    ) -> Self:
+        """Load ``best/<model>/``, or the winner of a sweep's folder, onto ``device``.
 
-        ``device`` None takes a GPU if there is one. Raises InputError if the folder holds no
-        exported model, lacks a part of it, or if a part is damaged.
+        ``device`` None takes a GPU if there is one. ``families`` name the code of families of
+        one's own that no installed package brings, e.g. ``./bilstm.py:BiLstm``. Raises InputError
+        if the folder holds no exported model, lacks a part of it, or if a part is damaged; or if
+        its family is not known.
         """
+        for reference in families:
+            plug_in(reference)
         folder = model_folder(Path(folder))
         card = read_card(folder)
         _check_files(folder, card)
+        _make_known(folder, card)
         if device is None:
             device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         featurisers = {
@@ -151,18 +198,19 @@ def model_folder(folder: Path) -> Path:
 
     Raises InputError that says what to name instead.
     """
-    for candidate in (folder, folder / TRAINING_DIR):
-        if (candidate / MODEL_FILE).is_file():
+    for candidate in (folder, SweepFolder(folder).detector):
+        if (candidate / MODEL_CARD).is_file():
             return candidate
-    best = folder if (folder / WINNER_FILE).is_file() else folder / BEST_DIR
+    best = folder if (folder / WINNER_CARD).is_file() else SweepFolder(folder).best
     winner = read_winner(best)
     if winner is None:
-        problem = f"holds no {MODEL_FILE}" if folder.is_dir() else "is not a folder"
+        problem = f"holds no {MODEL_CARD}" if folder.is_dir() else "is not a folder"
         raise InputError(
             f"{folder}: {problem}. Name the folder of a finished sweep (outputs/NAME), one of its "
-            "exported models (outputs/NAME/best/FAMILY), or the folder of a finished training."
+            f"exported models (outputs/NAME/{BEST_DIR}/MODEL), or the folder of a finished "
+            "training."
         )
-    return best / winner.family
+    return best / winner.model
 
 
 def read_winner(best_dir: Path) -> WinnerCard | None:
@@ -170,7 +218,7 @@ def read_winner(best_dir: Path) -> WinnerCard | None:
 
     Raises InputError that names the file if it is damaged.
     """
-    path = best_dir / WINNER_FILE
+    path = best_dir / WINNER_CARD
     if not path.exists():
         return None
     return read_model(path, WinnerCard, what="note of the winner", remedy=_EXPORT_AGAIN)
@@ -179,7 +227,7 @@ def read_winner(best_dir: Path) -> WinnerCard | None:
 def read_card(folder: Path) -> ModelCard:
     """Read ``model.json``. Raises InputError that names the file if it is missing or not valid."""
     what = "card of an exported model"
-    return read_model(folder / MODEL_FILE, ModelCard, what=what, remedy=_EXPORT_AGAIN)
+    return read_model(folder / MODEL_CARD, ModelCard, what=what, remedy=_EXPORT_AGAIN)
 
 
 def checksums_of(folder: Path) -> dict[str, str]:
@@ -188,7 +236,7 @@ def checksums_of(folder: Path) -> dict[str, str]:
     return {
         path.relative_to(folder).as_posix(): crc32_of(path)
         for path in files
-        if path != folder / MODEL_FILE and path.suffix != _WEIGHTS_SUFFIX
+        if path != folder / MODEL_CARD and path.suffix != _WEIGHTS_SUFFIX
     }
 
 
@@ -201,12 +249,46 @@ def _check_files(folder: Path, card: ModelCard) -> None:
             raise InputError(f"{folder / name}: {problem}. {_EXPORT_AGAIN}")
 
 
+def _make_known(folder: Path, card: ModelCard) -> None:
+    """Make sure that the model's families are here. Raises InputError that says what to install.
+
+    Code comes from an installed package or from the user, never from the model's folder.
+    """
+    for name in (card.family, *card.branches):
+        note = card.own_code.get(name)
+        if note is None:
+            continue
+        if name not in FAMILIES:
+            FAMILIES.plug_in(_installed(folder, name, note))
+        if FAMILIES.plugin(name).version != note.version:
+            _LOGGER.warning(
+                "%s was trained with another version of the code of %s (%s): the numbers may be "
+                "others, or the weights not fit", folder, name, note.reference,
+            )  # fmt: skip
+
+
+def _installed(folder: Path, name: str, note: OwnCodeNote) -> Plugin:
+    place, _, attribute = note.reference.rpartition(":")
+    if not place.endswith(FILE_SUFFIX):
+        plugin = Plugin.of(note.reference)
+        home = folder.resolve()
+        if plugin.package and not any(path.is_relative_to(home) for path in plugin.places):
+            return plugin
+    what = note.package or f"a package that offers {name} as an entry point of {ENTRY_POINTS}"
+    file = f"{place}:{attribute}" if place.endswith(FILE_SUFFIX) else f"FILE.py:{attribute}"
+    raise InputError(
+        f"{folder}: its family {name} ({note.reference}) is not part of sg-ray, and a model brings "
+        f"no code along. Install {what}, or name the code: --family {file} (in Python, before: "
+        f"sg_ray.models.families.plug_in({file!r}))"
+    )
+
+
 def features_read(card: ModelCard) -> Sequence[FeatureSpec]:
     """Return the feature kinds that a model and what it builds on read."""
     specs: dict[str, FeatureSpec] = {}
-    for name, settings in ((card.family, card.config), *card.branches.items()):
-        family = get_family(name)
-        config = family.Config.model_validate(settings)
+    for one in (card.configuration, *card.branches.values()):
+        family = get_family(one.family)
+        config = family.Config.model_validate(one.values)
         specs |= {spec.key: spec for spec in family.feature_specs(config)}
     return list(specs.values())
 
@@ -246,29 +328,28 @@ class _Network:
 def _load(folder: Path, card: ModelCard, inputs: Inputs) -> _Scorer:
     family = get_family(card.family)
     if isinstance(family, EstimatorFamily):
-        config = family.Config.model_validate(card.config)
+        config = family.Config.model_validate(card.configuration.values)
         with _naming_the_way_out():
             weights = read_best(folder)["model_state_dict"]
         return _Fitted(family.load(config, weights))
     branches = dict(_load_branches(folder, card, inputs))
-    return _load_network(folder, card.family, card.config, branches, inputs)
+    return _load_network(folder, card.configuration, branches, inputs)
 
 
 def _load_branches(folder: Path, card: ModelCard, inputs: Inputs) -> Iterator[tuple[str, _Network]]:
-    for name, settings in card.branches.items():
-        yield name, _load_network(folder / BRANCHES_DIR / name, name, settings, {}, inputs)
+    for name, configuration in card.branches.items():
+        yield name, _load_network(folder / BRANCHES_DIR / name, configuration, {}, inputs)
 
 
 def _load_network(
     folder: Path,
-    name: str,
-    settings: Mapping[str, Any],
+    configuration: Configuration,
     branches: Mapping[str, _Network],
     inputs: Inputs,
 ) -> _Network:
-    family = get_family(name)
+    family = get_family(configuration.family)
     assert isinstance(family, NeuralFamily)
-    config = _loadable(family.Config.model_validate(settings), folder, inputs.device)
+    config = _loadable(family.Config.model_validate(configuration.values), folder, inputs.device)
     given = {branch: network.as_branch(inputs) for branch, network in branches.items()}
     with torch_stream(0, "init"):  # the caller's random numbers are not ours to draw
         model = family.build(config, replace(inputs, branches=given, is_restoring=True))

@@ -59,10 +59,15 @@ def remove_leftovers(folder: Path) -> int:
     Safe while others write there: a file goes if its process on this host is dead, or if nobody
     has touched it for a day.
     """
-    dead = [path for path in folder.rglob(".*.tmp") if _is_leftover(path)]
+    dead = leftovers(folder)
     for path in dead:
         path.unlink(missing_ok=True)
     return len(dead)
+
+
+def leftovers(folder: Path) -> list[Path]:
+    """Return the files that ``remove_leftovers`` would delete."""
+    return [path for path in folder.rglob(".*.tmp") if _is_leftover(path)]
 
 
 _SCRATCH = "sg-ray-"
@@ -76,11 +81,16 @@ def scratch_folder(purpose: str) -> Path:
 
 def remove_scratch() -> None:
     """Delete the scratch folders, for whatever purpose, whose process on this host is dead."""
+    for folder in dead_scratch():
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def dead_scratch() -> list[Path]:
+    """Return the folders that ``remove_scratch`` would delete."""
     pattern = re.compile(rf"{_SCRATCH}\w+\.{_host_tag()}-(?P<pid>\d+)\.\w+")
-    for folder in Path(tempfile.gettempdir()).glob(f"{_SCRATCH}*"):
-        found = pattern.fullmatch(folder.name)
-        if found is not None and not _is_running(int(found["pid"])):
-            shutil.rmtree(folder, ignore_errors=True)
+    folders = Path(tempfile.gettempdir()).glob(f"{_SCRATCH}*")
+    named = ((folder, pattern.fullmatch(folder.name)) for folder in folders)
+    return sorted(folder for folder, name in named if name and not _is_running(int(name["pid"])))
 
 
 def write_text(path: Path, text: str) -> None:
@@ -224,13 +234,12 @@ def _is_leftover(path: Path) -> bool:
 
 
 def _is_running(pid: int) -> bool:
+    from psutil import pid_exists  # here, for commands that write nothing start without it
+
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        return bool(pid_exists(pid))
+    except OverflowError:  # a name made by hand
         return False
-    except PermissionError:  # somebody else's
-        return True
-    return True
 
 
 def _new_beside(path: Path) -> Path:

@@ -117,6 +117,8 @@ def _explain(detail: ErrorDetails) -> str:
     place = ".".join(map(str, detail["loc"]))
     if detail["type"] == "missing":
         return f"{place} is missing"
+    if detail["type"] == "union_tag_invalid":
+        return "its type is unknown: another version of sg-ray wrote it"
     if detail["type"] == "extra_forbidden":
         return f"{place} is unknown: another version of sg-ray wrote it"
     return f"{place}: {detail['msg']}" if place else detail["msg"]

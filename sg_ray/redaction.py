@@ -5,8 +5,9 @@ sent goes through here: settings, journal, records, pages, errors of other libra
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ HIDDEN = "***"
 _DATABASES = r"(?:postgres(?:ql)?|mysql|mariadb|mssql|oracle|cockroachdb|sqlite)(?:\+\w+)?:"
 _NAME = (
     r"(?:token|password|passwd|passphrase|secret|signature|credentials?"
-    r"|(?:api|access|account|private|shared)_?key(?:_?id)?)"
+    r"|(?:api|access|account|private|shared)[-_]?key(?:[-_]?id)?)"
 )
 """How the names of secrets end. Not those of tokens as pieces of text: ``max_tokens``."""
 _SHOWN_VALUE = r"(?!None\b|null\b|true\b|false\b|\*\*\*)"
@@ -91,6 +92,14 @@ def redact(value: Any, home: Path | None = None) -> Any:
     if isinstance(value, list | tuple):
         return [redact(item, home) for item in value]
     return value
+
+
+def redact_words(words: Sequence[str]) -> list[str]:
+    """Return the words of a command line so; what follows a flag such as ``--token`` is hidden."""
+    return [
+        HIDDEN if before.startswith("-") and _SECRET_KEY.fullmatch(before) else redact(word)
+        for before, word in pairwise(["", *words])
+    ]
 
 
 def hide_secrets(text: str) -> str:

@@ -47,9 +47,14 @@ class Dimension(StrictModel):
     """The values one hyperparameter may take: exactly one of these four."""
 
     uniform: Interval | None = None
+    """[low, high]: any number between the two, each as likely."""
     log_uniform: Interval | None = None
+    """[low, high], both above 0: any number, each order of magnitude as likely. For learning
+    rates and decays."""
     int_uniform: Annotated[tuple[int, int], Strict(False), _Bounds] | None = None
+    """[low, high]: any whole number from the one to the other."""
     choice: Annotated[tuple[Plain, ...], Strict(False)] | None = None
+    """One of the values listed: numbers, texts, true, false or null."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -139,9 +144,9 @@ def checked_space(
         own = getattr(baseline, name)
         if not checked[name].contains(own):
             raise InputError(
-                f"{where(name)}: the experiment's own value {own!r} lies outside "
-                f"{dimension.model_dump(exclude_none=True)}; it is always tried first, so widen "
-                f"the space or change config.{name}."
+                f"{where(name)}: the value that the search begins with, {own!r}, lies outside "
+                f"{dimension.model_dump(exclude_none=True)}; it is the experiment's own, or else "
+                f"the family's default. Widen the space or change config.{name}."
             )
     for pair in combinations(checked, 2):
         for both in product(*(checked[name].examples() for name in pair)):

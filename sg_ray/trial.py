@@ -4,7 +4,7 @@ Called by the Tune actor, by each worker of a TorchTrainer group, and by ``sg-ra
 """
 
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,38 +13,47 @@ from typing import Any, Self
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
+from sg_ray.config import Resources
+from sg_ray.configuration import Configuration
 from sg_ray.errors import InputError
 from sg_ray.features.packed import Features
-from sg_ray.features.spec import by_content
 from sg_ray.files import content_hash, short_hash
+from sg_ray.models.families import FAMILIES, get_family
 from sg_ray.models.family import (
     Branch,
     Classifier,
     EstimatorFamily,
-    Family,
     Inputs,
     NeuralFamily,
 )
-from sg_ray.training.checkpoint import BEST, load_best, read_best, read_last, weights_id
+from sg_ray.plugins import Plugin
+from sg_ray.statistics.own_metrics import OWN_METRICS, Direction
+from sg_ray.sweep_folder import BEST, TEST_PREDICTIONS
+from sg_ray.training.checkpoint import load_best, read_best, read_last, weights_id
+from sg_ray.training.compute import device_for
 from sg_ray.training.compute import environment as environment
 from sg_ray.training.estimator import fit_estimator
 from sg_ray.training.loop import EpochResult, never, predict, train
 from sg_ray.training.lr_range import LrRange, range_test
 from sg_ray.training.metrics import scored
-from sg_ray.training.predictions import TEST_PREDICTIONS, Predictions, write_predictions
-from sg_ray.training.seeding import Seeds, Stream, deterministic, seed_name, torch_stream
+from sg_ray.training.predictions import Predictions, write_predictions
+from sg_ray.training.seeding import (
+    Seeds,
+    Stream,
+    arithmetic_as_before,
+    deterministic,
+    seed_name,
+    torch_stream,
+)
 from sg_ray.training.workers import SingleWorker, Workers
-
-Families = Mapping[str, Family[Any]]
 
 
 class BranchSource(BaseModel):
-    """A finished trial that another family's trial builds on."""
+    """A finished trial that another model's trial builds on."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     trial_key: str
-    family: str
-    config: Mapping[str, Any]
+    configuration: Configuration
     config_hash: str
     folder: Path
     """Holds the branch's best_model.pt."""
@@ -61,15 +70,19 @@ class TrialSpec(BaseModel):
     """Everything that decides a trial's numbers, and the key that follows from it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    family: str
-    config: Mapping[str, Any]
+    configuration: Configuration
     seed: int
     objective: str
     data_fingerprint: str
     code_version: str
     branches: Mapping[str, BranchSource] = Field(default_factory=dict)
+    """By family, which is how what builds on them asks for them."""
     streams: Mapping[Stream, int] = Field(default_factory=dict)
     """Seeds of single streams of random numbers, each in place of ``seed``."""
+    trained_with: str | None = None
+    """The version of the code that trains it, where it counts as made by ``code_version``."""
+    own_metrics: Mapping[str, Direction] = Field(default_factory=dict)
+    """Metrics of the user's own that are measured, too; ``code_version`` tells their code."""
 
     @cached_property
     def config_hash(self) -> str:
@@ -78,25 +91,36 @@ class TrialSpec(BaseModel):
         What results are grouped by. A branch counts by the digits that are shown: a sweep has one
         configuration of each, and so a fusion's hash begins as it always did.
         """
-        branches = {name: short_hash(source.config_hash) for name, source in self.branches.items()}
-        return content_hash([self.family, by_content(self.config), branches])
+        return self.configuration.hash_on(
+            {name: short_hash(source.config_hash) for name, source in self.branches.items()}
+        )
 
     @cached_property
     def trial_key(self) -> str:
-        """Hash of family, configuration, seeds, data, objective, code version and branches.
+        """Hash of configuration, seeds, data, objective, code version and branches.
 
         Of pretrained files and branches it is their content that counts, not where they lie.
         """
         branches = {name: source.identity for name, source in self.branches.items()}
         deciding = (self.seed, self.objective, self.data_fingerprint, self.code_version, branches)
         own_seeds = [self.streams] if self.streams else []  # trials without any keep their keys
-        return content_hash([self.family, by_content(self.config), *deciding, *own_seeds], 16)
+        return content_hash([*self.configuration.identity, *deciding, *own_seeds], 16)
 
     @property
     def name(self) -> str:
         """Readable name, e.g. ``gnn-1f0c9a2b-seed42``, or ``gnn-1f0c9a2b-seed42-init7``."""
         config = short_hash(self.config_hash)
-        return f"{self.family}-{config}-{seed_name(self.seed, self.streams)}"
+        return f"{self.model}-{config}-{seed_name(self.seed, self.streams)}"
+
+    @property
+    def model(self) -> str:
+        """The name of the model that is trained."""
+        return self.configuration.model
+
+    @property
+    def family(self) -> str:
+        """The code that trains it."""
+        return self.configuration.family
 
     @property
     def seeds(self) -> Seeds:
@@ -107,16 +131,73 @@ class TrialSpec(BaseModel):
         """Return the trial that takes these streams, and no others, from seeds of their own."""
         return self.model_validate({**self.model_dump(), "streams": streams})
 
+    def with_configuration(self, configuration: Configuration) -> Self:
+        """Return the trial with other values, all else the same."""
+        return self.model_validate({**self.model_dump(), "configuration": configuration})
+
+
+def job_name(spec: TrialSpec) -> str:
+    """Return the folder name of a trial, readable and unique in a sweep."""
+    return f"{spec.name}-{spec.trial_key[:8]}"
+
+
+@dataclass(frozen=True)
+class OwnCode:
+    """The user's code that trials need, as a worker takes it along: source and all."""
+
+    families: tuple[Plugin, ...]
+    metrics: tuple[Plugin, ...] = ()
+    versions: tuple[str, ...] = ()
+    """Of the code of each, where the trials are recorded."""
+
+    @classmethod
+    def of(cls, families: Iterable[str], metrics: Iterable[str] = ()) -> Self:
+        """Return what ``families``, and those that they build on, have from outside.
+
+        ``metrics`` are those of the user's own.
+        """
+        own = FAMILIES.plugged_in(families), OWN_METRICS.plugged_in(metrics)
+        return cls(*own, tuple(plugin.version for plugins in own for plugin in plugins))
+
+    def plug_in(self) -> None:
+        """Make it known in this process.
+
+        Raises InputError if something is not installed here, or in another version.
+        """
+        for family in self.families:
+            FAMILIES.plug_in(family)
+        for metric in self.metrics:
+            OWN_METRICS.plug_in(metric)
+        for plugin, version in zip((*self.families, *self.metrics), self.versions, strict=True):
+            if plugin.version != version:
+                raise InputError(
+                    f"{plugin.reference}: its code on this machine is not that of the process "
+                    "which started the trials. Install the same on all machines, and start again."
+                )
+
 
 @dataclass(frozen=True)
 class TrialContext:
-    """What a process gives its trials: families, shared features, caches, device, threads."""
+    """What a process gives its trials: shared features, caches, device, threads."""
 
-    families: Families
     features: Features
     cache_dir: Path
     device: torch.device
     num_threads: int = 1
+
+    @classmethod
+    def of(cls, takes: Resources, features: Features, cache_dir: Path) -> Self:
+        """Return what a trial that ``takes`` so much computes with in this process.
+
+        Raises InfrastructureError if it takes a GPU and torch cannot use one here.
+        """
+        device = device_for(takes.gpus)
+        return cls(features, cache_dir.absolute(), device, takes.num_threads)
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        """The hardware and software that a trial's bits depend on here."""
+        return environment(self.device, self.num_threads)
 
 
 def run_trial(
@@ -133,16 +214,27 @@ def run_trial(
     in ``folder``. Raises Interrupted, with the position saved, once ``should_stop`` says yes after
     a step.
     """
+    with arithmetic_as_before():
+        yield from _epochs(spec, context, folder, workers, should_stop)
+
+
+def _epochs(
+    spec: TrialSpec,
+    context: TrialContext,
+    folder: Path,
+    workers: Workers | None,
+    should_stop: Callable[[], bool],
+) -> Generator[EpochResult]:
     # One of several workers cannot redo a pass in which gradients are exchanged: no strict mode.
     deterministic(context.num_threads, strict=workers is None)
-    family = context.families[spec.family]
-    config = family.Config.model_validate(spec.config)
+    family = get_family(spec.family)
+    config = family.Config.model_validate(spec.configuration.values)
     inputs = _inputs(spec, context)
     if isinstance(family, EstimatorFamily):
         _check_no_streams(spec)
         yield fit_estimator(
             family, config, inputs, seed=spec.seed, objective=spec.objective, folder=folder,
-            identity=_identity(spec),
+            identity=_identity(spec), own_metrics=OWN_METRICS.measured(spec.own_metrics),
         )  # fmt: skip
         return
     assert isinstance(family, NeuralFamily)
@@ -161,13 +253,15 @@ def run_trial(
         device=context.device,
         workers=workers or SingleWorker(),
         should_stop=should_stop,
+        valid_ids=context.features.sample_ids("valid"),
+        own_metrics=OWN_METRICS.measured(spec.own_metrics),
     )
 
 
 def check_folder(spec: TrialSpec, folder: Path) -> None:
     """Raise InputError, with the differences, if ``folder/last.pt`` is another trial's."""
     settings = {
-        "config": dict(spec.config),
+        "config": dict(spec.configuration.values),
         "identity": _identity(spec),
         "seed": spec.seed,
         "streams": dict(spec.streams),
@@ -179,25 +273,28 @@ def check_folder(spec: TrialSpec, folder: Path) -> None:
 def _check_no_streams(spec: TrialSpec) -> None:
     if spec.streams:
         raise InputError(
-            f"trial {spec.name}: {spec.family} fits in one go, from one seed; it has no streams "
+            f"trial {spec.name}: {spec.model} fits in one go, from one seed; it has no streams "
             f"to vary alone ({', '.join(spec.streams)}). Vary its seed."
         )
 
 
 def _identity(spec: TrialSpec) -> dict[str, Any]:
     """Return what tells the trial from others, so that a refusal can say what differs."""
-    names = {"trial_key", "family", "seed", "data_fingerprint", "code_version"}
-    return spec.model_dump(include=names) | {"trial_key": spec.trial_key}
+    names = {"seed", "data_fingerprint", "code_version"}
+    own = {"trial_key": spec.trial_key, "model": spec.model, "family": spec.family}
+    trained_with = {} if spec.trained_with is None else {"trained_with": spec.trained_with}
+    return own | trained_with | spec.model_dump(include=names)
 
 
+@arithmetic_as_before()
 def score_test(spec: TrialSpec, context: TrialContext, folder: Path) -> dict[str, float]:
     """Score a finished trial's best model on the test split, at its threshold from validation.
 
     Leaves test_predictions.npz in ``folder``, where the model lies.
     """
     deterministic(context.num_threads)
-    family = context.families[spec.family]
-    config = family.Config.model_validate(spec.config)
+    family = get_family(spec.family)
+    config = family.Config.model_validate(spec.configuration.values)
     inputs = _inputs(spec, context)
     best = read_best(folder)
     if isinstance(family, EstimatorFamily):
@@ -210,10 +307,13 @@ def score_test(spec: TrialSpec, context: TrialContext, folder: Path) -> dict[str
         split = family.split_data(config, inputs, "test")
         probabilities = predict(model, split, config, device=context.device)
     labels = inputs.features.labels["test"]
-    write_predictions(folder / TEST_PREDICTIONS, Predictions(labels, probabilities))
-    return scored("test", labels, probabilities, best["threshold"])
+    predictions = Predictions(labels, probabilities, inputs.features.sample_ids("test"))
+    write_predictions(folder / TEST_PREDICTIONS, predictions)
+    own = OWN_METRICS.measured(spec.own_metrics)
+    return scored("test", labels, probabilities, best["threshold"], own)
 
 
+@arithmetic_as_before()
 def find_learning_rate(
     spec: TrialSpec,
     context: TrialContext,
@@ -222,11 +322,11 @@ def find_learning_rate(
     num_seeds: int,
     max_samples: int,
 ) -> LrRange:
-    """Run a learning-rate range test of ``spec``'s family and configuration."""
+    """Run a learning-rate range test of ``spec``'s configuration."""
     deterministic(context.num_threads)
-    family = context.families[spec.family]
+    family = get_family(spec.family)
     assert isinstance(family, NeuralFamily)
-    config = family.Config.model_validate(spec.config)
+    config = family.Config.model_validate(spec.configuration.values)
     inputs = _inputs(spec, context)
 
     low, high = family.lr_range
@@ -250,16 +350,22 @@ def _inputs(spec: TrialSpec, context: TrialContext) -> Inputs:
             f"of data {context.features.data_fingerprint}. Plan the sweep again."
         )
     plain = Inputs(context.features, cache_dir=context.cache_dir, device=context.device)
-    branches = {name: _branch(s, context, plain) for name, s in spec.branches.items()}
+    branches = {
+        name: _branch(source, context, plain, spec.trained_with)
+        for name, source in spec.branches.items()
+    }
     return replace(plain, branches=branches)
 
 
-def _branch(source: BranchSource, context: TrialContext, inputs: Inputs) -> Branch:
-    family = context.families[source.family]
+def _branch(
+    source: BranchSource, context: TrialContext, inputs: Inputs, trained_with: str | None
+) -> Branch:
+    family = get_family(source.configuration.family)
     assert isinstance(family, NeuralFamily)
-    config = family.Config.model_validate(source.config)
+    config = family.Config.model_validate(source.configuration.values)
     splits = {split: family.split_data(config, inputs, split) for split in inputs.features.labels}
-    identity = None if source.weights is None else "-".join(source.identity)
+    other_code = [] if trained_with is None else [trained_with]  # other outputs, maybe
+    identity = None if source.weights is None else "-".join([*source.identity, *other_code])
     _check_weights(source)
 
     def load() -> Classifier:
@@ -268,16 +374,17 @@ def _branch(source: BranchSource, context: TrialContext, inputs: Inputs) -> Bran
         load_best(model, source.folder)
         return model.to(context.device).eval()
 
-    return Branch(source.family, identity, load, splits)
+    return Branch(source.configuration.family, identity, load, splits)
 
 
 def _check_weights(source: BranchSource) -> None:
     found = weights_id(source.folder)
     if None not in (found, source.weights) and found != source.weights:
         raise InputError(
-            f"{source.folder / BEST} holds other weights than those of {source.family} "
-            f"{source.trial_key} on record. Restore the file, or delete the record "
-            f"{source.trial_key}.json to train that trial, and what builds on it, again."
+            f"{source.folder / BEST} holds other weights than those of "
+            f"{source.configuration.model} {source.trial_key} on record. Restore the file, or "
+            f"delete the record {source.trial_key}.json to train that trial, and what builds on "
+            "it, again."
         )
 
 

@@ -39,6 +39,17 @@ def roberta_tokenizer_dir() -> Path:
 
 
 @pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty MLflow database, to be copied: making one takes seconds."""
+    from sg_ray.tracking.address import find_address
+    from sg_ray.tracking.mlflow_store import MlflowStore
+
+    folder = tmp_path_factory.mktemp("store")
+    MlflowStore(find_address("sqlite:///mlflow.db", folder), "template", "none")
+    return folder / "mlflow.db"
+
+
+@pytest.fixture(scope="session")
 def ray_session() -> Iterator[None]:
     """One local Ray for all tests that need it; starting one takes seconds.
 

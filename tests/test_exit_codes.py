@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from sg_ray.cli import main
-from sg_ray.cli.sweep import show_end
 from sg_ray.commands import sg_ray_command
 from sg_ray.config import Experiment
+from sg_ray.library.running import show_end
 from sg_ray.live.stream import SafeStream
 from sg_ray.sweep.run import Outcome
+from sg_ray.sweep_folder import SweepFolder
 
 ROOT = Path(__file__).parents[1]
 PLAN = ["sweep", str(ROOT / "experiments" / "quick.yaml"), "--dry-run"]
@@ -37,9 +38,9 @@ def test_e05_a_full_disk_below_the_log_is_told_and_the_sweep_stays_complete(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    outcome = Outcome(tmp_path / "outputs" / "e", [], [], [], exit_code=0)
+    outcome = Outcome(SweepFolder(tmp_path / "outputs" / "e"), [], [], [], exit_code=0)
     with Path("/dev/full").open("w") as full:
-        show_end(outcome, Experiment(name="e"), SafeStream(full))
+        show_end(outcome, Experiment(name="e").objective, SafeStream(full))
     assert capsys.readouterr().err == (
         "standard output cannot be written (No space left on device); the sweep is complete: "
         "outputs/e/\n"

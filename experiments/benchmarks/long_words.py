@@ -13,10 +13,10 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from sg_ray.data.synthetic.generator import generate
-from sg_ray.features.graphs import GraphFeaturiser
 from sg_ray.features.packed import FeatureKind, Features
+from sg_ray.features.program_graphs import GraphFeaturiser
+from sg_ray.features.source_text import TextFeaturiser
 from sg_ray.features.spec import GraphSpec, TextSpec, TokenSpec
-from sg_ray.features.text import TextFeaturiser
 from sg_ray.features.tokens import TokenFeaturiser
 from sg_ray.models.family import Inputs
 from sg_ray.models.lexical import Lexical, LexicalConfig

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from sg_ray.statistics.multiple import holm
-from sg_ray.statistics.sequential import beats_e_process, cannot_win, two_sided_p
+from sg_ray.statistics.racing import cannot_win
+from sg_ray.statistics.sequential import beats_e_process, two_sided_p
 
 Array = NDArray[np.float64]
 Counts = NDArray[np.int64]

@@ -22,7 +22,7 @@ import psutil
 from sg_ray.data.jsonl import write_jsonl
 from sg_ray.data.samples import Sample
 from sg_ray.data.synthetic import generate
-from sg_ray.sweep.events import read_events
+from sg_ray.records.journal import read_events
 
 ROOT = Path(__file__).parents[2]
 _PATIENCE_S = 300.0

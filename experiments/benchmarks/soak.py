@@ -18,7 +18,7 @@ import numpy as np
 
 from sg_ray.config import Experiment, load_experiment
 from sg_ray.config.yaml_text import write_yaml
-from sg_ray.sweep.events import Event
+from sg_ray.records.events import Event, TrialFinished, TrialStarted
 from sg_ray.sweep.run import run_sweep
 from sg_ray.tracking.mlflow_mirror import mirror_of
 
@@ -39,9 +39,9 @@ class Samples:
 
     def __call__(self, event: Event) -> None:
         """Take a sample when a trial has finished."""
-        if event.type == "trial_started" and event.data["family"] == "gnn":
+        if isinstance(event, TrialStarted) and event.family == "gnn":
             self.keys.add(event.trial_key)
-        if event.type == "trial_finished" and event.trial_key in self.keys:
+        if isinstance(event, TrialFinished) and event.trial_key in self.keys:
             self.rss_mb.append(_rss_mb())
             self.at_s.append(time.perf_counter())
             self.cpu_s.append(time.process_time())

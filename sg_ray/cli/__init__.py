@@ -13,20 +13,23 @@ from sg_ray.commands import sg_ray_command
 from sg_ray.errors import SgRayError
 from sg_ray.host.cpus import num_cpus
 from sg_ray.host.interpreter import why_not_imported
+from sg_ray.host.signals import StopRequest, stopping
 from sg_ray.redaction import hide_secrets
-from sg_ray.sweep.signals import StopRequest, stopping
 
-DEFAULT_EXPERIMENT = Path("experiments/quick.yaml")
 COMMANDS = {
     "preflight": "tell whether an experiment can run here",
     "sweep": "search, replicate over seeds, rank",
     "extend": "add search trials, finalists or seeds to a sweep",
     "train": "train one configuration with one seed",
     "predict": "score C functions with an exported model",
+    "status": "list the sweeps here, how far they are, what to do next",
+    "ui": "show a sweep in MLflow's pages",
     "report": "rebuild a sweep's tables and page",
     "reproduce": "train a recorded trial again and compare",
     "track": "let MLflow catch up with what is on record",
+    "clean": "delete what finished sweeps need no more",
     "graphs": "make the program graphs of a data folder",
+    "new": "write the skeleton of a family of your own",
     "data": "write or sample data, check a data folder",
 }
 """Each is a module of this package that declares its arguments and sets ``command``, which runs it.
@@ -36,10 +39,11 @@ Only the one that is asked for is imported: with torch and Ray that takes second
 BROKEN_PIPE = 141
 
 
-def main(
-    arguments: Sequence[str] | None = None, *, default_experiment: Path = DEFAULT_EXPERIMENT
-) -> int:
-    """Run one command and return its exit code."""
+def main(arguments: Sequence[str] | None = None, *, default_experiment: Path | None = None) -> int:
+    """Run one command and return its exit code.
+
+    ``default_experiment`` is what is run if none is named; None leaves that to ``sg_ray.library``.
+    """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a notebook's own take any text
             stream.reconfigure(errors="backslashreplace")

@@ -100,7 +100,7 @@ def _config(option: str, **settings: Any) -> "DataConfig":
 
 def _write(folder: Path, splits: "Mapping[str, Sequence[Sample]]") -> None:
     from sg_ray.data.sources import write_folder
-    from sg_ray.sweep.folders import require_writable
+    from sg_ray.host.folders import require_writable
 
     require_writable(folder, "--out")
     for split, path in write_folder(folder, splits).items():

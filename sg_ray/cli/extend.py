@@ -8,13 +8,15 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from sg_ray.cli.settings import named_experiment, text_argument
-from sg_ray.cli.sweep import run_or_describe
-from sg_ray.config import Experiment, ReplicateSettings
+from sg_ray.cli.sweep import add_executor, add_on_change, decision, run_or_describe
+from sg_ray.config import ReplicateSettings
 from sg_ray.config.explain import explain
 from sg_ray.config.values import Values, read_override
 from sg_ray.errors import InputError
+from sg_ray.records.record import read_records
 from sg_ray.setting_types import MAX_SEEDS
-from sg_ray.sweep.records import read_records
+from sg_ray.sweep.execute.choice import named_executor
+from sg_ray.sweep_folder import SweepFolder
 
 _SEEDS = ("seeds", "replicate.seeds")
 
@@ -30,9 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "search.num_trials=N, replicate.top_k=N, or resources",
     )
     parser.add_argument("--dry-run", action="store_true", help="print the plan, start nothing")
-    parser.add_argument(
-        "--address", type=text_argument("--address"), default="local", help="as of sg-ray sweep"
-    )
+    add_on_change(parser)
+    add_executor(parser)
     parser.set_defaults(command=run)
 
 
@@ -44,11 +45,17 @@ def run(arguments: argparse.Namespace) -> int:
     others = [text for text in arguments.settings if text not in seeds]
     experiment = named_experiment(others, arguments.default, arguments.name)
     for text in seeds:
-        experiment = _with_seeds(experiment, seeds_after_extension(experiment, text), text)
-    return run_or_describe(experiment, arguments.address, is_dry=arguments.dry_run, extends=True)
+        after = seeds_after_extension(experiment.replicate, experiment.folder, text)
+        replicate = _with_seeds(experiment.replicate, after, text)
+        experiment = experiment.model_copy(update={"replicate": replicate})
+    executor = named_executor(arguments.executor, arguments.address)
+    decide = decision(arguments)
+    return run_or_describe(experiment, executor, decide, is_dry=arguments.dry_run, extends=True)
 
 
-def seeds_after_extension(experiment: Experiment, text: str) -> list[int]:
+def seeds_after_extension(
+    replicate: ReplicateSettings, folder: SweepFolder, text: str
+) -> list[int]:
     """Return the seeds that the sweep has had, in the order of their rounds, and the new ones.
 
     ``text`` is ``seeds=[...]``. Raises InputError if those are no seeds.
@@ -61,15 +68,14 @@ def seeds_after_extension(experiment: Experiment, text: str) -> list[int]:
         seeds = ReplicateSettings.model_validate(given.content).seeds
     except ValidationError as error:
         raise InputError(explain(error, ReplicateSettings, given)) from error
-    trained = {record.seed for record in read_records(experiment.sweep_dir).values()}
-    extra = [seed for seed in experiment.replicate.extra_seeds if seed in trained]
-    return list(dict.fromkeys([*experiment.replicate.seeds, *extra, *seeds]))
+    trained = {record.seed for record in read_records(folder).values()}
+    extra = [seed for seed in replicate.extra_seeds if seed in trained]
+    return list(dict.fromkeys([*replicate.seeds, *extra, *seeds]))
 
 
-def _with_seeds(experiment: Experiment, seeds: Sequence[int], text: str) -> Experiment:
-    """Return the experiment with these seeds, and room for them all."""
+def _with_seeds(replicate: ReplicateSettings, seeds: Sequence[int], text: str) -> ReplicateSettings:
+    """Return the settings with these seeds, and room for them all."""
     if len(seeds) > MAX_SEEDS:
         raise InputError(f"{text!r}: at most {MAX_SEEDS:,} seeds, with those that there are.")
-    room = max(len(seeds), experiment.replicate.max_seeds or 0)
-    replicate = experiment.replicate.model_copy(update={"seeds": tuple(seeds), "max_seeds": room})
-    return experiment.model_copy(update={"replicate": replicate})
+    room = max(len(seeds), replicate.max_seeds or 0)
+    return replicate.model_copy(update={"seeds": tuple(seeds), "max_seeds": room})

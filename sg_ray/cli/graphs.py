@@ -31,18 +31,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Make the graphs."""
-    from sg_ray.sweep.folders import require_writable
-    from sg_ray.sweep.prepare import make_graphs
-    from sg_ray.sweep.progress import show_progress
+    from sg_ray.host.folders import require_writable
+    from sg_ray.live.work_view import WorkView
+    from sg_ray.prepare.graph_export import make_graphs
 
     require_writable(arguments.out, "--out")
-    sizes = make_graphs(
-        arguments.data,
-        arguments.out,
-        show_progress,
-        file_format=arguments.format,
-        max_samples=arguments.max_samples,
-    )
+    with WorkView() as view:
+        sizes = make_graphs(
+            arguments.data,
+            arguments.out,
+            view.show_features,
+            file_format=arguments.format,
+            max_samples=arguments.max_samples,
+        )
     for split, num_samples in sizes.items():
         print(f"{split}: {num_samples} graphs")
     return 0

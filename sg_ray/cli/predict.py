@@ -7,9 +7,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from sg_ray.cli.settings import folder_argument, named_folder
-from sg_ray.files import short_hash
+from sg_ray.cli.settings import folder_argument, text_argument
+from sg_ray.library.places import named_folder
 from sg_ray.scan.source_files import Function, Piece, pieces_in
+from sg_ray.sweep_folder import BEST_DIR
 
 if TYPE_CHECKING:
     from sg_ray.detector import Detector
@@ -23,8 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "folder",
         type=folder_argument("folder"),
-        help="a sweep (its name or folder: the winner), one of its best/FAMILY, or the folder of "
-        "a training",
+        help=f"a sweep (its name or folder: the winner), one of its {BEST_DIR}/MODEL, or the "
+        "folder of a training",
     )
     parser.add_argument(
         "files",
@@ -32,6 +33,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE.c | FOLDER | FILE.jsonl | -",
         help="C and C++ files, folders of them, or rows with func (.jsonl, or an array in .json; "
         "also packed as .gz, .xz, .zst)",
+    )
+    parser.add_argument(
+        "--family",
+        action="append",
+        default=[],
+        type=text_argument("--family"),
+        metavar="CODE",
+        help="MODULE:CLASS or FILE.py:CLASS of a model's family that no installed package offers",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object a line")
     parser.set_defaults(command=_predict)
@@ -45,10 +54,10 @@ def _predict(arguments: argparse.Namespace) -> int:
     """
     from sg_ray.detector import Detector
 
-    detector = Detector.load(named_folder(arguments.folder))
+    detector = Detector.load(named_folder(arguments.folder), families=arguments.family)
     card = detector.card
     _note(
-        f"{card.family} {short_hash(card.config_hash)} seed {card.seed}: vulnerable from "
+        f"{card.configuration.title(card.config_hash)} seed {card.seed}: vulnerable from "
         f"{card.threshold:.4f} on (chosen on the validation split)"
     )
     reading = _Reading(piece for name in arguments.files for piece in pieces_in(name))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from sg_ray.cli.settings import named_experiment
 
 if TYPE_CHECKING:
-    from sg_ray.preflight.run import Result
+    from sg_ray.preflight.checks import Result
 
 _NAME_WIDTH = 17
 
@@ -25,8 +25,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Check and print, a line a check; return 1 if one failed."""
     started = time.perf_counter()
     experiment = named_experiment(arguments.settings, arguments.default)
-    from sg_ray.preflight.run import run_checks
-    from sg_ray.sweep.signals import StopRequest, stopping
+    from sg_ray.host.signals import StopRequest, stopping
+    from sg_ray.preflight.checks import run_checks
 
     counts: Counter[str] = Counter()
     stop = StopRequest()

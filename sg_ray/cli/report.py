@@ -1,9 +1,14 @@
 """``sg-ray report``: tables, verdict and page again, from records; several sweeps on one page."""
 
 import argparse
+import sys
 from pathlib import Path
 
-from sg_ray.cli.settings import folder_argument, named_folder, new_file_argument
+from sg_ray.cli.settings import folder_argument, new_file_argument, text_argument
+from sg_ray.library.places import named_folder
+from sg_ray.plugins import Plugin
+from sg_ray.records.folder_format import note_on_format
+from sg_ray.sweep_folder import REPORT, SweepFolder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,26 +31,40 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=new_file_argument("--html"),
         metavar="FILE",
         help="where to write the page; with several sweeps it compares them "
-        "(default: FOLDER/report.html for one, no page for several)",
+        f"(default: FOLDER/{REPORT} for one, no page for several)",
+    )
+    parser.add_argument(
+        "--metric",
+        action="append",
+        default=[],
+        type=text_argument("--metric"),
+        metavar="CODE",
+        help="MODULE:NAME or FILE.py:NAME of an objective of your own, for its intervals",
     )
     parser.set_defaults(command=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the tables, rebuild verdict and page."""
-    from sg_ray.report.content import read_verdict
-    from sg_ray.report.results import read_configurations
-    from sg_ray.report.tables import summary, write_csv
-    from sg_ray.verdict.in_brief import in_brief
+    from sg_ray.report.page.content import read_verdict
+    from sg_ray.report.text.results import read_configurations
+    from sg_ray.report.text.tables import summary, write_csv
+    from sg_ray.statistics.own_metrics import OWN_METRICS
+    from sg_ray.verdict.words.in_brief import in_brief
 
+    for reference in arguments.metric:
+        OWN_METRICS.plug_in(Plugin.of(reference))
     folders = [named_folder(folder) for folder in arguments.folders]
+    for folder in folders:
+        if (note := note_on_format(SweepFolder(folder))) is not None:
+            print(f"warning: {note}", file=sys.stderr)
     configurations = read_configurations(*folders)
     print(summary(configurations))
     if arguments.csv is not None:
         write_csv(arguments.csv, configurations)
         print(arguments.csv)
     page = _write_page(folders, arguments.html)
-    if len(folders) == 1 and (verdict := read_verdict(folders[0])) is not None:
+    if len(folders) == 1 and (verdict := read_verdict(SweepFolder(folders[0]))) is not None:
         print(f"\n{in_brief(verdict, folders[0])}\n")
     if page is not None:
         print(page)
@@ -57,15 +76,15 @@ def _write_page(folders: list[Path], path: Path | None) -> Path | None:
 
     That of a single sweep has its verdict made anew first.
     """
-    from sg_ray.report.comparison import write_comparison
-    from sg_ray.report.html import build_report
-    from sg_ray.verdict.build import write_verdict
+    from sg_ray.report.page.comparison import write_comparison
+    from sg_ray.report.page.html import build_report
+    from sg_ray.verdict.assemble import write_verdict
 
     if len(folders) > 1:
         return None if path is None else write_comparison(folders, path)
-    is_sweep = (folders[0] / "sweep.yaml").exists()
-    if path is None and not is_sweep:
+    folder = SweepFolder(folders[0])
+    if path is None and not folder.is_sweep:
         return None
-    if is_sweep:
-        write_verdict(folders[0])
-    return build_report(folders[0], path)
+    if folder.is_sweep:
+        write_verdict(folder)
+    return build_report(folder, path)

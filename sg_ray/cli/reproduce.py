@@ -5,7 +5,6 @@ import shutil
 import sys
 
 from sg_ray.cli.settings import folder_argument, text_argument
-from sg_ray.files import short_hash
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,14 +26,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Train again and compare; return 0 if every number came out the same, else 1."""
     from sg_ray.files import remove_scratch, scratch_folder
-    from sg_ray.report.reproduction import Reproduction, as_text
-    from sg_ray.sweep.progress import show_epoch, show_progress
-    from sg_ray.sweep.recorded import find_trial
-    from sg_ray.sweep.reproduce import cautions, reproduce
+    from sg_ray.live.work_view import WorkView
+    from sg_ray.records.lookup import find_trial
+    from sg_ray.report.text.reproduction import Reproduction, as_text
+    from sg_ray.single.reproduce_one import cautions, reproduce
 
     trial = find_trial(arguments.record, arguments.settings)
     record = trial.record
-    name = f"{record.family} {short_hash(record.config_hash)}, seed {record.seed_text}"
+    name = f"{record.title}, seed {record.seed_text}"
     print(f"{name}: {record.status} on record")
     for caution in cautions(trial):
         print(f"warning: {caution}")
@@ -42,7 +41,8 @@ def run(arguments: argparse.Namespace) -> int:
     temporary = scratch_folder("reproduce")
     try:
         folder = arguments.output_dir or temporary
-        now = reproduce(trial, folder, progress=show_progress, on_epoch=show_epoch)
+        with WorkView() as view:
+            now = reproduce(trial, folder, progress=view.show_features, on_epoch=view.show_epoch)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     reproduction = Reproduction(record, now)

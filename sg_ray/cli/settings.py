@@ -7,17 +7,18 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from sg_ray.config import Experiment, Given, load_experiment
-from sg_ray.config.values import read_override
 from sg_ray.config.yaml_text import read_value
 from sg_ray.errors import InputError
-from sg_ray.setting_types import OwnFolder, Seed, Text, checked_place
-
-OUTPUTS = Path("outputs")
-"""Where sweeps are, unless ``output_dir`` says otherwise."""
+from sg_ray.library.default_experiment import USUAL, default_experiment
+from sg_ray.library.places import resumed
+from sg_ray.setting_types import Seed, Text, checked_place
 
 
 def named_experiment(
-    settings: Sequence[str], default: Path, resume: str | None = None, given: Sequence[Given] = ()
+    settings: Sequence[str],
+    default: Path | None,
+    resume: str | None = None,
+    given: Sequence[Given] = (),
 ) -> Experiment:
     """Read the experiment that the command line names: a file, overrides, or a sweep to resume.
 
@@ -25,12 +26,20 @@ def named_experiment(
     """
     file, overrides = split_settings(settings)
     if resume is None:
-        return load_experiment(file or default, overrides, given)
+        return load_experiment(file or default or told_default(), overrides, given)
     if file is not None:
         raise InputError(
             f"{resume}: a sweep that was begun takes its experiment from its folder, not {file}"
         )
-    return _resumed(resume, overrides, given)
+    return resumed(resume, overrides, given)
+
+
+def told_default() -> Path:
+    """Return the default experiment; say so if it is not one of the working folder."""
+    path = default_experiment()
+    if path != USUAL:
+        print(f"no {USUAL} here: the one that comes with sg-ray, {path}")
+    return path
 
 
 def split_settings(settings: Sequence[str]) -> tuple[Path | None, list[str]]:
@@ -47,12 +56,6 @@ def split_settings(settings: Sequence[str]) -> tuple[Path | None, list[str]]:
     if files == [""]:
         raise InputError("'': no experiment file given. Give its path, or leave it out.")
     return (Path(files[0]) if files else None), [t for t in settings if _is_override(t)]
-
-
-def named_folder(name: Path) -> Path:
-    """Return the folder itself, or that of the sweep of this name below ``outputs/``."""
-    of_sweep = OUTPUTS / name
-    return of_sweep if not name.exists() and (of_sweep / "sweep.yaml").exists() else name
 
 
 def folder_argument(name: str) -> Callable[[str], Path]:
@@ -128,55 +131,3 @@ def _is_override(text: str) -> bool:
     """Whether it is ``key=value``; a path may hold = as well, but no key holds a slash."""
     key, separator, _ = text.partition("=")
     return bool(separator) and "/" not in key
-
-
-def _resumed(name: str, overrides: Sequence[str], given: Sequence[Given]) -> Experiment:
-    """Read a sweep's experiment. Raises InputError if it would go on in another folder."""
-    folder = _sweep_folder(name, overrides)
-    output_dir = Given("output_dir", str(_parent(folder)), f"--resume {name}")
-    experiment = load_experiment(folder / "sweep.yaml", overrides, (output_dir, *given))
-    there = experiment.sweep_dir
-    if not there.exists() or not folder.samefile(there):
-        own_name = folder.resolve().name
-        if experiment.name == own_name:
-            way_out = f"Leave output_dir={experiment.output_dir} out."
-        elif any(text.startswith("name=") for text in overrides):
-            way_out = f"Leave name={experiment.name} out."
-        else:
-            way_out = f"Call the folder {experiment.name} again, or give its new name: "
-            way_out += f"name={own_name}"
-        raise InputError(
-            f"{name}: its sweep lies in {folder}, and would go on in {there}. {way_out}"
-        )
-    return experiment
-
-
-def _parent(folder: Path) -> Path:
-    """Return what the folder lies in, also of ``.`` and of a path that ends in ``..``."""
-    has_name = folder.name not in ("", "..")
-    return folder.parent if has_name else folder.resolve().parent
-
-
-def _sweep_folder(resume: str, overrides: Sequence[str]) -> Path:
-    if not resume.strip():
-        raise InputError("no sweep given: name it, or its folder.")
-    outputs = _outputs(overrides)
-    for folder in (Path(resume), outputs / resume):
-        if (folder / "sweep.yaml").exists():
-            return folder
-    there = ", ".join(sorted(path.parent.name for path in outputs.glob("*/sweep.yaml"))[:8])
-    raise InputError(
-        f"{resume}: no sweep of that name in {outputs} (it would hold sweep.yaml). "
-        f"There is: {there or 'none'}. Give its folder, or output_dir=..."
-    )
-
-
-def _outputs(overrides: Sequence[str]) -> Path:
-    """Return the folder of sweeps that the overrides name, or the usual one."""
-    read = [read_override(text) for text in overrides]
-    given: list[Any] = [override.value for override in read if override.key == "output_dir"]
-    try:
-        folder: Path = TypeAdapter(OwnFolder).validate_python(given[-1]) if given else OUTPUTS
-    except ValidationError:
-        return OUTPUTS  # told where the experiment is read
-    return folder

@@ -2,19 +2,15 @@
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from sg_ray.cli.settings import named_experiment, text_argument
-from sg_ray.commands import from_here, sg_ray_command
 from sg_ray.config import Experiment
-from sg_ray.sweep.events import Event, read_events
-from sg_ray.sweep.records import stamp_run_ids
+from sg_ray.sweep.execute.choice import EXECUTORS, named_executor
 
 if TYPE_CHECKING:
-    from sg_ray.data.samples import DataSet
-    from sg_ray.live.stream import SafeStream
-    from sg_ray.sweep.run import Outcome
+    from sg_ray.sweep.changed import Change, Decide, OnChange
+    from sg_ray.sweep.execute.executor import Executor
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,124 +23,101 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="go on with a sweep (name or folder)",
     )
+    add_on_change(parser)
+    add_executor(parser)
+    parser.set_defaults(command=run)
+
+
+def add_on_change(parser: argparse.ArgumentParser) -> None:
+    """Declare what becomes of records that other data, pretrained files or code led to."""
+    ways = parser.add_mutually_exclusive_group()
+    ways.add_argument(
+        "--anew",
+        dest="on_change",
+        action="store_const",
+        const="anew",
+        help="after a change of code, data or pretrained files: set records aside, train again",
+    )
+    ways.add_argument(
+        "--keep-records",
+        dest="on_change",
+        action="store_const",
+        const="keep",
+        help="after a change of code: go on with the records as they are",
+    )
+
+
+def decision(arguments: argparse.Namespace) -> "Decide":
+    """Return who decides about such records: the flag, or whoever sits at the terminal."""
+    flag: OnChange | None = arguments.on_change
+    if flag is not None:
+        return lambda _: flag
+    is_asked = sys.stdin.isatty() and sys.stdout.isatty()
+    return _ask if is_asked else lambda _: "stop"
+
+
+def _ask(change: "Change | None") -> "OnChange":
+    """Show what is at stake, and ask. Without an answer nothing is done."""
+    if change is None:
+        return "stop"
+    ways: dict[str, OnChange] = {"anew": "anew"}
+    if change.is_of_code_alone:
+        ways["keep"] = "keep"
+    print(f"{change.told}. {change.ways_on}.")
+    try:
+        answer = input(f"{' or '.join(ways)}? (nothing: stop here) ").strip().lower()
+    except EOFError:
+        answer = ""
+    return ways.get(answer, "stop")
+
+
+def add_executor(parser: argparse.ArgumentParser) -> None:
+    """Declare what runs the trials, and where."""
+    parser.add_argument(
+        "--executor",
+        choices=EXECUTORS,
+        default="tune",
+        help="what runs the trials: Ray Tune (default), or this process, one at a time",
+    )
     parser.add_argument(
         "--address",
         type=text_argument("--address"),
         default="local",
         help="Ray cluster to join, e.g. auto (default: start one)",
     )
-    parser.set_defaults(command=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the sweep; return its exit code."""
     experiment = named_experiment(arguments.settings, arguments.default, arguments.resume)
-    return run_or_describe(experiment, arguments.address, is_dry=arguments.dry_run)
+    executor = named_executor(arguments.executor, arguments.address)
+    decide = decision(arguments)
+    return run_or_describe(experiment, executor, decide, is_dry=arguments.dry_run)
 
 
 def run_or_describe(
-    experiment: Experiment, address: str, *, is_dry: bool, extends: bool = False
+    experiment: Experiment,
+    executor: "Executor",
+    decide: "Decide",
+    *,
+    is_dry: bool,
+    extends: bool = False,
 ) -> int:
     """Run a sweep with all that goes with it, or print its plan, once nothing is in its way.
 
     Return the exit code. Raises InputError for what is in its way, the same for both.
     """
+    if not is_dry:
+        from sg_ray.library.running import run_with_all
+
+        return run_with_all(experiment, executor, decide=decide, extends=extends).exit_code
     from sg_ray.sweep.forecast import describe_plan
     from sg_ray.sweep.readiness import check_ready
     from sg_ray.tracking.mlflow_mirror import check_tracking
 
-    check_tracking(experiment)
-    ready = check_ready(experiment, address, extends=extends, downloads=not is_dry)
-    if is_dry:
-        print(describe_plan(experiment, extends=extends, warnings=ready.warnings))
-        return 0
-    for warning in ready.warnings:
-        print(f"warning: {warning}")
-    return run_and_show(experiment, address, extends=extends, data=ready.data)
-
-
-def run_and_show(
-    experiment: Experiment,
-    address: str,
-    *,
-    extends: bool = False,
-    data: "DataSet | None" = None,
-) -> int:
-    """Run a sweep with all that goes with it: live table, verdict, page, MLflow.
-
-    ``data`` are those that it reads, if they have been read. Return its exit code.
-    """
-    from sg_ray.config.hardware import describe, this_machine
-    from sg_ray.live.view import LiveView
-    from sg_ray.report.html import build_report
-    from sg_ray.sweep.run import run_sweep
-    from sg_ray.tracking.mlflow_mirror import mirror_of
-    from sg_ray.verdict.build import write_verdict
-
-    def conclude(event: Event) -> None:
-        if event.type == "ranked":
-            write_verdict(experiment.sweep_dir)
-            build_report(experiment.sweep_dir)
-
-    past = list(read_events(experiment.sweep_dir / "events.jsonl"))
-    mirror = mirror_of(experiment)
-    print(describe(this_machine(experiment.resources.gpus)))
-    with LiveView(experiment.objective, past=past) as view, mirror:
-        outcome = run_sweep(
-            experiment,
-            address=address,
-            listeners=(view, conclude, mirror),
-            progress=view.show_preparing,
-            extends=extends,
-            data=data,
-        )
-    stamp_run_ids(outcome.sweep_dir, mirror.run_ids())
-    show_end(outcome, experiment, view.stream, mirror.where_to_look())
-    return outcome.exit_code
-
-
-def show_end(
-    outcome: "Outcome",
-    experiment: Experiment,
-    stream: "SafeStream",
-    mlflow: Sequence[str] = (),
-) -> None:
-    """Write the end of a sweep to ``stream``; a failure of that is told, and changes no result.
-
-    ``mlflow`` are the lines that say where MLflow shows it.
-    """
-    stream.write("\n".join(_told(outcome, experiment, mlflow)) + "\n")
-    stream.flush()
-    for traceback in outcome.tracebacks:
-        print(f"\n{traceback.rstrip()}", file=sys.stderr)
-    folder = from_here(outcome.sweep_dir)
-    if isinstance(stream.failure, OSError) and not isinstance(stream.failure, BrokenPipeError):
-        reason = stream.failure.strerror
-        state = "interrupted" if outcome.interrupted else "complete"
-        print(
-            f"standard output cannot be written ({reason}); the sweep is {state}: {folder}/",
-            file=sys.stderr,
-        )
-    if outcome.interrupted:
-        command = sg_ray_command("sweep", "--resume", folder)
-        print(f"interrupted; go on with: {command}", file=sys.stderr)
-
-
-def _told(outcome: "Outcome", experiment: Experiment, mlflow: Sequence[str]) -> Iterator[str]:
-    """Yield the table, the verdict, remarks, and where all of it lies."""
-    from sg_ray.report.content import read_verdict
-    from sg_ray.sweep.leaderboard import format_table
-    from sg_ray.verdict.in_brief import in_brief
-
-    yield format_table(outcome.rows, experiment.objective)
-    verdict = None if outcome.interrupted else read_verdict(outcome.sweep_dir)
-    if verdict is not None:
-        yield "\n" + in_brief(verdict, outcome.sweep_dir)
-    remarks = [*outcome.notes, *outcome.problems]
-    if remarks:
-        yield "\n" + "\n".join(remarks)
-    names = ["leaderboard.csv", "verdict.json", "report.html", "best/FAMILY/", "records/"]
-    made = [name for name in names if (outcome.sweep_dir / name.partition("/")[0]).exists()]
-    if made:
-        yield f"\n{from_here(outcome.sweep_dir)}/: {', '.join(made)}"
-    yield from mlflow
+    check_tracking(experiment.tracking)
+    ready = check_ready(experiment, executor, extends=extends, downloads=False)
+    changes = [] if ready.change is None else [f"{ready.change.told}. {ready.change.ways_on}."]
+    warnings = (*ready.warnings, *changes)
+    print(describe_plan(experiment, extends=extends, warnings=warnings))
+    return 0

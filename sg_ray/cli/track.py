@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sg_ray.cli.settings import folder_argument, named_folder, text_argument
+from sg_ray.cli.settings import folder_argument, text_argument
 from sg_ray.config import Given, load_experiment
 from sg_ray.errors import InputError
+from sg_ray.library.places import named_folder
+from sg_ray.sweep_folder import SweepFolder
 
 if TYPE_CHECKING:
     from sg_ray.tracking.mlflow_mirror import SyncResult
@@ -32,19 +34,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _sync(arguments: argparse.Namespace) -> int:
     """Replay the journal; return 1 if MLflow does not have it all."""
-    from sg_ray.sweep.events import read_events
-    from sg_ray.sweep.lock import locked
-    from sg_ray.sweep.records import stamp_run_ids
+    from sg_ray.host.lock import locked
+    from sg_ray.records.journal import read_events
+    from sg_ray.records.record import stamp_run_ids
     from sg_ray.tracking.mlflow_mirror import MlflowMirror, mirror_of
 
-    folder = named_folder(arguments.folder)
+    folder = SweepFolder(named_folder(arguments.folder))
     settings = [Given("tracking.enabled", True, "track sync")]
     if arguments.uri is not None:
         settings.append(Given("tracking.uri", arguments.uri, "--uri"))
-    experiment = load_experiment(_experiment_file(folder), settings=settings)
+    experiment = load_experiment(_experiment_file(folder), settings=settings, loads_code=False)
     with locked(folder):
-        deque(read_events(folder / "events.jsonl", tell=True), maxlen=0)  # what is damaged there
-        mirror = mirror_of(experiment, folder)
+        deque(read_events(folder.events, tell=True), maxlen=0)  # what is damaged there
+        mirror = mirror_of(experiment.tracking, experiment.name, folder)
         assert isinstance(mirror, MlflowMirror)
         result = mirror.sync(is_over=True)  # the lock is ours: nobody works on it
         stamp_run_ids(folder, mirror.run_ids())
@@ -67,8 +69,8 @@ def _shortcomings(result: "SyncResult") -> Iterator[str]:
         yield f"{result.error}. {result.advice}"
 
 
-def _experiment_file(folder: Path) -> Path:
-    for name in ("sweep.yaml", "experiment.yaml"):
-        if (folder / name).exists():
-            return folder / name
+def _experiment_file(folder: SweepFolder) -> Path:
+    for path in (folder.settings, folder.training_settings):
+        if path.exists():
+            return path
     raise InputError(f"{folder}: neither a sweep's folder nor a training's. Name one of those.")

@@ -10,16 +10,17 @@ from sg_ray.cli.settings import (
     folder_argument,
     seed_argument,
     split_settings,
+    told_default,
     value_argument,
 )
 from sg_ray.commands import from_here, sg_ray_command
 from sg_ray.config import Experiment, Given, load_experiment
-from sg_ray.config.hardware import describe, this_machine
 from sg_ray.errors import InputError
-from sg_ray.models.families import get_family
+from sg_ray.models.families import FAMILIES, get_family
 from sg_ray.models.family import EstimatorFamily
-from sg_ray.sweep.train_once import EXPERIMENT, FindLr, Training
-from sg_ray.training.checkpoint import LAST
+from sg_ray.plugins import Plugin, is_reference
+from sg_ray.single.train_one import FindLr
+from sg_ray.sweep_folder import BEST, LAST, METADATA, METRICS, RECORDS, TRAINING_SETTINGS
 
 QUICK_TEST = {"data.limit.train": 200, "data.limit.valid": 100, "data.limit.test": 100}
 
@@ -27,7 +28,7 @@ QUICK_TEST = {"data.limit.train": 200, "data.limit.valid": 100, "data.limit.test
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the command takes."""
     add = parser.add_argument
-    add("family", help="transformer, gnn, fusion or lexical")
+    add("family", help="transformer, gnn, fusion, lexical, or your own: FILE.py:CLASS")
     add("settings", nargs="*", metavar="EXPERIMENT.yaml | key=value")
     add("--config", type=file_argument("--config"), metavar="FILE", help="the experiment")
     add(
@@ -59,24 +60,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--resume",
         type=file_argument("--resume"),
         metavar="CKPT",
-        help="go on from a last.pt, or its folder",
+        help=f"go on from a {LAST}, or its folder",
     )
     parser.set_defaults(command=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Train; return the exit code."""
-    from sg_ray.sweep.progress import show_epoch, show_progress
-    from sg_ray.sweep.signals import StopRequest, stopping
-    from sg_ray.sweep.train_once import prepare_training, train_once
-    from sg_ray.tracking.mlflow_mirror import check_tracking, mirror_of
+    from sg_ray.host.cache_lock import using_cache
+    from sg_ray.host.signals import StopRequest, stopping
+    from sg_ray.library.one_model import train_and_show
+    from sg_ray.live.work_view import WorkView
+    from sg_ray.single.train_one import prepare_training
+    from sg_ray.tracking.mlflow_mirror import check_tracking
     from sg_ray.training.loop import Interrupted
 
     experiment = _experiment(arguments)
-    check_tracking(experiment)
+    check_tracking(experiment.tracking)
     seed = experiment.replicate.seeds[0] if arguments.seed is None else arguments.seed
-    stop = StopRequest()
-    with stopping(stop):
+    view = WorkView()
+    stop = StopRequest(on_step=view.show_step)
+    with stopping(stop), view, using_cache(experiment.cache_dir):
         try:
             training = prepare_training(
                 experiment,
@@ -84,35 +88,36 @@ def run(arguments: argparse.Namespace) -> int:
                 seed,
                 (arguments.resume and _folder_of(arguments.resume)) or arguments.output_dir,
                 find_lr=_find_lr(arguments),
-                progress=show_progress,
+                progress=view.show_features,
                 settings=_same_settings(arguments),
             )
-            _introduce(training)
-            with mirror_of(experiment, training.folder) as mirror:
-                record = train_once(training, listeners=(mirror,), stop=stop, on_epoch=show_epoch)
+            trained = train_and_show(training, stop, view)
         except Interrupted:
-            folder = from_here(training.folder)
+            folder = from_here(training.folder.path)
             command = sg_ray_command("train", arguments.family, "--resume", folder)
             print(f"interrupted, positions saved; go on with: {command}", file=sys.stderr)
             return stop.exit_code
         except KeyboardInterrupt:
             print(f"interrupted; go on with: {arguments.again}", file=sys.stderr)
             return stop.exit_code
-    best = {name: record.metrics.get(name) for name in ("val_f1", "val_roc_auc", "val_accuracy")}
+    best = {name: trained.metrics.get(name) for name in ("val_f1", "val_roc_auc", "val_accuracy")}
     shown = "  ".join(f"{name} {value:.4f}" for name, value in best.items() if value is not None)
-    print(f"best epoch {record.best_epoch}: {shown}")
-    print(f"{training.folder}: best_model.pt, training_metadata.json, metrics.jsonl, records/")
-    print(f"score C functions with: {sg_ray_command('predict', training.folder, 'FILE.c')}")
+    print(f"best epoch {trained.record.best_epoch}: {shown}")
+    print(f"{training.folder}: {BEST}, {METADATA}, {METRICS}, {RECORDS}/")
+    own = training.experiment.plugins.families.get(training.spec.family)
+    code = [] if own is None else ["--family", own]
+    print(f"score C functions with: {sg_ray_command('predict', training.folder, 'FILE.c', *code)}")
     return 0
 
 
 def _experiment(arguments: argparse.Namespace) -> Experiment:
     """Return the experiment: the flags first, then key=value, which win."""
+    file, overrides = split_settings(arguments.settings)
+    own_code = _own_code(arguments, file)
     get_family(arguments.family)  # an unknown one is named before its settings are
     _check_flags(arguments)
-    file, overrides = split_settings(arguments.settings)
     experiment = load_experiment(
-        _experiment_file(arguments, file), overrides, _flag_settings(arguments)
+        _experiment_file(arguments, file), overrides, [*own_code, *_flag_settings(arguments)]
     )
     if arguments.family not in experiment.families:
         raise InputError(
@@ -120,6 +125,21 @@ def _experiment(arguments: argparse.Namespace) -> Experiment:
             f"together. Leave families out, or let it hold {arguments.family}."
         )
     return experiment
+
+
+def _own_code(arguments: argparse.Namespace, file: Path | None) -> list[Given]:
+    """Make a family of the user's own known, and call it by its name from here on.
+
+    Return where its code is, if the command line says so; the experiment may, too.
+    """
+    place = f"train {arguments.family}"
+    if is_reference(arguments.family):
+        plugin = Plugin.of(arguments.family)
+        arguments.family = FAMILIES.plug_in(plugin)
+        return [Given(f"plugins.families.{arguments.family}", plugin.reference, place)]
+    if arguments.family not in FAMILIES:
+        load_experiment(_experiment_file(arguments, file), split_settings(arguments.settings)[1])
+    return []
 
 
 def _check_flags(arguments: argparse.Namespace) -> None:
@@ -150,10 +170,10 @@ def _experiment_file(arguments: argparse.Namespace, file: Path | None) -> Path:
     if arguments.resume is not None:
         if files:
             raise InputError(f"--resume takes its experiment from the checkpoint, not {files[0]}")
-        return _folder_of(arguments.resume) / EXPERIMENT
+        return _folder_of(arguments.resume) / TRAINING_SETTINGS
     if len(files) > 1:
         raise InputError(f"give one experiment file, not 2: {files[0]} {files[1]}")
-    return files[0] if files else Path(arguments.default)
+    return files[0] if files else arguments.default or told_default()
 
 
 def _same_settings(arguments: argparse.Namespace) -> list[str]:
@@ -203,24 +223,9 @@ def _find_lr(arguments: argparse.Namespace) -> FindLr:
 
 def _folder_of(checkpoint: Path) -> Path:
     folder = checkpoint if checkpoint.is_dir() else checkpoint.parent
-    if not (folder / LAST).exists() or not (folder / EXPERIMENT).exists():
+    if not (folder / LAST).exists() or not (folder / TRAINING_SETTINGS).exists():
         raise InputError(
-            f"--resume {checkpoint}: there is no {LAST} with its {EXPERIMENT} in {folder}. Name "
-            "the folder of a training that was interrupted."
+            f"--resume {checkpoint}: there is no {LAST} with its {TRAINING_SETTINGS} in {folder}. "
+            "Name the folder of a training that was interrupted."
         )
     return folder
-
-
-def _introduce(training: Training) -> None:
-    """Say what is trained, on what, and what the range test found."""
-    spec, takes = training.spec, training.experiment.resources_of(training.spec.family)
-    print(describe(this_machine(takes.gpus)))
-    print(f"{spec.name} on {training.context.device.type}, in {training.folder}")
-    if training.lr_range is None:
-        return
-    _, found, source = training.lr_range
-    own = spec.config["learning_rate"]
-    if found["suggestion"] is None:
-        print(f"No learning rate suggested ({found['reason']}): using {own:.3g}")
-    else:
-        print(f"Suggested LR: {own:.3g} ({source})")

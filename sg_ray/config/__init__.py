@@ -1,17 +1,18 @@
 """An experiment: YAML and ``key=value`` overrides in, one frozen, validated object out."""
 
 from sg_ray.config.experiment import (
-    FLOOR,
     Experiment,
     LrRangeSettings,
     ModelSettings,
     PruningSettings,
     ReplicateSettings,
-    Resources,
+    Rules,
     SearchSettings,
     TrackingSettings,
 )
 from sg_ray.config.load import load_experiment, resolved_yaml
+from sg_ray.config.model import FLOOR, Model
+from sg_ray.config.resources import Resources
 from sg_ray.config.values import Given
 
 __all__ = [
@@ -19,10 +20,12 @@ __all__ = [
     "Experiment",
     "Given",
     "LrRangeSettings",
+    "Model",
     "ModelSettings",
     "PruningSettings",
     "ReplicateSettings",
     "Resources",
+    "Rules",
     "SearchSettings",
     "TrackingSettings",
     "load_experiment",

@@ -11,9 +11,10 @@ does not, but it is part of a trial's configuration and thereby of its key, as e
 from collections.abc import Mapping
 from typing import Any
 
-from sg_ray.config.experiment import AUTO, Experiment
+from sg_ray.config.experiment import Experiment
 from sg_ray.config.hardware import this_machine
-from sg_ray.models.families import get_family
+from sg_ray.config.resources import AUTO, Resources
+from sg_ray.models.families import FAMILIES, get_family
 
 FIELDS = ("batch_size", "max_units_per_micro_batch")
 
@@ -21,16 +22,18 @@ FIELDS = ("batch_size", "max_units_per_micro_batch")
 def with_hardware(experiment: Experiment) -> Experiment:
     """Return the experiment with every ``auto`` of its families' configurations resolved."""
     models = {
-        name: settings.model_copy(update={"config": _resolved(name, settings.config, experiment)})
+        name: settings.model_copy(
+            update={"config": _resolved(name, settings.config, experiment.resources_of(name))}
+        )
         for name, settings in experiment.models.items()
     }
     return experiment.model_copy(update={"models": models})
 
 
-def _resolved(family: str, config: Mapping[str, Any], experiment: Experiment) -> dict[str, Any]:
-    known = get_family(family).Config.model_fields
+def _resolved(family: str, config: Mapping[str, Any], takes: Resources) -> dict[str, Any]:
+    known = get_family(family).Config.model_fields if family in FAMILIES else {}
     asked = [name for name in FIELDS if name in known and config.get(name) == AUTO]
     if not asked:
         return dict(config)
-    budget = this_machine(experiment.resources_of(family).gpus).budget(family)
+    budget = this_machine(takes.gpus).budget(family)
     return {**config, **{name: getattr(budget, name) for name in asked}}

@@ -1,25 +1,20 @@
 """The settings of an experiment: frozen, validated sections."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from itertools import count, islice
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-import torch
-from pydantic import (
-    Field,
-    PlainSerializer,
-    Strict,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, PlainSerializer, Strict, model_validator
 
-from sg_ray.config.hardware import this_machine
+from sg_ray.config.model import FLOOR, Model
+from sg_ray.config.own_code import PluginSettings
+from sg_ray.config.resources import Resources
 from sg_ray.data.sources import DataConfig
 from sg_ray.files import content_hash
-from sg_ray.models.families import get_family
-from sg_ray.models.family import EstimatorFamily, FamilyConfig
+from sg_ray.models.families import FAMILIES, builds_on, get_family
+from sg_ray.models.family import EstimatorFamily
 from sg_ray.redaction import hide_credentials
 from sg_ray.setting_types import (
     Count,
@@ -34,96 +29,76 @@ from sg_ray.setting_types import (
     Text,
 )
 from sg_ray.space import Dimension
-
-FLOOR = "lexical"
-"""The family that every leaderboard shows as the floor."""
-
-MAX_MACHINES = 100_000
-"""More workers, or CPUs or GPUs of one, than any cluster has: a typo."""
+from sg_ray.statistics.own_metrics import Direction
+from sg_ray.sweep_folder import SweepFolder
 
 MAX_TRIALS = 100_000
 """More points of a search than anybody trains: a typo, which would fill the memory."""
-
-MIN_SHARE = 0.0001
-"""Of a CPU or GPU: Ray counts in units of it, and takes less for none."""
-
-AUTO = "auto"
-"""The value that stands for what the hardware suggests."""
-
-
-class Resources(StrictModel):
-    """What one trial takes. ``cpus`` and ``gpus`` are per worker; ``gpus`` may be a fraction.
-
-    ``auto`` asks the machine that reads the experiment: ``gpus`` is 1 if it has a GPU, else 0, and
-    ``cpus`` is what goes with that GPU (hardware.py). Behind a driver without a GPU, such
-    as the CPU head of a cluster, say the numbers.
-    """
-
-    gpus: float = Field(default=0.0, ge=0, le=MAX_MACHINES)
-    cpus: float = Field(default=1.0, ge=MIN_SHARE, le=MAX_MACHINES)
-    num_workers: int = Field(default=1, ge=1, le=MAX_MACHINES)
-    min_workers: int | None = Field(default=None, ge=1, le=MAX_MACHINES)
-    """With as few workers a trial may start, or go on when machines are taken away."""
-
-    @field_validator("gpus", mode="before")
-    @classmethod
-    def _auto_gpus(cls, value: Any) -> Any:
-        return float(torch.cuda.is_available()) if value == AUTO else value
-
-    @field_validator("cpus", mode="before")
-    @classmethod
-    def _auto_cpus(cls, value: Any, info: ValidationInfo) -> Any:
-        """``gpus`` is known here because its field comes first."""
-        return this_machine(info.data.get("gpus", 0)).cpus if value == AUTO else value
-
-    @model_validator(mode="after")
-    def _whole_gpus_when_several(self) -> Self:
-        if self.gpus > 1 and self.gpus != int(self.gpus):
-            raise ValueError(f"gpus above 1 must be whole, got {self.gpus}")
-        if 0 < self.gpus < MIN_SHARE:
-            raise ValueError(f"gpus must be 0 or at least {MIN_SHARE}, got {self.gpus}")
-        return self
-
-    @model_validator(mode="after")
-    def _min_not_above_max(self) -> Self:
-        if self.min_workers is not None and self.min_workers > self.num_workers:
-            raise ValueError(f"min_workers {self.min_workers} is above num_workers")
-        return self
 
 
 class ModelSettings(StrictModel):
     """One family in an experiment: its baseline values, its search space, its resources."""
 
     config: Mapping[str, Any] = Field(default_factory=dict)
+    """The family's own values, and always the first point of its search. What is left out has
+    its default."""
     space: Mapping[str, Dimension] = Field(default_factory=dict)
+    """What the search may vary: a distribution a name, in a file or inline. Empty: the family is
+    trained with its own values only."""
     resources: Resources | None = None
+    """What one trial of this family takes, in place of the experiment's ``resources``. For a
+    family that needs a GPU among others that do not."""
 
 
 class LrRangeSettings(StrictModel):
     """The learning-rate range test before a family's search."""
 
     enabled: bool = True
+    """Test learning rates before the search, and search about the rate that was found. False:
+    the bounds of the space hold as they are written."""
     num_steps: int = Field(default=60, ge=10, le=100_000)
+    """Optimisation steps of a test, over which the rate grows. 60 to 100 give suggestions to
+    rely on; each costs as much as a step of training."""
     num_seeds: NumSeeds = 1
+    """Tests a family, each of another seed. A rate is suggested only if more than half of them
+    find one: raise it where the suggestion jumps about."""
     max_samples: Count = 2000
+    """At most so many samples of the train split make the test's batches. More only helps where
+    the batches are large."""
     cache_dir: OwnFolder = Path(".lr_cache")
+    """Where suggestions are kept, so that the next sweep over the same model and data does not
+    test again."""
     max_age_days: float = Field(default=7.0, ge=0, le=1e6)
+    """Days for which a kept suggestion is taken. 0: every sweep tests anew."""
 
 
 class PruningSettings(StrictModel):
     """Asynchronous successive halving on epochs: after ``min_epochs`` the best 1/factor go on."""
 
     enabled: bool = True
+    """Stop trials of the search early that are far behind. False: every trial trains all its
+    epochs."""
     min_epochs: Count = 1
+    """No trial is stopped before so many epochs. Raise it if good configurations of yours start
+    slowly."""
     reduction_factor: int = Field(default=3, ge=2, le=1_000_000)
+    """At each rung the best one of so many trials goes on. Higher stops more of them, sooner."""
 
 
 class SearchSettings(StrictModel):
     """Optuna's TPE over each family's space; trial 1 is always the experiment's own values."""
 
     num_trials: int = Field(default=16, ge=1, le=MAX_TRIALS)
+    """Configurations that the search of each family tries, its own values among them. The cost
+    of a search grows with it; see "expected best" in the report for what fewer would have found."""
     seed: Seed = 0
+    """Draws the points of the search. Another one is another search, of other points."""
     pruning: PruningSettings = PruningSettings()
+    """Which trials are stopped before their last epoch."""
+
+    def num_points(self, model: Model) -> int:
+        """Return how many configurations a model's search tries: one if it is not searched."""
+        return self.num_trials if model.space else 1
 
 
 class ReplicateSettings(StrictModel):
@@ -133,18 +108,25 @@ class ReplicateSettings(StrictModel):
     """
 
     top_k: int = Field(default=2, ge=1, le=MAX_TRIALS)
+    """How many of a family's best configurations are trained on every seed. Only these get more
+    than one seed; the others are known by the search's alone, with its luck."""
     seeds: Seeds = (42, 2025, 7)
+    """Seeds on which they are trained, in this order; the search uses the first. More seeds tell
+    smaller differences apart: a pair takes 6 at least, several pairs more, and the report says
+    how many."""
     race_alpha: Annotated[float, Field(gt=0, lt=1)] | None = 0.1
     """A configuration that cannot win any more gets no further seed; one of the best is dropped
-    with at most this probability. None: nobody is dropped."""
+    with at most this probability. Higher saves more seeds. None: nobody is dropped."""
     max_seeds: NumSeeds | None = None
-    """What ``seeds`` leave undecided gets more of them, up to so many in all."""
+    """What ``seeds`` leave undecided gets more of them, up to so many in all. None: no more than
+    ``seeds``."""
     budget_epochs: Count | None = None
     """Epochs of training of a family, its search included, within which it gets more seeds: what
     successive halving and the race save goes to the undecided. None: ``max_seeds`` is the limit."""
     variance_seeds: NoneOrMoreSeeds = 0
     """The winner is trained again so often with other first weights alone, and as often with
-    another order of the data alone: which of the two does the variance over seeds come from?"""
+    another order of the data alone: which of the two does the variance over seeds come from? 0
+    leaves the question out."""
 
     @model_validator(mode="after")
     def _room_for_seeds(self) -> Self:
@@ -163,6 +145,10 @@ class ReplicateSettings(StrictModel):
         """Every seed that a configuration may get, in the order of the rounds."""
         return (*self.seeds, *self.extra_seeds)
 
+    def num_finalists(self, num_points: int) -> int:
+        """Return how many of a search's points get more seeds, unless the race drops them."""
+        return min(self.top_k, num_points)
+
     @property
     def num_variance_trials(self) -> int:
         """How many trials split the winner's variance: as many for each of the two."""
@@ -176,11 +162,16 @@ class TrackingSettings(StrictModel):
     """
 
     enabled: bool = True
+    """Mirror the sweep to MLflow while it runs. The records do not need it: `sg-ray track sync`
+    makes up for it later."""
     uri: Annotated[Text, PlainSerializer(hide_credentials), Field(repr=False)] = (
         "sqlite:///mlflow.db"
     )
+    """The MLflow store: ``sqlite:///FILE``, relative to the current folder, or the address of a
+    server. Credentials belong in the environment."""
     register_model: bool = True
-    """Whether the winner's weights are copied to MLflow and registered under the sweep's name."""
+    """Copy the winner's weights to MLflow and register them under the sweep's name. False saves
+    their space there."""
 
     def __getstate__(self) -> dict[Any, Any]:
         """Return what a pickle holds, which Ray may write to a disk."""
@@ -188,90 +179,141 @@ class TrackingSettings(StrictModel):
         return {**state, "__dict__": {**state["__dict__"], "uri": hide_credentials(self.uri)}}
 
 
+@dataclass(frozen=True)
+class Rules:
+    """The settings that every model of a sweep is searched, replicated and ranked by."""
+
+    objective: str
+    lr_range: LrRangeSettings
+    search: SearchSettings
+    replicate: ReplicateSettings
+    own_metrics: Mapping[str, Direction] = field(default_factory=dict)
+
+
 class Experiment(StrictModel):
     """Everything a sweep needs to know, resolved."""
 
     name: Name
+    """Name of the sweep: its folder is ``output_dir/name``, and MLflow's experiment is called
+    so."""
     output_dir: OwnFolder = Path("outputs")
+    """Folder of all sweeps. Every machine that trains must see it."""
     cache_dir: OwnFolder = Path(".cache")
+    """Folder of features and of frozen branches' outputs. It may be deleted: they are made
+    again."""
     data: DataConfig = DataConfig()
+    """Which functions the models learn from and are judged by."""
     families: Annotated[tuple[str, ...], Field(min_length=1), Strict(False)] = (
         "transformer",
         "gnn",
         "fusion",
     )
+    """Which families are compared. The lexical floor always runs too."""
     models: Mapping[str, ModelSettings] = Field(default_factory=dict)
+    """Each family's own values, search space and resources; a family left out has its defaults
+    and is not searched."""
+    plugins: PluginSettings = PluginSettings()
+    """Code from outside of sg-ray that the experiment uses."""
     branches_from: MaybeOwnFolder = None
-    """What holds the trained branches when ``families`` lacks them: a finished sweep's folder, or
-    one with results of ``sg-ray train``."""
+    """What holds the trained branches when ``families`` lacks them: a finished sweep's folder,
+    or one with results of ``sg-ray train``."""
     objective: str = "val_roc_auc"
+    """The validation metric that search, race, leaderboard and verdict go by. Choose it before
+    the first run: whoever changes it after looking has chosen the winner."""
+    metrics: Annotated[tuple[Text, ...], Strict(False)] = ()
+    """Metrics of your own that are measured beside those that always are, each by its code
+    (``FILE.py:NAME`` or ``MODULE:NAME``), or by name if an installed package offers it."""
     lr_range: LrRangeSettings = LrRangeSettings()
+    """The learning-rate range test before each family's search."""
     search: SearchSettings = SearchSettings()
+    """How many configurations of a family are tried, and which of them stop early."""
     replicate: ReplicateSettings = ReplicateSettings()
+    """How many of them are trained again on how many seeds."""
     resources: Resources = Resources()
+    """What one trial takes, unless its family says otherwise."""
     max_concurrent_trials: int | None = Field(default=None, ge=1, le=MAX_TRIALS)
+    """At most so many trials run at once, however many would fit. None: as many as CPUs and GPUs
+    allow. Lower it if memory runs out."""
     max_failures: int = Field(default=2, ge=0, le=1_000)
-    """How often a trial whose process or machine died starts again from its last checkpoint."""
+    """How often a trial whose process or machine died starts again from its last checkpoint.
+    Raise it on machines that are taken away often."""
     tracking: TrackingSettings = TrackingSettings()
+    """The mirror of the records in MLflow."""
 
     @property
-    def sweep_dir(self) -> Path:
+    def folder(self) -> SweepFolder:
         """The folder of this sweep, absolute: workers run in folders of their own."""
-        return (self.output_dir / self.name).absolute()
+        return SweepFolder((self.output_dir / self.name).absolute())
 
     @property
-    def all_families(self) -> tuple[str, ...]:
-        """The floor, then the experiment's families with those that others build on first."""
-        ordered = sorted(
-            (name for name in dict.fromkeys(self.families) if name != FLOOR),
-            key=lambda name: len(get_family(name).branches),
+    def rules(self) -> Rules:
+        """What holds for all models."""
+        return Rules(self.objective, self.lr_range, self.search, self.replicate, self.own_metrics)
+
+    @property
+    def own_metrics(self) -> dict[str, Direction]:
+        """What is to be done with each of ``metrics``."""
+        known = self.plugins.directions
+        return {name: known[name] for name in self.metrics if name in known}
+
+    @property
+    def all_models(self) -> tuple[Model, ...]:
+        """The floor, then the experiment's models with those that others build on first."""
+        return tuple(map(self.model, self.model_names))
+
+    @property
+    def model_names(self) -> tuple[str, ...]:
+        """The names of ``all_models``, known also where the code of one is not."""
+        names = dict.fromkeys(name for name in self.families if name != FLOOR)
+        return (FLOOR, *sorted(names, key=lambda name: len(builds_on(name))))
+
+    def model(self, name: str) -> Model:
+        """Return one of the experiment's models, or what it would be; today it is a family's name.
+
+        Raises InputError for the name of no family.
+        """
+        given, family = self.models.get(name, ModelSettings()), get_family(name)
+        return Model(
+            name=name,
+            family=name,
+            settings=family.Config.model_validate(given.config),
+            space=given.space,
+            resources=self.resources_of(name),
+            branches={branch: branch for branch in family.branches},
         )
-        return (FLOOR, *ordered)
 
-    def baseline(self, family: str) -> FamilyConfig:
-        """Return the experiment's own values for a family."""
-        settings = self.models.get(family, ModelSettings())
-        config: FamilyConfig = get_family(family).Config.model_validate(settings.config)
-        return config
+    @property
+    def resources_by_model(self) -> dict[str, Resources]:
+        """What one trial of each model takes."""
+        return {name: self.resources_of(name) for name in self.model_names}
 
-    def space(self, family: str) -> Mapping[str, Dimension]:
-        """Return the search space of a family; empty if it is not searched."""
-        return self.models.get(family, ModelSettings()).space
-
-    def num_points(self, family: str) -> int:
-        """Return how many configurations a family's search tries: one if it is not searched."""
-        return self.search.num_trials if self.space(family) else 1
-
-    def num_finalists(self, family: str) -> int:
-        """Return how many of them get more seeds, unless the race drops them."""
-        return min(self.replicate.top_k, self.num_points(family))
-
-    def resources_of(self, family: str) -> Resources:
-        """Return what one trial of a family takes; one that fits in one go takes no GPU."""
-        takes = self.models.get(family, ModelSettings()).resources or self.resources
-        if isinstance(get_family(family), EstimatorFamily):
-            return Resources(cpus=takes.cpus)
-        return takes
+    def resources_of(self, name: str) -> Resources:
+        """Return what one trial of a model takes; one that fits in one go takes no GPU."""
+        takes = self.models.get(name, ModelSettings()).resources or self.resources
+        is_fitted = isinstance(FAMILIES.get(name), EstimatorFamily)
+        return Resources(cpus=takes.cpus) if is_fitted else takes
 
     @property
     def identity(self) -> dict[str, Any]:
         """The part that decides the results; a resume may change only the rest.
 
-        Families are told by what they make of their values: a default that is written out is the
-        same as one that is left out, and so are two ways to write a number.
+        Models are told by what their families make of the values: a default that is written out is
+        the same as one that is left out, and so are two ways to write a number.
         """
-        deciding = ("data", "branches_from", "objective", "lr_range", "search", "replicate")
-        models = {name: self._identity_of(name) for name in self.all_families}
+        asked = ("data", "branches_from", "objective", "metrics")
+        deciding = (*asked, "lr_range", "search", "replicate")
+        models = {name: self._identity_of(name) for name in self.model_names}
         kept = self.model_dump(mode="json", include=set(deciding))
         return {**kept, "families": list(models), "models": models}
 
-    def _identity_of(self, family: str) -> dict[str, Any]:
+    def _identity_of(self, name: str) -> dict[str, Any]:
+        given = self.models.get(name, ModelSettings())
+        # Of a family whose code is not here, nor was it asked for, it is what was given.
+        values = self.model(name).baseline.values if name in FAMILIES else given.config
+        dimensions = given.space.items()
         return {
-            "config": self.baseline(family).model_dump(mode="json"),
-            "space": {
-                name: dimension.model_dump(mode="json", exclude_none=True)
-                for name, dimension in self.space(family).items()
-            },
+            "config": values,
+            "space": {n: one.model_dump(mode="json", exclude_none=True) for n, one in dimensions},
         }
 
     @property

@@ -1,6 +1,7 @@
 """From an experiment file to an ``Experiment``: read, override, fill in ``auto``, check."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,16 @@ from sg_ray.commands import sg_ray_command
 from sg_ray.config.auto import with_hardware
 from sg_ray.config.experiment import Experiment, ModelSettings
 from sg_ray.config.explain import explain, told, wanted_place
+from sg_ray.config.own_code import with_own_code
 from sg_ray.config.values import Given, Override, Values, read_override, read_values
 from sg_ray.config.yaml_text import Key, write_yaml
 from sg_ray.errors import InputError
-from sg_ray.models.families import get_family
+from sg_ray.models.families import FAMILIES, get_family
 from sg_ray.models.family import EstimatorFamily
 from sg_ray.redaction import hide_credentials, hide_secrets, holds_secret
 from sg_ray.space import checked_space
-from sg_ray.training.metrics import direction
+from sg_ray.statistics.own_metrics import OWN_METRICS
+from sg_ray.training.metrics import OBJECTIVES, direction
 
 _TRACKING_URI = ("tracking", "uri")
 _FILES = ("train_file", "valid_file", "test_file")
@@ -27,19 +30,30 @@ _WIN_OVER = {"data.path": _FILES, "data.source": (*_FILES, "path")}
 
 
 def load_experiment(
-    path: Path, overrides: Sequence[str] = (), settings: Sequence[Given] = ()
+    path: Path,
+    overrides: Sequence[str] = (),
+    settings: Sequence[Given] = (),
+    *,
+    loads_code: bool = True,
+    is_passed_on: bool = False,
 ) -> Experiment:
     """Read an experiment file and apply settings: values first, ``key=value`` overrides on top.
 
     ``auto`` becomes what this machine's hardware suggests, see ``config.auto``; a family's values
-    become what its configuration makes of them. Raises InputError that names the file (and line),
-    the flag or the override, the key, and the value that is wrong.
+    become what its configuration makes of them. Families and metrics of the user's own are loaded,
+    from where the experiment says; without ``loads_code``, as where nothing is to be trained, the
+    families that this process does not know yet keep their values as they are, and of metrics the
+    direction is known. ``is_passed_on`` says that the file is one of a begun sweep or training,
+    whose folder brings no code. Raises InputError that names the file (and line), the flag or the
+    override, the key, and the value that is wrong.
     """
-    values = read_values(path)
+    values = replace(read_values(path), is_passed_on=is_passed_on)
     changes: list[Given | Override] = [*settings, *map(read_override, overrides)]
     for change in changes:
         _check_counts(change, values)
         values = values.given(change)
+    if loads_code:
+        values = with_own_code(values)
     values = values.with_spaces()
     _check_places(values)
     _refuse_secrets(values)
@@ -47,12 +61,18 @@ def load_experiment(
         given = Experiment.model_validate(values.content)
     except ValidationError as error:
         raise InputError(explain(error, Experiment, values)) from error
-    _check_names(given, values)
+    OWN_METRICS.tell(given.plugins.directions)
+    known = _known_names((*given.families, *given.models), given.plugins.families)
+    _check_names(given.objective, given.families, given.models, known, values)
+    _check_objective_is_measured(given, values)
     experiment = with_hardware(given)
-    names = dict.fromkeys((*experiment.families, *experiment.models))
-    checked = {name: _checked(name, experiment, values) for name in names}
+    own = experiment.models
+    checked = {name: _checked(name, own.get(name, ModelSettings()), values) for name in known}
+    if experiment.branches_from is None:
+        for name in (name for name in experiment.families if name in known):
+            _check_branches(name, experiment.families, experiment.output_dir, values)
     _check_nothing_is_empty(values)
-    models = {name: checked[name] for name in experiment.models}
+    models = {name: checked.get(name, as_given) for name, as_given in own.items()}
     return experiment.model_copy(update={"models": models})
 
 
@@ -127,13 +147,17 @@ def _check_places(values: Values) -> None:
             raise InputError(told(values, key, f"no {what} given"))
 
 
-def _check_names(experiment: Experiment, values: Values) -> None:
+def _check_names(
+    objective: str,
+    families: Iterable[str],
+    models: Iterable[str],
+    known: Sequence[str],
+    values: Values,
+) -> None:
     """Raise InputError, with its place, for a metric or family that there is not."""
-    used: list[tuple[Key, Callable[[str], object], str]] = [
-        (("objective",), direction, experiment.objective)
-    ]
-    used += [(("families",), get_family, name) for name in experiment.families]
-    used += [(("models", name), get_family, name) for name in experiment.models]
+    used: list[tuple[Key, Callable[[str], object], str]] = [(("objective",), direction, objective)]
+    used += [(("families",), get_family, name) for name in families if name in known]
+    used += [(("models", name), get_family, name) for name in models if name in known]
     for key, look_up, name in used:
         try:
             look_up(name)
@@ -142,15 +166,27 @@ def _check_names(experiment: Experiment, values: Values) -> None:
             raise InputError(told(values, key, reason)) from error
 
 
+def _check_objective_is_measured(given: Experiment, values: Values) -> None:
+    """Raise InputError for a metric of the user's own that this experiment does not name."""
+    name = given.objective.removeprefix("val_")
+    if given.objective not in OBJECTIVES and name not in given.own_metrics:
+        reason = f"metrics does not hold {name}, so no trial measures it. Add it there"
+        raise InputError(told(values, ("objective",), reason))
+
+
+def _known_names(named: Sequence[str], own: Mapping[str, str]) -> list[str]:
+    """Return the families that are named, without those whose code was not to be loaded."""
+    return [name for name in dict.fromkeys(named) if name in FAMILIES or name not in own]
+
+
 def _check_nothing_is_empty(values: Values) -> None:
     for key in filter(values.is_empty, values.null_keys):
         raise InputError(told(values, key, "no value given (null says that there is none)"))
 
 
-def _checked(name: str, experiment: Experiment, values: Values) -> ModelSettings:
+def _checked(name: str, settings: ModelSettings, values: Values) -> ModelSettings:
     """Return a family's settings with the values that its configuration made of them."""
     family = get_family(name)
-    settings = experiment.models.get(name, ModelSettings())
     key = ("models", name)
     try:
         baseline = family.Config.model_validate(settings.config)
@@ -159,8 +195,6 @@ def _checked(name: str, experiment: Experiment, values: Values) -> ModelSettings
     if settings.space and isinstance(family, EstimatorFamily):
         raise InputError(told(values, (*key, "space"), f"{name} is not searched; leave it out"))
     space = checked_space(settings.space, baseline, partial(_place, values, (*key, "space")))
-    if name in experiment.families and experiment.branches_from is None:
-        _check_branches(name, experiment, values)
     config = baseline.model_dump(mode="json", exclude_unset=True, include=set(settings.config))
     return settings.model_copy(update={"config": config, "space": space})
 
@@ -170,8 +204,8 @@ def _place(values: Values, section: Key, name: str) -> str:
     return f"{values.where(key)}: {'.'.join(key)}"
 
 
-def _check_branches(name: str, experiment: Experiment, values: Values) -> None:
-    missing = [b for b in get_family(name).branches if b not in experiment.families]
+def _check_branches(name: str, families: Sequence[str], output_dir: Path, values: Values) -> None:
+    missing = [branch for branch in get_family(name).branches if branch not in families]
     if missing:
         names, where = " and ".join(missing), values.where(("families",))
         is_sweep = where != f"train {name}"
@@ -181,5 +215,5 @@ def _check_branches(name: str, experiment: Experiment, values: Values) -> None:
         raise InputError(
             f"{place}: {name} builds on {names}. {add} the folder of a sweep or of trainings that "
             f"holds them, e.g., with the same overrides, {commands}; then "
-            f"branches_from={experiment.output_dir / 'train'}."
+            f"branches_from={output_dir / 'train'}."
         )

@@ -10,6 +10,7 @@ from typing import Any
 
 from sg_ray.config.yaml_text import MAX_DEPTH, Key, Written, read_value, read_yaml
 from sg_ray.errors import InputError
+from sg_ray.plugins import package_file
 
 MAX_SHOWN = 200
 """Characters of an override in a message."""
@@ -50,6 +51,8 @@ class Values:
     path: Path
     content: dict[str, Any]
     origins: Mapping[Key, Written]
+    is_passed_on: bool = False
+    """Whether the file is one of a sweep or training to go on with, whoever put it there."""
 
     def where(self, key: Key) -> str:
         """Return where a key, or the section around it, was given; the file if nowhere."""
@@ -112,7 +115,8 @@ class Values:
     def with_spaces(self) -> "Values":
         """Return the values with what the file holds in place of each ``space: FILE``.
 
-        FILE is relative to the experiment's folder. Raises InputError if there is no such file.
+        FILE is relative to the experiment's folder, or ``PACKAGE:FILE`` of an installed package.
+        Raises InputError if there is no such file.
         """
         models = self.content.get("models")
         if not isinstance(models, dict):
@@ -128,12 +132,15 @@ class Values:
 
     def _space(self, key: Key, name: str) -> "Values":
         path = self.path.parent / name
+        in_package = None if path.is_file() else package_file(name)
+        if in_package is not None:
+            return read_values(in_package)
         if not path.is_file():
             problem = "is no file" if path.exists() else "does not exist"
             what = f"{name} {problem}" if name.strip() else "no file given"
             raise InputError(
                 f"{self.where(key)}: {'.'.join(key)}: {what} (search spaces are looked for beside "
-                "the experiment)."
+                "the experiment, and as PACKAGE:FILE in an installed package)."
             )
         return read_values(path)
 

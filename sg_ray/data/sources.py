@@ -8,10 +8,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from sg_ray.data.checks import Removals, check_splits
 from sg_ray.data.codexglue import fetch_codexglue
 from sg_ray.data.jsonl import PACKED_SUFFIXES, read_jsonl, write_jsonl
 from sg_ray.data.names import notes_on_names
+from sg_ray.data.repeats import Removals, check_splits
 from sg_ray.data.samples import SPLITS, DataSet, Sample
 from sg_ray.data.splits import split_pairs, stratified_subset
 from sg_ray.data.synthetic import generate, mislabel
@@ -32,8 +32,12 @@ class SplitLimits(StrictModel):
     """At most this many samples of each split, drawn by seed with the labels in proportion."""
 
     train: Limit | None = None
+    """Functions of the train split that are kept, to try a sweep out in minutes. None: all."""
     valid: Limit | None = None
+    """Functions of the validation split that are kept. Fewer make every comparison less certain.
+    None: all."""
     test: Limit | None = None
+    """Functions of the test split that are kept. None: all."""
 
 
 class DataConfig(StrictModel):
@@ -43,23 +47,36 @@ class DataConfig(StrictModel):
     """
 
     source: Literal["synthetic", "path", "files", "codexglue"] = "synthetic"
+    """``synthetic``: built-in pairs of functions, made by ``seed``. ``codexglue``: Devign,
+    downloaded. ``path`` and ``files`` follow from the next settings."""
     path: MaybeFolder = None
-    """Folder with ``train|valid|test.jsonl``, each also ``.gz``, ``.xz`` or ``.zst``."""
+    """Folder with ``train|valid|test.jsonl``, each also ``.gz``, ``.xz`` or ``.zst``. Wins over
+    ``source``."""
     train_file: MaybeFile = None
-    """One JSONL file for a split, whatever its name, packed as its suffix says."""
+    """One JSONL file for the train split, whatever its name, packed as its suffix says. Wins
+    over ``path``; needs ``valid_file`` beside it."""
     valid_file: MaybeFile = None
+    """The same for the validation split."""
     test_file: MaybeFile = None
+    """The same for the test split. None: there is none, and the winner is not scored on it."""
     num_samples: int = Field(default=4000, ge=_MIN_SYNTHETIC, le=200_000, multiple_of=2)
-    """Size of the synthetic set over all splits (80/10/10)."""
+    """Functions of the synthetic set over all splits (80/10/10), in pairs."""
     label_noise: float = Field(default=0.0, ge=0.0, lt=0.5)
-    """Share of the synthetic functions, of each split, whose label is wrong, as some real ones."""
+    """Share of the synthetic functions, of each split, whose label is wrong, as some real ones
+    are. Raise it to see how a sweep copes with data like that."""
     seed: Seed = 0
     """Draws the synthetic set and the subsets of ``limit``. Not the seed of a trial."""
     limit: SplitLimits = SplitLimits()
+    """At most so many functions of each split, drawn with the labels in proportion."""
     remove_duplicates: bool = False
+    """Keep one of the rows of a split that hold the same code with the same label. False: they
+    are counted and told, and stay."""
     remove_conflicts: bool = False
+    """Take out rows that hold the same code with different labels. False: they are told, and
+    stay."""
     remove_leaks: bool = False
-    """Takes rows that also occur in valid or test out of train, never out of those."""
+    """Take rows that also occur in valid or test out of train, never out of those. False: they
+    are told, and the scores flatter."""
 
     @model_validator(mode="before")
     @classmethod

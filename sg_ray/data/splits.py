@@ -48,29 +48,6 @@ def stratified_sample(
     }
 
 
-def stratified_carve(
-    samples: Sequence[Sample], num_samples: int, seed: int
-) -> tuple[list[Sample], list[Sample]]:
-    """Return (the rest, ``num_samples`` carved out), both in order, with labels in proportion.
-
-    For data without a test file: carve one from train. Raises InputError if either part would
-    lack a label.
-    """
-    if not samples or num_samples >= len(samples):
-        raise InputError(
-            f"cannot carve {num_samples} samples from {len(samples)}. Carve fewer than there are."
-        )
-    chosen = _stratified_indices(samples, num_samples, seed)
-    rest = [sample for index, sample in enumerate(samples) if index not in chosen]
-    carved = [samples[index] for index in sorted(chosen)]
-    if {sample.label for sample in rest} != {sample.label for sample in carved}:
-        raise InputError(
-            f"carving {num_samples} of {len(samples)} samples leaves a label on one side only. "
-            "Carve fewer, or bring more data."
-        )
-    return rest, carved
-
-
 def split_pairs(samples: Sequence[Sample], seed: int) -> dict[str, list[Sample]]:
     """Split 80/10/10 into train, valid and test; the two samples of a pair stay together.
 

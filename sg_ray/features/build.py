@@ -12,10 +12,10 @@ import numpy as np
 from sg_ray.data.samples import DataSet
 from sg_ray.features.featuriser import Featuriser
 from sg_ray.features.kinds import describe, featuriser_class, save_featuriser
-from sg_ray.features.packed import FeatureKind, Features, Ragged
+from sg_ray.features.packed import FeatureKind, Features, Ragged, pack_texts
 from sg_ray.features.spec import FeatureSpec
 from sg_ray.features.store import UnusableStoreError, building, read_kind, write_kind
-from sg_ray.features.workers import (
+from sg_ray.features.worker_pool import (
     CHUNK_SIZE,
     MIN_SAMPLES_FOR_WORKERS,
     worker_featuriser,
@@ -62,12 +62,21 @@ def prepare_features(
             )
             for key, spec in by_key.items()
         },
+        packed_ids={
+            split: pack_texts([sample.sample_id for sample in samples])
+            for split, samples in data.splits.items()
+        },
     )
 
 
 def store_dir(cache_dir: Path, data_fingerprint: str, spec: FeatureSpec) -> Path:
     """Return the folder of one stored feature kind; ``load_featuriser`` reads it as well."""
-    return cache_dir / "features" / data_fingerprint / spec.key
+    return features_dir(cache_dir, data_fingerprint) / spec.key
+
+
+def features_dir(cache_dir: Path, data_fingerprint: str) -> Path:
+    """Return the folder of all stored feature kinds of a data set."""
+    return cache_dir / "features" / data_fingerprint
 
 
 def _prepare_kind(

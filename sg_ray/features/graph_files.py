@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 
 from sg_ray.data.samples import DataSet
 from sg_ray.errors import InputError
-from sg_ray.features.graphs import GraphFeaturiser
 from sg_ray.features.kinds import describe, save_featuriser
 from sg_ray.features.packed import Ragged
+from sg_ray.features.program_graphs import GraphFeaturiser
 from sg_ray.features.spec import GraphSpec
-from sg_ray.features.workers import (
+from sg_ray.features.worker_pool import (
     CHUNK_SIZE,
     MIN_SAMPLES_FOR_WORKERS,
     worker_featuriser,

@@ -9,9 +9,9 @@ from typing import Any
 
 from sg_ray.errors import InputError
 from sg_ray.features.featuriser import Featuriser
-from sg_ray.features.graphs import GraphFeaturiser
+from sg_ray.features.program_graphs import GraphFeaturiser
+from sg_ray.features.source_text import TextFeaturiser
 from sg_ray.features.spec import FeatureSpec, GraphSpec, TextSpec, TokenSpec, by_content
-from sg_ray.features.text import TextFeaturiser
 from sg_ray.features.tokens import TokenFeaturiser
 from sg_ray.files import write_json
 

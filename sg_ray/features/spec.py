@@ -49,21 +49,20 @@ class FeatureSpec(StrictModel):
 
 
 class TokenSpec(FeatureSpec):
-    """Byte-level BPE tokens, whole functions; families truncate when they collate.
-
-    ``tokenizer`` is "train" (a BPE trained on the train split), or a folder or hub name of a
-    pretrained one (a Hugging Face tokenizer, or a bare ``vocab.json`` + ``merges.txt``).
-    ``collapse_whitespace`` makes one space of each run of whitespace before encoding, as CodeXGLUE
-    does: half as many tokens for a tokenizer that was not made for indented code.
-    """
+    """Byte-level BPE tokens, whole functions; families truncate when they collate."""
 
     kind: ClassVar[str] = "tokens"
     version: ClassVar[int] = 1
     tokenizer: HubNameOrFolder = "train"
+    """``train``: a byte-level BPE trained on the train split. Else the folder or hub name of a
+    pretrained one: a Hugging Face tokenizer, or a bare ``vocab.json`` + ``merges.txt``."""
     tokenizer_content: str | None = None
     """Hash of a pretrained tokenizer's files. None: whatever is there; a sweep fills it in."""
     vocab_size: int = Field(default=8192, ge=300, le=100_000)
+    """Tokens that a trained BPE may hold. More make functions shorter and the embedding larger."""
     collapse_whitespace: bool = True
+    """Make one space of each run of whitespace before encoding, as CodeXGLUE does: half as many
+    tokens for a tokenizer that was not made for indented code."""
 
 
 class GraphSpec(FeatureSpec):
@@ -72,8 +71,12 @@ class GraphSpec(FeatureSpec):
     kind: ClassVar[str] = "graphs"
     version: ClassVar[int] = 2
     graph: Literal["program", "sequential"] = "program"
+    """``program``: AST, next-token, control-flow and def-use edges. ``sequential``: next-token
+    edges alone, to see what the others are worth."""
     vocab_size: int = Field(default=8192, ge=16, le=1_000_000)
+    """Most frequent texts of nodes that are told apart; all others are one."""
     max_nodes: int = Field(default=2000, ge=8, le=1_000_000)
+    """Larger graphs are cut. Lower it if memory runs out."""
 
 
 class TextSpec(FeatureSpec):

@@ -6,17 +6,17 @@ whole, by one rename: whatever kills a build, a reader sees the old folder, the 
 """
 
 import errno
-import fcntl
 import json
 import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from sg_ray.errors import SgRayError
@@ -117,7 +117,7 @@ def _work_beside(folder: Path) -> Iterator[Path]:
         yield new
     finally:
         _remove_build(work)
-        lock.close()
+        lock.release()
 
 
 def _array_path(folder: Path, split: str, name: str, part: str) -> Path:
@@ -191,31 +191,30 @@ def _set_aside(folder: Path, target: Path) -> None:
         return  # another build has set it aside
 
 
-def _claim_work_folder(folder: Path) -> tuple[Path, IO[bytes]]:
-    """Return a new folder beside ``folder``, and the open lock that says its build is alive.
+def _claim_work_folder(folder: Path) -> tuple[Path, FileLock]:
+    """Return a new folder beside ``folder``, and the lock that says its build is alive.
 
-    The lock lies beside the work folder and is held before that exists. It goes with its process,
-    also on ``kill -9``, which a file naming a process id would not.
+    The lock lies beside the work folder and is held before that exists. The kernel frees it with
+    its process, also on ``kill -9``, which a file naming a process id would not show.
     """
     while True:
         handle, name = tempfile.mkstemp(
             prefix=f".{folder.name}.", suffix=_LOCK_SUFFIX, dir=folder.parent
         )
-        lock = os.fdopen(handle, "r+b")
-        if _try_lock(lock) and _is_same_file(lock, Path(name)):
+        os.close(handle)
+        lock = _lock_at(Path(name))
+        if _try(lock) and Path(name).exists():
             return _work_folder(Path(name)), lock
-        lock.close()  # a cleaning build met the file before it was locked
+        lock.release()  # a cleaning build met the file before it was locked
 
 
 def _remove_dead_builds(folder: Path) -> None:
     for path in folder.parent.glob(f".{folder.name}.*{_LOCK_SUFFIX}"):
-        try:
-            lock = path.open("r+b")
-        except FileNotFoundError:
-            continue
-        with lock:
-            if _try_lock(lock):
+        lock = _lock_at(path)
+        with suppress(PermissionError):  # somebody else's, who will clean up
+            if _try(lock):
                 _remove_build(_work_folder(path))
+                lock.release()
 
 
 def _remove_build(work: Path) -> None:
@@ -227,16 +226,14 @@ def _work_folder(lock_path: Path) -> Path:
     return lock_path.with_suffix(_WORK_SUFFIX)
 
 
-def _try_lock(lock: IO[bytes]) -> bool:
+def _lock_at(path: Path) -> FileLock:
+    """Return a lock that the kernel keeps: a file that stands for one would outlive a kill."""
+    return FileLock(path, fallback_to_soft=False)
+
+
+def _try(lock: FileLock) -> bool:
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        lock.acquire(blocking=False)
+    except Timeout:
         return False
     return True
-
-
-def _is_same_file(file: IO[bytes], path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(file.fileno()), path.stat())
-    except FileNotFoundError:
-        return False

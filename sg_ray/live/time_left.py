@@ -26,49 +26,49 @@ def time_left_s(progress: Progress) -> tuple[float, float] | None:
 
 @dataclass(frozen=True)
 class _Paces:
-    """Seconds that one trial of each family takes; ``usual_s`` is the mean but for the floor's.
+    """Seconds that one trial of each model takes; ``usual_s`` is the mean but for the floor's.
 
-    A family without a trial to go by is taken for a usual one. The floor takes next to no time,
+    A model without a trial to go by is taken for a usual one. The floor takes next to no time,
     so it stands for no other.
     """
 
-    by_family_s: dict[str, float]
+    by_model_s: dict[str, float]
     usual_s: float | None
 
     @classmethod
     def of(cls, progress: Progress) -> "_Paces":
         """Return the paces of what has been seen."""
-        families = {trial.family for trial in progress.trials.values()}
-        paces_s = {family: _pace_s(progress, family) for family in families}
-        known_s = {family: pace_s for family, pace_s in paces_s.items() if pace_s is not None}
-        return cls(known_s, _mean(pace for family, pace in known_s.items() if family != FLOOR))
+        models = {trial.model for trial in progress.trials.values()}
+        paces_s = {model: _pace_s(progress, model) for model in models}
+        known_s = {model: pace_s for model, pace_s in paces_s.items() if pace_s is not None}
+        return cls(known_s, _mean(pace for model, pace in known_s.items() if model != FLOOR))
 
-    def trial_s(self, family: str) -> float | None:
+    def trial_s(self, model: str) -> float | None:
         """Return the seconds of one trial; None if nothing is known that it could resemble."""
-        return self.by_family_s.get(family, 0.0 if family == FLOOR else self.usual_s)
+        return self.by_model_s.get(model, 0.0 if model == FLOOR else self.usual_s)
 
 
-def _pace_s(progress: Progress, family: str) -> float | None:
+def _pace_s(progress: Progress, model: str) -> float | None:
     """Return the mean of the trials that ended, else what the epochs of those that run foretell."""
-    ended_s = progress.durations_s.get(family)
+    ended_s = progress.durations_s.get(model)
     if ended_s:
         return fmean(ended_s)
     return _mean(
         (trial.epoch_at_ms - trial.started_at_ms) / 1000 / trial.epoch * trial.num_epochs
-        for trial in progress.running(family)
+        for trial in progress.running(model)
         if trial.epoch and trial.num_epochs
     )
 
 
 def _work_s(progress: Progress, paces: _Paces, num_trials: Iterable[int]) -> float | None:
     """Return the seconds of all that is to come, one after the other; None if not known."""
-    families = [family for (family, _), _ in progress.to_come()]
-    work = [(f, n) for f, n in zip(families, num_trials, strict=True) if n]
-    trials_s = [(paces.trial_s(family), number) for family, number in work]
+    models = [model for (model, _), _ in progress.to_come()]
+    work = [(f, n) for f, n in zip(models, num_trials, strict=True) if n]
+    trials_s = [(paces.trial_s(model), number) for model, number in work]
     test_s = _mean(progress.range_tests_s)
     tests_s = [
-        (test_s if test_s is not None else paces.trial_s(family), 1)
-        for family in progress.range_tests_to_come
+        (test_s if test_s is not None else paces.trial_s(model), 1)
+        for model in progress.range_tests_to_come
     ]
     total_s = 0.0
     for each_s, number in (*trials_s, *tests_s):
@@ -81,7 +81,7 @@ def _work_s(progress: Progress, paces: _Paces, num_trials: Iterable[int]) -> flo
 def _under_way_s(progress: Progress, paces: _Paces) -> float:
     """Return how much of that the running trials have behind them, by the clock of the events."""
     return sum(
-        min((progress.now_ms - trial.started_at_ms) / 1000, paces.trial_s(trial.family) or 0.0)
+        min((progress.now_ms - trial.started_at_ms) / 1000, paces.trial_s(trial.model) or 0.0)
         for trial in progress.with_status("running")
     )
 

@@ -9,14 +9,24 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TextIO
+from typing import TYPE_CHECKING, Self, TextIO
 
+from sg_ray.files import short_hash
 from sg_ray.live.progress import TRIAL_STAGES, Progress
 from sg_ray.live.stream import SafeStream, as_ascii
 from sg_ray.live.time_left import time_left_s
-from sg_ray.sweep.events import Event
-from sg_ray.sweep.leaderboard import is_number
-from sg_ray.sweep.planned import up_to
+from sg_ray.records.events import (
+    Event,
+    FinalistDropped,
+    JobLost,
+    LearningRateFound,
+    StageStarted,
+    SweepFinished,
+    SweepWaiting,
+    TrialFinished,
+    WinnerTested,
+)
+from sg_ray.records.planned import up_to
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -29,10 +39,11 @@ LEAST_COLUMNS = 60
 
 
 class LiveView:
-    """Shows a sweep's events as they come; a listener for ``sg_ray.sweep.events.Journal``.
+    """Shows a sweep's events as they come; a listener for ``sg_ray.records.journal.Journal``.
 
     ``past`` are the events of a sweep that is resumed. On a stream that is not a terminal one line
-    is written per stage, learning rate and finished trial, at most one a second for the latter.
+    is written per stage, learning rate and finished trial, at most one a second for the latter; so
+    it is without ``redraws``.
     """
 
     def __init__(
@@ -41,10 +52,12 @@ class LiveView:
         *,
         past: Iterable[Event] = (),
         stream: TextIO | None = None,
+        redraws: bool = True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._progress = Progress(objective)
         self.stream = SafeStream(stream or sys.stdout)
+        self._redraws = redraws and self.stream.isatty()
         self._clock = clock
         self._started_s = clock()
         self._last_line_s = float("-inf")
@@ -70,7 +83,7 @@ class LiveView:
     def start(self) -> None:
         """Begin to show; on a terminal the view redraws itself from a thread."""
         self._started_s = self._clock()
-        if self.stream.isatty() and (live := _live(self.stream, self._table)) is not None:
+        if self._redraws and (live := _live(self.stream, self._table)) is not None:
             self._live = live
             self._live.start()
 
@@ -86,7 +99,7 @@ class LiveView:
     def __call__(self, event: Event) -> None:
         """Take one event in and show it."""
         with self._lock:
-            before = (self._progress.family, self._progress.stage)
+            before = (self._progress.model, self._progress.stage)
             self._progress.apply(event)
             line = None if self._live is not None else self._line(event, before)
         if line is not None:
@@ -104,30 +117,30 @@ class LiveView:
         self.stream.flush()
 
     def _line(self, event: Event, before: tuple[str, str]) -> str | None:
-        progress, data = self._progress, event.data
-        if event.type == "stage" and before != (progress.family, progress.stage):
-            planned = f", {data['num_trials']} trials" if progress.stage in TRIAL_STAGES else ""
-            return f"[{_clock_text(self._elapsed_s())}] stage {_title(progress)}{planned}"
-        if event.type == "lr_range":
-            family = str(data["family"])
-            return f"  learning rate of {family}: {progress.learning_rates[family]}"
-        if event.type == "trial_finished" and self._may_write(str(data["status"])):
-            return self._trial_line(event)
-        if event.type == "dropped" and event.data["config_hash"] not in self._told_drops:
-            self._told_drops.add(event.data["config_hash"])
-            return (
-                f"  {data['family']}-{data['config_hash'][:8]} dropped after "
-                f"{data['after_seeds']} fresh seeds: {data['against'][:8]} is better"
-            )
-        if event.type == "job_lost":
-            return f"  {data['name']} was lost, and is tried again: {data['reason']}"
-        if event.type == "waiting":
-            return f"  {_waiting(data['wait_s'], data['reason'])}"
-        if event.type == "test_scored":
-            metrics = ", ".join(f"{k} {_number(v)}" for k, v in data["metrics"].items())
-            return f"  test split, {data['family']}: {metrics}"
-        if event.type == "sweep_finished":
-            return f"[{_clock_text(self._elapsed_s())}] sweep {progress.status}"
+        progress = self._progress
+        match event:
+            case StageStarted() if before != (progress.model, progress.stage):
+                planned = f", {event.num_trials} trials" if event.stage in TRIAL_STAGES else ""
+                return f"[{_clock_text(self._elapsed_s())}] stage {_title(progress)}{planned}"
+            case LearningRateFound():
+                return f"  learning rate of {event.model}: {progress.learning_rates[event.model]}"
+            case TrialFinished() if self._may_write(event.status):
+                return self._trial_line(event)
+            case FinalistDropped() if event.config_hash not in self._told_drops:
+                self._told_drops.add(event.config_hash)
+                return (
+                    f"  {event.model}-{short_hash(event.config_hash)} dropped after "
+                    f"{event.after_seeds} fresh seeds: {short_hash(event.against)} is better"
+                )
+            case JobLost():
+                return f"  {event.name} was lost, and is tried again: {event.reason}"
+            case SweepWaiting():
+                return f"  {_waiting(event.wait_s, event.reason)}"
+            case WinnerTested():
+                metrics = ", ".join(f"{k} {_number(v)}" for k, v in event.metrics.items())
+                return f"  test split, {event.model}: {metrics}"
+            case SweepFinished():
+                return f"[{_clock_text(self._elapsed_s())}] sweep {event.status}"
         return None
 
     def _may_write(self, status: str) -> bool:
@@ -137,17 +150,17 @@ class LiveView:
             self._last_line_s = now_s
         return is_due or status == "failed"
 
-    def _trial_line(self, event: Event) -> str:
-        key, objective = event.trial_key or "", self._progress.objective
-        trial = self._progress.trials.get(key)
-        name = f"{trial.family}-{trial.name}" if trial is not None else key
-        value = (event.data.get("metrics") or {}).get(objective)
-        score = f" {objective} {_number(value)}" if is_number(value) else ""
-        return f"  {name} {event.data['status']}{score} | {self._summary()}"
+    def _trial_line(self, event: TrialFinished) -> str:
+        objective = self._progress.objective
+        trial = self._progress.trials.get(event.trial_key)
+        name = trial.name if trial is not None else event.trial_key
+        value = event.metrics.get(objective)
+        score = f" {objective} {_number(value)}" if value is not None else ""
+        return f"  {name} {event.status}{score} | {self._summary()}"
 
     def _summary(self) -> str:
         progress = self._progress
-        best = ", ".join(f"{family} {value:.4f}" for family, value in progress.best.items())
+        best = ", ".join(f"{model} {value:.4f}" for model, value in progress.best.items())
         times = _times(self._elapsed_s(), time_left_s(progress))
         return f"{_trials(progress)}{f', best {best}' if best else ''}, {times}"
 
@@ -183,23 +196,25 @@ def _table(progress: Progress, elapsed_s: float) -> "Table":
     times = _times(elapsed_s, time_left_s(progress))
     caption = f"{as_ascii(_waiting(*progress.waiting))}\n{times}" if progress.waiting else times
     table = Table(title=title, caption=caption, box=box.ASCII, title_justify="left")
-    for column in ("family", "trials", "running", "learning rate", f"best {progress.objective}"):
+    for column in ("model", "trials", "running", "learning rate", f"best {progress.objective}"):
         table.add_column(column, overflow="fold")
-    for family in progress.families:
-        outcomes = sorted(progress.outcomes(family).items())
-        running = (f"{trial.name} epoch {trial.epoch}" for trial in progress.running(family))
+    for model in progress.models:
+        outcomes = sorted(progress.outcomes(model).items())
+        running = (
+            f"{trial.name_in_model} epoch {trial.epoch}" for trial in progress.running(model)
+        )
         table.add_row(
-            as_ascii(family),
+            as_ascii(model),
             as_ascii(", ".join(f"{number} {status}" for status, number in outcomes)),
             as_ascii("\n".join(running)),
-            progress.learning_rates.get(family, ""),
-            _number(progress.best.get(family)),
+            progress.learning_rates.get(model, ""),
+            _number(progress.best.get(model)),
         )
     return table
 
 
 def _title(progress: Progress) -> str:
-    return f"{progress.stage} {progress.family}".strip()
+    return f"{progress.stage} {progress.model}".strip()
 
 
 def _trials(progress: Progress) -> str:
@@ -224,5 +239,5 @@ def _clock_text(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}"
 
 
-def _number(value: Any) -> str:
-    return f"{value:.4f}" if is_number(value) else "-"
+def _number(value: float | None) -> str:
+    return f"{value:.4f}" if value is not None else "-"

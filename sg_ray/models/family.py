@@ -1,4 +1,4 @@
-"""The contract of a model family. A new family is one file that fills it, plus one row in FAMILIES.
+"""The contract of a model family: one class in one file that fills it.
 
 Shape legend: B samples in a batch, n samples in a split, D embedding width.
 """
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 
+from sg_ray.errors import InputError
 from sg_ray.features.packed import Features
 from sg_ray.features.spec import FeatureSpec
 from sg_ray.setting_types import Count, StrictModel
@@ -39,21 +40,39 @@ class NeuralConfig(FamilyConfig):
     """What the training loop needs to know; families add their architecture."""
 
     learning_rate: float = Field(default=1e-3, gt=0, le=10)
+    """AdamW's rate at the end of warm-up, from where it falls to 0 in a straight line. The
+    setting that matters most: search it first."""
     weight_decay: float = Field(default=0.01, ge=0, le=1_000)
+    """How much each step shrinks the weights (times the learning rate). Raise it if the model
+    learns the train split by heart."""
     warmup_ratio: float = Field(default=0.1, ge=0, le=1)
+    """Share of all steps in which the rate rises from 0. Raise it if trainings collapse in their
+    first epoch."""
     epochs: int = Field(default=5, ge=1, le=MAX_EPOCHS)
+    """Passes over the train split. The best one on validation is kept. The learning rate falls
+    over all of them: more epochs are another schedule, not only a longer training."""
     batch_size: int = Field(default=32, ge=1, le=MAX_BATCH)
-    """Samples per optimisation step, over all workers. Memory does not change it."""
+    """Samples per optimisation step, over all workers. Memory does not change it: see
+    ``max_units_per_micro_batch``. A larger one wants a higher learning rate."""
     max_units_per_micro_batch: Count = 16_384
-    """Padded tokens or graph nodes in one forward pass; a step accumulates as many as it needs."""
+    """Padded tokens or graph nodes in one forward pass; a step accumulates as many as it needs.
+    Lower it if memory runs out, raise it to fill a GPU; the batch stays the same."""
     gradient_clip_norm: float = Field(default=1.0, gt=0, le=1e300)
+    """A step whose gradient is longer is scaled down to this length. Lower it if the loss jumps."""
     early_stopping_patience: Count | None = None
+    """Epochs without a better validation after which a training ends. None: it runs to its last
+    epoch."""
     collapse_patience: Count | None = 5
-    """Validations in a row that may show a collapsed model; one more epoch is not trained then.
+    """Validations in a row that may show a collapsed model, which gives every sample the same
+    answer; one more epoch is not trained then.
 
     None: never stopped for it. See ``sg_ray.training.collapse``."""
     weighted_sampling: bool = False
+    """Draw both classes equally often in training. For data with few vulnerable functions;
+    probabilities are then too high."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Numbers of the forward pass. ``auto``: on a GPU bf16 where it has it, else fp16; on a CPU
+    fp32. Set fp32 if losses are not finite."""
 
 
 class SplitData(Protocol):
@@ -93,8 +112,14 @@ class Classifier(nn.Module, ABC):
         """Return one logit per sample, shape [B]; above 0 means vulnerable."""
 
     def forward(self, batch: Batch) -> Tensor:
-        """Return logits, shape [B]."""
-        return self.classify(self.embed(batch))
+        """Return logits, shape [B]. Raises InputError if ``classify`` has them in another shape."""
+        logits = self.classify(self.embed(batch))
+        if logits.dim() != 1:
+            raise InputError(
+                f"{type(self).__name__}.classify returned shape {list(logits.shape)}. One logit a "
+                "sample is wanted, shape [B]: squeeze(-1) takes the last dimension out."
+            )
+        return logits
 
 
 @dataclass(frozen=True)
@@ -138,7 +163,7 @@ NeuralConfigT = TypeVar("NeuralConfigT", bound=NeuralConfig)
 
 
 class Family(ABC, Generic[ConfigT]):
-    """One row of FAMILIES: a name, its configuration, and the features it reads."""
+    """What a model family is: a name, its configuration, and the features it reads."""
 
     name: ClassVar[str]
     Config: type[ConfigT]
@@ -146,6 +171,9 @@ class Family(ABC, Generic[ConfigT]):
     """Names of the families whose trained members this one builds on."""
     lr_range: ClassVar[tuple[float, float]] = (1e-6, 1e-1)
     """Learning rates that a range test walks through, low to high."""
+    space: ClassVar[Mapping[str, Any]] = {}
+    """Search space, as an experiment would write it, of a family from outside that an experiment
+    gives none; the spaces of those built in are files in ``search_spaces/``."""
 
     @abstractmethod
     def feature_specs(self, config: ConfigT) -> Sequence[FeatureSpec]:

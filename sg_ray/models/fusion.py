@@ -43,6 +43,9 @@ from sg_ray.setting_types import Count
 
 _LOGGER = logging.getLogger(__name__)
 
+BRANCH_OUTPUTS = "branch_outputs"
+"""The folder, in the cache, of what frozen branches say of a data set."""
+
 Mode = Literal["frozen", "fine_tune"]
 
 LEARNING_RATES: Mapping[Mode, float] = {"frozen": 3e-4, "fine_tune": 2e-5}
@@ -56,15 +59,23 @@ class FusionConfig(NeuralConfig):
     """The head, and whether the branches are trained on. Defaults suit frozen branches."""
 
     mode: Mode = "frozen"
-    """frozen: branch outputs are computed once and cached; fine_tune: all trains together."""
+    """``frozen``: branch outputs are computed once and cached, and only the head trains, in
+    seconds; ``fine_tune``: all trains together, at the cost of all branches."""
     learning_rate: float = Field(default=LEARNING_RATES["frozen"], gt=0, le=10)
+    """As of every neural family. Left out it follows ``mode``: 3e-4 frozen, 2e-5 for fine_tune,
+    which would else unlearn the branches."""
     epochs: int = Field(default=10, ge=1, le=MAX_EPOCHS)
+    """Passes over the train split. Frozen ones take seconds."""
     batch_size: int = Field(default=128, ge=1, le=MAX_BATCH)
+    """Samples per optimisation step, over all workers."""
     early_stopping_patience: Count | None = 3
+    """Epochs without a better validation after which a training ends. None: it runs to its last
+    epoch."""
     hidden_dim: int = Field(default=64, ge=1, le=4096)
     """Width of the correction's hidden layer."""
     dropout: float = Field(default=0.5, ge=0, lt=1)
-    """Of the correction: on the branches' embeddings and on its hidden layer."""
+    """Of the correction: on the branches' embeddings and on its hidden layer. High, as branches
+    know the train split by heart."""
 
     @model_validator(mode="before")
     @classmethod
@@ -291,7 +302,7 @@ def _cached_outputs(branch: Branch, inputs: Inputs, split: str) -> BranchOutputs
     if inputs.cache_dir is None or branch.identity is None:
         return _compute_outputs(branch, inputs.device, split)
     name = f"{branch.family}-{branch.identity}-{inputs.features.data_fingerprint}-{split}.npz"
-    path = inputs.cache_dir / "branch_outputs" / name
+    path = inputs.cache_dir / BRANCH_OUTPUTS / name
     outputs = _read_outputs(path)
     if outputs is None:
         outputs = _compute_outputs(branch, inputs.device, split)

@@ -19,12 +19,18 @@ class GnnConfig(NeuralConfig):
     """Hyperparameters of the graph family."""
 
     learning_rate: float = Field(default=5e-4, gt=0, le=10)
+    """As of every neural family. Graph networks train at higher rates than transformers."""
     graphs: GraphSpec = GraphSpec()
+    """What the graphs hold."""
     layer: Literal["gated", "relational"] = "relational"
     """``relational``: R-GCN with residuals; ``gated``: GGNN, a GRU update, about twice the time."""
     hidden_dim: int = Field(default=64, ge=4, le=4096)
+    """Width of a node's vector. Wider takes more time and memory."""
     num_layers: int = Field(default=4, ge=1, le=64)
+    """Rounds of messages: how many edges apart two nodes may be to hear of each other."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
+    """Share of a node's vector that is left out at random in training. Raise it if the model
+    learns the train split by heart."""
 
 
 @dataclass(frozen=True)

@@ -23,19 +23,28 @@ class LexicalConfig(FamilyConfig):
     """Settings of the n-gram counts and of the regression."""
 
     text: TextSpec = TextSpec()
+    """The source as text; it has no settings of its own."""
     min_ngram: int = Field(default=1, ge=1, le=5)
+    """Words in the shortest n-gram that is counted."""
     max_ngram: int = Field(default=2, ge=1, le=5)
+    """Words in the longest. Each one more multiplies the number of n-grams, and memory with it."""
     lowercase: bool = True
+    """Count ``Len`` and ``len`` as one word."""
     min_df: Count = 2
-    """An n-gram counts if at least this many functions of the train split hold it."""
+    """An n-gram counts if at least this many functions of the train split hold it. 1 also keeps
+    what occurs once, which only names a function."""
     max_features: Count | None = 200_000
-    """The most frequent n-grams; None keeps all."""
+    """The most frequent n-grams that are kept. Lower it if memory runs out. None keeps all."""
     sublinear_tf: bool = True
-    """Count 1 + log(frequency) instead of the frequency."""
+    """Count 1 + log(frequency) instead of the frequency, so that a word of a loop does not
+    outweigh all others."""
     inverse_regularisation: float = Field(default=1.0, gt=0, le=1e12)
-    """C of the logistic regression."""
+    """C of the logistic regression: higher fits the train split more closely."""
     class_weight: Literal["balanced"] | None = None
+    """``balanced`` weighs the classes inversely to their frequency, for data with few vulnerable
+    functions. None: every function counts the same."""
     max_iterations: Count = 1000
+    """Iterations that the regression may take to converge."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:

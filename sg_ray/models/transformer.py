@@ -8,13 +8,11 @@ Shape legend: B samples, T tokens with padding, D hidden width.
 
 import inspect
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from typing import Any, ClassVar, Literal, Self, cast
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
@@ -43,6 +41,7 @@ from sg_ray.models.pretrained import (
     max_positions,
     num_embeddings,
 )
+from sg_ray.models.token_split import TokenSplit
 from sg_ray.setting_types import HubNameOrFolder
 
 Pooling = Literal["cls", "mean", "max"]
@@ -53,7 +52,9 @@ class TransformerConfig(NeuralConfig):
     """Architecture and features. ``pretrained`` brings its own architecture and tokenizer."""
 
     learning_rate: float = Field(default=2e-5, gt=0, le=10)
+    """As of every neural family. 2e-5 suits pretrained encoders; one from scratch wants more."""
     tokens: TokenSpec = TokenSpec()
+    """How source becomes tokens."""
     pretrained: HubNameOrFolder | None = None
     """Hub name or folder of a Hugging Face encoder; None trains a small RoBERTa from scratch.
 
@@ -61,15 +62,22 @@ class TransformerConfig(NeuralConfig):
     pretrained_content: str | None = None
     """Hash of its config.json and weights. None: whatever is there; a sweep fills it in."""
     num_layers: int = Field(default=2, ge=1, le=48)
+    """Layers of an encoder from scratch; a pretrained one brings its own."""
     hidden_dim: int = Field(default=128, ge=8, le=4096)
+    """Width of a token's vector in an encoder from scratch; a multiple of ``num_heads``."""
     num_heads: int = Field(default=4, ge=1, le=64)
+    """Attention heads of an encoder from scratch."""
     feed_forward_dim: int | None = Field(default=None, ge=8, le=16_384)
-    """None means 4 x hidden_dim."""
+    """Width inside the feed-forward layers of an encoder from scratch. None means 4 x
+    hidden_dim."""
     max_tokens: int = Field(default=400, ge=8, le=16_384)
-    """Longer functions are cut at the end; counts the two special tokens."""
+    """Longer functions are cut at the end; counts the two special tokens. More costs time and
+    memory."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
     """Of the readout, and of the hidden layers of an encoder from scratch."""
     pooling: Pooling = "cls"
+    """What stands for the whole function. ``cls``: the token made for it (the last one of a
+    causal decoder); ``mean`` and ``max`` are over all tokens."""
 
     FIXED: ClassVar[frozenset[str]] = frozenset({"pretrained", "pretrained_content"})
     ARCHITECTURE: ClassVar[tuple[str, ...]] = (
@@ -111,55 +119,6 @@ class TransformerConfig(NeuralConfig):
                 f"pretrained {self.pretrained!r} fixes {', '.join(changed)}: leave them out"
             )
         return self
-
-
-@dataclass(frozen=True)
-class TokenSplit:
-    """Truncated token sequences of one split, with special tokens added when collated.
-
-    One before the function (bos, or cls) and one after it (eos, or sep); None: there is none, but
-    not of both. Padding comes last.
-    """
-
-    labels: NDArray[np.int8]
-    ids: Ragged
-    max_tokens: int
-    bos_id: int | None
-    eos_id: int | None
-    pad_id: int
-    padded: bool = True
-
-    @property
-    def num_special(self) -> int:
-        """Special tokens in a sequence, 1 or 2."""
-        return (self.bos_id is not None) + (self.eos_id is not None)
-
-    @cached_property
-    def units(self) -> NDArray[np.int64]:
-        """Tokens of each sample after truncation, special tokens included, shape [n]."""
-        return np.minimum(self.ids.lengths + self.num_special, self.max_tokens)
-
-    def collate(self, indices: NDArray[np.int64]) -> Batch:
-        """Return ``ids`` int64 [B, T], and ``mask`` bool [B, T] only where there is padding."""
-        starts = self.ids.offsets[indices]
-        lengths = np.minimum(
-            self.ids.offsets[indices + 1] - starts, self.max_tokens - self.num_special
-        )
-        columns = np.arange(lengths.max())
-        is_token = columns < lengths[:, None]
-        padded = np.full((len(indices), len(columns) + self.num_special), self.pad_id, np.int64)
-        first = int(self.bos_id is not None)
-        own = padded[:, first : first + len(columns)]
-        own[is_token] = self.ids.values[(starts[:, None] + columns)[is_token]]
-        if self.bos_id is not None:
-            padded[:, 0] = self.bos_id
-        if self.eos_id is not None:
-            padded[np.arange(len(indices)), lengths + first] = self.eos_id
-        batch = {"ids": torch.from_numpy(padded)}
-        if not is_token.all():
-            sizes = torch.from_numpy(lengths + self.num_special)
-            batch["mask"] = torch.arange(padded.shape[1]) < sizes[:, None]
-        return batch
 
 
 class TransformerClassifier(Classifier):
@@ -221,7 +180,7 @@ class Transformer(NeuralFamily[TransformerConfig]):
         """Return a split's sequences, cut to ``max_tokens``."""
         kind = inputs.features.kinds[config.tokens.key]
         labels, ids = inputs.features.labels[split], kind.splits[split]["ids"]
-        return _token_split(config, kind, labels, ids)
+        return TokenSplit.of(kind, labels, ids, config.max_tokens)
 
     def build(self, config: TransformerConfig, inputs: Inputs) -> Classifier:
         """Return a new model. Raises InputError if ``pretrained`` cannot be used."""
@@ -273,15 +232,6 @@ class Transformer(NeuralFamily[TransformerConfig]):
             )
 
 
-def _token_split(
-    config: TransformerConfig, kind: FeatureKind, labels: NDArray[np.int8], ids: Ragged
-) -> TokenSplit:
-    bos_id, eos_id, pad_id = (kind.meta[name] for name in ("bos_id", "eos_id", "pad_id"))
-    if pad_id is None:  # what pads is masked, so that any token will do
-        pad_id = bos_id if eos_id is None else eos_id
-    return TokenSplit(labels, ids, config.max_tokens, bos_id, eos_id, pad_id)
-
-
 def _probe_split(config: TransformerConfig, kind: FeatureKind) -> TokenSplit:
     special = {kind.meta[name] for name in ("bos_id", "eos_id", "pad_id", "unk_id")}
     ordinary = [number for number in range(kind.meta["vocab_size"]) if number not in special]
@@ -291,7 +241,7 @@ def _probe_split(config: TransformerConfig, kind: FeatureKind) -> TokenSplit:
         )
     num_special = sum(kind.meta[name] is not None for name in ("bos_id", "eos_id"))
     ids = Ragged.pack(probes(config.max_tokens - num_special, ordinary))
-    return _token_split(config, kind, np.zeros(len(ids), dtype=np.int8), ids)
+    return TokenSplit.of(kind, np.zeros(len(ids), dtype=np.int8), ids, config.max_tokens)
 
 
 def _first_token(ids: Tensor) -> Tensor:

@@ -10,9 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import torch
-
-from sg_ray.config import Experiment, Resources
+from sg_ray.cluster.ray_check import RayReport
+from sg_ray.config import Experiment, Model
 from sg_ray.data.samples import DataSet, Sample
 from sg_ray.data.sources import load_data
 from sg_ray.data.splits import stratified_subset
@@ -20,10 +19,9 @@ from sg_ray.features.build import prepare_features
 from sg_ray.features.packed import FeatureKind, Features
 from sg_ray.features.spec import FeatureSpec, TokenSpec
 from sg_ray.models.families import get_family
-from sg_ray.models.family import FamilyConfig, NeuralConfig
-from sg_ray.preflight.training import FirstStep, take_step
-from sg_ray.sweep.branches import GivenBranches
-from sg_ray.sweep.ray_check import RayReport
+from sg_ray.models.family import NeuralConfig
+from sg_ray.preflight.first_step import FirstStep, take_step
+from sg_ray.prepare.branches import GivenBranches
 from sg_ray.training.compute import device_for
 from sg_ray.trial import BranchSource
 
@@ -65,54 +63,63 @@ class Context:
         valid = stratified_subset(splits["valid"], _NUM_VALID_ROWS, self.experiment.data.seed)
         return DataSet("preflight", {"train": train, "valid": valid})
 
-    def features_of(self, family: str) -> Features:
-        """Return what a family and its branches read of the subset; each kind is made once.
+    @cached_property
+    def models(self) -> dict[str, Model]:
+        """The experiment's models by name, those that others build on first."""
+        return {model.name: model for model in self.experiment.all_models}
+
+    def features_of(self, name: str) -> Features:
+        """Return what a model and its branches read of the subset; each kind is made once.
 
         Vocabularies have the size that is asked for, which the whole data would fill.
         """
-        specs = self.specs_of(family)
+        specs = self.specs_of(name)
         features = prepare_features(self.subset, specs, self.cache_dir)
         kinds = {spec.key: _at_full_vocabulary(features.kinds[spec.key], spec) for spec in specs}
         return replace(features, kinds=kinds)
 
-    def specs_of(self, family: str) -> list[FeatureSpec]:
-        """Return the feature kinds that a family and its branches read."""
-        own = list(get_family(family).feature_specs(self.config_of(family)))
-        return own + [s for b in get_family(family).branches for s in self.specs_of(b)]
+    def specs_of(self, name: str) -> list[FeatureSpec]:
+        """Return the feature kinds that a model and its branches read."""
+        model = self.model_of(name)
+        own = list(get_family(model.family).feature_specs(model.settings))
+        return own + [s for branch in model.branches.values() for s in self.specs_of(branch)]
 
-    def config_of(self, family: str) -> FamilyConfig:
-        """Return the experiment's own values for a family, or those of its given branch."""
-        given = self.given_branches.get(family)
-        if given:
-            config: FamilyConfig = get_family(family).Config.model_validate(given[0].config)
-            return config
-        return self.experiment.baseline(family)
+    def model_of(self, name: str) -> Model:
+        """Return a model with the experiment's own values, or with those of its given branch."""
+        model = self.models.get(name) or self.experiment.model(name)
+        given = self.given_branches.get(model.family)
+        if not given:
+            return model
+        values = given[0].configuration.values
+        return replace(model, settings=type(model.settings).model_validate(values))
 
     @property
     def cache_dir(self) -> Path:
         """Stands in for the experiment's own, which stays as it is."""
         return self.folder / "cache"
 
-    def step(self, family: str) -> FirstStep:
-        """Train a family for a step (once), and before it the families that it builds on."""
-        if family not in self._steps:
-            branches = {b: self.step(b).source for b in get_family(family).branches}
-            self._steps[family] = take_step(
-                self.experiment,
-                family,
-                self.config_of(family),
-                branches,
-                self.features_of(family),
-                folder=self.folder / "trials" / family,
+    def step(self, name: str) -> FirstStep:
+        """Train a model for a step (once), and before it the models that it builds on."""
+        if name not in self._steps:
+            model = self.model_of(name)
+            self._steps[name] = take_step(
+                model,
+                {family: self.step(branch).source for family, branch in model.branches.items()},
+                self.features_of(name),
+                seed=self.experiment.replicate.seeds[0],
+                objective=self.experiment.objective,
+                folder=self.folder / "first_steps" / name,
                 cache_dir=self.cache_dir,
-                device=device_of(self.experiment.resources_of(family)),
+                own_metrics=self.experiment.own_metrics,
             )
-        return self._steps[family]
+        return self._steps[name]
 
     @cached_property
     def given_branches(self) -> dict[str, list[BranchSource]]:
         """The trained branches that ``branches_from`` names: one per planned seed that has one."""
-        lookups = GivenBranches(self.experiment, self.data.fingerprint).by_family
+        lookups = GivenBranches(
+            self.models.values(), self.experiment.branches_from, self.data.fingerprint
+        ).by_family
         seeds = self.experiment.replicate.seeds
         return {
             family: [branch for branch in map(find, seeds) if branch is not None]
@@ -121,20 +128,15 @@ class Context:
 
     @property
     def _num_train_rows(self) -> int:
-        """As many as the largest batch that a family reads on a GPU, within limits."""
+        """As many as the largest batch that a model reads on a GPU, within limits."""
         sizes = [
-            config.batch_size
-            for family in self.experiment.all_families
-            if isinstance(config := self.experiment.baseline(family), NeuralConfig)
-            and not get_family(family).branches
-            and device_of(self.experiment.resources_of(family)).type == "cuda"
+            model.settings.batch_size
+            for model in self.models.values()
+            if isinstance(model.settings, NeuralConfig)
+            and not model.branches
+            and device_for(model.resources.gpus).type == "cuda"
         ]
         return min(max([_NUM_TRAIN_ROWS, *sizes]), _MAX_TRAIN_ROWS)
-
-
-def device_of(resources: Resources) -> torch.device:
-    """Return where a trial with these resources computes."""
-    return device_for(resources.gpus)
 
 
 @contextmanager

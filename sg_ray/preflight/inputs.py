@@ -8,8 +8,8 @@ from sg_ray.errors import InputError
 from sg_ray.models.families import get_family
 from sg_ray.preflight.context import Context
 from sg_ray.preflight.finding import Finding
-from sg_ray.sweep.prepare import check_data as check_objective_on
-from sg_ray.sweep.pretrained import Pretrained, pretrained_of
+from sg_ray.prepare.prepare import check_data as check_objective_on
+from sg_ray.prepare.pretrained_folders import Pretrained, pretrained_of
 from sg_ray.sweep.readiness import is_here
 from sg_ray.training.checkpoint import read_best
 
@@ -22,10 +22,10 @@ _DATA_REMEDY = (
 
 def check_data(context: Context) -> Finding:
     """The data set can be read, and passes the checks that a sweep makes."""
-    if not is_here(context.experiment):
+    if not is_here(context.experiment.data, context.experiment.cache_dir):
         return _not_downloaded(f"data set {HUB_NAME}", "dataset", HUB_NAME, _DATA_REMEDY)
     splits = context.data.splits
-    check_objective_on(context.experiment, context.data)
+    check_objective_on(context.data, context.experiment.objective)
     rows = ", ".join(f"{split} {_describe(samples)}" for split, samples in splits.items())
     notes = context.data.notes
     if notes:
@@ -40,16 +40,16 @@ def _describe(samples: Sequence[Sample]) -> str:
 
 def check_pretrained(context: Context) -> Finding:
     """The files of pretrained encoders and tokenizers are here, and read whole functions."""
-    experiment = context.experiment
-    named = [one for family in experiment.all_families for one in pretrained_of(experiment, family)]
+    models = context.experiment.all_models
+    named = [one for model in models for one in pretrained_of(model)]
     for one in named:
         finding = _look_for(one)
         if finding is not None:
             return finding
     if not named:
         return Finding.ok("none is asked for")
-    for family in experiment.all_families:
-        get_family(family).check(experiment.baseline(family))
+    for model in models:
+        get_family(model.family).check(model.settings)
     names = ", ".join(dict.fromkeys(one.name for one in named))
     return Finding.ok(f"files are here: {names}; encoders load, and read whole functions")
 

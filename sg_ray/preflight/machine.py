@@ -1,21 +1,25 @@
 """Checks of the machine: processors, number formats, disk space."""
 
 import shutil
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from sg_ray.config import FLOOR, Experiment
+from sg_ray.cluster.admission import num_fitting_here
+from sg_ray.config import Model, Resources, Rules
 from sg_ray.features.build import store_dir
 from sg_ray.features.packed import FeatureKind
 from sg_ray.host.cpus import count_cpus
+from sg_ray.host.folders import nearest_existing
 from sg_ray.models.family import NeuralConfig
-from sg_ray.preflight.context import Context, device_of
+from sg_ray.models.fusion import BRANCH_OUTPUTS
+from sg_ray.preflight.context import Context
 from sg_ray.preflight.finding import Finding
-from sg_ray.sweep.admission import num_fitting_here
-from sg_ray.sweep.folders import nearest_existing
+from sg_ray.records.planned import planned_stages
+from sg_ray.training.compute import device_for
 from sg_ray.training.precision import resolve_precision
 
 _NUM_TUNE_CHECKPOINTS = 3
@@ -27,25 +31,25 @@ _AMPLE = 2
 
 
 def check_devices(context: Context) -> Finding:
-    """Every family's trials fit this machine, in a number format that it has."""
+    """Every model's trials fit this machine, in a number format that it has."""
     experiment = context.experiment
-    num_fitting_here(experiment)
-    families = "; ".join(_describe_family(experiment, name) for name in experiment.all_families)
-    found = f"{count_cpus()}, {_describe_gpus()}; {families}"
+    num_fitting_here(experiment.resources_by_model)
+    models = "; ".join(map(_describe_model, experiment.all_models))
+    found = f"{count_cpus()}, {_describe_gpus()}; {models}"
     if not torch.cuda.is_available() and shutil.which("nvidia-smi"):
         return Finding.warn(
             f"{found}; there is an NVIDIA driver, but torch {torch.__version__} sees no GPU: see "
-            '"PyTorch for CPU or GPU" in the README'
+            '"PyTorch for CPU or GPU" in docs/quickstart.md'
         )
     return Finding.ok(found)
 
 
-def _describe_family(experiment: Experiment, family: str) -> str:
-    takes, config = experiment.resources_of(family), experiment.baseline(family)
-    asked = f"{family} {takes.num_workers} x ({takes.cpus:g} CPU, {takes.gpus:g} GPU)"
+def _describe_model(model: Model) -> str:
+    takes, config = model.resources, model.settings
+    asked = f"{model.name} {takes.num_workers} x ({takes.cpus:g} CPU, {takes.gpus:g} GPU)"
     if not isinstance(config, NeuralConfig):
         return asked
-    precision = resolve_precision(config.precision, device_of(takes))
+    precision = resolve_precision(config.precision, device_for(takes.gpus))
     return f"{asked} on {precision.device_type} in {precision.name}"
 
 
@@ -82,12 +86,13 @@ def disk_needs(context: Context) -> list[Need]:
     of the functions; those of validation, drawn at random, tell by how much.
     """
     experiment = context.experiment
-    steps = {family: context.step(family) for family in experiment.all_families}
+    steps = {model: context.step(model) for model in context.models}
     checkpoint = max(step.checkpoint_bytes for step in steps.values())
-    num_running = _num_concurrent(experiment)
+    num_trials = _num_trials(context.models.values(), experiment.rules)
+    num_running = _num_concurrent(experiment.resources_by_model, experiment.max_concurrent_trials)
     models = sum(
-        (_num_trials(experiment, family) + 1) * step.best_model_bytes  # one more is exported
-        for family, step in steps.items()
+        (num_trials[model] + 1) * step.best_model_bytes  # one more is exported
+        for model, step in steps.items()
     )
     running = num_running * checkpoint
     return [
@@ -115,16 +120,18 @@ def _check_one_disk(needs: list[Need]) -> Finding:
     return Finding.ok(found)
 
 
-def _num_concurrent(experiment: Experiment) -> int:
-    fits = num_fitting_here(experiment)
-    return min(fits, experiment.max_concurrent_trials or fits)
+def _num_concurrent(takes: Mapping[str, Resources], at_most: int | None) -> int:
+    fits = num_fitting_here(takes)
+    return min(fits, at_most or fits)
 
 
-def _num_trials(experiment: Experiment, family: str) -> int:
-    num_seeds = len(experiment.replicate.all_seeds)
-    if family == FLOOR:
-        return num_seeds
-    return experiment.num_points(family) + experiment.num_finalists(family) * (num_seeds - 1)
+def _num_trials(models: Iterable[Model], rules: Rules) -> Counter[str]:
+    """Return how many trials each model has by plan, at most."""
+    found: Counter[str] = Counter()
+    for stage in planned_stages(models, rules):
+        if stage.stage in ("floor", "search", "replicate"):
+            found[stage.model] += stage.num_trials + stage.num_extra
+    return found
 
 
 def _feature_bytes(context: Context) -> int:
@@ -144,16 +151,16 @@ def _new_kinds(context: Context) -> list[FeatureKind]:
     """Return the subset's feature kinds that the cache does not hold of the whole data."""
     cache_dir, fingerprint = context.experiment.cache_dir, context.data.fingerprint
     kinds = {
-        spec: context.features_of(family).kinds[spec.key]
-        for family in context.experiment.all_families
-        for spec in context.specs_of(family)
+        spec: context.features_of(model).kinds[spec.key]
+        for model in context.models
+        for spec in context.specs_of(model)
     }
     return [k for spec, k in kinds.items() if not store_dir(cache_dir, fingerprint, spec).exists()]
 
 
 def _branch_output_bytes(context: Context) -> int:
     """Scale what the first steps cached of their branches' outputs to all rows and seeds."""
-    files = (context.cache_dir / "branch_outputs").glob("*")
+    files = (context.cache_dir / BRANCH_OUTPUTS).glob("*")
     cached = sum(path.stat().st_size for path in files)
     num_cached_rows = sum(map(len, context.subset.splits.values()))
     num_rows = sum(map(len, context.data.splits.values()))

@@ -9,11 +9,11 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from sg_ray.cluster.admission import any_group, num_fitting_trials
+from sg_ray.cluster.ray_check import RayReport, check_ray
 from sg_ray.preflight.context import Context
 from sg_ray.preflight.finding import Finding
-from sg_ray.sweep.admission import num_fitting_trials
-from sg_ray.sweep.executor import any_group
-from sg_ray.sweep.ray_check import RayReport, check_ray
+from sg_ray.sweep_folder import RAY_LOG
 from sg_ray.tracking.check import check_store
 
 _PACKAGE = "sg-ray"
@@ -79,10 +79,11 @@ def _import_problems(package: str) -> Iterator[str]:
 
 def check_ray_session(context: Context) -> Finding:
     """Ray starts on this machine, runs a task, and has room for a trial of every family."""
-    several_workers = any_group(context.experiment)
-    report = check_ray(context.folder / "ray.log", several_workers=several_workers)
+    takes = context.experiment.resources_by_model
+    several_workers = any_group(takes)
+    report = check_ray(context.folder / RAY_LOG, several_workers=several_workers)
     context.ray_report = report
-    num_trials = num_fitting_trials(context.experiment, report.resources)
+    num_trials = num_fitting_trials(takes, report.resources)
     cpus, gpus = (report.resources.get(name, 0) for name in ("CPU", "GPU"))
     found = (
         f"starts in {report.start_s:.1f} s, a task takes {report.task_s:.1f} s; it sees "
@@ -125,7 +126,7 @@ def check_tracking(context: Context) -> Finding:
     tracking = experiment.tracking
     if not tracking.enabled:
         return Finding.ok("turned off by tracking.enabled=false")
-    report = check_store(tracking.uri, Path.cwd(), experiment.name, experiment.sweep_dir)
+    report = check_store(tracking.uri, Path.cwd(), experiment.name, experiment.folder)
     if report.warning and tracking.register_model:
         return Finding.warn(f"{report.detail}; {report.warning}")
     return Finding.ok(report.detail)

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from sg_ray.errors import InputError
-from sg_ray.statistics.checks import Labels, Probabilities
+from sg_ray.statistics.arguments import Labels, Probabilities
 from sg_ray.statistics.resampling import NUM_RESAMPLES, ResampledScores, resample_scores
 from sg_ray.statistics.scores import Scale, Score
 
@@ -74,32 +74,6 @@ def score_interval(
     """
     scores = resample_scores(labels, probabilities, score, num_resamples=num_resamples, seed=seed)
     return mean_interval(scores, score.scale, level=level)
-
-
-def difference_interval(
-    labels: Labels,
-    a: Probabilities,
-    b: Probabilities,
-    score: Score,
-    *,
-    score_b: Score | None = None,
-    level: float = 0.95,
-    num_resamples: int = NUM_RESAMPLES,
-    seed: int,
-) -> PairedDifference:
-    """Compare two configurations whose rows, both [s, n], belong to the same seeds and items.
-
-    ``score_b`` is the score of b where it has thresholds of its own. Several pairs are cheaper by
-    resample_scores once for each configuration and compare once for each pair.
-
-    Raises InputError as resample_scores does, for other numbers of seeds, and for a ``level``
-    outside 0..1.
-    """
-    scores_a, scores_b = (
-        resample_scores(labels, side, its_score, num_resamples=num_resamples, seed=seed)
-        for side, its_score in ((a, score), (b, score_b or score))
-    )
-    return compare(scores_a, scores_b, score.scale, level=level)
 
 
 def compare(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sg_ray.statistics.checks import Labels, require_predictions
+from sg_ray.statistics.arguments import Labels, require_predictions
 
 NUM_BINS = 15
 

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sg_ray.errors import InputError
-from sg_ray.statistics.checks import Labels, Probabilities
+from sg_ray.statistics.arguments import Labels, Probabilities
 from sg_ray.statistics.scores import Score
 
 Floats = NDArray[np.float64]

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sg_ray.errors import InputError
-from sg_ray.statistics.checks import Labels, Probabilities, require_predictions
+from sg_ray.statistics.arguments import Labels, Probabilities, require_predictions
+from sg_ray.statistics.own_metrics import OWN_METRICS, Metric
 
 Floats = NDArray[np.float64]
 
@@ -27,6 +28,11 @@ class Scale:
     highest: float = 1.0
     lower_is_better: bool = False
 
+    @property
+    def worst(self) -> float:
+        """The worst value there is; infinite where there is none."""
+        return self.highest if self.lower_is_better else self.lowest
+
 
 @dataclass(frozen=True)
 class Counts:
@@ -40,9 +46,12 @@ class Counts:
 
 @dataclass(frozen=True)
 class _Metric:
-    """``evaluate`` takes labels [n], probabilities [s, n], weights [b, n] and thresholds [s]."""
+    """``evaluate`` takes labels [n], probabilities [s, n], weights [b, n] and thresholds [s].
 
-    evaluate: Callable[[Labels, Probabilities, Floats, Floats], Floats]
+    It is None of a metric of the user's own whose code is not here.
+    """
+
+    evaluate: Callable[[Labels, Probabilities, Floats, Floats], Floats] | None
     scale: Scale = Scale()
     needs_thresholds: bool = False
 
@@ -59,6 +68,16 @@ class Score:
         """The values that the metric can have."""
         return _metric(self.objective).scale
 
+    @property
+    def is_own(self) -> bool:
+        """Whether it is a metric of the user's own, whose code may be missing or fail."""
+        return _metric_name(self.objective) not in _METRICS
+
+    @property
+    def needs_thresholds(self) -> bool:
+        """Whether it depends on what each seed decides at."""
+        return _metric(self.objective).needs_thresholds
+
     def __call__(
         self, labels: Labels, probabilities: Probabilities, weights: Floats | None = None
     ) -> Floats:
@@ -67,11 +86,15 @@ class Score:
         ``labels`` have shape [n], ``probabilities`` [s, n]. ``weights``, shape [b, n], are at
         least 0; without them every item counts once, and b is 1.
 
-        Raises InputError for shapes, labels or probabilities that do not fit.
+        Raises InputError for shapes, labels or probabilities that do not fit, and for a metric
+        that cannot be measured.
         """
         require_predictions(labels, probabilities)
         every_item_once = np.ones((1, len(labels)))
-        return _metric(self.objective).evaluate(
+        evaluate = _metric(self.objective).evaluate
+        if evaluate is None:
+            raise InputError(f"the code of {_metric_name(self.objective)} was not loaded")
+        return evaluate(
             labels,
             probabilities,
             every_item_once if weights is None else weights,
@@ -105,11 +128,41 @@ def score_function(objective: str, thresholds: Sequence[float] | None = None) ->
 
 
 def _metric(objective: str) -> _Metric:
-    metric = _METRICS.get(objective.removeprefix("val_").removeprefix("test_"))
+    name = _metric_name(objective)
+    metric = _METRICS.get(name) or _own_metric(name)
     if metric is None:
-        known = ", ".join(f"val_{name}" for name in _METRICS)
+        known = ", ".join(f"val_{name}" for name in (*_METRICS, *OWN_METRICS))
         raise InputError(f"objective: unknown metric {objective!r}. Use one of: {known}.")
     return metric
+
+
+def _metric_name(objective: str) -> str:
+    return objective.removeprefix("val_").removeprefix("test_")
+
+
+def _own_metric(name: str) -> _Metric | None:
+    """Return a metric of the user's own; None if it is not known. Its values have no bounds."""
+    direction, own = OWN_METRICS.direction(name), OWN_METRICS.metric(name)
+    if direction is None:
+        return None
+    scale = Scale(-math.inf, math.inf, lower_is_better=direction == "minimise")
+    if own is None:
+        return _Metric(None, scale)
+    return _Metric(_one_by_one(own), scale, needs_thresholds=own.takes_threshold)
+
+
+def _one_by_one(metric: Metric) -> Callable[[Labels, Probabilities, Floats, Floats], Floats]:
+    """Return a metric of one seed and one resample as a function of many of both."""
+
+    def evaluate(
+        labels: Labels, probabilities: Probabilities, weights: Floats, thresholds: Floats
+    ) -> Floats:
+        counts, seeds = weights.astype(np.int64), list(zip(probabilities, thresholds, strict=True))
+        return np.array(
+            [[metric(labels, row, float(t), count) for row, t in seeds] for count in counts]
+        )
+
+    return evaluate
 
 
 def _of_counts(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sg_ray.statistics.resampling import ResampledScores
-from sg_ray.statistics.seeds import sample_sd
+from sg_ray.statistics.seed_summaries import sample_sd
 
 
 @dataclass(frozen=True)

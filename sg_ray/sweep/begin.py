@@ -3,10 +3,17 @@
 import math
 from typing import Any
 
-from sg_ray.config import Experiment, load_experiment, resolved_yaml
+from sg_ray.config import (
+    Experiment,
+    ReplicateSettings,
+    SearchSettings,
+    load_experiment,
+    resolved_yaml,
+)
 from sg_ray.errors import InputError
 from sg_ray.files import write_text
-from sg_ray.sweep.winner_test import set_test_aside
+from sg_ray.records.folder_format import require_own_format, write_format
+from sg_ray.records.test_scores import set_test_aside
 
 
 def begin(experiment: Experiment, *, extends: bool = False) -> bool:
@@ -16,21 +23,27 @@ def begin(experiment: Experiment, *, extends: bool = False) -> bool:
     test split anew. Return True if it was begun before. Raises InputError that shows the
     difference if it is another sweep.
     """
-    path = experiment.sweep_dir / "sweep.yaml"
+    path = experiment.folder.settings
     resumed = path.exists()
     if resumed:
         check_same_sweep(experiment, extends=extends)
-        if load_experiment(path).identity != experiment.identity:
-            set_test_aside(experiment.sweep_dir)
+        if load_experiment(path, loads_code=False).identity != experiment.identity:
+            set_test_aside(experiment.folder)
+    write_format(experiment.folder)
     write_text(path, f"# identity: {experiment.identity_hash}\n{resolved_yaml(experiment)}")
     return resumed
 
 
 def check_same_sweep(experiment: Experiment, *, extends: bool = False) -> None:
     """Raise InputError that shows the difference if another sweep was begun under this name."""
-    path = experiment.sweep_dir / "sweep.yaml"
-    before = load_experiment(path)
-    expected = _only_grown(before, experiment) if extends else before
+    path = experiment.folder.settings
+    require_own_format(experiment.folder)
+    before = load_experiment(path, loads_code=False)
+    expected = before
+    if extends:
+        search = _only_grown_search(before.search, experiment.search)
+        replicate = _only_grown_seeds(before.replicate, experiment.replicate)
+        expected = before.model_copy(update={"search": search, "replicate": replicate})
     differences = _differences("", expected.identity, experiment.identity)
     if not differences:
         return
@@ -39,7 +52,7 @@ def check_same_sweep(experiment: Experiment, *, extends: bool = False) -> None:
         "replicate.max_seeds, replicate.variance_seeds or replicate.budget_epochs."
         if extends
         else f"Choose another name=..., go on with the old settings by --resume {experiment.name}, "
-        f"or delete {experiment.sweep_dir}."
+        f"or delete {experiment.folder}."
     )
     shown = "\n".join(f"  {line}" for line in differences)
     raise InputError(
@@ -48,27 +61,21 @@ def check_same_sweep(experiment: Experiment, *, extends: bool = False) -> None:
     )
 
 
-def _only_grown(before: Experiment, now: Experiment) -> Experiment:
+def _only_grown_search(before: SearchSettings, now: SearchSettings) -> SearchSettings:
+    """Return ``before`` with as many trials as ``now``, unless those are fewer."""
+    return before.model_copy(update={"num_trials": max(before.num_trials, now.num_trials)})
+
+
+def _only_grown_seeds(before: ReplicateSettings, now: ReplicateSettings) -> ReplicateSettings:
     """Return ``before`` with those settings of ``now`` that only add trials."""
-    search, replicate = before.search, before.replicate
-    seeds = now.replicate.seeds
-    keeps_seeds = seeds[: len(replicate.seeds)] == replicate.seeds
+    keeps_seeds = now.seeds[: len(before.seeds)] == before.seeds
     return before.model_copy(
         update={
-            "search": search.model_copy(
-                update={"num_trials": max(search.num_trials, now.search.num_trials)}
-            ),
-            "replicate": replicate.model_copy(
-                update={
-                    "top_k": max(replicate.top_k, now.replicate.top_k),
-                    "seeds": seeds if keeps_seeds else replicate.seeds,
-                    "variance_seeds": max(replicate.variance_seeds, now.replicate.variance_seeds),
-                    "max_seeds": _larger(replicate.max_seeds, now.replicate.max_seeds, none=0),
-                    "budget_epochs": _larger(
-                        replicate.budget_epochs, now.replicate.budget_epochs, none=math.inf
-                    ),
-                }
-            ),
+            "top_k": max(before.top_k, now.top_k),
+            "seeds": now.seeds if keeps_seeds else before.seeds,
+            "variance_seeds": max(before.variance_seeds, now.variance_seeds),
+            "max_seeds": _larger(before.max_seeds, now.max_seeds, none=0),
+            "budget_epochs": _larger(before.budget_epochs, now.budget_epochs, none=math.inf),
         }
     )
 

@@ -3,12 +3,13 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from sg_ray.config import Experiment, resolved_yaml
+from sg_ray.config import Experiment, Model, ReplicateSettings, resolved_yaml
 from sg_ray.config.hardware import describe, this_machine
+from sg_ray.records.planned import PlannedStage, planned_stages, up_to
+from sg_ray.records.race import attainable_p
+from sg_ray.records.record import read_records
 from sg_ray.sweep.begin import check_same_sweep
-from sg_ray.sweep.planned import planned_stages, up_to
-from sg_ray.sweep.race import attainable_p
-from sg_ray.sweep.records import read_records
+from sg_ray.sweep_folder import SweepFolder
 
 
 def describe_plan(
@@ -19,29 +20,32 @@ def describe_plan(
     ``extends`` is as of ``begin``; ``warnings`` are those of ``check_ready``. Raises InputError if
     a start would be refused.
     """
+    if experiment.folder.is_sweep:
+        check_same_sweep(experiment, extends=extends)
+    models = experiment.all_models
+    stages = planned_stages(models, experiment.rules)
     lines = [
-        f"sweep {experiment.name} -> {experiment.sweep_dir}",
-        *_on_record(experiment, extends),
+        f"sweep {experiment.name} -> {experiment.folder}",
+        *_on_record(experiment.folder),
         *(f"  warning: {warning}" for warning in warnings),
         describe(this_machine(experiment.resources.gpus)),
         "",
-        "family        lr range  search  replicate    per trial",
-        *(_family_line(experiment, family) for family in experiment.all_families),
+        "model         lr range  search  replicate    per trial",
+        *(_model_line(model, stages) for model in models),
         "",
-        _in_all(experiment, extends),
-        *attainable_p(len(experiment.replicate.all_seeds), len(experiment.all_families)),
+        _in_all(stages, experiment.replicate, extends),
+        *attainable_p(len(experiment.replicate.all_seeds), len(models)),
         "",
         resolved_yaml(experiment),
     ]
     return "\n".join(lines)
 
 
-def _on_record(experiment: Experiment, extends: bool) -> list[str]:
+def _on_record(folder: SweepFolder) -> list[str]:
     """Say what an earlier start left under this name, and what becomes of it."""
-    if not (experiment.sweep_dir / "sweep.yaml").exists():
+    if not folder.is_sweep:
         return []
-    check_same_sweep(experiment, extends=extends)
-    records = read_records(experiment.sweep_dir).values()
+    records = read_records(folder).values()
     counts = Counter(record.status for record in records)
     on_record = ", ".join(f"{count} {status}" for status, count in counts.items())
     num_lost = sum(r.failure is not None and r.failure.is_infrastructure for r in records)
@@ -50,28 +54,28 @@ def _on_record(experiment: Experiment, extends: bool) -> list[str]:
     return [f"  on record: {on_record or 'nothing yet'}; the rest of the plan will be run"]
 
 
-def _family_line(experiment: Experiment, family: str) -> str:
-    takes = experiment.resources_of(family)
+def _model_line(model: Model, planned: Sequence[PlannedStage]) -> str:
+    takes = model.resources
     per_trial = f"{takes.num_workers} x ({takes.cpus:g} CPU, {takes.gpus:g} GPU)"
-    stages = {one.stage: one for one in planned_stages(experiment) if one.family == family}
+    stages = {one.stage: one for one in planned if one.model == model.name}
     seeds = stages.get("floor") or stages["replicate"]
     trials = up_to(seeds.num_trials, seeds.num_trials + seeds.num_extra)
     if "search" not in stages:
-        return f"{family:<14}{'-':<10}{'-':<8}{trials:<13}{per_trial}"
+        return f"{model.name:<14}{'-':<10}{'-':<8}{trials:<13}{per_trial}"
     lr_range = "yes" if "lr_range" in stages else "no"
     num_points = stages["search"].num_trials
-    return f"{family:<14}{lr_range:<10}{num_points:<8}{trials:<13}{per_trial}"
+    return f"{model.name:<14}{lr_range:<10}{num_points:<8}{trials:<13}{per_trial}"
 
 
-def _in_all(experiment: Experiment, extends: bool) -> str:
-    stages = [one for one in planned_stages(experiment) if one.stage != "lr_range"]
+def _in_all(planned: Sequence[PlannedStage], replicate: ReplicateSettings, extends: bool) -> str:
+    stages = [one for one in planned if one.stage != "lr_range"]
     num_trials = sum(one.num_trials for one in stages)
     text = f"in all {up_to(num_trials, num_trials + sum(one.num_extra for one in stages))} trials"
-    if experiment.replicate.race_alpha is not None:
+    if replicate.race_alpha is not None:
         text += ", fewer where the race gives finalists up"
     if extends:
         text += ", more where a longer search finds other finalists"
-    num_variance = experiment.replicate.num_variance_trials
+    num_variance = replicate.num_variance_trials
     if num_variance:
         text += f"; {num_variance} of them split the winner's variance by source"
     return text

@@ -3,23 +3,26 @@
 ``sweep``, ``extend``, ``--dry-run`` and ``preflight`` ask the same functions.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from pathlib import Path
 
-from sg_ray.code_version import code_version
-from sg_ray.config import Experiment
+from sg_ray.config import Experiment, Model
 from sg_ray.data.codexglue import is_downloaded
 from sg_ray.data.samples import DataSet
-from sg_ray.sweep.admission import check_before_start
+from sg_ray.data.sources import DataConfig, check_paths
+from sg_ray.host.folders import require_writable
+from sg_ray.prepare.branches import GivenBranches
+from sg_ray.prepare.prepare import baselines, pinned, read_data
+from sg_ray.prepare.pretrained_folders import check_folders
+from sg_ray.records.learning_rates import read_learning_rates
+from sg_ray.records.record import read_records
+from sg_ray.records.search_journal import read_search_journal
+from sg_ray.records.test_scores import read_scores
 from sg_ray.sweep.begin import check_same_sweep
-from sg_ray.sweep.branches import GivenBranches
-from sg_ray.sweep.folders import require_writable
-from sg_ray.sweep.learning_rates import read_learning_rates
-from sg_ray.sweep.prepare import configs_of, pinned, read_data
-from sg_ray.sweep.pretrained import check_folders
-from sg_ray.sweep.records import foreign_records, read_records
-from sg_ray.sweep.search_journal import read_search_journal
-from sg_ray.sweep.winner_test import read_scores
+from sg_ray.sweep.changed import Change, find_change
+from sg_ray.sweep.execute.executor import Executor
+from sg_ray.sweep_folder import SweepFolder
 
 
 @dataclass(frozen=True)
@@ -30,26 +33,32 @@ class Readiness:
     """
 
     data: DataSet | None
-    warnings: tuple[str, ...]
+    change: Change | None = None
+    """What is on record that was made with something else: somebody has to decide."""
+    warnings: tuple[str, ...] = ()
 
 
 def check_ready(
-    experiment: Experiment, address: str, *, extends: bool = False, downloads: bool = True
+    experiment: Experiment, executor: Executor, *, extends: bool = False, downloads: bool = True
 ) -> Readiness:
     """Read the data and look at everything that a start would refuse.
 
     ``extends`` as of ``begin``; without ``downloads`` data that are not here yet are left alone.
     Raises InputError.
     """
-    check_before_start(experiment, address)
+    check_paths(experiment.data)
+    executor.check(experiment.resources_by_model)
     check_folder(experiment, extends=extends)
-    for family in experiment.all_families:
-        check_folders(experiment, family)
-    if not downloads and not is_here(experiment):
-        return Readiness(None, ("the data are not downloaded yet, so they were not looked at",))
-    data = read_data(experiment)
-    GivenBranches(experiment, data.fingerprint).require(experiment.replicate.seeds)
-    return Readiness(data, tuple(what_is_set_aside(experiment, data)))
+    models = experiment.all_models
+    for model in models:
+        check_folders(model)
+    if not downloads and not is_here(experiment.data, experiment.cache_dir):
+        unseen = "the data are not downloaded yet, so they were not looked at"
+        return Readiness(None, warnings=(unseen,))
+    data = read_data(experiment.data, experiment.cache_dir, experiment.objective)
+    given = GivenBranches(models, experiment.branches_from, data.fingerprint)
+    given.require(experiment.replicate.seeds)
+    return Readiness(data, what_has_changed(experiment.folder, models, data.fingerprint))
 
 
 def check_folder(experiment: Experiment, *, extends: bool = False) -> None:
@@ -58,40 +67,31 @@ def check_folder(experiment: Experiment, *, extends: bool = False) -> None:
     It can if its settings are these (or grow to these, if ``extends``) and no file is damaged on
     which the rest of the plan depends.
     """
-    require_writable(experiment.sweep_dir, "output_dir")
+    require_writable(experiment.folder.path, "output_dir")
     if experiment.lr_range.enabled:
         require_writable(experiment.lr_range.cache_dir, "lr_range.cache_dir")
     if not experiment.cache_dir.is_dir():  # one that is there may hold all that is needed
         require_writable(experiment.cache_dir, "cache_dir")
-    sweep_dir = experiment.sweep_dir
-    if not (sweep_dir / "sweep.yaml").exists():
+    folder = experiment.folder
+    if not folder.is_sweep:
         return
     check_same_sweep(experiment, extends=extends)
-    read_records(sweep_dir)
-    read_learning_rates(sweep_dir)
-    read_scores(sweep_dir)
-    for journal in sorted((sweep_dir / "search").glob("*.journal")):
+    read_records(folder)
+    read_learning_rates(folder)
+    read_scores(folder)
+    for journal in folder.search_journals:
         read_search_journal(journal)
 
 
-def is_here(experiment: Experiment) -> bool:
+def is_here(data: DataConfig, cache_dir: Path) -> bool:
     """Return False for data that would have to be downloaded."""
-    return experiment.data.source != "codexglue" or is_downloaded(experiment.cache_dir)
+    return data.source != "codexglue" or is_downloaded(cache_dir)
 
 
-def what_is_set_aside(experiment: Experiment, data: DataSet) -> list[str]:
-    """Say which records a start would not count any more, and why; nothing if it keeps all."""
-    records = list(read_records(experiment.sweep_dir).values())
-    if not records:
-        return []
-    configs = configs_of(pinned(experiment))
-    foreign = foreign_records(records, data.fingerprint, code_version(), configs)
-    if not foreign:
-        return []
-    why = " and ".join(foreign)
-    spent = timedelta(seconds=round(sum(record.train_time_s for record in records)))
-    return [
-        f"{len(records)} trials on record ({spent} of training) were made with {why}: "
-        f"a start moves them to {experiment.sweep_dir / 'set_aside'} and trains all anew. To keep "
-        "them in place, choose another name=..."
-    ]
+def what_has_changed(
+    folder: SweepFolder, models: Sequence[Model], data_fingerprint: str
+) -> Change | None:
+    """Return what is on record that a start would not count as it is; None if it keeps all."""
+    if not any(folder.records.glob("*.json")):
+        return None  # and nothing is read to be pinned
+    return find_change(folder, data_fingerprint, baselines(pinned(models)))

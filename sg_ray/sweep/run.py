@@ -1,34 +1,53 @@
-"""A sweep from experiment to leaderboard: prepare, execute, rank, export."""
+"""A sweep from experiment to verdict: prepare, execute, and draw the conclusions.
+
+The journal's listeners (console, MLflow mirror) only look on: nothing here waits for them.
+"""
 
 import contextlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sg_ray.code_version import code_version
-from sg_ray.config import Experiment
+from sg_ray.cluster.epochs import Supplies
+from sg_ray.config import Experiment, Rules
 from sg_ray.data.samples import DataSet
-from sg_ray.files import remove_leftovers, remove_scratch, short_hash
-from sg_ray.models.families import FAMILIES
+from sg_ray.files import remove_leftovers, remove_scratch, to_plain
+from sg_ray.host.cache_lock import using_cache
+from sg_ray.host.disk import explaining_disk_trouble
+from sg_ray.host.lock import locked
+from sg_ray.host.signals import StopRequest, stopping
+from sg_ray.prepare.branches import GivenBranches
+from sg_ray.prepare.prepare import Progress, baselines, pinned, prepare, read_data
+from sg_ray.records.events import (
+    DataChecked,
+    EndStatus,
+    Event,
+    StageStarted,
+    SweepFinished,
+    SweepPlanned,
+    SweepRanked,
+    SweepResumed,
+    SweepStarted,
+)
+from sg_ray.records.journal import Journal, sweep_id_of
+from sg_ray.records.leaderboard import Row, rank, write_leaderboard
+from sg_ray.records.origin import look_up_origin, note_packages
+from sg_ray.records.planned import planned_stages
+from sg_ray.records.record import RunRecord
+from sg_ray.records.search_journal import release_journals
+from sg_ray.records.test_scores import read_test_scores
+from sg_ray.report.page.html import build_report
 from sg_ray.sweep.begin import begin
-from sg_ray.sweep.checkpoints import drop_attempts, new_attempt_dir
-from sg_ray.sweep.disk import explaining_disk_trouble
-from sg_ray.sweep.events import Event, Journal, lost_beginning
-from sg_ray.sweep.executor import any_group, execute
-from sg_ray.sweep.export import export_winners
-from sg_ray.sweep.leaderboard import Row, rank, write_leaderboard
-from sg_ray.sweep.lock import locked
-from sg_ray.sweep.losses import take_back
-from sg_ray.sweep.planned import planned_stages
-from sg_ray.sweep.planner import Planner
-from sg_ray.sweep.prepare import Progress, configs_of, make_planner, pinned, prepare, read_data
-from sg_ray.sweep.ray_session import ray_session
-from sg_ray.sweep.records import RunRecord, set_aside
-from sg_ray.sweep.search_journal import release_journals
-from sg_ray.sweep.signals import StopRequest, stopping
-from sg_ray.sweep.winner_test import read_test_scores
-from sg_ray.sweep.worklist import Worklist
-from sg_ray.trial import Families
+from sg_ray.sweep.changed import OnChange, find_change, settle
+from sg_ray.sweep.execute.checkpoints import drop_attempts
+from sg_ray.sweep.execute.executor import Executor, Setting
+from sg_ray.sweep.execute.tune_executor import TuneExecutor
+from sg_ray.sweep.execute.worklist import Worklist
+from sg_ray.sweep.plan.planner import Planner, make_planner
+from sg_ray.sweep.taking_back import take_back
+from sg_ray.sweep.winners import export_winners
+from sg_ray.sweep_folder import SweepFolder
+from sg_ray.verdict.assemble import write_verdict
 
 Listener = Callable[[Event], None]
 
@@ -42,7 +61,7 @@ class Outcome:
     ended it before it was done.
     """
 
-    sweep_dir: Path
+    folder: SweepFolder
     rows: list[Row]
     problems: list[str]
     notes: list[str]
@@ -58,44 +77,53 @@ class Outcome:
 def run_sweep(
     experiment: Experiment,
     *,
-    address: str = "local",
+    executor: Executor | None = None,
     listeners: tuple[Listener, ...] = (),
     progress: Progress | None = None,
-    families: Families = FAMILIES,
     extends: bool = False,
+    on_change: OnChange = "stop",
     data: DataSet | None = None,
 ) -> Outcome:
-    """Run what the sweep's folder does not already hold, and rank what it holds then.
+    """Run what the sweep's folder does not already hold; write leaderboard, verdict and page.
 
-    A first start and a resume are the same call; ``extends`` as in ``begin``; ``data`` are those
-    of ``check_ready``, if it was asked. Raises InputError for settings that cannot work or that
-    differ from those the folder was begun with, SgRayError for a full disk.
+    A first start and a resume are the same call; ``executor`` None is Tune on this machine;
+    ``extends`` as in ``begin``; ``on_change`` says what becomes of records that other data,
+    pretrained files or code led to; ``data`` are those of ``check_ready``, if it was asked. Raises
+    InputError for settings that cannot work or that differ from those the folder was begun with,
+    SgRayError for a full disk.
     """
-    sweep_dir = experiment.sweep_dir
-    with locked(sweep_dir), explaining_disk_trouble(sweep_dir):
-        remove_leftovers(sweep_dir)
-        release_journals(sweep_dir / "search")
+    folder = experiment.folder
+    with locked(folder), explaining_disk_trouble(folder.path):
+        remove_leftovers(folder.path)
+        release_journals(folder)
         remove_scratch()
-        data = data or read_data(experiment)  # bad data must not leave a sweep begun with them
+        if data is None:  # bad data must not leave a sweep begun with them
+            data = read_data(experiment.data, experiment.cache_dir, experiment.objective)
         resumed = begin(experiment, extends=extends)
+        note_packages(folder)
+        look_up_origin()  # of now, not of when a record is written
         stop = StopRequest()
         with (
-            contextlib.closing(Journal(sweep_dir / "events.jsonl", listeners)) as journal,
+            contextlib.closing(Journal(folder.events, listeners)) as journal,
             stopping(stop),
         ):
-            again = lost_beginning(sweep_dir)
-            journal.append("sweep_started", name=experiment.name, plan=experiment, **again)
+            sweep_id = sweep_id_of(folder)
+            journal.append(
+                SweepStarted(name=experiment.name, sweep_id=sweep_id, plan=to_plain(experiment))
+            )
             if resumed:
-                journal.append("sweep_resumed")
+                journal.append(SweepResumed())
             try:
-                return _run(experiment, data, journal, address, progress, families, stop)
+                runs = executor or TuneExecutor()
+                with using_cache(experiment.cache_dir):
+                    return _run(experiment, data, journal, runs, progress, on_change, stop)
             except BaseException as error:
                 interrupted = _is_interruption(error)
                 with contextlib.suppress(OSError):  # the error itself matters more
-                    status = "interrupted" if interrupted else "failed"
-                    journal.append("sweep_finished", status=status)
+                    status: EndStatus = "interrupted" if interrupted else "failed"
+                    journal.append(SweepFinished(status=status))
                 if interrupted:
-                    return Outcome(sweep_dir, [], [], [], stop.exit_code)
+                    return Outcome(folder, [], [], [], stop.exit_code)
                 raise
 
 
@@ -113,55 +141,52 @@ def _run(
     experiment: Experiment,
     data: DataSet,
     journal: Journal,
-    address: str,
+    executor: Executor,
     progress: Progress | None,
-    families: Families,
+    on_change: OnChange,
     stop: StopRequest,
 ) -> Outcome:
-    sweep_dir = experiment.sweep_dir
-    journal.append("stage", family="", stage="prepare", num_trials=0)
-    experiment = pinned(experiment)
-    data, features = prepare(experiment, progress, data)
-    notes = [*data.notes, *_set_aside(experiment, data)]
-    journal.append("data_checked", fingerprint=data.fingerprint, notes=notes)
-    notes += take_back(sweep_dir, journal)
-    planner = make_planner(experiment, data, branch_seeds=experiment.replicate.seeds)
-    journal.append("plan", stages=planned_stages(experiment))
-    worklist = Worklist(experiment, planner, journal, sweep_dir)
+    folder = experiment.folder
+    journal.append(StageStarted(model="", stage="prepare", num_trials=0))
+    models = pinned(experiment.all_models)
+    given = GivenBranches(models, experiment.branches_from, None)
+    features = prepare(models, given, data, experiment.cache_dir, progress)
+    change = find_change(
+        folder, data.fingerprint, baselines(models), trusts_kept=on_change != "anew"
+    )
+    settled = [] if change is None else [settle(change, on_change)]
+    notes = [*data.notes, *settled]
+    journal.append(DataChecked(fingerprint=data.fingerprint, notes=notes))
+    notes += take_back(folder, journal)
+    branches = GivenBranches(models, experiment.branches_from, data.fingerprint)
+    branches.require(experiment.replicate.seeds)
+    planner = make_planner(models, experiment.rules, folder, data, branches)
+    stages = planned_stages(models, experiment.rules)
+    journal.append(SweepPlanned(stages=stages))
+    worklist = Worklist(planner, stages, journal)
     exit_code = 0
     if not (planner.finished and worklist.test_scored):
-        log, groups = sweep_dir / "ray.log", any_group(experiment)
-        with (
-            ray_session(address, log=log, several_workers=groups),
-            stopping(stop),
-        ):
-            attempt_dir = new_attempt_dir(sweep_dir)
-            execution = execute(
-                experiment,
-                worklist,
-                features,
-                families,
-                attempt_dir=attempt_dir,
-                grows=address != "local",
-                stop=stop,
-            )
-            if not execution.is_finished:
-                exit_code = stop.exit_code
-                notes.append(execution.positions)
-    rows = leaderboard(experiment, planner.ledger.records)
-    write_leaderboard(sweep_dir / "leaderboard.csv", rows)
+        supplies = Supplies(features, experiment.cache_dir, experiment.max_failures)
+        setting = Setting(
+            supplies,
+            folder,
+            takes=experiment.resources_by_model,
+            max_concurrent_trials=experiment.max_concurrent_trials,
+            own_metrics=experiment.metrics,
+        )
+        execution = executor.execute(worklist, setting, stop)
+        if not execution.is_finished:
+            exit_code = stop.exit_code
+            notes.append(execution.positions)
+    rows = leaderboard(folder, planner.ledger.records, experiment.rules)
+    write_leaderboard(folder.leaderboard, rows)
     if exit_code:
-        journal.append("sweep_finished", status="interrupted")
-        return Outcome(sweep_dir, rows, [], notes, exit_code)
+        journal.append(SweepFinished(status="interrupted"))
+        return Outcome(folder, rows, [], notes, exit_code)
     problems = _problems(planner, worklist)
-    export_winners(experiment, planner)
-    if planner.finished and not any(_is_lost(r) for r in planner.ledger.records.values()):
-        drop_attempts(sweep_dir)
-    status = "failed" if problems else "completed"
-    journal.append("ranked", status=status)
-    journal.append("sweep_finished", status=status)
+    _conclude(planner, experiment.cache_dir, journal, "failed" if problems else "completed")
     return Outcome(
-        sweep_dir,
+        folder,
         rows,
         problems,
         notes,
@@ -170,41 +195,43 @@ def _run(
     )
 
 
-def leaderboard(experiment: Experiment, records: Mapping[str, RunRecord]) -> list[Row]:
+def _conclude(planner: Planner, cache_dir: Path, journal: Journal, status: EndStatus) -> None:
+    """Make of the records what people and programs look at, each from what was made before it.
+
+    Afterwards, MLflow has all of it as artifacts (the mirror sends them when the sweep has
+    finished), and whoever runs the mirror notes its run ids in the records.
+    """
+    folder = planner.ledger.folder
+    export_winners(planner, cache_dir)
+    if planner.finished and not any(_is_lost(r) for r in planner.ledger.records.values()):
+        drop_attempts(folder)
+    write_verdict(folder)
+    journal.append(SweepRanked(status=status))
+    build_report(folder)  # it shows how the sweep ended, which the journal says by now
+    journal.append(SweepFinished(status=status))
+
+
+def leaderboard(folder: SweepFolder, records: Mapping[str, RunRecord], rules: Rules) -> list[Row]:
     """Rank a sweep's records, with the winner's test scores in its row."""
     return rank(
         records.values(),
-        objective=experiment.objective,
-        seeds=experiment.replicate.all_seeds,
-        race_alpha=experiment.replicate.race_alpha,
-        test_metrics=read_test_scores(experiment.sweep_dir),
+        objective=rules.objective,
+        seeds=rules.replicate.all_seeds,
+        race_alpha=rules.replicate.race_alpha,
+        test_metrics=read_test_scores(folder),
     )
-
-
-def _set_aside(experiment: Experiment, data: DataSet) -> list[str]:
-    """Take records of other data, pretrained files or code out of the count; say so."""
-    num_records = set_aside(
-        experiment.sweep_dir, data.fingerprint, code_version(), configs_of(experiment)
-    )
-    if not num_records:
-        return []
-    return [
-        f"{num_records} earlier records were made with other data, other pretrained files or "
-        "another version of the code: the sweep starts anew, and what was there lies in set_aside/"
-    ]
 
 
 def _problems(planner: Planner, worklist: Worklist) -> list[str]:
     failed = [r for r in planner.ledger.records.values() if r.status == "failed"]
     problems = [
-        f"{r.family} {short_hash(r.config_hash)} seed {r.seed_text} failed: {r.failure.kind}: "
-        f"{r.failure.message}"
+        f"{r.title} seed {r.seed_text} failed: {r.failure.kind}: {r.failure.message}"
         for r in failed
         if r.failure is not None
     ]
     problems += [
-        f"{family}: could not be finished, because what it builds on failed"
-        for family, plan in planner.plans.items()
+        f"{model}: could not be finished, because what it builds on failed"
+        for model, plan in planner.plans.items()
         if not plan.finished
     ]
     return [*problems, *worklist.problems]

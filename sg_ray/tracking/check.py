@@ -16,7 +16,8 @@ from tempfile import TemporaryDirectory
 from urllib.parse import quote, unquote, urlsplit
 from uuid import uuid4
 
-from sg_ray.sweep.folders import nearest_existing, require_writable
+from sg_ray.host.folders import nearest_existing, require_writable
+from sg_ray.sweep_folder import SweepFolder
 from sg_ray.tracking.address import Address, find_address
 from sg_ray.tracking.client import open_client
 from sg_ray.tracking.mlflow_store import (
@@ -42,7 +43,7 @@ class StoreReport:
     warning: str = ""
 
 
-def check_store(uri: str, base: Path, name: str, sweep_dir: Path) -> StoreReport:
+def check_store(uri: str, base: Path, name: str, folder: SweepFolder) -> StoreReport:
     """Try the store at ``uri``, a relative path from ``base``, for a sweep called ``name``.
 
     A run is written as the mirror writes it, with a metric, a parameter and a file, and deleted.
@@ -54,16 +55,16 @@ def check_store(uri: str, base: Path, name: str, sweep_dir: Path) -> StoreReport
         _knock(address)
     database = address.database
     if database is None:
-        return _try(address, name, owner_of(sweep_dir, address))
-    for folder in (database.parent, database.parent / ARTIFACTS):
-        require_writable(folder, "tracking.uri")
+        return _try(address, name, owner_of(folder, address))
+    for place in (database.parent, database.parent / ARTIFACTS):
+        require_writable(place, "tracking.uri")
     with _without_new_lock(database):
         if database.is_file() and database.stat().st_size:
-            return _try(address, name, owner_of(sweep_dir, address))
+            return _try(address, name, owner_of(folder, address))
         if database.exists() and not database.is_file():
             raise StoreTrouble(f"tracking.uri: {database} is no file", "Name another database")
         with _database_beside(address) as beside:
-            _try(beside, name, owner_of(sweep_dir, beside))
+            _try(beside, name, owner_of(folder, beside))
     return StoreReport(f"{address.shown}: a new database; one beside it took a run and a file")
 
 

@@ -17,10 +17,3 @@ def mlflow_command(address: Address, *arguments: str) -> str:
         return command("mlflow", *arguments)
     uri = address.page if address.is_server else address.shown
     return f"{WHOLE_URI}={shlex.quote(uri)} {command('mlflow', *arguments)}"
-
-
-def ui_command(address: Address) -> str:
-    """Return the command that shows a database's pages."""
-    if address.has_hidden_credentials:
-        return f'{command("mlflow", "ui", "--backend-store-uri")} "${WHOLE_URI}"'
-    return command("mlflow", "ui", "--backend-store-uri", address.shown)

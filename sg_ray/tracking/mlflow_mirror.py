@@ -27,62 +27,75 @@ from typing import TYPE_CHECKING, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sg_ray.commands import from_here, sg_ray_command
+from sg_ray.errors import InputError
 from sg_ray.files import content_hash, write_json
-from sg_ray.sweep.events import FIRST, TRACKING, Event, parse_event, read_events
-from sg_ray.sweep.folders import require_writable
+from sg_ray.host.folders import require_writable
+from sg_ray.records.events import (
+    Event,
+    SweepFinished,
+    SweepStarted,
+    TrainingFinished,
+    TrainingStarted,
+)
+from sg_ray.records.journal import parse_event, read_events
+from sg_ray.sweep_folder import SweepFolder
 from sg_ray.tracking.address import Address, find_address
-from sg_ray.tracking.client import has_odd_place, import_mlflow
-from sg_ray.tracking.mlflow_commands import ui_command
+from sg_ray.tracking.client import import_mlflow, open_client
 from sg_ray.tracking.mlflow_store import MlflowStore, exclusive, owner_of
-from sg_ray.tracking.replay import ENDINGS, PARENT, Replay, SweepIdentity
+from sg_ray.tracking.replay import PARENT, Replay, SweepIdentity
 from sg_ray.tracking.troubles import Refusal, StoreTrouble, trouble_of
 from sg_ray.tracking.views import CONFIGURATIONS, view_address
 
 if TYPE_CHECKING:
-    from sg_ray.config import Experiment
+    from sg_ray.config import TrackingSettings
 
 EVENTS_PER_COMMIT = 500
 SECONDS_BETWEEN_PASSES = 1.0
 SECONDS_BEFORE_RETRY = 30.0
+_TURN_S = 30.0
+"""How long another process may hold the folder's mirror before that is told, and tried again."""
 MAX_FAILURES_IN_A_ROW = 3
 """After so many files that could not be stored the others wait: their place is away."""
-_UI = "http://127.0.0.1:5000"
-"""Where ``mlflow ui`` shows its pages unless it is told otherwise."""
 
 _log = logging.getLogger(__name__)
 
 
-def address_of(experiment: "Experiment") -> Address:
-    """Return the store that an experiment asks for; its URI is relative to the current folder.
+def address_of(settings: "TrackingSettings") -> Address:
+    """Return the store that the settings ask for; its URI is relative to the current folder.
 
     Raises InputError for a URI that MLflow does not write to, for credentials that are not there,
     and for a SQLite database in a folder that cannot be written.
     """
-    address = find_address(experiment.tracking.uri, Path.cwd())
+    address = find_address(settings.uri, Path.cwd())
     if address.database is not None:
         require_writable(address.database.parent, "tracking.uri")
     return address
 
 
-def check_tracking(experiment: "Experiment") -> None:
+def check_tracking(settings: "TrackingSettings") -> None:
     """Raise InputError, as ``address_of`` does, if tracking is on and its store is none."""
-    if experiment.tracking.enabled:
-        address_of(experiment)
+    if settings.enabled:
+        address_of(settings)
 
 
-def mirror_of(experiment: "Experiment", folder: Path | None = None) -> "MlflowMirror | NoMirror":
-    """Return the mirror that an experiment asks for.
+def mirror_of(
+    settings: "TrackingSettings", name: str, folder: SweepFolder
+) -> "MlflowMirror | NoMirror":
+    """Return the mirror that the settings of the experiment called ``name`` ask for.
 
-    The journal lies in ``folder``; None: in the sweep's. Raises InputError as ``address_of``.
+    The journal lies in ``folder``. Raises InputError as ``address_of``.
     """
-    if not experiment.tracking.enabled:
+    if not settings.enabled:
         return NoMirror()
-    return MlflowMirror(
-        folder or experiment.sweep_dir,
-        address_of(experiment),
-        experiment.name,
-        register_model=experiment.tracking.register_model,
-    )
+    return MlflowMirror(folder, address_of(settings), name, register_model=settings.register_model)
+
+
+@dataclass(frozen=True)
+class Page:
+    """Where a sweep's table of configurations is: in which store, and there at which address."""
+
+    address: Address
+    view: str
 
 
 @dataclass(frozen=True)
@@ -132,15 +145,20 @@ class MlflowMirror:
     """
 
     def __init__(
-        self, sweep_dir: Path, store: str | Address, experiment: str, *, register_model: bool = True
+        self,
+        folder: SweepFolder,
+        store: str | Address,
+        experiment: str,
+        *,
+        register_model: bool = True,
     ) -> None:
         self._register_model = register_model
-        self._sweep_dir = sweep_dir.resolve()
+        self._folder = SweepFolder(folder.path.resolve())
         here = Path.cwd()
         self._address = store if isinstance(store, Address) else find_address(store, here)
         self._experiment = experiment
-        self._journal = self._sweep_dir / "events.jsonl"
-        self._position_path = self._sweep_dir / TRACKING
+        self._journal = self._folder.events
+        self._position_path = self._folder.position_of_mirror
         begin, saved = self._beginning(), self._saved_position()
         is_same_place = (saved.store, saved.experiment) == (begin.store, begin.experiment)
         self._position = saved if is_same_place else begin
@@ -220,7 +238,7 @@ class MlflowMirror:
             lost = f"{result.num_refused} events or values" if result.num_refused else "nothing"
             return f"MLflow: {lost} of {self._journal} left out ({result.error or 'see above'})"
         why = result.error or self._file_trouble or f"still busy after {timeout_s:.0f} s"
-        sync = sg_ray_command("track", "sync", from_here(self._sweep_dir))
+        sync = sg_ray_command("track", "sync", from_here(self._folder.path))
         advice = f"{result.advice}. Then run" if result.advice else "Run"
         return (
             f"MLflow: {' and '.join(missing)} of {self._journal} are not mirrored yet ({why}). "
@@ -237,21 +255,29 @@ class MlflowMirror:
         return {key: run for key, run in self._position.run_ids.items() if key != PARENT}
 
     def where_to_look(self) -> list[str]:
-        """Return the lines that say where MLflow shows the sweep: a command, an address.
+        """Return the lines that say where MLflow shows the sweep: a command, or a server's address.
 
-        Without an address if the store was not reached.
+        A server that was not reached has none.
         """
-        if self._address.is_server:
-            lines = []
-        elif has_odd_place():
-            return ["mlflow ui does not start below a folder with % in its name: move the checkout"]
-        else:
-            lines = [ui_command(self._address)]
+        if not self._address.is_server:
+            return [sg_ray_command("ui", from_here(self._folder.path))]
         if self._replay is None:
-            return lines
+            return []
         view = view_address(self._replay.experiment_id, CONFIGURATIONS)
-        root = self._address.page if self._address.is_server else _UI
-        return [*lines, f"{root}/{view}"]
+        return [f"{self._address.page}/{view}"]
+
+    def page(self) -> Page:
+        """Return the page of the sweep as it was mirrored. Raises InputError, StoreTrouble."""
+        folder, database = from_here(self._folder.path), self._address.database
+        run_id = self._position.run_ids.get(PARENT)
+        if run_id is None or (database is not None and not database.exists()):
+            sync = sg_ray_command("track", "sync", folder)
+            raise InputError(f"{folder}: not in {self._address.shown} yet. To send it: {sync}")
+        try:
+            run = open_client(self._address).get_run(run_id)
+        except Exception as error:  # whatever MLflow, its database or its server raises
+            raise trouble_of(error, self._address) from error
+        return Page(self._address, view_address(run.info.experiment_id, CONFIGURATIONS))
 
     def _run(self) -> None:
         while True:
@@ -264,7 +290,7 @@ class MlflowMirror:
             if self._trouble is None:
                 self._closing.wait(SECONDS_BETWEEN_PASSES)
             else:
-                self._tell(f"MLflow mirror of {self._sweep_dir.name}: {self._trouble}")
+                self._tell(f"MLflow mirror of {self._folder.name}: {self._trouble}")
                 self._closing.wait(SECONDS_BEFORE_RETRY)
                 self.wake()
 
@@ -273,7 +299,7 @@ class MlflowMirror:
         try:
             if not self._journal.exists():
                 return
-            with self._pass_lock, exclusive(self._sweep_dir / ".tracking.lock"):
+            with self._pass_lock, exclusive(self._folder.mirror_lock, _TURN_S):
                 self._mirror_journal()
                 if not is_patient or time.monotonic() >= self._files_wait_until_s:
                     self._send_files()
@@ -340,14 +366,14 @@ class MlflowMirror:
     def _end_open_runs(self, replay: Replay) -> None:
         """End what the journal began and does not end."""
         last = deque(read_events(self._journal), maxlen=1)
-        if last and last[0].type not in ENDINGS:
+        if last and not isinstance(last[0], SweepFinished | TrainingFinished):
             replay.end_open_runs(last[0].at_ms)
 
     def _open(self, saved: Position) -> None:
         sweep = _read_identity(self._journal)
         if sweep is None:
             return
-        owner = owner_of(self._sweep_dir, self._address)
+        owner = owner_of(self._folder, self._address)
         store = MlflowStore(self._address, self._experiment, sweep.sweep_id, owner)
         if store.experiment_name != self._experiment:
             self._tell(
@@ -357,7 +383,7 @@ class MlflowMirror:
         self._replay = Replay(
             store,
             sweep,
-            self._sweep_dir,
+            self._folder,
             store.find_runs(),
             register_model=self._register_model,
         )
@@ -368,7 +394,7 @@ class MlflowMirror:
         self._position = saved if is_known else begin
 
     def _beginning_lost(self) -> StoreTrouble:
-        command = sg_ray_command("sweep", "--resume", from_here(self._sweep_dir))
+        command = sg_ray_command("sweep", "--resume", from_here(self._folder.path))
         return StoreTrouble(
             f"{self._journal} does not say which sweep or training it is of: its beginning is lost",
             f"For a sweep it is written anew by: {command}",
@@ -431,8 +457,10 @@ class NoMirror:
 
 def _read_identity(journal: Path) -> SweepIdentity | None:
     """Return the identity that the journal's beginning gives; None if there is none."""
-    first = next((event for event in read_events(journal) if event.type in FIRST), None)
-    return None if first is None else SweepIdentity.of(first, journal.parent)
+    for event in read_events(journal):
+        if isinstance(event, SweepStarted | TrainingStarted):
+            return SweepIdentity.of(event)
+    return None
 
 
 def _read_events(

@@ -6,6 +6,7 @@ weights are copied once and the registry gets one version. The alias follows the
 """
 
 import json
+import re
 import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,6 @@ from typing import Any
 
 from sg_ray import __version__
 from sg_ray.detector import ModelCard, read_card
-from sg_ray.files import short_hash
 from sg_ray.tracking.pyfunc import DETECTOR_DIR
 
 ALIAS = "champion"
@@ -148,7 +148,7 @@ class MlflowModels:
         if model is None:
             model = self._client.create_logged_model(
                 self._experiment_id,
-                name=f"{card.family}-{short_hash(card.config_hash)}-seed{card.seed}",
+                name=_allowed(f"{card.configuration.title(card.config_hash)}-seed{card.seed}"),
                 source_run_id=winner.run_id,
                 params={name: str(value) for name, value in winner.params.items()},
                 tags={TRIAL_KEY_TAG: card.trial_key, **winner.tags},
@@ -185,7 +185,7 @@ class MlflowModels:
         """Copy weights and description into the store, and the run's best metrics beside them."""
         with tempfile.TemporaryDirectory() as temporary:
             description = Path(temporary) / "model"
-            _describe(description, model_id, winner.run_id)
+            _describe(description, model_id, winner)
             self._client.log_model_artifacts(model_id, str(description))
         self._client.log_model_artifacts(model_id, str(winner.folder), DETECTOR_DIR)
         self._copy_metrics(model_id, winner.run_id)
@@ -204,7 +204,17 @@ class MlflowModels:
             self._client.log_batch(run_id, metrics=points)
 
 
-def _describe(folder: Path, model_id: str, run_id: str) -> None:
+def _requirements() -> list[str]:
+    return [f"{name}=={version(name).partition('+')[0]}" for name in _LIBRARIES]
+
+
+def own_packages(card: ModelCard) -> list[str]:
+    """Return the installed packages that the model's families come from."""
+    packages = {note.package for note in card.own_code.values() if note.package}
+    return sorted(one.replace(" ", "==") for many in packages for one in many.split(", "))
+
+
+def _describe(folder: Path, model_id: str, winner: Winner) -> None:
     """Write the files that make a folder an MLflow model: all but the exported model itself."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # MLflow warns about its own type hints
@@ -219,9 +229,14 @@ def _describe(folder: Path, model_id: str, run_id: str) -> None:
     mlflow.pyfunc.save_model(
         path=str(folder),
         loader_module="sg_ray.tracking.pyfunc",
-        mlflow_model=Model(model_id=model_id, run_id=run_id),
+        mlflow_model=Model(model_id=model_id, run_id=winner.run_id),
         signature=signature,
         input_example=[EXAMPLE],
-        pip_requirements=[f"{name}=={version(name).partition('+')[0]}" for name in _LIBRARIES],
+        pip_requirements=[*_requirements(), *own_packages(read_card(winner.folder))],
         metadata={"sg_ray_version": __version__},
     )
+
+
+def _allowed(name: str) -> str:
+    """Return the name without the characters that MLflow refuses in that of a model."""
+    return re.sub(r"""[/:.%"']""", "_", name)

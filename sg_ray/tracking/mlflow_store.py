@@ -10,7 +10,6 @@ In a SQLite store the artifacts of a new experiment lie beside the database, in 
 MLflow's own default depends on the current folder, which Ray changes.
 """
 
-import fcntl
 import json
 import socket
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +21,10 @@ from tempfile import TemporaryDirectory
 from typing import Any, Literal
 from urllib.parse import quote
 
+from filelock import FileLock, Timeout
+
 from sg_ray.files import content_hash
+from sg_ray.sweep_folder import SweepFolder
 from sg_ray.tracking.address import Address
 from sg_ray.tracking.client import open_client
 from sg_ray.tracking.datasets import DataInput, to_mlflow
@@ -32,6 +34,7 @@ from sg_ray.tracking.troubles import (
     ExperimentDeleted,
     Refusal,
     RunGone,
+    StoreTrouble,
     explain,
     reason,
     trouble_of,
@@ -54,6 +57,8 @@ _MAX_PARAM_CHARS = 6000
 _MAX_TAG_CHARS = MAX_CHARS
 _SHOWN_CHARS = 60
 _OWNER_CHARS = 8
+_SET_UP_S = 300.0
+"""How long another process may take to set up a new database: seconds, minutes on a busy disk."""
 
 
 @dataclass(frozen=True)
@@ -333,13 +338,13 @@ def find_experiment(
     return name, found
 
 
-def owner_of(sweep_dir: Path, address: Address) -> str:
+def owner_of(folder: SweepFolder, address: Address) -> str:
     """Return whose sweeps are the same by their name: those of one folder (on one machine).
 
     A database that is a file is seen by one machine, whatever that is called today.
     """
     machine = "" if address.database is not None else socket.gethostname()
-    return content_hash([machine, str(sweep_dir.resolve())], _OWNER_CHARS)
+    return content_hash([machine, str(folder.path.resolve())], _OWNER_CHARS)
 
 
 def _is_anothers(client: Any, experiment: Any, sweep_id: str, owner: str) -> bool:
@@ -378,15 +383,25 @@ def _setup_lock(database: Path | None) -> Iterator[None]:
         yield
         return
     database.parent.mkdir(parents=True, exist_ok=True)
-    with exclusive(database.with_name(f".{database.name}.lock")):
+    with exclusive(database.with_name(f".{database.name}.lock"), _SET_UP_S):
         yield
 
 
 @contextmanager
-def exclusive(path: Path) -> Iterator[None]:
-    """Hold an advisory lock on ``path`` over all processes; a kill sets it free."""
-    with path.open("ab") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+def exclusive(path: Path, timeout_s: float) -> Iterator[None]:
+    """Hold an advisory lock on ``path`` over all processes; a kill sets it free.
+
+    Raises StoreTrouble, by name, if another process holds it for longer than ``timeout_s``.
+    """
+    try:
+        lock = FileLock(path, fallback_to_soft=False).acquire(timeout=timeout_s)
+    except Timeout as error:
+        raise StoreTrouble(
+            f"{path} has been locked by another process for {timeout_s:.0f} s, which writes to "
+            "MLflow too",
+            "Wait for it, or end it if it hangs",
+        ) from error
+    with lock:
         yield
 
 

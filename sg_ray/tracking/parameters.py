@@ -3,30 +3,32 @@
 from collections.abc import Mapping
 from typing import Any
 
+from sg_ray.training.seeding import Stream
+
 ALWAYS_SHOWN = ("learning_rate", "batch_size", "epochs")
 """Settings that everybody looks for, searched or not."""
 
 
 def trial_parameters(
-    family: str,
+    model: str,
     config: Mapping[str, Any],
     seed: int,
     plan: Mapping[str, Any],
-    streams: Mapping[str, int] | None = None,
+    streams: Mapping[Stream, int] | None = None,
 ) -> dict[str, Any]:
-    """Return what a trial shows: family, seed, and those settings that the sweep searches.
+    """Return what a trial shows: model, seed, and those settings that the sweep searches.
 
     A stream of random numbers with a seed of its own shows it, e.g. as ``seed.init``.
 
-    What all trials of a family share is in the sweep's ``sweep.yaml`` and the trial's record. Where
+    What all trials of a model share is in the sweep's ``sweep.yaml`` and the trial's record. Where
     no plan tells what is searched, as for ``sg-ray train``, it is the whole configuration.
     """
     flat = flatten(config)
-    space = _space(family, plan)
+    space = _space(model, plan)
     if space is not None:
         flat = {name: value for name, value in flat.items() if name in {*space, *ALWAYS_SHOWN}}
     own_seeds = {f"seed.{stream}": own for stream, own in (streams or {}).items()}
-    return {"family": family, **flat, "seed": seed, **own_seeds}
+    return {"model": model, **flat, "seed": seed, **own_seeds}
 
 
 def sweep_parameters(plan: Mapping[str, Any]) -> dict[str, str]:
@@ -41,7 +43,7 @@ def sweep_parameters(plan: Mapping[str, Any]) -> dict[str, str]:
 
 def shown_parameters(plan: Mapping[str, Any]) -> list[str]:
     """Return the settings that trials of a sweep show, the searched ones first."""
-    spaces = [_space(family, plan) or {} for family in plan.get("families", ())]
+    spaces = [_space(model, plan) or {} for model in plan.get("families", ())]
     searched = sorted({name for space in spaces for name in space})
     return list(dict.fromkeys([*searched, *ALWAYS_SHOWN]))
 
@@ -57,9 +59,9 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _space(family: str, plan: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Return the family's search space, empty if it is not searched; None if no plan tells."""
+def _space(model: str, plan: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return the model's search space, empty if it is not searched; None if no plan tells."""
     if "models" not in plan:
         return None
-    space: Mapping[str, Any] = (plan["models"].get(family) or {}).get("space") or {}
+    space: Mapping[str, Any] = (plan["models"].get(model) or {}).get("space") or {}
     return space

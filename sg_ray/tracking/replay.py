@@ -9,14 +9,36 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, assert_never
 
-from sg_ray.detector import BEST_DIR, MODEL_FILE, read_card, read_winner
+from sg_ray.detector import read_card, read_winner
 from sg_ray.errors import InputError
-from sg_ray.files import content_hash, short_hash
-from sg_ray.sweep.events import Event
-from sg_ray.sweep.leaderboard import is_number
-from sg_ray.sweep.records import RunRecord, read_record, record_path
+from sg_ray.files import short_hash
+from sg_ray.records.events import (
+    DataChecked,
+    EpochEnded,
+    Event,
+    FinalistDropped,
+    JobLost,
+    LearningRateFound,
+    StageStarted,
+    SweepFinished,
+    SweepPlanned,
+    SweepRanked,
+    SweepResumed,
+    SweepStarted,
+    SweepWaiting,
+    TrainingFinished,
+    TrainingStarted,
+    TrialFinished,
+    TrialResumed,
+    TrialStarted,
+    TrialTakenBack,
+    WinnerTested,
+)
+from sg_ray.records.leaderboard import is_number
+from sg_ray.records.record import RunRecord, Status, read_record
+from sg_ray.sweep_folder import MODEL_CARD, SweepFolder
 from sg_ray.tracking.datasets import data_inputs
 from sg_ray.tracking.mlflow_models import TRIAL_KEY_TAG, Winner
 from sg_ray.tracking.mlflow_store import (
@@ -39,9 +61,7 @@ OUTCOMES = ("val_", "train_")
 """Metrics with a best value begin so. The others tell of an epoch: its speed, its learning rate."""
 DEFAULT_OBJECTIVE = "val_roc_auc"
 _SOURCE = {"mlflow.source.name": "sg-ray", "mlflow.source.type": "LOCAL"}
-ENDINGS = ("sweep_finished", "training_finished")
-"""The last event of whoever wrote to a journal, unless something kept it from being written."""
-TRIAL_STATUS: Mapping[str, EndStatus] = {
+TRIAL_STATUS: Mapping[Status, EndStatus] = {
     "completed": "FINISHED",
     "pruned": "KILLED",
     "failed": "FAILED",
@@ -71,16 +91,10 @@ class SweepIdentity:
     plan: Mapping[str, Any]
 
     @classmethod
-    def of(cls, first: Event, sweep_dir: Path) -> Self:
-        """Return the identity that a journal's first event gives.
-
-        Without a ``sweep_id`` in its data the event itself is the identity, so a sweep folder may
-        be moved.
-        """
-        sweep_id = str(first.data.get("sweep_id") or content_hash(first, 16))
-        name = str(first.data.get("name") or sweep_dir.name)
-        is_single = first.type == "training_started"
-        return cls(sweep_id, name, first.at_ms, is_single, first.data.get("plan") or {})
+    def of(cls, first: SweepStarted | TrainingStarted) -> Self:
+        """Return the identity that a journal's first event gives."""
+        is_single = isinstance(first, TrainingStarted)
+        return cls(first.sweep_id, first.name, first.at_ms, is_single, first.plan)
 
 
 @dataclass
@@ -98,7 +112,7 @@ class Replay:
         self,
         store: MlflowStore,
         sweep: SweepIdentity,
-        sweep_dir: Path,
+        folder: SweepFolder,
         runs: dict[str, StoredRun],
         *,
         register_model: bool = True,
@@ -106,7 +120,7 @@ class Replay:
         self._store = store
         self._sweep = sweep
         self._register_model = register_model
-        self._sweep_dir = sweep_dir
+        self._folder = folder
         self._runs = runs
         self._pending: dict[str, _Pending] = {}
         self.num_refused = 0
@@ -134,24 +148,65 @@ class Replay:
 
         One that MLflow does not take is passed over with a warning. Raises StoreTrouble.
         """
-        handler = getattr(self, f"_on_{event.type}", None)
-        key = event.trial_key or PARENT
+        key = event.subject or PARENT
         run = self._runs.get(key)
-        is_new = run is None and event.type == "trial_started"
-        ends_others = event.type in ENDINGS
-        if handler is None or not (is_new or ends_others or self._is_shown(key)):
+        is_new = run is None and isinstance(event, TrialStarted)
+        ends_others = isinstance(event, SweepFinished | TrainingFinished)
+        if not (is_new or ends_others or self._is_shown(key)):
             return
         try:
-            handler(event)
+            self._carry_out(event)
         except StoreTrouble:
             raise
         except Exception as error:  # whatever is odd about one event is no reason to stop at it
             self._pass_over(error, run, event)
 
+    def _carry_out(self, event: Event) -> None:
+        match event:
+            case SweepStarted():
+                self._describe_sweep()
+            case SweepResumed():
+                self._store.reopen(self._runs[PARENT])
+            case DataChecked():
+                self._log_data(PARENT, event.fingerprint)
+            case LearningRateFound():
+                self._tag_learning_rate(event)
+            case TrialStarted():
+                self._start_trial(event)
+            case TrialResumed():
+                self._store.reopen(self._runs[event.trial_key])
+            case EpochEnded():
+                self._add_metrics(event.trial_key, event.metrics, event.at_ms, event.epoch)
+            case TrialFinished():
+                self._finish_trial(event)
+            case TrialTakenBack():
+                self._store.reopen(self._runs[event.trial_key])
+                self._store.untag(self._runs[event.trial_key], "failure")
+            case WinnerTested():
+                scores = {f"{event.model}/{name}": value for name, value in event.metrics.items()}
+                self._log_summary(scores, event.at_ms)
+            case SweepFinished():
+                self._finish_sweep(event)
+            case TrainingFinished():
+                self.flush()  # of an interrupted one; any other has ended already
+                self._store.end_running_trials("KILLED", event.at_ms)
+            case (
+                SweepPlanned()
+                | StageStarted()
+                | JobLost()
+                | SweepWaiting()
+                | FinalistDropped()
+                | SweepRanked()
+                | TrainingStarted()
+            ):
+                pass
+            case _:
+                assert_never(event)
+
     def has_files(self, event: Event) -> bool:
         """Whether ``send`` has something to do for an event."""
-        return self._is_shown(event.trial_key or PARENT) and (
-            event.type == "sweep_finished" or any(self._uploads(event))
+        return self._is_shown(event.subject or PARENT) and (
+            isinstance(event, SweepFinished) or any(self._uploads(event))
         )
 
     def send(self, event: Event) -> list[Refusal]:
@@ -164,17 +219,14 @@ class Replay:
             for upload in self._uploads(event)
             if self._is_shown(upload.key) and (error := self._upload(upload)) is not None
         ]
-        if event.type == "sweep_finished" and event.data.get("status") != "interrupted":
+        if isinstance(event, SweepFinished) and event.status != "interrupted":
             error = self._attempt(self._register_winner)
             failed += [Refusal(_WINNER, error)] if error is not None else []
         return failed
 
     def _uploads(self, event: Event) -> list[Upload]:
         single = self._sweep.is_single_training
-        try:
-            return list(uploads_of(event, self._sweep_dir, is_single=single))
-        except (KeyError, TypeError, ValueError):  # an odd event, which ``apply`` told of
-            return []
+        return list(uploads_of(event, self._folder, is_single=single))
 
     def _is_shown(self, key: str) -> bool:
         run = self._runs.get(key)
@@ -202,9 +254,9 @@ class Replay:
         try:
             self._store.require_health(error, run)
         except RunGone:
-            self._let_go(event.trial_key or PARENT)
+            self._let_go(event.subject or PARENT)
             return
-        name = _run_name(event.trial_key or PARENT)
+        name = _run_name(event.subject or PARENT)
         self._tell([Refusal(f"the event {event.type} of {name}", error)])
 
     def _tell(self, refusals: Sequence[Refusal]) -> None:
@@ -246,32 +298,22 @@ class Replay:
         except RunGone:
             self._let_go(key)
 
-    def _on_sweep_started(self, event: Event) -> None:  # noqa: ARG002 - the run exists already
+    def _describe_sweep(self) -> None:
         parent, plan = self._runs[PARENT], self._sweep.plan
         self._tell(self._store.log(parent, params=sweep_parameters(plan)))
         self._store.tag_experiment(experiment_tags(plan, self._sweep.started_at_ms))
 
-    def _on_data_checked(self, event: Event) -> None:
-        self._log_data(PARENT, event.data["fingerprint"])
-
-    def _on_sweep_resumed(self, event: Event) -> None:  # noqa: ARG002 - one handler signature
-        self._store.reopen(self._runs[PARENT])
-
-    def _on_lr_range(self, event: Event) -> None:
+    def _tag_learning_rate(self, event: LearningRateFound) -> None:
         # Tags, not metrics: a resumed sweep reports its cached result again, at another time.
-        family, run = event.data["family"], self._runs[event.trial_key or PARENT]
-        tags = {
-            f"lr_range.{family}.{name}": str(event.data.get(name))
-            for name in ("learning_rate", "source")
-        }
-        self._store.tag(run, tags)
+        values = {"learning_rate": event.learning_rate, "source": event.source}
+        tags = {f"lr_range.{event.model}.{name}": str(value) for name, value in values.items()}
+        self._store.tag(self._runs[event.subject or PARENT], tags)
 
-    def _on_trial_started(self, event: Event) -> None:
-        key, data = str(event.trial_key), event.data
-        streams = data.get("streams") or {}
+    def _start_trial(self, event: TrialStarted) -> None:
+        key = event.trial_key
         if key not in self._runs:
-            seeds = seed_name(data["seed"], streams)
-            name = f"{data['family']}-{short_hash(data['config_hash'])}-{seeds}"
+            seeds = seed_name(event.seed, event.streams)
+            name = f"{event.name or event.model} {short_hash(event.config_hash)}-{seeds}"
             parent = self._runs.get(PARENT)
             tags = {
                 **_SOURCE,
@@ -279,60 +321,41 @@ class Replay:
                 "sweep": self._sweep.name,
                 "sg_ray.kind": "trial",
                 TRIAL_KEY_TAG: key,
-                CONFIGURATION_TAG: _configuration(data),
-                **{tag: str(data[tag]) for tag in ("stage", "family", "config_hash", "seed")},
+                CONFIGURATION_TAG: _configuration(event),
+                "stage": event.stage,
+                "model": event.model,
+                "family": event.family,
+                "config_hash": event.config_hash,
+                "seed": str(event.seed),
             }
             self._runs[key] = self._store.create_run(name, tags, event.at_ms)
         plan = {} if self._sweep.is_single_training else self._sweep.plan
-        params = trial_parameters(data["family"], data["config"], data["seed"], plan, streams)
+        params = trial_parameters(event.model, event.config, event.seed, plan, event.streams)
         self._pending.setdefault(key, _Pending()).params.update(params)
 
-    def _on_trial_resumed(self, event: Event) -> None:
-        if (run := self._runs.get(str(event.trial_key))) is not None:
-            self._store.reopen(run)
-
-    def _on_trial_taken_back(self, event: Event) -> None:
-        if (run := self._runs.get(str(event.trial_key))) is not None:
-            self._store.reopen(run)
-            self._store.untag(run, "failure")
-
-    def _on_epoch(self, event: Event) -> None:
-        step = int(event.data["epoch"])
-        self._add_metrics(str(event.trial_key), event.data["metrics"], event.at_ms, step)
-
-    def _on_trial_finished(self, event: Event) -> None:
-        key, data = str(event.trial_key), event.data
-        found = data.get("metrics") or {}
+    def _finish_trial(self, event: TrialFinished) -> None:
+        key, found = event.trial_key, event.metrics
         best = {f"best_{name}": found[name] for name in found if name.startswith(OUTCOMES)}
         self._add_metrics(key, best, event.at_ms, step=0)  # no curve: MLflow draws bars
         self._flush_run(key)
         run, record = self._runs[key], self._record(key)
         # First, so that no run is left running for what may be wrong with the rest.
-        self._store.end(run, TRIAL_STATUS[data["status"]], event.at_ms)
-        if data["status"] == "failed":
+        self._store.end(run, TRIAL_STATUS[event.status], event.at_ms)
+        if event.status == "failed":
             failure = record.failure if record is not None else None
             text = "unknown" if failure is None else f"{failure.kind}: {failure.message}"
             self._store.tag(run, {"failure": text})
         if record is not None:
             self._log_data(key, record.data_fingerprint)
 
-    def _on_test_scored(self, event: Event) -> None:
-        family = event.data["family"]
-        metrics = {f"{family}/{name}": value for name, value in event.data["metrics"].items()}
-        self._log_summary(metrics, event.at_ms)
-
-    def _on_sweep_finished(self, event: Event) -> None:
+    def _finish_sweep(self, event: SweepFinished) -> None:
         self.flush()
         self._store.end_running_trials("KILLED", event.at_ms)
         if not self._is_shown(PARENT):
             return
-        self._store.end(self._runs[PARENT], SWEEP_STATUS[event.data["status"]], event.at_ms)
-        if event.data["status"] != "interrupted":  # else what is ranked is not the result
+        self._store.end(self._runs[PARENT], SWEEP_STATUS[event.status], event.at_ms)
+        if event.status != "interrupted":  # else what is ranked is not the result
             self._sum_up(event.at_ms)
-
-    def _on_training_finished(self, event: Event) -> None:
-        self.flush()  # of an interrupted one; any other has ended already
-        self._store.end_running_trials("KILLED", event.at_ms)
 
     def _add_metrics(self, key: str, metrics: Mapping[str, Any], at_ms: int, step: int) -> None:
         points = [
@@ -366,23 +389,25 @@ class Replay:
         card = read_card(folder)
         trial = self._runs.get(card.trial_key)
         runs = [r for r in (trial, self._runs[PARENT]) if r is not None and not r.is_deleted]
-        tags = {"sweep": self._sweep.name, "family": card.family, "config_hash": card.config_hash}
+        tags = {"sweep": self._sweep.name, "model": card.model, "config_hash": card.config_hash}
         self._store.models.register(
             Winner(
                 name=self._model_name(),
                 folder=folder,
                 run_id=runs[0].run_id,
                 shown_at=[run.run_id for run in runs],
-                params=trial_parameters(card.family, card.config, card.seed, self._sweep.plan),
+                params=trial_parameters(
+                    card.model, card.configuration.values, card.seed, self._sweep.plan
+                ),
                 tags={**tags, "seed": str(card.seed)},
                 description=self._summary().headline or "",
             )
         )
 
     def _winner_folder(self) -> Path | None:
-        winner = read_winner(self._sweep_dir / BEST_DIR)
-        folder = None if winner is None else self._sweep_dir / BEST_DIR / winner.family
-        return folder if folder is not None and (folder / MODEL_FILE).exists() else None
+        winner = read_winner(self._folder.best)
+        folder = None if winner is None else self._folder.best / winner.model
+        return folder if folder is not None and (folder / MODEL_CARD).exists() else None
 
     def _model_name(self) -> str:
         """Return under which name the winner is registered."""
@@ -393,7 +418,7 @@ class Replay:
 
     def _summary(self) -> Summary:
         objective = str(self._sweep.plan.get("objective", DEFAULT_OBJECTIVE))
-        return Summary.read(self._sweep_dir, self._model_name(), objective)
+        return Summary.read(self._folder, self._model_name(), objective)
 
     def _log_data(self, key: str, fingerprint: str) -> None:
         inputs = data_inputs(self._sweep.plan.get("data") or {}, fingerprint)
@@ -401,7 +426,7 @@ class Replay:
 
     def _record(self, key: str) -> RunRecord | None:
         try:
-            return read_record(record_path(self._sweep_dir, key))
+            return read_record(self._folder.record(key))
         except InputError:
             return None
 
@@ -410,7 +435,7 @@ def _run_name(key: str) -> str:
     return f"trial {key}" if key else "the sweep's own run"
 
 
-def _configuration(data: Mapping[str, Any]) -> str:
+def _configuration(trial: TrialStarted) -> str:
     """Return what a trial is averaged under: one that is no seed of a configuration, apart."""
-    apart = ", variance" if data["stage"] == "variance" else ""
-    return f"{data['family']} {data['config_hash']}{apart}"
+    apart = ", variance" if trial.stage == "variance" else ""
+    return f"{trial.model} {trial.config_hash}{apart}"

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Self
 
 from sg_ray.config import FLOOR
-from sg_ray.detector import BEST_DIR, read_winner
+from sg_ray.detector import read_winner
 from sg_ray.errors import InputError
 from sg_ray.files import short_hash
 from sg_ray.reading import read_model, read_text
+from sg_ray.sweep_folder import LEADERBOARD, REPORT, SweepFolder
 from sg_ray.tracking.mlflow_models import ALIAS
 from sg_ray.tracking.views import CONFIGURATIONS, TRIALS, view_address
 from sg_ray.verdict.model import Comparison, Question, Verdict
@@ -20,7 +21,7 @@ from sg_ray.verdict.model import Comparison, Question, Verdict
 MAX_CHARS = 5000
 """Of a tag's value; older servers hold no more."""
 _MAX_ROWS = 12
-_COLUMNS = frozenset({"rank", "family", "config_hash", "num_seeds"})
+_COLUMNS = frozenset({"rank", "name", "model", "config_hash", "num_seeds"})
 
 Row = Mapping[str, str]
 
@@ -37,24 +38,24 @@ class Summary:
     rows: Sequence[Row] = ()
     verdict: Verdict | None = None
     winner_hash: str | None = None
-    _by_family: dict[str, Row] = field(default_factory=dict)
+    _by_model: dict[str, Row] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, sweep_dir: Path, name: str, objective: str) -> Self:
+    def read(cls, folder: SweepFolder, name: str, objective: str) -> Self:
         """Read what the sweep's folder holds of it; what is missing stays empty."""
-        rows = _read_rows(sweep_dir / "leaderboard.csv")
-        winner = read_winner(sweep_dir / BEST_DIR)
-        by_family: dict[str, Row] = {}
+        rows = _read_rows(folder.leaderboard)
+        winner = read_winner(folder.best)
+        by_model: dict[str, Row] = {}
         for row in rows:
-            by_family.setdefault(row["family"], row)
-        verdict = _read_verdict(sweep_dir / "verdict.json")
+            by_model.setdefault(row["model"], row)
+        verdict = _read_verdict(folder.verdict)
         winner_hash = None if winner is None else winner.config_hash
-        return cls(name, objective, rows, verdict, winner_hash, by_family)
+        return cls(name, objective, rows, verdict, winner_hash, by_model)
 
     @property
     def winner(self) -> Row | None:
         """The row of the sweep's winner, never the floor's."""
-        models = [row for row in self.rows if row["family"] != FLOOR]
+        models = [row for row in self.rows if row["model"] != FLOOR]
         chosen = [row for row in models if row["config_hash"] == self.winner_hash]
         return next(iter([*chosen, *models]), None)
 
@@ -66,19 +67,19 @@ class Summary:
         if self.winner is None:
             return None
         return (
-            f"{self.winner['family']} {short_hash(self.winner['config_hash'])} is ranked first, "
+            f"{self.winner['name']} {short_hash(self.winner['config_hash'])} is ranked first, "
             f"{self.objective} {_mean_and_sd(self.winner, self.objective)}."
         )
 
     def metrics(self) -> dict[str, float]:
-        """Return ``<family>/<metric>_mean``, ``_sd``, ``<family>/num_seeds``, and ``best_*``.
+        """Return ``<model>/<metric>_mean``, ``_sd``, ``<model>/num_seeds``, and ``best_*``.
 
         ``best_*`` are the means of the winner, under the name that its trials have for theirs.
         """
         found: dict[str, float] = {}
-        for family, row in self._by_family.items():
-            found |= {f"{family}/{name}": value for name, value in _validation(row).items()}
-            found[f"{family}/num_seeds"] = float(row["num_seeds"])
+        for model, row in self._by_model.items():
+            found |= {f"{model}/{name}": value for name, value in _validation(row).items()}
+            found[f"{model}/num_seeds"] = float(row["num_seeds"])
         means = _validation(self.winner) if self.winner is not None else {}
         of_winner = {n.removesuffix("_mean"): v for n, v in means.items() if n.endswith("_mean")}
         return found | {f"best_{name}": value for name, value in of_winner.items()}
@@ -149,19 +150,19 @@ def _views(experiment_id: str) -> Iterator[str]:
 
 
 def _ranking(rows: Sequence[Row], objective: str) -> Iterator[str]:
-    yield from _table_head("rank", "family", "config", "seeds", "failed", objective)
+    yield from _table_head("rank", "name", "config", "seeds", "failed", objective)
     for row in rows[:_MAX_ROWS]:
-        floor = " (floor)" if row["family"] == FLOOR else ""
+        floor = " (floor)" if row["model"] == FLOOR else ""
         yield _line(
             row["rank"],
-            row["family"] + floor,
+            row["name"] + floor,
             short_hash(row["config_hash"]),
             row["num_seeds"],
             row["num_failed"],
             _mean_and_sd(row, objective),
         )
     if len(rows) > _MAX_ROWS:
-        yield f"\n{len(rows) - _MAX_ROWS} more in leaderboard.csv."
+        yield f"\n{len(rows) - _MAX_ROWS} more in {LEADERBOARD}."
 
 
 def _verdict(verdict: Verdict) -> Iterator[str]:
@@ -170,7 +171,7 @@ def _verdict(verdict: Verdict) -> Iterator[str]:
     if verdict.test is not None:
         test = verdict.test
         yield from ("", "### Test split, read once")
-        yield f"{test.family} {short_hash(test.config_hash)}: {test.metric} {test.mean:.4f}" + (
+        yield f"{test.model} {short_hash(test.config_hash)}: {test.metric} {test.mean:.4f}" + (
             f" [{test.interval.low:.4f}, {test.interval.high:.4f}]" if test.interval else ""
         )
     commands = [c.command for q in verdict.questions for c in q.comparisons if c.command]
@@ -222,7 +223,7 @@ def _cut(text: str) -> str:
     """Shorten a text at the end of a line; what is left out is in the report."""
     if len(text) <= MAX_CHARS:
         return text
-    rest = "\n\nThe rest is in report.html, among the artifacts."
+    rest = f"\n\nThe rest is in {REPORT}, among the artifacts."
     kept = text[: MAX_CHARS - len(rest) - 4].rpartition("\n")[0]
     fence = "\n```" if kept.count("```") % 2 else ""
     return kept + fence + rest

@@ -5,12 +5,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sg_ray.sweep.events import Event
-from sg_ray.sweep.learning_rates import picture_path
-from sg_ray.sweep.records import record_path, trial_dir
-from sg_ray.training.checkpoint import METADATA
+from sg_ray.records.events import (
+    Event,
+    LearningRateFound,
+    SweepFinished,
+    SweepStarted,
+    TrialFinished,
+)
+from sg_ray.sweep_folder import METADATA, SweepFolder
 
-SWEEP_ARTIFACTS = ("sweep.yaml", "leaderboard.csv", "verdict.json", "report.html")
+
+def sweep_artifacts(folder: SweepFolder) -> list[Path]:
+    """Return the files of a whole sweep that go along, once it has ended."""
+    return [folder.settings, folder.leaderboard, folder.verdict, folder.report]
 
 
 @dataclass(frozen=True)
@@ -27,22 +34,23 @@ class Upload:
     """In place of a file, which ``path`` then only names."""
 
 
-def uploads_of(event: Event, sweep_dir: Path, *, is_single: bool) -> Iterator[Upload]:
+def uploads_of(event: Event, folder: SweepFolder, *, is_single: bool) -> Iterator[Upload]:
     """Yield what an event brings along, of a sweep's journal or of a single training's.
 
     A file need not exist: a failed trial has no metadata, an interrupted sweep no verdict.
     """
-    key = event.trial_key or ""
-    if event.type == "sweep_started":
-        yield Upload("", sweep_dir / "sweep.yaml")
-    elif event.type == "lr_range":
-        picture = picture_path(sweep_dir, event.data["family"])
-        yield Upload(key, picture.with_suffix(".json"), "lr_range", event.data)
-        yield Upload(key, picture, "lr_range")
-    elif event.type == "trial_finished":
-        yield Upload(key, record_path(sweep_dir, key))
-        yield Upload(key, (sweep_dir if is_single else trial_dir(sweep_dir, key)) / METADATA)
-        if is_single:
-            yield Upload(key, sweep_dir / "experiment.yaml")
-    elif event.type == "sweep_finished":
-        yield from (Upload("", sweep_dir / name) for name in SWEEP_ARTIFACTS)
+    match event:
+        case SweepStarted():
+            yield Upload("", folder.settings)
+        case LearningRateFound():
+            picture = folder.range_test_picture(event.model)
+            content = event.model_dump(exclude={"at_ms", "type", "trial_key"})
+            yield Upload(event.subject, picture.with_suffix(".json"), "lr_range", content)
+            yield Upload(event.subject, picture, "lr_range")
+        case TrialFinished(trial_key=key):
+            yield Upload(key, folder.record(key))
+            yield Upload(key, (folder.path if is_single else folder.trial(key)) / METADATA)
+            if is_single:
+                yield Upload(key, folder.training_settings)
+        case SweepFinished():
+            yield from (Upload("", path) for path in sweep_artifacts(folder))

@@ -80,15 +80,15 @@ def _charts(plan: Mapping[str, Any], objective: str) -> dict[str, Any]:
     """On top: parallel coordinates of what was searched, and the objective by epoch.
 
     A line of parallel coordinates needs a value on every axis, so each set of settings that some
-    family searches has a chart of its own.
+    model searches has a chart of its own.
     """
     models = plan.get("models", {})
-    spaces = [(models.get(family) or {}).get("space") or {} for family in plan.get("families", ())]
+    spaces = [(models.get(model) or {}).get("space") or {} for model in plan.get("families", ())]
     parallel = [
         _chart(
             "PARALLEL",
             f"{', '.join(axes)}: {objective}",
-            selectedParams=["family", *axes],
+            selectedParams=["model", *axes],
             selectedMetrics=[objective],
             showAllRuns=True,
         )

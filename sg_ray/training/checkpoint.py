@@ -18,21 +18,17 @@ import torch
 from sg_ray.errors import InputError, TrainingError
 from sg_ray.files import atomic_path, content_hash, to_plain, write_json, write_text
 from sg_ray.models.family import Classifier
-from sg_ray.training.predictions import (
-    UNREADABLE,
+from sg_ray.sweep_folder import (
+    BEST,
+    LAST,
+    METADATA,
+    METRICS,
+    NEXT_BEST,
+    NEXT_PREDICTIONS,
     VALID_PREDICTIONS,
-    Predictions,
-    read_predictions,
-    write_predictions,
 )
-from sg_ray.training.progress import Progress
-
-LAST = "last.pt"
-BEST = "best_model.pt"
-NEXT_BEST = "best_model.next.pt"
-NEXT_PREDICTIONS = "valid_predictions.next.npz"
-METRICS = "metrics.jsonl"
-METADATA = "training_metadata.json"
+from sg_ray.training.position import Progress
+from sg_ray.training.predictions import UNREADABLE, Predictions, read_predictions, write_predictions
 
 BEST_KEYS = frozenset({"model_state_dict", "config", "identity", "epoch", "metrics", "threshold"})
 
@@ -100,16 +96,19 @@ def read_last(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any] | Non
     return last
 
 
-def check_resumable(folder: Path) -> None:
-    """Raise an error unless a training can go on from ``folder``. Changes nothing.
+def check_resumable(folder: Path) -> Mapping[str, Any]:
+    """Return the identity of the trial that can go on from ``folder``. Changes nothing.
 
-    TrainingError for a checkpoint that is missing or broken, InputError for broken predictions.
+    Raises TrainingError for a checkpoint that is missing or broken, InputError for broken
+    predictions.
     """
     last = _read(folder / LAST, KEYS)
     if last["best"] is not None:
         _read(_best_file(folder, last["best"]["epoch"]), BEST_KEYS)
     for name in (VALID_PREDICTIONS, NEXT_PREDICTIONS):
         read_predictions(folder / name)
+    identity: Mapping[str, Any] = last["identity"]
+    return identity
 
 
 def read_best(folder: Path) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from sg_ray import __version__
 from sg_ray.errors import InfrastructureError
+from sg_ray.host.packages import packages_hash
 from sg_ray.models.family import NeuralConfig, SplitData
 from sg_ray.training.batches import Indices
 from sg_ray.training.fallbacks import Fallbacks
@@ -71,11 +72,14 @@ def make_compute(config: NeuralConfig, device: torch.device, workers: Workers = 
 def environment(device: torch.device, num_threads: int) -> dict[str, Any]:
     """Return the hardware and software that a trial's bits depend on, as plain values.
 
+    ``packages`` is the hash of all that is installed (see ``SweepFolder.packages``);
     ``device_name`` is the GPU's name, or on a CPU its model.
     """
     is_cuda = device.type == "cuda"
     cpu = cpu_model()
     return {
+        "host": platform.node(),
+        "packages": packages_hash(),
         **versions(),
         "cuda": torch.version.cuda,
         "cudnn": torch.backends.cudnn.version() if is_cuda else None,  # type: ignore[no-untyped-call]

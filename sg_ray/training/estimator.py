@@ -1,7 +1,7 @@
 """Training of a family that fits in one go: the same files and result as one epoch of the loop."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,17 +9,12 @@ import torch
 
 from sg_ray.files import to_plain
 from sg_ray.models.family import ConfigT, EstimatorFamily, Inputs
-from sg_ray.training.checkpoint import (
-    Best,
-    best_content,
-    write_best,
-    write_history,
-    write_metadata,
-)
+from sg_ray.statistics.own_metrics import Metric
+from sg_ray.training.checkpoint import Best, best_content, write_best, write_history, write_metadata
 from sg_ray.training.compute import environment
 from sg_ray.training.metrics import check_objective, scored, tune_threshold
+from sg_ray.training.position import EpochResult, Progress
 from sg_ray.training.predictions import Predictions
-from sg_ray.training.progress import EpochResult, Progress
 
 
 def fit_estimator(
@@ -31,6 +26,7 @@ def fit_estimator(
     objective: str,
     folder: Path,
     identity: Mapping[str, Any],
+    own_metrics: Sequence[Metric] = (),
 ) -> EpochResult:
     """Fit, score on validation, write the trial's files, and return the only result there is.
 
@@ -48,7 +44,7 @@ def fit_estimator(
     metrics = {
         "train_loss": on_train["train_loss"],
         "samples_per_s": len(labels["train"]) / fit_time_s,
-        **scored("val", labels["valid"], probabilities, threshold),
+        **scored("val", labels["valid"], probabilities, threshold, own_metrics),
         "epoch_time_s": time.perf_counter() - started,
     }
     progress = Progress()
@@ -60,7 +56,8 @@ def fit_estimator(
         "objective": objective,
     }
     content = best_content(estimator.state(), settings, progress)
-    write_best(folder, Best(content, Predictions(labels["valid"], probabilities)))
+    ids = inputs.features.sample_ids("valid")
+    write_best(folder, Best(content, Predictions(labels["valid"], probabilities, ids)))
     write_history(folder, progress.history)
     write_metadata(
         folder,

@@ -55,11 +55,15 @@ class Fallbacks:
         self._max_units = min(self._max_units, max_units)
 
     def cut(self, indices: Indices, units: NDArray[np.int64], *, padded: bool) -> list[Indices]:
-        """Return ``micro_batches`` of these samples under the budget of now."""
+        """Return ``micro_batches`` of these samples by the budget, as it is lowered so far."""
         return micro_batches(indices, units, self._max_units, padded=padded)
 
     def repeat_until_done(self, work: Callable[[], Result], undo: Callable[[], object]) -> Result:
         """Return ``work()``, done again after ``undo()`` each time something could be mended.
+
+        E.g. a step of 16,384 units in one piece runs out of memory: the gradients collected so far
+        are dropped (``undo``), the budget falls to 8,192, and the step is taken anew in two pieces,
+        which add up to the same gradient.
 
         ``work`` cuts its samples by ``cut`` and guards each pass by ``guard_memory``. Raises
         OutOfMemory if a pass over one sample was too large.

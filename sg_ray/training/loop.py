@@ -5,7 +5,7 @@ of workers.
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from sg_ray.errors import Collapsed, Diverged, InputError, SgRayError
 from sg_ray.files import to_plain
 from sg_ray.models.family import Classifier, NeuralConfig, SplitData
+from sg_ray.statistics.own_metrics import Metric
 from sg_ray.training import checkpoint
 from sg_ray.training.batches import epoch_batches, num_batches
 from sg_ray.training.checkpoint import Best, best_content, load_best, write_metadata
@@ -25,8 +26,8 @@ from sg_ray.training.compute import Compute, environment, make_compute
 from sg_ray.training.inference import predict, predict_logits
 from sg_ray.training.metrics import check_objective, sigmoid, validation_metrics
 from sg_ray.training.optimiser import Optimiser, linear_schedule
+from sg_ray.training.position import EpochResult, Progress
 from sg_ray.training.predictions import Predictions
-from sg_ray.training.progress import EpochResult, Progress
 from sg_ray.training.seeding import (
     Seeds,
     Stream,
@@ -65,6 +66,8 @@ def train(
     streams: Mapping[Stream, int] | None = None,
     workers: Workers = ALONE,
     should_stop: Callable[[], bool] = never,
+    valid_ids: NDArray[np.str_] | None = None,
+    own_metrics: Sequence[Metric] = (),
 ) -> Iterator[EpochResult]:
     """Train ``model`` and yield each epoch's result after its files are written.
 
@@ -73,7 +76,8 @@ def train(
     run the last result is yielded again. ``model`` is left with its last weights: see
     ``load_best``. torch's global generator is reseeded before every step. ``streams`` are the seeds
     of those streams that do not draw from ``seed``; that of "init" is only noted, for the weights
-    are drawn by whoever builds ``model``.
+    are drawn by whoever builds ``model``. ``valid_ids``, shape [n], name the samples of
+    ``valid_split`` in the predictions that are kept. ``own_metrics`` are the user's, measured too.
 
     Raises InputError for settings that cannot work or a ``last.pt`` of other settings; Diverged if
     loss, gradient or logits are not finite; Collapsed if ``config.collapse_patience`` validations
@@ -94,7 +98,10 @@ def train(
     }
     compute = make_compute(config, device, workers)
     seeds = Seeds.of(seed, streams)
-    training = _Training(model, train_split, valid_split, config, seeds, settings, folder, compute)
+    training = _Training(
+        model, train_split, valid_split, config, seeds, settings, folder, compute, valid_ids,
+        own_metrics,
+    )  # fmt: skip
     return training.epochs(should_stop)
 
 
@@ -111,7 +118,11 @@ class _Training:
         settings: Mapping[str, Any],
         folder: Path,
         compute: Compute,
+        valid_ids: NDArray[np.str_] | None,
+        own_metrics: Sequence[Metric],
     ) -> None:
+        self._valid_ids = valid_ids
+        self._own_metrics = own_metrics
         self._model = model.to(compute.device)
         self._train_split = train_split
         self._valid_split = valid_split
@@ -190,12 +201,13 @@ class _Training:
             "scheduled_learning_rate": partial["learning_rate"],
             "samples_per_s": num_samples / partial["train_time_s"],
             "epoch_time_s": partial["train_time_s"] + time.perf_counter() - started,
-            **validation_metrics(labels, logits),
+            **validation_metrics(labels, logits, self._own_metrics),
         }
         collapsed = is_collapsed(labels, logits, self._compute.precision.resolution)
         self._progress.complete_epoch(metrics, self._settings["objective"], collapsed=collapsed)
         result = self._result()
-        self._commit(Predictions(labels, sigmoid(logits)) if result.is_best else None)
+        predictions = Predictions(labels, sigmoid(logits), self._valid_ids)
+        self._commit(predictions if result.is_best else None)
         if result.stop_reason is not None:
             self._write_metadata(result.stop_reason)
         return result

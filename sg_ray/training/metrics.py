@@ -5,6 +5,7 @@ it takes seconds in every worker.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,22 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sg_ray.errors import InputError
+from sg_ray.statistics.own_metrics import BUILT_IN, OWN_METRICS, Direction, Metric
 
 Labels = NDArray[np.integer]
 Scores = NDArray[np.float64]
 
-OBJECTIVES = (
-    "val_loss",
-    "val_accuracy",
-    "val_precision",
-    "val_recall",
-    "val_f1",
-    "val_mcc",
-    "val_roc_auc",
-    "val_pr_auc",
-    "val_f1_at_threshold",
-    "val_accuracy_at_threshold",
-)
+OBJECTIVES = tuple(f"val_{name}" for name in BUILT_IN)
 NEED_BOTH_CLASSES = ("val_roc_auc", "val_pr_auc")
 DEFAULT_THRESHOLD = 0.5
 
@@ -137,21 +128,30 @@ def sigmoid(logits: Scores) -> Scores:
     return np.where(logits >= 0, 1.0, small) / (1.0 + small)
 
 
-def validation_metrics(labels: Labels, logits: Scores) -> dict[str, float]:
-    """Return every ``val_`` metric of logits, shape [n], with a threshold tuned on them."""
+def validation_metrics(
+    labels: Labels, logits: Scores, own: Sequence[Metric] = ()
+) -> dict[str, float]:
+    """Return every ``val_`` metric of logits, shape [n], with a threshold tuned on them.
+
+    ``own`` are metrics of the user's, measured too.
+    """
     probabilities = sigmoid(logits)
     threshold = tune_threshold(labels, probabilities)
-    metrics = scored("val", labels, probabilities, threshold)
+    metrics = scored("val", labels, probabilities, threshold, own)
     return {**metrics, "val_loss": log_loss(labels, logits)}
 
 
 def scored(
-    prefix: str, labels: Labels, probabilities: Scores, threshold: float
+    prefix: str,
+    labels: Labels,
+    probabilities: Scores,
+    threshold: float,
+    own: Sequence[Metric] = (),
 ) -> dict[str, float]:
     """Return every metric of probabilities, shape [n], as ``<prefix>_<name>``.
 
     ``_at_threshold`` metrics use ``threshold``, the plain ones 0.5. In the loss no probability is
-    nearer to 0 or 1 than the precision of float64.
+    nearer to 0 or 1 than the precision of float64. ``own`` are metrics of the user's.
     """
     default = confusion(labels, probabilities >= DEFAULT_THRESHOLD)
     tuned = confusion(labels, probabilities >= threshold)
@@ -167,16 +167,23 @@ def scored(
         "threshold": threshold,
         "f1_at_threshold": float(tuned.f1),
         "accuracy_at_threshold": float(tuned.accuracy),
+        **{metric.name: metric(labels, probabilities, threshold) for metric in own},
     }
     return {f"{prefix}_{name}": value for name, value in metrics.items()}
 
 
-def direction(objective: str) -> Literal["minimise", "maximise"]:
+def direction(objective: str) -> Direction:
     """Return what to do with ``objective``. Raises InputError for an unknown name."""
-    if objective not in OBJECTIVES:
-        known = ", ".join(OBJECTIVES)
-        raise InputError(f"objective: unknown metric {objective!r}. Use one of: {known}.")
-    return "minimise" if objective == "val_loss" else "maximise"
+    if objective in OBJECTIVES:
+        return "minimise" if objective == "val_loss" else "maximise"
+    own = OWN_METRICS.direction(objective.removeprefix("val_"))
+    if own is None or not objective.startswith("val_"):
+        known = ", ".join([*OBJECTIVES, *(f"val_{name}" for name in OWN_METRICS)])
+        raise InputError(
+            f"objective: unknown metric {objective!r}. Use one of: {known}. One of your own is "
+            "named in metrics, too: metrics=[./cost.py:NAME]."
+        )
+    return own
 
 
 def is_better(objective: str, value: float, best: float | None) -> bool:

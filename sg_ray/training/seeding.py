@@ -88,11 +88,29 @@ def deterministic(threads: int, *, strict: bool = True) -> None:
         os.environ["CUBLAS_WORKSPACE_CONFIG"] = CUBLAS_WORKSPACES[0]
     torch.set_num_threads(threads)
     torch.backends.cudnn.benchmark = False  # it picks kernels by their speed of the moment
+    # Many kernels add up in the order in which their threads come: the last bits differ from run to
+    # run, and after an epoch the metrics do. Without this no resumed trial equals one that was not.
     torch.use_deterministic_algorithms(True)
     if not strict:
         allow_nondeterminism()
     # Filling is a debugging aid that costs a write of every new tensor; nothing here reads one.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
+@contextmanager
+def arithmetic_as_before() -> Iterator[None]:
+    """Put back at the end what ``deterministic`` changes: the process may be a notebook's."""
+    threads, benchmark = torch.get_num_threads(), torch.backends.cudnn.benchmark
+    is_on = torch.are_deterministic_algorithms_enabled()
+    is_weak = torch.is_deterministic_algorithms_warn_only_enabled()
+    fills = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.backends.cudnn.benchmark = benchmark
+        torch.use_deterministic_algorithms(is_on, warn_only=is_weak)
+        torch.utils.deterministic.fill_uninitialized_memory = fills  # type: ignore[attr-defined]
 
 
 def determinism() -> Determinism:

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from sg_ray.sweep.records import RunRecord
-from sg_ray.verdict.sentences import count_of, listed
+from sg_ray.records.record import RunRecord
+from sg_ray.verdict.words.sentences import count_of, listed
 
 _NUM_LISTED = 5
 

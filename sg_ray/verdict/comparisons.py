@@ -1,30 +1,24 @@
-"""The questions that a sweep answers: all pairs of families, all pairs of a family's finalists."""
+"""The questions that a sweep answers: all pairs of models, all pairs of a model's finalists."""
 
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sg_ray.config import Experiment
+from sg_ray.records.race import CLAIM_ALPHA
 from sg_ray.statistics.bootstrap import PairedDifference, compare
+from sg_ray.statistics.decisions import mcnemar
 from sg_ray.statistics.multiple import holm
 from sg_ray.statistics.paired import permutation_p
-from sg_ray.statistics.predictions import mcnemar
-from sg_ray.statistics.seeds import sample_sd
-from sg_ray.statistics.sequential import (
-    Claim,
-    claims,
-    detectable_effect,
-    seeds_for_anytime_p,
-    seeds_to_decide,
-)
-from sg_ray.sweep.race import CLAIM_ALPHA
-from sg_ray.verdict.conclusions import answer
-from sg_ray.verdict.model import FAMILIES, Comparison, Interval, Question
+from sg_ray.statistics.seed_summaries import sample_sd
+from sg_ray.statistics.seeds_needed import detectable_effect, seeds_for_anytime_p, seeds_to_decide
+from sg_ray.statistics.sequential import Claim, claims
+from sg_ray.verdict.model import MODELS, Comparison, Interval, Question
 from sg_ray.verdict.predicted import predicted_seeds
-from sg_ray.verdict.sentences import comparison_sentence
 from sg_ray.verdict.teams import Duel, Team, duels
 from sg_ray.verdict.trials import Results
 from sg_ray.verdict.validation_scores import ValidationScores
+from sg_ray.verdict.words.conclusions import answer
+from sg_ray.verdict.words.sentences import comparison_sentence
 
 
 @dataclass(frozen=True)
@@ -57,18 +51,21 @@ class Finding:
 
     @property
     def num_sharing(self) -> int:
-        """Number of finalists that share the bet on the side that is ahead."""
+        """How many finalists there are on the side that is ahead.
+
+        Its evidence is the mean over them, so one that wins alone counts as one in so many.
+        """
         return len(self.duel.a.members)
 
 
 def questions(results: Results, scores: ValidationScores) -> list[Question]:
-    """Return the questions with something to compare: families first, then within each family.
+    """Return the questions with something to compare: models first, then within each model.
 
     Every question has an error rate of its own, CLAIM_ALPHA for any false claim.
     """
-    asked = {FAMILIES: [Team(tuple(members)) for members in results.families.values()]}
-    for family, members in results.families.items():
-        asked[family] = [Team((member,)) for member in members if member.fresh]
+    asked = {MODELS: [Team(tuple(members)) for members in results.models.values()]}
+    for model, members in results.models.items():
+        asked[model] = [Team((member,)) for member in members if member.fresh]
     return [
         _question(name, teams, results, scores) for name, teams in asked.items() if len(teams) > 1
     ]
@@ -82,7 +79,7 @@ def _question(
     ]
     return Question(
         name=name,
-        text="Which family is best?" if name == FAMILIES else f"Which {name} is best?",
+        text="Which model is best?" if name == MODELS else f"Which {name} is best?",
         comparisons=compared,
         answer=answer(name, teams, compared, results.objective),
     )
@@ -116,8 +113,8 @@ def _comparison(finding: Finding, results: Results, scores: ValidationScores) ->
         b=duel.b.side,
         seeds=duel.seeds,
         difference=float(differences.mean()) if len(differences) else None,
-        interval=described and _interval(described),
-        probability_better=described and described.probability_better,
+        interval=_interval(described) if described else None,
+        probability_better=described.probability_better if described else None,
         p_anytime=finding.claim.p_anytime,
         p_holm=finding.claim.p_holm,
         p_permutation=_permutation_p(duel),
@@ -180,7 +177,7 @@ def _can_tell_more(finding: Finding) -> bool:
 def _more_seeds(finding: Finding) -> int | None:
     """Return how many more seeds would probably decide it; from fewer than 2, the least number.
 
-    Where a family's finalists share the bet, those other than the one shown are taken to add
+    Where a model's finalists share the bet, those other than the one shown are taken to add
     nothing.
     """
     num_seeds = len(finding.duel.seeds)
@@ -195,21 +192,12 @@ def _hours_of_a_seed(duel: Duel) -> float:
     return duel.a.best.trial_hours + duel.b.best.trial_hours
 
 
-def _name_or_folder(experiment: Experiment) -> str:
-    """Return how a command line names the sweep: where it is usual by name, else by its folder."""
-    usual = Experiment.model_fields["output_dir"].default
-    is_usual = experiment.output_dir == usual
-    return shlex.quote(
-        experiment.name if is_usual else str(experiment.output_dir / experiment.name)
-    )
-
-
 def _command(duel: Duel, more_seeds: int, results: Results) -> str | None:
     """Return what gets those seeds; None if one of the two will get none, as the race goes."""
     if not (duel.a.best.is_in_race and duel.b.best.is_in_race):
         return None
-    name, num_seeds = _name_or_folder(results.experiment), 1 + len(duel.seeds) + more_seeds
-    if results.experiment.replicate.budget_epochs is not None:
+    name, num_seeds = shlex.quote(results.place), 1 + len(duel.seeds) + more_seeds
+    if results.rules.replicate.budget_epochs is not None:
         at_least = max(num_seeds, len(results.seeds))
         return f"sg-ray extend {name} replicate.max_seeds={at_least} replicate.budget_epochs=null"
     if num_seeds <= len(results.seeds):

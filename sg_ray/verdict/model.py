@@ -1,16 +1,15 @@
 """The content of ``verdict.json``: plain, validated data that the page and MLflow show."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from sg_ray.configuration import Configuration
 from sg_ray.files import short_hash
 
-VERDICT = "verdict.json"
-
-FAMILIES = "families"
-"""The name of the question which family is best; each other has the name of its family."""
+MODELS = "models"
+"""The name of the question which model is best; each other has the name of its model."""
 
 
 class _Part(BaseModel):
@@ -52,9 +51,8 @@ class Standing(_Part):
     is None without them.
     """
 
-    family: str
+    configuration: Configuration
     config_hash: str
-    config: Mapping[str, Any]
     is_floor: bool
     dropped_after: int | None = None
     """Number of fresh seeds after which racing dropped it; None if it stayed."""
@@ -77,17 +75,29 @@ class Standing(_Part):
     trial_hours: float
     """Mean hours of training of one trial, times its GPUs where it used any."""
 
+    @property
+    def model(self) -> str:
+        """The name of its model."""
+        return self.configuration.model
+
 
 class Side(_Part):
-    """One of two that are compared: a configuration, or (without a hash) a whole family."""
+    """One of two that are compared: a configuration, or (without a hash) a whole model."""
 
-    family: str
+    model: str
     config_hash: str
+    short_name: str = ""
+    """What people call the configuration: ``gnn lr 5e-3``; "" of a whole model."""
 
     @property
     def name(self) -> str:
-        """E.g. ``gnn 1f0c9a2b``, or ``gnn``."""
-        return f"{self.family} {short_hash(self.config_hash)}".rstrip()
+        """E.g. ``gnn lr 5e-3 1f0c9a2b``, or ``gnn``."""
+        return f"{self.short_name or self.model} {short_hash(self.config_hash)}".rstrip()
+
+    @property
+    def name_in_model(self) -> str:
+        """The same where the model is told already: ``lr 5e-3 1f0c9a2b``."""
+        return self.name.removeprefix(f"{self.model} ")
 
 
 class Comparison(_Part):
@@ -99,7 +109,7 @@ class Comparison(_Part):
     was fixed beforehand. ``more_seeds`` is an estimate of what would decide it: None if decided,
     or if no reasonable number would.
 
-    Of a family with several finalists ``p_anytime``, ``p_holm``, ``smallest_p`` and ``outcome`` are
+    Of a model with several finalists ``p_anytime``, ``p_holm``, ``smallest_p`` and ``outcome`` are
     about the best of them, whichever that is; the other numbers are about the one that is ranked
     first, picked on the same seeds: there is no ``p_permutation`` of it.
     """
@@ -131,7 +141,7 @@ class Question(_Part):
     """A set of comparisons that share one error rate: 5 % for any false claim among them."""
 
     name: str
-    """E.g. ``gnn`` (which configuration of it) or ``families``."""
+    """E.g. ``gnn`` (which configuration of it) or ``models``."""
     text: str
     comparisons: Sequence[Comparison]
     answer: str
@@ -141,7 +151,7 @@ class Question(_Part):
 class Dropped(_Part):
     """A configuration that racing gave up."""
 
-    family: str
+    model: str
     config_hash: str
     after_seeds: int
     against: str
@@ -159,7 +169,7 @@ class ExpectedBest(_Part):
     ``trials[i]`` trials cost ``hours[i]`` and reach ``expected[i]`` (Dodge et al., 2019).
     """
 
-    family: str
+    model: str
     trials: Sequence[int]
     hours: Sequence[float]
     expected: Sequence[float]
@@ -169,7 +179,7 @@ class TestScore(_Part):
     """The winner on the test split, read once; intervals over seeds and test functions."""
 
     __test__ = False
-    family: str
+    model: str
     config_hash: str
     metric: str
     mean: float
@@ -186,7 +196,7 @@ class VarianceShares(_Part):
     they split ``seed``.
     """
 
-    family: str
+    model: str
     config_hash: str
     seed_sd: float
     sampling_sd: float
@@ -205,6 +215,8 @@ class Verdict(_Part):
     search_seed: int
     headline: str
     """One sentence: what won and how sure that is."""
+    headline_answers: str | None = None
+    """The name of the question whose answer the headline is, but for names in it."""
     questions: Sequence[Question]
     standings: Sequence[Standing]
     dropped: Sequence[Dropped] = ()

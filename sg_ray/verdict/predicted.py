@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sg_ray.statistics.checks import Labels, Probabilities
+from sg_ray.statistics.arguments import Labels, Probabilities
 from sg_ray.training.predictions import Predictions
 from sg_ray.verdict.trials import Trial
 

@@ -6,13 +6,13 @@ from statistics import fmean
 
 import numpy as np
 
+from sg_ray.records.record import RunRecord
 from sg_ray.statistics.bootstrap import mean_interval
 from sg_ray.statistics.calibration import expected_calibration_error, reliability
-from sg_ray.statistics.predictions import ensemble, flip_share
-from sg_ray.statistics.scores import score_function
-from sg_ray.statistics.seeds import interquartile_mean, sample_sd
+from sg_ray.statistics.decisions import ensemble, flip_share
+from sg_ray.statistics.scores import Score
+from sg_ray.statistics.seed_summaries import interquartile_mean, sample_sd
 from sg_ray.statistics.variance import SeedVarianceSplit, split_seed_variance, split_variance
-from sg_ray.sweep.records import RunRecord
 from sg_ray.training.metrics import confusion
 from sg_ray.verdict.model import Confusion, Interval, ReliabilityBin, Standing, VarianceShares
 from sg_ray.verdict.predicted import PredictedSeeds, predicted_seeds
@@ -23,11 +23,10 @@ from sg_ray.verdict.validation_scores import ValidationScores
 def standing(contender: Contender, scores: ValidationScores, objective: str) -> Standing:
     """Return how a configuration stands; what needs predictions of all its seeds may be None."""
     values = values_of(contender.judged)
-    row = contender.row
+    row, measurable = contender.row, None if scores.unmeasured else objective
     return Standing(
-        family=row.family,
+        configuration=row.configuration,
         config_hash=row.config_hash,
-        config=row.config,
         is_floor=row.is_floor,
         dropped_after=None if row.dropped is None else row.dropped.after_seeds,
         seeds=_seeds(contender.trials, failed=False),
@@ -39,7 +38,7 @@ def standing(contender: Contender, scores: ValidationScores, objective: str) -> 
         interval=_interval(contender, scores),
         selection_gap=_selection_gap(contender),
         trial_hours=contender.trial_hours,
-    ).model_copy(update=_decisions(predicted_seeds(contender.judged), objective))
+    ).model_copy(update=_decisions(predicted_seeds(contender.judged), measurable))
 
 
 def values_of(trials: Sequence[Trial]) -> list[float]:
@@ -58,14 +57,14 @@ def variance_shares(
             continue
         streams = _seed_split(results, contender)
         yield VarianceShares(
-            family=contender.family,
+            model=contender.model,
             config_hash=contender.row.config_hash,
             seed_sd=split.seed_sd,
             sampling_sd=split.sampling_sd,
             seed_share=split.seed_share,
             sampling_share=split.sampling_share,
-            init_share=streams and streams.init_share * split.seed_share,
-            data_order_share=streams and streams.data_order_share * split.seed_share,
+            init_share=streams.init_share * split.seed_share if streams else None,
+            data_order_share=streams.data_order_share * split.seed_share if streams else None,
         )
 
 
@@ -89,8 +88,11 @@ def _selection_gap(contender: Contender) -> float | None:
     return searched[0] - fmean(fresh) if searched and fresh else None
 
 
-def _decisions(predicted: PredictedSeeds | None, objective: str) -> dict[str, object]:
-    """Return the fields of a Standing that need predictions; none without them."""
+def _decisions(predicted: PredictedSeeds | None, objective: str | None) -> dict[str, object]:
+    """Return the fields of a Standing that need predictions; none without them.
+
+    ``objective`` is None if it cannot be measured.
+    """
     if predicted is None:
         return {}
     labels, rows = predicted.labels, predicted.probabilities
@@ -111,12 +113,12 @@ def _decisions(predicted: PredictedSeeds | None, objective: str) -> dict[str, ob
     }
 
 
-def _ensemble_score(predicted: PredictedSeeds, objective: str) -> float | None:
+def _ensemble_score(predicted: PredictedSeeds, objective: str | None) -> float | None:
     """Return the objective of the mean probability; a tuned threshold is each seed's own."""
-    if len(predicted.probabilities) < 2 or objective.endswith("_at_threshold"):
+    if len(predicted.probabilities) < 2 or objective is None or Score(objective).needs_thresholds:
         return None
     mean = ensemble(predicted.probabilities)[None]
-    return float(score_function(objective)(predicted.labels, mean)[0, 0])
+    return float(Score(objective)(predicted.labels, mean)[0, 0])
 
 
 def _mean_confusion(predicted: PredictedSeeds) -> Confusion:
@@ -134,7 +136,7 @@ def _seed_split(results: Results, contender: Contender) -> SeedVarianceSplit | N
     variants = [
         record
         for record in results.variants
-        if (record.family, record.config_hash) == (contender.family, contender.row.config_hash)
+        if (record.model, record.config_hash) == (contender.model, contender.row.config_hash)
     ]
     num_variants = Counter(record.seed for record in variants)
     base = max(contender.trials, key=lambda trial: num_variants[trial.seed])

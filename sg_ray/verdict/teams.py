@@ -1,4 +1,4 @@
-"""The sides of a comparison: configurations, or the finalists of a family as a team."""
+"""The sides of a comparison: configurations, or the finalists of a model as a team."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -7,7 +7,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from sg_ray.statistics.sequential import family_e_process, smallest_anytime_p
+from sg_ray.statistics.seeds_needed import smallest_anytime_p
+from sg_ray.statistics.sequential import family_e_process
 from sg_ray.verdict.model import Side
 from sg_ray.verdict.trials import Contender, Results, Trial
 
@@ -16,7 +17,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Team:
-    """One configuration, or several of one family of which the best counts; best first."""
+    """One configuration, or several of one model of which the best counts; best first."""
 
     members: tuple[Contender, ...]
 
@@ -42,11 +43,11 @@ class Team:
 
     @property
     def side(self) -> Side:
-        """A configuration or, with several members, the family."""
-        is_alone = len(self.members) == 1
-        return Side(
-            family=self.best.family, config_hash=self.best.row.config_hash if is_alone else ""
-        )
+        """A configuration or, with several members, the model."""
+        row = self.best.row
+        if len(self.members) > 1:
+            return Side(model=row.model, config_hash="")
+        return Side(model=row.model, config_hash=row.config_hash, short_name=row.configuration.name)
 
 
 @dataclass(frozen=True)

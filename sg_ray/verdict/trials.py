@@ -1,17 +1,18 @@
 """A sweep's folder as a verdict sees it: configurations with their seeds in order."""
 
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path
 
-from sg_ray.config import Experiment, load_experiment
+from sg_ray.config import Experiment, Resources, Rules, load_experiment
+from sg_ray.records.leaderboard import Row, is_number, rank
+from sg_ray.records.record import RunRecord, read_records
 from sg_ray.statistics.scores import DEFAULT_THRESHOLD
-from sg_ray.sweep.leaderboard import Row, is_number, rank
-from sg_ray.sweep.records import RunRecord, read_records, trial_dir
+from sg_ray.sweep_folder import VALID_PREDICTIONS, SweepFolder
 from sg_ray.training.metrics import direction
-from sg_ray.training.predictions import VALID_PREDICTIONS, Predictions, read_predictions
+from sg_ray.training.predictions import Predictions, read_predictions
 
 
 @dataclass(frozen=True)
@@ -44,9 +45,9 @@ class Contender:
     chosen_on: int | None
 
     @property
-    def family(self) -> str:
-        """The family that it belongs to."""
-        return self.row.family
+    def model(self) -> str:
+        """The model that it belongs to."""
+        return self.row.model
 
     @property
     def fresh(self) -> list[Trial]:
@@ -86,18 +87,24 @@ class Results:
     ``seeds`` are in the order in which they count: the planned ones, then those that were added.
     ``contenders`` are the rows of the leaderboard, best first. ``records`` leave out the trials
     that vary one stream of random numbers only; those are ``variants``. Both are oldest first.
+    ``place`` is how a command line names the sweep; ``takes`` is what one trial of a model takes.
+    ``metric_code`` is where the objective's code was, if it is one of the user's own.
     """
 
-    experiment: Experiment
+    sweep: str
+    place: str
+    rules: Rules
     seeds: Sequence[int]
     contenders: Sequence[Contender]
     records: Sequence[RunRecord] = ()
     variants: Sequence[RunRecord] = ()
+    takes: Mapping[str, Resources] = field(default_factory=dict)
+    metric_code: str = ""
 
     @property
     def objective(self) -> str:
         """The name of what the sweep ranks by."""
-        return self.experiment.objective
+        return self.rules.objective
 
     @property
     def lower_is_better(self) -> bool:
@@ -107,7 +114,7 @@ class Results:
     @property
     def search_seed(self) -> int:
         """The seed that every trial of the search has."""
-        return self.experiment.replicate.seeds[0]
+        return self.rules.replicate.seeds[0]
 
     @property
     def winner(self) -> Contender | None:
@@ -116,14 +123,14 @@ class Results:
         return next((contender for contender in models if contender.judged), None)
 
     @property
-    def families(self) -> dict[str, list[Contender]]:
-        """The finalists of each family, best first: those with fresh seeds, else the best one."""
-        by_family: dict[str, list[Contender]] = defaultdict(list)
+    def models(self) -> dict[str, list[Contender]]:
+        """The finalists of each model, best first: those with fresh seeds, else the best one."""
+        by_model: dict[str, list[Contender]] = defaultdict(list)
         for contender in self.contenders:
-            by_family[contender.family].append(contender)
+            by_model[contender.model].append(contender)
         return {
-            family: [one for one in members if one.fresh] or members[:1]
-            for family, members in by_family.items()
+            model: [one for one in members if one.fresh] or members[:1]
+            for model, members in by_model.items()
         }
 
     def common_seeds(self, a: Contender, b: Contender) -> tuple[int, ...]:
@@ -137,38 +144,55 @@ class Results:
         return tuple(takewhile(lambda seed: seed in have, wanted))
 
 
-def read_results(sweep_dir: Path) -> Results:
+def read_results(folder: SweepFolder) -> Results:
     """Read what a sweep's folder holds. The sweep need not be finished.
 
     Raises InputError that names the file if sweep.yaml, a record or a file of predictions is
     missing or not valid.
     """
-    experiment = load_experiment(sweep_dir / "sweep.yaml")
-    everything = read_records(sweep_dir).values()
+    experiment = load_experiment(folder.settings, loads_code=False)
+    everything = read_records(folder).values()
     records = [record for record in everything if record.counts_as_seed]
-    seeds = experiment.replicate.all_seeds
+    models = dict.fromkeys(record.model for record in records)
+    rules, takes = experiment.rules, {name: experiment.resources_of(name) for name in models}
+    seeds = rules.replicate.all_seeds
     rows = rank(
         records,
-        objective=experiment.objective,
+        objective=rules.objective,
         seeds=seeds,
-        race_alpha=experiment.replicate.race_alpha,
+        race_alpha=rules.replicate.race_alpha,
     )
     return Results(
-        experiment=experiment,
+        sweep=experiment.name,
+        place=_place_of(experiment.name, experiment.output_dir),
+        rules=rules,
         seeds=seeds,
-        contenders=[_contender(row, experiment, records, seeds, sweep_dir) for row in rows],
+        contenders=[_contender(row, rules, records, folder, takes) for row in rows],
         records=records,
         variants=[record for record in everything if not record.counts_as_seed],
+        takes=takes,
+        metric_code=_metric_code(experiment),
     )
 
 
-def cost_hours(experiment: Experiment, record: RunRecord) -> float:
+def _metric_code(experiment: Experiment) -> str:
+    own = experiment.plugins.metrics.get(experiment.objective.removeprefix("val_"))
+    return "" if own is None else own.code
+
+
+def _place_of(name: str, output_dir: Path) -> str:
+    """Return how a command line names the sweep: where it is usual by name, else by its folder."""
+    is_usual = output_dir == Experiment.model_fields["output_dir"].default
+    return name if is_usual else str(output_dir / name)
+
+
+def cost_hours(takes: Mapping[str, Resources], record: RunRecord) -> float:
     """Return the hours of a trial's training, times its GPUs where it used any."""
     hours = record.train_time_s / 3600
     if not used_gpu(record):
         return hours
-    takes = experiment.resources_of(record.family)
-    return hours * (takes.gpus or 1) * takes.num_workers
+    own = takes[record.model]
+    return hours * (own.gpus or 1) * own.num_workers
 
 
 def used_gpu(record: RunRecord) -> bool:
@@ -190,36 +214,39 @@ def score_of(record: RunRecord, objective: str) -> float | None:
 
 def _contender(
     row: Row,
-    experiment: Experiment,
+    rules: Rules,
     records: Sequence[RunRecord],
-    seeds: Sequence[int],
-    sweep_dir: Path,
+    folder: SweepFolder,
+    takes: Mapping[str, Resources],
 ) -> Contender:
+    seeds = rules.replicate.all_seeds
     wanted = {*row.seeds, *row.failed_seeds}
     newest = {
         record.seed: record
         for record in records
-        if (record.family, record.config_hash) == (row.family, row.config_hash)
+        if (record.model, record.config_hash) == (row.model, row.config_hash)
         and record.status != "pruned"
         and record.seed in wanted
     }
     in_order = sorted(newest, key=lambda seed: (seed not in seeds, _place(seed, seeds), seed))
     return Contender(
         row=row,
-        trials=[_trial(newest[seed], experiment, sweep_dir) for seed in in_order],
-        chosen_on=None if row.is_floor else experiment.replicate.seeds[0],
+        trials=[_trial(newest[seed], rules.objective, folder, takes) for seed in in_order],
+        chosen_on=None if row.is_floor else seeds[0],
     )
 
 
-def _trial(record: RunRecord, experiment: Experiment, sweep_dir: Path) -> Trial:
-    score = score_of(record, experiment.objective)
-    path = trial_dir(sweep_dir, record.trial_key) / VALID_PREDICTIONS
+def _trial(
+    record: RunRecord, objective: str, folder: SweepFolder, takes: Mapping[str, Resources]
+) -> Trial:
+    score = score_of(record, objective)
+    path = folder.trial(record.trial_key) / VALID_PREDICTIONS
     return Trial(
         key=record.trial_key,
         seed=record.seed,
         score=score,
         threshold=threshold_of(record),
-        hours=cost_hours(experiment, record),
+        hours=cost_hours(takes, record),
         uses_gpu=used_gpu(record),
         predictions=None if score is None else read_predictions(path),
     )

@@ -1,27 +1,30 @@
 """The winner on the test split, beside its validation."""
 
-from pathlib import Path
 from statistics import fmean
 
+from sg_ray.records.leaderboard import is_number
+from sg_ray.records.record import RunRecord
+from sg_ray.records.test_scores import ScoresOnTest, read_scores
 from sg_ray.statistics.bootstrap import score_interval
 from sg_ray.statistics.scores import score_function
-from sg_ray.sweep.leaderboard import is_number
-from sg_ray.sweep.records import RunRecord, trial_dir
-from sg_ray.sweep.winner_test import ScoresOnTest, read_scores
-from sg_ray.training.predictions import TEST_PREDICTIONS, read_predictions
+from sg_ray.sweep_folder import TEST_PREDICTIONS, SweepFolder
+from sg_ray.training.predictions import read_predictions
 from sg_ray.verdict.model import Interval, TestScore
 from sg_ray.verdict.predicted import stacked
 from sg_ray.verdict.trials import Results, score_of, threshold_of
 from sg_ray.verdict.validation_scores import RESAMPLING_SEED
 
 
-def score_on_test(sweep_dir: Path, results: Results) -> TestScore | None:
+def score_on_test(
+    folder: SweepFolder, results: Results, *, measures: bool = True
+) -> TestScore | None:
     """Return the winner's test score as test.json has it; None without the file or the metric.
 
     Validation is that of the same seeds, among them the one on which the winner was chosen: None
-    too if one of them is not on record. The interval needs the test predictions of all.
+    too if one of them is not on record. The interval needs the test predictions of all,
+    and ``measures``: that the objective can be measured here.
     """
-    found = read_scores(sweep_dir)
+    found = read_scores(folder)
     if found is None:
         return None
     metric = results.objective.replace("val_", "test_", 1)
@@ -33,11 +36,11 @@ def score_on_test(sweep_dir: Path, results: Results) -> TestScore | None:
     validation_mean = fmean(score for score in scores if score is not None)
     sign = -1.0 if results.lower_is_better else 1.0
     return TestScore(
-        family=found.family,
+        model=found.model,
         config_hash=found.config_hash,
         metric=metric,
         mean=mean,
-        interval=_interval(sweep_dir, records, results.objective),
+        interval=_interval(folder, records, results.objective) if measures else None,
         validation_mean=validation_mean,
         gap=sign * (validation_mean - mean),
     )
@@ -45,20 +48,20 @@ def score_on_test(sweep_dir: Path, results: Results) -> TestScore | None:
 
 def _scored_records(found: ScoresOnTest, results: Results) -> list[RunRecord]:
     """Return the winner's newest completed record of each seed that was scored."""
-    own = (found.family, found.config_hash)
+    own = (found.model, found.config_hash)
     newest = {
         record.seed: record
         for record in results.records
-        if (record.family, record.config_hash) == own
+        if (record.model, record.config_hash) == own
         and str(record.seed) in found.seeds
         and score_of(record, results.objective) is not None
     }
     return list(newest.values())
 
 
-def _interval(sweep_dir: Path, records: list[RunRecord], objective: str) -> Interval | None:
+def _interval(folder: SweepFolder, records: list[RunRecord], objective: str) -> Interval | None:
     """Return the interval over seeds and functions; one seed says nothing of the next."""
-    folders = [trial_dir(sweep_dir, record.trial_key) for record in records]
+    folders = [folder.trial(record.trial_key) for record in records]
     predicted = stacked(
         [read_predictions(folder / TEST_PREDICTIONS) for folder in folders],
         [threshold_of(record) for record in records],

@@ -54,6 +54,9 @@ class Setting:
 FIXED = {
     "name": ("a", "1.0", "2024-01-01", "a" * 100),
     "families": (["gnn"], ["transformer", "gnn", "fusion"], ["lexical"]),
+    "plugins.families": ({},),  # what is named is loaded: see test_own_families.py
+    "plugins.metrics": ({},),
+    "metrics": ((),),  # see test_own_metrics.py
     "objective": ("val_roc_auc", "val_f1", "val_loss"),
     "replicate.seeds": ([0], [2**32 - 1, 0, 7], [42, 2025, 7]),
     "tracking.uri": ("sqlite:///mlflow.db", "http://127.0.0.1:5000", "sqlite:////a #b/x: y.db"),

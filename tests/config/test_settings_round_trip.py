@@ -11,12 +11,14 @@ from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 from setting_fields import Setting, all_settings
 
+import sg_ray
 from sg_ray.cli import _parse
 from sg_ray.cli.settings import named_experiment
 from sg_ray.cli.train import _experiment
 from sg_ray.config import Experiment, Given, load_experiment, resolved_yaml
 from sg_ray.config.yaml_text import read_yaml, write_yaml
 from sg_ray.errors import InputError
+from sg_ray.records.folder_format import write_format
 
 SETTINGS = all_settings()
 FILES = ("data.train_file", "data.valid_file", "data.test_file")
@@ -55,11 +57,17 @@ def in_a_file(folder: Path, chosen: Chosen) -> Experiment:
     return load_experiment(folder / "file.yaml")
 
 
+def from_python(folder: Path, chosen: Chosen) -> Experiment:
+    (folder / "base.yaml").write_text("name: base\n")
+    return sg_ray.load_experiment(folder / "base.yaml", chosen)
+
+
 def check(folder: Path, chosen: Chosen) -> Experiment:
-    """Give the settings in three ways, write and read them again; return the experiment."""
+    """Give the settings in four ways, write and read them again; return the experiment."""
     experiment = on_the_command_line(folder, chosen)
     assert in_a_file(folder, chosen) == experiment
     assert by_flags(folder, chosen) == experiment
+    assert from_python(folder, chosen) == experiment
     written = folder / "sweep.yaml"
     written.write_text(resolved_yaml(experiment))
     again = load_experiment(written)
@@ -85,6 +93,29 @@ def test_bounds_nulls_and_odd_places_come_back(tmp_path: Path, number: int) -> N
     experiment = check(tmp_path, without(chosen, left_out))
     assert experiment.max_failures == chosen["max_failures"]
     assert experiment.replicate.race_alpha == chosen["replicate.race_alpha"]
+
+
+NULLABLE = [one.key for one in SETTINGS if None in one.edges and one.key not in LEFT_OUT]
+
+
+def at(values: Mapping[str, Any], key: str) -> Any:
+    for name in key.split("."):
+        values = values[name]
+    return values
+
+
+def test_every_setting_that_may_be_null_stays_null(tmp_path: Path) -> None:
+    """Also one whose default is another value, to which a null that is lost would return."""
+    experiment = from_python(tmp_path, dict.fromkeys(NULLABLE))
+    (tmp_path / "sweep.yaml").write_text(resolved_yaml(experiment))
+    again = load_experiment(tmp_path / "sweep.yaml")
+    assert again == experiment
+    content = again.model_dump()
+    for key in NULLABLE:
+        assert at(content, key) is None, key
+    defaults = from_python(tmp_path, {}).replicate
+    assert defaults.race_alpha is not None
+    assert again.replicate.race_alpha is None
 
 
 def any_setting(one: Setting) -> st.SearchStrategy[Any]:
@@ -133,15 +164,16 @@ def test_b05_a_sweep_in_any_folder_is_resumed_and_extended_as_it_was(
         "replicate.race_alpha": None,
     }
     begun = by_flags(tmp_path, chosen)
-    begun.sweep_dir.mkdir(parents=True)
-    (begun.sweep_dir / "sweep.yaml").write_text(resolved_yaml(begun))
+    begun.folder.path.mkdir(parents=True)
+    write_format(begun.folder)
+    (begun.folder.path / "sweep.yaml").write_text(resolved_yaml(begun))
     for name in (f"{place}/quick", f"{place}/quick/", f"./{place}/quick"):
         assert named_experiment([], Path("unused"), name) == begun
     quoted = f"output_dir={in_one_line(place)}"
     assert named_experiment([quoted], Path("unused"), "quick") == begun
-    folder = begun.sweep_dir
+    folder = begun.folder.path
     monkeypatch.chdir(folder)
-    assert named_experiment([], Path("unused"), ".").sweep_dir == folder
+    assert named_experiment([], Path("unused"), ".").folder.path == folder
 
 
 def test_a_sweep_never_goes_on_in_another_ones_folder(
@@ -150,15 +182,16 @@ def test_a_sweep_never_goes_on_in_another_ones_folder(
     monkeypatch.chdir(tmp_path)
     for name in ("quick", "other"):
         begun = by_flags(tmp_path, {"name": name})
-        begun.sweep_dir.mkdir(parents=True)
-        (begun.sweep_dir / "sweep.yaml").write_text(resolved_yaml(begun))
+        begun.folder.path.mkdir(parents=True)
+        write_format(begun.folder)
+        (begun.folder.path / "sweep.yaml").write_text(resolved_yaml(begun))
     (tmp_path / "outputs/quick").rename("outputs/renamed")
     with pytest.raises(InputError, match="Call the folder quick again, or give its new name: name"):
         named_experiment([], Path("unused"), "renamed")
     with pytest.raises(InputError, match="Leave name=new out"):
         named_experiment(["name=new"], Path("unused"), "outputs/other")
     again = named_experiment(["name=renamed"], Path("unused"), "renamed")
-    assert again.sweep_dir == tmp_path / "outputs/renamed"
+    assert again.folder.path == tmp_path / "outputs/renamed"
     with pytest.raises(InputError, match="Leave output_dir=elsewhere out"):
         named_experiment(["output_dir=elsewhere"], Path("unused"), "outputs/other")
 

@@ -1,4 +1,4 @@
-from sg_ray.data.checks import Removals, check_splits
+from sg_ray.data.repeats import Removals, check_splits
 from sg_ray.data.samples import Sample
 
 

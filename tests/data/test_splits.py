@@ -3,7 +3,7 @@ from collections import Counter
 import pytest
 
 from sg_ray.data.samples import Sample
-from sg_ray.data.splits import split_pairs, stratified_carve, stratified_subset
+from sg_ray.data.splits import split_pairs, stratified_subset
 from sg_ray.data.synthetic import generate
 from sg_ray.errors import InputError
 
@@ -42,25 +42,6 @@ def test_a_rare_label_is_kept():
 def test_too_small_a_subset_is_refused():
     with pytest.raises(InputError, match="cannot hold 2 labels"):
         stratified_subset(SAMPLES, 1, seed=0)
-
-
-def test_carving_splits_without_loss():
-    rest, carved = stratified_carve(SAMPLES, 40, seed=0)
-    assert _num_by_label(carved) == {0: 30, 1: 10}
-    assert _num_by_label(rest) == {0: 120, 1: 40}
-    assert sorted(rest + carved, key=SAMPLES.index) == SAMPLES
-
-
-@pytest.mark.parametrize("num_samples", [200, 500])
-def test_carving_everything_is_refused(num_samples):
-    with pytest.raises(InputError, match="Carve fewer"):
-        stratified_carve(SAMPLES, num_samples, seed=0)
-
-
-def test_carving_off_a_label_is_refused():
-    rare = [Sample("int v;", 1, "v"), *(Sample(f"int f{n};", 0, str(n)) for n in range(9))]
-    with pytest.raises(InputError, match="one side only"):
-        stratified_carve(rare, 5, seed=0)
 
 
 @pytest.mark.parametrize("num_samples", [20, 22, 400])

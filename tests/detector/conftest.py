@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 from exported_models import CONFIGS, Workshop
+from hostile_paths import hostile_folder
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -17,7 +18,7 @@ def one_thread():
 
 @pytest.fixture(scope="session")
 def workshop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
-    return Workshop(tmp_path_factory.mktemp("workshop"))
+    return Workshop(hostile_folder(tmp_path_factory.mktemp("workshop")))
 
 
 @pytest.fixture(scope="session")
@@ -36,7 +37,7 @@ def trained(workshop: Workshop) -> dict:
 
 @pytest.fixture
 def lexical_model(workshop: Workshop, trained: dict, tmp_path: Path) -> Path:
-    return workshop.export(*trained["lexical"], tmp_path / "best" / "lexical")
+    return workshop.export(*trained["lexical"], hostile_folder(tmp_path) / "best" / "lexical")
 
 
 @pytest.fixture
@@ -44,7 +45,7 @@ def moved(tmp_path: Path):
     """Moves an exported folder elsewhere, away from everything that it came from."""
 
     def move(folder: Path) -> Path:
-        target = tmp_path / "elsewhere" / "model"
+        target = hostile_folder(tmp_path) / "elsewhere" / "model"
         shutil.copytree(folder, target)
         shutil.rmtree(folder)
         return target

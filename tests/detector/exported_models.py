@@ -8,14 +8,15 @@ from typing import Any
 
 import torch
 
+from sg_ray.configuration import Configuration
 from sg_ray.data.samples import DataSet
 from sg_ray.data.sources import DataConfig, load_data
+from sg_ray.export import export_model
 from sg_ray.features.build import prepare_features, store_dir
 from sg_ray.features.packed import Features
 from sg_ray.features.spec import FeatureSpec
 from sg_ray.models.families import FAMILIES
-from sg_ray.sweep.export import export_model
-from sg_ray.sweep.records import record_of
+from sg_ray.records.record import record_of
 from sg_ray.training.loop import EpochResult
 from sg_ray.trial import BranchSource, TrialContext, TrialSpec, run_trial, score_test
 
@@ -59,8 +60,9 @@ class Workshop:
         """Return the trial and its best epoch."""
         parts = branches or {}
         spec = TrialSpec(
-            family=family,
-            config=FAMILIES[family].Config.model_validate(config).model_dump(mode="json"),
+            configuration=Configuration.of(
+                family, family, FAMILIES[family].Config.model_validate(config)
+            ),
             seed=7,
             objective="val_roc_auc",
             data_fingerprint=self.data.fingerprint,
@@ -84,19 +86,18 @@ class Workshop:
         return score_test(spec, self.context(spec), self._trained(spec))
 
     def context(self, spec: TrialSpec) -> TrialContext:
-        return TrialContext(FAMILIES, self._features(spec), self.folder / "cache", CPU)
+        return TrialContext(self._features(spec), self.folder / "cache", CPU)
 
     def _features(self, spec: TrialSpec) -> Features:
         return prepare_features(self.data, self._specs(spec), self.folder / "cache")
 
     def _specs(self, spec: TrialSpec) -> list[FeatureSpec]:
-        parts = [(spec.family, spec.config)]
-        parts += [(source.family, source.config) for source in spec.branches.values()]
+        parts = [spec.configuration, *(source.configuration for source in spec.branches.values())]
         return [
             wanted
-            for family, config in parts
-            for wanted in FAMILIES[family].feature_specs(
-                FAMILIES[family].Config.model_validate(config)
+            for part in parts
+            for wanted in FAMILIES[part.family].feature_specs(
+                FAMILIES[part.family].Config.model_validate(part.values)
             )
         ]
 
@@ -109,8 +110,7 @@ class Workshop:
     def _source(self, spec: TrialSpec) -> BranchSource:
         return BranchSource(
             trial_key=spec.trial_key,
-            family=spec.family,
-            config=spec.config,
+            configuration=spec.configuration,
             config_hash=spec.config_hash,
             folder=self._trained(spec),
         )

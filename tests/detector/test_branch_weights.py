@@ -7,18 +7,18 @@ import numpy as np
 import pytest
 from exported_models import CONFIGS, Workshop
 
+from sg_ray.configuration import Configuration
 from sg_ray.errors import InputError
-from sg_ray.sweep.records import RunRecord, record_of
+from sg_ray.records.record import RunRecord, record_of
+from sg_ray.sweep_folder import VALID_PREDICTIONS
 from sg_ray.training.checkpoint import weights_id
-from sg_ray.training.predictions import VALID_PREDICTIONS
 from sg_ray.trial import BranchSource, TrialSpec, run_trial
 
 
 def source(spec: TrialSpec, folder: Path) -> BranchSource:
     return BranchSource(
         trial_key=spec.trial_key,
-        family=spec.family,
-        config=spec.config,
+        configuration=spec.configuration,
         config_hash=spec.config_hash,
         folder=folder,
         weights=weights_id(folder),
@@ -26,8 +26,10 @@ def source(spec: TrialSpec, folder: Path) -> BranchSource:
 
 
 def fusion_of(branches: dict[str, BranchSource], like: TrialSpec) -> TrialSpec:
-    config = {**like.config, **CONFIGS["fusion"], "epochs": 1}
-    return TrialSpec.model_validate({**like.model_dump(), "config": config, "branches": branches})
+    values = {**like.configuration.values, **CONFIGS["fusion"], "epochs": 1}
+    configuration = Configuration(model=like.model, family=like.family, values=values)
+    changed = {**like.model_dump(), "branches": branches}
+    return TrialSpec.model_validate(changed).with_configuration(configuration)
 
 
 def probabilities(spec: TrialSpec, workshop: Workshop, folder: Path) -> np.ndarray:

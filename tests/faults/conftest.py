@@ -8,24 +8,21 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from small_sweeps import DATABASE, copy_of, write_experiment
+from hostile_paths import hostile_folder
+from small_sweeps import DATABASE, INLINE, copy_of, write_experiment
 
 from sg_ray.cli import main
-from sg_ray.tracking.address import find_address
-from sg_ray.tracking.mlflow_store import MlflowStore
 
 Begin = Callable[[Path], None]
 
 
 @pytest.fixture(scope="session")
-def begin(tmp_path_factory: pytest.TempPathFactory) -> Begin:
-    """Write experiment.yaml and an empty MLflow store: migrating one takes seconds of a sweep's."""
-    template = tmp_path_factory.mktemp("store")
-    MlflowStore(find_address(f"sqlite:///{DATABASE}", template), "template", "none")
+def begin(empty_store: Path) -> Begin:
+    """Write experiment.yaml and an empty MLflow store."""
 
     def do(folder: Path) -> None:
         write_experiment(folder)
-        shutil.copy(template / DATABASE, folder / DATABASE)
+        shutil.copy(empty_store, folder / DATABASE)
 
     return do
 
@@ -33,12 +30,17 @@ def begin(tmp_path_factory: pytest.TempPathFactory) -> Begin:
 @pytest.fixture(scope="session")
 def finished(ray_session: None, begin: Begin, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a finished sweep, its cache and its MLflow store. Only to be copied."""
-    folder = tmp_path_factory.mktemp("finished")
+    folder = hostile_folder(tmp_path_factory.mktemp("finished"))
     begin(folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        assert main(["sweep", "experiment.yaml"]) == 0
+        assert main(["sweep", "experiment.yaml", *INLINE]) == 0
     return folder
+
+
+@pytest.fixture
+def tmp_path(tmp_path: Path) -> Path:
+    return hostile_folder(tmp_path)
 
 
 @pytest.fixture

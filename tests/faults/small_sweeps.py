@@ -17,6 +17,8 @@ from sg_ray.config.yaml_text import write_yaml
 SWEEP = Path("outputs/tiny")
 DATABASE = Path("mlflow.db")
 ROOT = Path(__file__).parents[2]
+INLINE = ("--executor", "inline")
+"""For tests of what a sweep leaves and finds: whoever runs its trials leaves and finds the same."""
 TIME_VALUED = ("epoch_time_s", "samples_per_s")
 
 GNN = {

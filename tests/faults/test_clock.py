@@ -8,14 +8,16 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from small_sweeps import DATABASE, SWEEP, query, records, repeated_points, run_statuses
+from small_sweeps import DATABASE, INLINE, SWEEP, query, records, repeated_points, run_statuses
 
 from sg_ray.cli import main
-from sg_ray.config import Resources
-from sg_ray.sweep import lr_cache
-from sg_ray.sweep.events import Journal, read_events
-from sg_ray.sweep.jobs import LrRangeJob
-from sg_ray.sweep.records import read_records
+from sg_ray.config import LrRangeSettings
+from sg_ray.configuration import Configuration
+from sg_ray.records import lr_cache
+from sg_ray.records.events import SweepFinished, SweepResumed, SweepStarted
+from sg_ray.records.journal import Journal, read_events
+from sg_ray.records.record import read_records
+from sg_ray.sweep_folder import SweepFolder
 from sg_ray.trial import TrialSpec
 
 DAY_MS = 86_400_000
@@ -40,11 +42,11 @@ def test_a_sweep_goes_on_before_it_began(swept: Path, begin: Callable[[Path], No
     set_back_a_day(swept / SWEEP)
     (swept / SWEEP / "tracking.json").unlink()
     begin(swept)  # an empty store: it is told of the past as well
-    assert main(["extend", "tiny", "seeds=[3]"]) == 0
+    assert main(["extend", "tiny", "seeds=[3]", *INLINE]) == 0
 
     times = [event.at_ms for event in read_events(SWEEP / "events.jsonl")]
     assert times == sorted(times)
-    assert len(records(SWEEP)) == len(read_records(SWEEP)) == 7
+    assert len(records(SWEEP)) == len(read_records(SweepFolder(SWEEP))) == 7
     assert run_statuses(DATABASE) == {"FINISHED": 8}
     assert repeated_points(DATABASE) == []
     assert query(DATABASE, "select name from runs where end_time < start_time") == []
@@ -57,7 +59,7 @@ def test_a_sweep_goes_on_before_it_began(swept: Path, begin: Callable[[Path], No
     shown = query(DATABASE, "select value from latest_metrics where key = 'gnn/val_roc_auc_mean'")
     with (SWEEP / "leaderboard.csv").open() as file:
         header, *rows = (line.rstrip("\n").split(",") for line in file)
-    row = next(row for row in rows if row[header.index("family")] == "gnn")
+    row = next(row for row in rows if row[header.index("model")] == "gnn")
     assert shown == [(float(row[header.index("val_roc_auc_mean")]),)]
 
 
@@ -71,8 +73,8 @@ def test_events_of_one_journal_never_go_back(
     for hour in (3, 1, 2):
         set_clock(monkeypatch, hour)
         journal = Journal(tmp_path / "events.jsonl")
-        journal.append("sweep_resumed")
-        journal.append("sweep_resumed")
+        journal.append(SweepResumed())
+        journal.append(SweepResumed())
         journal.close()
     times = [event.at_ms for event in read_events(tmp_path / "events.jsonl")]
     assert times == sorted(set(times))
@@ -84,13 +86,13 @@ def test_e09_durations_are_true_after_the_clock_was_set_back(
 ) -> None:
     set_clock(monkeypatch, 30)
     with closing(Journal(tmp_path / "events.jsonl")) as journal:
-        journal.append("sweep_started")
+        journal.append(SweepStarted(name="tiny", sweep_id="5eed5eed5eed5eed", plan={}))
     set_clock(monkeypatch, 6)
     journal = Journal(tmp_path / "events.jsonl")
-    journal.append("sweep_resumed")
+    journal.append(SweepResumed())
     set_clock(monkeypatch, 2)  # and again in the middle
     time.sleep(0.2)
-    journal.append("sweep_finished", status="completed")
+    journal.append(SweepFinished(status="completed"))
     journal.close()
     *_, resumed, finished = (event.at_ms for event in read_events(tmp_path / "events.jsonl"))
     assert resumed >= 30 * 3_600_000
@@ -102,10 +104,11 @@ def test_a_range_test_from_the_future_is_not_used(
     tmp_path: Path, age_s: int, is_used: bool
 ) -> None:
     spec = TrialSpec(
-        family="gnn", config={}, seed=1, objective="val_f1", data_fingerprint="d", code_version="c"
-    )
-    job = LrRangeJob(spec=spec, resources=Resources(), num_steps=10, num_seeds=1, max_samples=10)
-    lr_cache.write(tmp_path, job, {"suggestion": 0.1, "reason": None, "curves": []})
+        configuration=Configuration(model="gnn", family="gnn", values={}),
+        seed=1, objective="val_f1", data_fingerprint="d", code_version="c",
+    )  # fmt: skip
+    settings = LrRangeSettings(cache_dir=tmp_path)
+    lr_cache.write(settings, spec, {"suggestion": 0.1, "reason": None, "curves": []})
     (path,) = tmp_path.iterdir()
     os.utime(path, (time.time() - age_s,) * 2)
-    assert (lr_cache.read(tmp_path, job, max_age_days=7) is not None) == is_used
+    assert (lr_cache.read(settings, spec) is not None) == is_used

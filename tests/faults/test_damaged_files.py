@@ -12,26 +12,28 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from small_sweeps import DATABASE, SWEEP, copy_of, repeated_points, results, run_statuses
+from small_sweeps import DATABASE, INLINE, SWEEP, copy_of, repeated_points, results, run_statuses
 
 from sg_ray.cli import main
-from sg_ray.config import load_experiment
+from sg_ray.config import LrRangeSettings, load_experiment
 from sg_ray.detector import Detector, read_card, read_winner
 from sg_ray.errors import InputError, SgRayError
 from sg_ray.files import write_json
-from sg_ray.report.content import read_sweep, read_verdict
-from sg_ray.report.results import read_results
-from sg_ray.sweep import lr_cache
-from sg_ray.sweep.checkpoints import read_environment
-from sg_ray.sweep.events import Journal, read_events
-from sg_ray.sweep.jobs import LrRangeJob
-from sg_ray.sweep.learning_rates import read_learning_rates
-from sg_ray.sweep.records import read_history, read_records
-from sg_ray.sweep.search_journal import mend_search_journal, read_search_journal
-from sg_ray.sweep.winner_test import read_scores
+from sg_ray.records import lr_cache
+from sg_ray.records.events import DataChecked
+from sg_ray.records.journal import read_events
+from sg_ray.records.learning_rates import read_learning_rates
+from sg_ray.records.record import read_history, read_records
+from sg_ray.records.search_journal import mend_search_journal, read_search_journal
+from sg_ray.records.test_scores import read_scores
+from sg_ray.report.page.content import read_sweep, read_verdict
+from sg_ray.report.text.results import read_results
+from sg_ray.sweep.execute.checkpoints import read_environment
+from sg_ray.sweep_folder import SweepFolder
 from sg_ray.tracking.summary import Summary
 from sg_ray.training.checkpoint import read_best
 from sg_ray.training.predictions import read_predictions
+from sg_ray.trial import TrialSpec
 
 Damage = Callable[[Path], Any]
 NEWLINE, NUL = b"\n", b"\0" * 40 + b"\n"
@@ -118,6 +120,10 @@ def mended_search(folder: Path) -> Any:
     return [line.content for line in read_search_journal(journal)]
 
 
+def of_sweep(read: Callable[[SweepFolder], Any]) -> Callable[[Path], Any]:
+    return lambda folder: read(SweepFolder(folder))
+
+
 def every(pattern: str, read: Callable[[Path], Any]) -> Callable[[Path], Any]:
     return lambda folder: [read(path) for path in sorted(folder.glob(pattern))]
 
@@ -131,10 +137,9 @@ def of_winner(read: Callable[[Path], Any]) -> Callable[[Path], Any]:
 
 
 def kept_range(folder: Path) -> Any:
-    job = LrRangeJob.model_construct()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(lr_cache, "_path", lambda *_: folder / "kept.json")
-        return lr_cache.read(folder, job, max_age_days=7)
+        return lr_cache.read(LrRangeSettings(), TrialSpec.model_construct())
 
 
 KINDS = {
@@ -143,16 +148,16 @@ KINDS = {
         lambda folder: load_experiment(folder / "sweep.yaml"),
         ("blank", "doubled"),  # its first line is a comment
     ),
-    "record": Kind("records/*.json", read_records, allowed=AGAIN),
+    "record": Kind("records/*.json", of_sweep(read_records), allowed=AGAIN),
     "journal": Kind("events.jsonl", events, (), AGAIN),
     "search": Kind("search/gnn.journal", mended_search, (), (*AGAIN, "newer")),
-    "range test": Kind("lr_range/gnn.json", read_learning_rates, allowed=AGAIN),
+    "range test": Kind("lr_range/gnn.json", of_sweep(read_learning_rates), allowed=AGAIN),
     "kept range test": Kind("kept.json", kept_range, allowed=AGAIN),
-    "score on test": Kind("test.json", read_scores, allowed=AGAIN),
-    "verdict": Kind("verdict.json", read_verdict, allowed=AGAIN),
+    "score on test": Kind("test.json", of_sweep(read_scores), allowed=AGAIN),
+    "verdict": Kind("verdict.json", of_sweep(read_verdict), allowed=AGAIN),
     "leaderboard": Kind(
         "leaderboard.csv",
-        lambda folder: Summary.read(folder, "tiny", "val_roc_auc").rows,
+        lambda folder: Summary.read(SweepFolder(folder), "tiny", "val_roc_auc").rows,
         allowed=AGAIN,
     ),
     "best model": Kind("trials/WINNER/best_model.pt", of_winner(read_best), ANY),
@@ -188,7 +193,7 @@ KINDS = {
 def whole(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished sweep with one file of every kind."""
     folder = copy_of(finished, tmp_path_factory.mktemp("whole")) / SWEEP
-    found = {"family": "gnn", "learning_rate": 5e-3, "source": "default", "reason": "flat"}
+    found = {"model": "gnn", "learning_rate": 5e-3, "source": "default", "reason": "flat"}
     write_json(folder / "lr_range/gnn.json", {**found, "curve": [], "suggestion": None})
     write_json(folder / "kept.json", {"suggestion": 1e-3, "reason": None, "curves": []})
     write_json(folder / "tune/environment.json", {"torch": "2"})
@@ -268,7 +273,7 @@ def test_b14_a_record_with_impossible_values_is_named(
     damage(file)
     try:
         with pytest.raises(InputError, match=said) as refused:
-            read_records(whole)
+            read_records(SweepFolder(whole))
     finally:
         put_back(file, content)
     assert_named(str(refused.value), file, "values")
@@ -285,18 +290,17 @@ def test_b14_an_event_at_no_time_is_passed_over(
     file.write_bytes(json.dumps(impossible).encode() + NEWLINE + rest)
     try:
         assert events(whole) == expected[1:]
-        assert "line 1 (at_ms: Input should be" in caplog.text
-        assert read_sweep(whole).started_at != "unknown"
+        assert "line 1 (sweep_started.at_ms: Input should be" in caplog.text
+        assert read_sweep(SweepFolder(whole)).started_at != "unknown"
     finally:
         put_back(file, content)
 
 
 def test_b14_notes_that_are_none_are_left_out(tmp_path: Path) -> None:
-    journal = Journal(tmp_path / "events.jsonl")
-    for notes in (-1, "text", ["a note"]):
-        journal.append("data_checked", notes=notes)
-    journal.close()
-    assert read_sweep(tmp_path).notes == ["a note"]
+    whole = json.loads(DataChecked(fingerprint="d" * 16, notes=["a note"]).as_line())
+    lines = ({**whole, "notes": notes} for notes in (-1, "text", ["a note"]))
+    (tmp_path / "events.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert read_sweep(SweepFolder(tmp_path)).notes == ["a note"]
 
 
 def put_back(file: Path, content: bytes) -> None:
@@ -317,7 +321,7 @@ def assert_named(said: str, file: Path, damage: str) -> None:
         assert f"line {before.count(NEWLINE) + 1}" in said
 
 
-RESUME = ("sweep", "--resume", "tiny", "tracking.enabled=false")
+RESUME = ("sweep", "--resume", "tiny", "tracking.enabled=false", *INLINE)
 DRY_RUN = (*RESUME, "--dry-run")
 EXTEND = ("extend", "tiny", "seeds=[42]", "--dry-run")
 REPORT = ("report", "tiny")
@@ -418,7 +422,7 @@ def test_b14_a_journal_without_its_first_line_belongs_to_the_same_runs(swept: Pa
         first, _, rest = journal.read_bytes().partition(NEWLINE)
         assert b"sweep_started" in first
         journal.write_bytes((NUL if "NUL" in damage else FOREIGN) + rest)
-        assert main(["sweep", "--resume", "tiny"]) == 0
+        assert main(["sweep", "--resume", "tiny", *INLINE]) == 0
         assert run_statuses(DATABASE) == {"FINISHED": 6}
         assert repeated_points(DATABASE) == []
         journal.write_bytes(first + NEWLINE + rest)

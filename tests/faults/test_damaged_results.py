@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from small_sweeps import (
     DATABASE,
+    INLINE,
     SWEEP,
     copy_of,
     query,
@@ -18,9 +19,10 @@ from small_sweeps import (
 
 from sg_ray.cli import main
 from sg_ray.config import load_experiment
-from sg_ray.sweep.events import Event, read_events
-from sg_ray.sweep.records import record_path
+from sg_ray.records.events import Event
+from sg_ray.records.journal import read_events
 from sg_ray.sweep.run import run_sweep
+from sg_ray.sweep_folder import SweepFolder
 from sg_ray.tracking.mlflow_mirror import mirror_of
 
 Damage = Callable[[Path], None]
@@ -54,13 +56,16 @@ def broken_off(
     begin(folder)
 
     def crash(event: Event) -> None:
-        if event.type == "epoch" and event.data["epoch"] == 2:
+        if event.type == "epoch" and event.epoch == 2:
             raise CrashError
 
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         experiment = load_experiment(Path("experiment.yaml"))
-        with mirror_of(experiment) as mirror, pytest.raises(CrashError):
+        with (
+            mirror_of(experiment.tracking, experiment.name, experiment.folder) as mirror,
+            pytest.raises(CrashError),
+        ):
             run_sweep(experiment, listeners=(mirror, crash))
     return folder
 
@@ -107,7 +112,7 @@ def test_without_a_usable_checkpoint_the_trial_starts_anew(
 
 def resumed_from(sweep_dir: Path) -> list[int]:
     events = read_events(sweep_dir / "events.jsonl")
-    return [event.data["epoch"] for event in events if event.type == "trial_resumed"]
+    return [event.epoch for event in events if event.type == "trial_resumed"]
 
 
 @pytest.mark.parametrize(
@@ -127,15 +132,15 @@ def test_a_torn_record_is_named_and_its_advice_works(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     victim = next(record for record in records(SWEEP) if record["stage"] == stage)
-    path = record_path(swept / SWEEP, victim["trial_key"])
+    path = SweepFolder(swept / SWEEP).record(victim["trial_key"])
     damage(path)
-    assert main(["sweep", "--resume", "tiny"]) == 2
+    assert main(["sweep", "--resume", "tiny", *INLINE]) == 2
     said = capfd.readouterr().err
     assert f"{path}: not a valid run record" in said
     assert "delete it to train that trial again" in said
 
     path.unlink()
-    assert main(["sweep", "--resume", "tiny"]) == 0
+    assert main(["sweep", "--resume", "tiny", *INLINE]) == 0
     assert results(SWEEP) == results(finished / SWEEP)
     again = json.loads(path.read_text())
     assert again["mlflow_run_id"] == victim["mlflow_run_id"]

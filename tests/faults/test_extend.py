@@ -3,15 +3,13 @@
 import json
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import pytest
-from small_sweeps import DATABASE, SWEEP, query, records, repeated_points, run_statuses
+from small_sweeps import DATABASE, INLINE, SWEEP, query, records, repeated_points, run_statuses
 
 from sg_ray.cli import main
-from sg_ray.config import Experiment
-from sg_ray.sweep import run
-from sg_ray.sweep.executor import execute, max_concurrent_trials
+from sg_ray.sweep.execute import tune_run
+from sg_ray.sweep.execute.executor import Setting
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -21,7 +19,7 @@ def files(folder: Path) -> dict[str, bytes]:
 def seeds_by_config() -> dict[str, set[int]]:
     seeds: dict[str, set[int]] = {}
     for record in records(SWEEP):
-        if record["family"] == "gnn":
+        if record["configuration"]["model"] == "gnn":
             seeds.setdefault(record["config_hash"], set()).add(record["seed"])
     return seeds
 
@@ -32,7 +30,7 @@ def test_seeds_points_and_finalists_are_added_in_one_go(
     before, test_before = files(SWEEP), (SWEEP / "test.json").read_text()
     sweep_run = query(DATABASE, "select run_uuid, end_time from runs where name = 'tiny'")
     added = ["seeds=[7,3]", "search.num_trials=3", "replicate.top_k=2"]
-    assert main(["extend", "tiny", *added]) == 0
+    assert main(["extend", "tiny", *added, *INLINE]) == 0
     capfd.readouterr()
 
     assert Counter(record["stage"] for record in records(SWEEP)).items() >= {
@@ -52,7 +50,9 @@ def test_seeds_points_and_finalists_are_added_in_one_go(
     assert repeated_points(DATABASE) == []
 
     after = files(SWEEP)
-    assert main(["sweep", "--resume", "tiny"]) == 0, "what was added is part of the sweep now"
+    assert main(["sweep", "--resume", "tiny", *INLINE]) == 0, (
+        "what was added is part of the sweep now"
+    )
     assert files(SWEEP) == after
 
 
@@ -91,7 +91,7 @@ def test_a_dry_run_shows_the_larger_plan_and_changes_nothing(
 
 def test_fewer_seeds_take_none_away(swept: Path, capfd: pytest.CaptureFixture[str]) -> None:
     before = files(SWEEP)
-    assert main(["extend", "tiny", "seeds=[42]"]) == 0
+    assert main(["extend", "tiny", "seeds=[42]", *INLINE]) == 0
     capfd.readouterr()
     assert files(SWEEP) == before
 
@@ -111,13 +111,14 @@ def test_a_resume_may_take_other_resources(
         if record["stage"] == "floor":
             (SWEEP / "records" / f"{record['trial_key']}.json").unlink()
     used: list[tuple[int, float]] = []
+    found = tune_run.num_at_once
 
-    def noted(experiment: Experiment, *arguments: Any, **options: Any) -> bool:
-        takes = experiment.resources_of("gnn")
-        used.append((max_concurrent_trials(experiment, grows=False), takes.cpus))
-        return execute(experiment, *arguments, **options)
+    def noted(setting: Setting, *, grows: bool) -> int:
+        number = found(setting, grows=grows)
+        used.append((number, setting.takes["gnn"].cpus))
+        return number
 
-    monkeypatch.setattr(run, "execute", noted)
+    monkeypatch.setattr(tune_run, "num_at_once", noted)
     other = [f"resources.cpus={cpus}", "max_concurrent_trials=2"]
     assert main(["sweep", "--resume", "tiny", *other]) == 0
     assert used == [(num_at_once, cpus)]

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from small_sweeps import (
     DATABASE,
+    INLINE,
     SWEEP,
     records,
     repeated_points,
@@ -73,7 +74,7 @@ def test_an_output_disk_that_fills_up_during_a_trial(
     assert not list((tmp_path / SWEEP).rglob("*.tmp"))
 
     (tmp_path / "outputs" / "ballast").unlink()
-    assert main(["sweep", "--resume", "tiny"]) == 0
+    assert main(["sweep", "--resume", "tiny", *INLINE]) == 0
     assert results(tmp_path / SWEEP) == results(finished / SWEEP)
     assert run_statuses(tmp_path / DATABASE) == {"FINISHED": 6}
     assert repeated_points(tmp_path / DATABASE) == []
@@ -102,7 +103,7 @@ def test_a_cache_disk_that_fills_up_while_features_are_made(
     assert run_statuses(tmp_path / DATABASE) == {"FAILED": 1}
     assert not list((tmp_path / "cache").rglob(".*"))
     ballast.unlink()
-    assert main(["sweep", "--resume", "tiny"]) == 0
+    assert main(["sweep", "--resume", "tiny", *INLINE]) == 0
     assert results(tmp_path / SWEEP) == results(finished / SWEEP)
     assert run_statuses(tmp_path / DATABASE) == {"FINISHED": 6}
 

@@ -22,12 +22,14 @@ from small_sweeps import (
 
 from sg_ray.cli import main
 from sg_ray.errors import InputError
-from sg_ray.sweep.lock import locked
+from sg_ray.host.lock import locked
+from sg_ray.sweep_folder import SweepFolder
 
 HOLDER = """
 import sys, pathlib
-from sg_ray.sweep.lock import locked
-with locked(pathlib.Path(sys.argv[1])):
+from sg_ray.host.lock import locked
+from sg_ray.sweep_folder import SweepFolder
+with locked(SweepFolder(pathlib.Path(sys.argv[1]))):
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -61,17 +63,25 @@ def test_a_second_driver_is_told_who_holds_the_folder_and_changes_nothing(
 
 def test_the_lock_of_a_killed_driver_is_taken_over(tmp_path: Path) -> None:
     with hold(tmp_path) as holder:
-        with pytest.raises(InputError, match=f"pid {holder.pid} "), locked(tmp_path):
+        with pytest.raises(InputError, match=f"pid {holder.pid} "), locked(SweepFolder(tmp_path)):
             pass
         holder.kill()
         holder.communicate()
-    with locked(tmp_path), pytest.raises(InputError, match=f"pid {os.getpid()} "), locked(tmp_path):
+    with (
+        locked(SweepFolder(tmp_path)),
+        pytest.raises(InputError, match=f"pid {os.getpid()} "),
+        locked(SweepFolder(tmp_path)),
+    ):
         pass
 
 
 def test_the_name_of_an_earlier_holder_does_not_shine_through(tmp_path: Path) -> None:
     (tmp_path / ".lock").write_text("pid 1 on " + 300 * "long" + " since ever")
-    with locked(tmp_path), pytest.raises(InputError) as refused, locked(tmp_path):
+    with (
+        locked(SweepFolder(tmp_path)),
+        pytest.raises(InputError) as refused,
+        locked(SweepFolder(tmp_path)),
+    ):
         pass
     assert "long" not in str(refused.value)
 
@@ -80,18 +90,17 @@ def test_the_name_of_an_earlier_holder_does_not_shine_through(tmp_path: Path) ->
 @pytest.mark.timeout(600)
 def test_two_sweeps_at_once_share_a_new_store(finished: Path, tmp_path: Path) -> None:
     names = ("one", "two")
+    database = tmp_path / DATABASE
     for name in names:
-        write_experiment(
-            tmp_path / name, name=name, tracking={"uri": f"sqlite:///{tmp_path / DATABASE}"}
-        )
+        write_experiment(tmp_path / name, name=name, tracking={"uri": f"sqlite:///{database}"})
     sweeps = [start(tmp_path / name, "sweep", "experiment.yaml") for name in names]
     for name, sweep in zip(names, sweeps, strict=True):
         assert sweep.wait(timeout=400) == 0, (tmp_path / name / "console.log").read_text()[-3000:]
         assert results(tmp_path / name / "outputs" / name) == results(finished / SWEEP)
-    assert run_statuses(tmp_path / DATABASE) == {"FINISHED": 12}
-    assert repeated_points(tmp_path / DATABASE) == []
+    assert run_statuses(database) == {"FINISHED": 12}
+    assert repeated_points(database) == []
     per_experiment = query(
-        tmp_path / DATABASE,
+        database,
         "select e.name, count(*) from runs r join experiments e using (experiment_id) group by 1",
     )
     assert sorted(per_experiment) == [("one", 6), ("two", 6)]

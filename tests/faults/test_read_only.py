@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from small_sweeps import DATABASE, SWEEP, results, run_statuses
+from small_sweeps import DATABASE, INLINE, SWEEP, results, run_statuses
 
 from sg_ray.cli import main
 
@@ -66,5 +66,5 @@ def test_a_read_only_cache_that_holds_all_features_is_enough(
     read_only(swept / "cache")
     record = next((swept / SWEEP / "records").glob("*.json"))
     record.unlink()
-    assert main(["sweep", "--resume", "tiny"]) == 0
+    assert main(["sweep", "--resume", "tiny", *INLINE]) == 0
     assert results(swept / SWEEP) == results(finished / SWEEP)

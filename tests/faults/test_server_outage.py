@@ -17,7 +17,8 @@ from small_sweeps import DATABASE, SWEEP, query, records, run_statuses, wait_unt
 
 from sg_ray.cli import main
 from sg_ray.config import load_experiment
-from sg_ray.sweep.events import Event
+from sg_ray.records.events import Event
+from sg_ray.sweep.execute.inline_executor import InlineExecutor
 from sg_ray.sweep.run import run_sweep
 from sg_ray.tracking.mlflow_mirror import MlflowMirror, mirror_of
 
@@ -102,11 +103,11 @@ def sweep_through(server: Server, *, back_after: int | None) -> MlflowMirror:
     """Run the sweep with an outage; return its mirror, closed."""
     server.start()
     experiment = load_experiment(Path("experiment.yaml"), [f"tracking.uri={server.uri}"])
-    mirror = mirror_of(experiment)
+    mirror = mirror_of(experiment.tracking, experiment.name, experiment.folder)
     assert isinstance(mirror, MlflowMirror)
     with mirror:
         outage = Outage(server, back_after=back_after)
-        outcome = run_sweep(experiment, listeners=(mirror, outage))
+        outcome = run_sweep(experiment, executor=InlineExecutor(), listeners=(mirror, outage))
     assert outcome.exit_code == 0
     return mirror
 

@@ -3,7 +3,7 @@ import random
 import numpy as np
 import pytest
 
-from sg_ray.features.graphs import PROGRAM_EDGES, GraphFeaturiser
+from sg_ray.features.program_graphs import PROGRAM_EDGES, GraphFeaturiser
 from sg_ray.features.spec import GraphSpec
 
 SOURCE = "int f(int n) { int s = 0; while (n) { s += n--; } return s; } /*note*/"

@@ -1,3 +1,4 @@
+import fcntl
 import logging
 
 import numpy as np
@@ -124,3 +125,14 @@ def test_dead_build_is_removed_and_a_living_one_is_not(folder, caplog):
         assert living.is_dir()
         write_kind(living, KIND, DESCRIPTION)
     assert [path.name for path in folder.parent.iterdir()] == ["toy-1"]
+
+
+def test_the_locked_build_of_another_process_is_left_alone(folder):
+    other = folder.parent / ".toy-1.abc.building"
+    (other / "new").mkdir(parents=True)
+    with other.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        build(folder)
+        assert (other / "new").is_dir()
+    build(folder)
+    assert not other.exists()

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from sg_ray.cluster.admission import processors
 from sg_ray.host import slurm
 from sg_ray.host.cpus import Cpus, count_cpus, num_cpus
 from sg_ray.host.memory import count_memory
 from sg_ray.host.process_limits import room_for_processes
-from sg_ray.sweep.admission import processors
 
 GIB = 2**30
 

@@ -31,7 +31,7 @@ def test_e06_without_docstrings_there_is_one_line(command: list[str], tmp_path: 
 
 
 @pytest.mark.parametrize(
-    "command", [["train", "gnn"], ["preflight", str(ROOT / "experiments" / "quick.yaml")]]
+    "command", [["sweep"], ["preflight", str(ROOT / "experiments" / "quick.yaml")]]
 )
 def test_a_file_that_is_taken_for_a_package_is_named(command: list[str], tmp_path: Path) -> None:
     (tmp_path / "ray.py").touch()
@@ -69,5 +69,5 @@ def test_closed_streams_stay_out_of_the_files(tmp_path: Path) -> None:
 
 
 def test_an_older_train_that_was_asked_for_is_not_taken(tmp_path: Path) -> None:
-    ended = run("-c", "import sg_ray.sweep.group", cwd=tmp_path, RAY_TRAIN_V2_ENABLED="0")
+    ended = run("-c", "import sg_ray.cluster.group", cwd=tmp_path, RAY_TRAIN_V2_ENABLED="0")
     assert ended.returncode == 0, ended.stderr

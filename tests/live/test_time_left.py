@@ -4,18 +4,28 @@ import pytest
 
 from sg_ray.live.progress import Progress
 from sg_ray.live.time_left import SHORTEST_S, time_left_s
-from sg_ray.sweep.events import Event
+from sg_ray.records.events import (
+    EpochEnded,
+    Event,
+    FinalistDropped,
+    LearningRateFound,
+    StageStarted,
+    SweepFinished,
+    SweepPlanned,
+    TrialFinished,
+    TrialStarted,
+)
 
 OBJECTIVE = "val_roc_auc"
 
 
 def plan(*stages: dict) -> Event:
-    return Event(at_ms=0, type="plan", data={"stages": stages})
+    return SweepPlanned(at_ms=0, stages=stages)
 
 
 def stage(family: str, name: str, num_trials: int, num_extra: int = 0, num_finalists: int = 1):
     return {
-        "family": family,
+        "model": family,
         "stage": name,
         "num_trials": num_trials,
         "num_extra": num_extra,
@@ -24,23 +34,29 @@ def stage(family: str, name: str, num_trials: int, num_extra: int = 0, num_final
 
 
 def begun(family: str, name: str, at_s: float = 0) -> Event:
-    data = {"family": family, "stage": name, "num_trials": 1}
-    return Event(at_ms=int(1000 * at_s), type="stage", data=data)
+    return StageStarted(at_ms=int(1000 * at_s), model=family, stage=name, num_trials=1)
 
 
 def started(key: str, at_s: float = 0, family: str = "gnn", name: str = "search", **data) -> Event:
-    facts = {"family": family, "stage": name, "config_hash": "ab12cd34", "seed": 42, **data}
-    return Event(at_ms=int(1000 * at_s), type="trial_started", trial_key=key, data=facts)
+    facts = {
+        "model": family,
+        "family": family,
+        "stage": name,
+        "config": {},
+        "config_hash": "ab12cd34",
+        "seed": 42,
+        **data,
+    }
+    return TrialStarted(at_ms=int(1000 * at_s), trial_key=key, **facts)
 
 
 def epoch(key: str, number: int, at_s: float) -> Event:
-    data = {"epoch": number, "metrics": {}}
-    return Event(at_ms=int(1000 * at_s), type="epoch", trial_key=key, data=data)
+    return EpochEnded(at_ms=int(1000 * at_s), trial_key=key, epoch=number, metrics={})
 
 
 def finished(key: str, at_s: float, status: str = "completed") -> Event:
     data = {"status": status, "epochs": 1, "metrics": {OBJECTIVE: 0.7}}
-    return Event(at_ms=int(1000 * at_s), type="trial_finished", trial_key=key, data=data)
+    return TrialFinished(at_ms=int(1000 * at_s), trial_key=key, **data)
 
 
 def trial(
@@ -93,7 +109,9 @@ def test_range_tests_to_come_count():
         stage("fusion", "lr_range", 1),
         stage("fusion", "search", 1),
     )
-    rate = Event(at_ms=4000, type="lr_range", data={"family": "gnn", "learning_rate": 0.1})
+    rate = LearningRateFound(
+        at_ms=4000, model="gnn", learning_rate=0.1, curve=[], source="range test"
+    )
     progress = told(stages, begun("gnn", "lr_range"), rate, *trial("a", 4, 14))
     assert time_left_s(progress) == pytest.approx((4 + 10, 4 + 10))
     assert progress.num_planned == (2, 2)
@@ -117,14 +135,14 @@ def test_extra_seeds_are_a_range_and_time_is_left_while_any_trial_is_to_come():
 
 def test_what_the_race_drops_is_not_waited_for():
     stages = plan(stage("gnn", "replicate", 4, num_extra=6, num_finalists=2))
-    drop = {"family": "gnn", "config_hash": "ffffffff", "against": "x", "after_seeds": 1}
+    drop = {"model": "gnn", "config_hash": "ffffffff", "against": "x", "after_seeds": 1}
     progress = told(
         stages,
         *trial("a", 0, 10, name="replicate"),
         *trial("b", 10, 20, name="replicate", config_hash="ffffffff"),
     )
     assert progress.num_planned == (4, 10)
-    progress.apply(Event(at_ms=20_000, type="dropped", data=drop))
+    progress.apply(FinalistDropped(at_ms=20_000, **drop))
     assert progress.num_planned == (3, 6)
     assert time_left_s(progress) == pytest.approx((10, 40))
 
@@ -136,11 +154,11 @@ def test_the_winners_variance_is_planned_before_the_winner_is_known():
     assert time_left_s(progress) == pytest.approx((40, 40))
     for event in [begun("gnn", "variance", 10), *trial("v", 10, 20, name="variance")]:
         progress.apply(event)
-    assert progress.families == ["gnn"]
+    assert progress.models == ["gnn"]
 
 
 def test_a_sweep_that_is_over_has_no_time_left_and_no_trials_to_come():
-    end = Event(at_ms=11_000, type="sweep_finished", data={"status": "completed"})
+    end = SweepFinished(at_ms=11_000, status="completed")
     progress = told(plan(stage("gnn", "search", 5)), *trial("a", 0, 10), end)
     assert (progress.num_planned, time_left_s(progress)) == ((1, 1), None)
 

@@ -16,18 +16,19 @@ from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 from small_set import small_samples
 
+from sg_ray.configuration import Configuration
 from sg_ray.data.samples import DataSet
 from sg_ray.detector import Detector
 from sg_ray.errors import InputError
+from sg_ray.export import export_model
 from sg_ray.features.build import prepare_features
 from sg_ray.features.packed import FeatureKind, Features, Ragged
 from sg_ray.features.tokens import TokenFeaturiser
-from sg_ray.models.families import FAMILIES
 from sg_ray.models.family import Inputs
-from sg_ray.models.transformer import TokenSplit, Transformer, TransformerConfig
-from sg_ray.sweep.export import export_model
-from sg_ray.sweep.pretrained import Pretrained
-from sg_ray.sweep.records import record_of
+from sg_ray.models.token_split import TokenSplit
+from sg_ray.models.transformer import Transformer, TransformerConfig
+from sg_ray.prepare.pretrained_folders import Pretrained
+from sg_ray.records.record import record_of
 from sg_ray.trial import TrialContext, TrialSpec, run_trial
 
 SaveEncoder = Callable[[str], str]
@@ -138,8 +139,7 @@ def data_set() -> DataSet:
 
 def trial_of(config: TransformerConfig) -> TrialSpec:
     return TrialSpec(
-        family="transformer",
-        config=config.model_dump(mode="json"),
+        configuration=Configuration.of("transformer", "transformer", config),
         seed=1,
         objective="val_roc_auc",
         data_fingerprint=data_set().fingerprint,
@@ -148,9 +148,9 @@ def trial_of(config: TransformerConfig) -> TrialSpec:
 
 
 def train(spec: TrialSpec, folder: Path) -> list[dict[str, Any]]:
-    config = TransformerConfig.model_validate(spec.config)
+    config = TransformerConfig.model_validate(spec.configuration.values)
     features = prepare_features(data_set(), [config.tokens], folder / "cache")
-    context = TrialContext(FAMILIES, features, folder / "cache", torch.device("cpu"))
+    context = TrialContext(features, folder / "cache", torch.device("cpu"))
     epochs = list(run_trial(spec, context, folder / "trial"))
     return [{"epoch": epoch.epoch, **epoch.metrics} for epoch in epochs]
 
@@ -419,7 +419,7 @@ class TestContent:
         copy = Path(shutil.copytree(encoder("bert"), tmp_path / "copy"))
         (copy / "README.md").write_text("of no importance")
         here, there = trial_of(self.pinned(Path(encoder("bert")))), trial_of(self.pinned(copy))
-        assert here.config != there.config
+        assert here.configuration.values != there.configuration.values
         assert (here.trial_key, here.config_hash) == (there.trial_key, there.config_hash)
 
     @pytest.mark.parametrize("file", ["config.json", "model.safetensors", "tokenizer.json"])

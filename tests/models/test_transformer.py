@@ -10,7 +10,8 @@ from sg_ray.errors import InputError
 from sg_ray.features.packed import FeatureKind, Features, Ragged
 from sg_ray.features.spec import TokenSpec
 from sg_ray.models.family import Inputs
-from sg_ray.models.transformer import TokenSplit, Transformer, TransformerConfig
+from sg_ray.models.token_split import TokenSplit
+from sg_ray.models.transformer import Transformer, TransformerConfig
 
 BOS, PAD, EOS, UNK = 0, 1, 2, 3
 VOCAB_SIZE = 50

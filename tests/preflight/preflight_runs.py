@@ -12,7 +12,7 @@ import pytest
 
 from sg_ray.cli import main
 from sg_ray.config.yaml_text import write_yaml
-from sg_ray.preflight import run
+from sg_ray.preflight import checks as run
 
 ROOT = Path(__file__).parents[2]
 
@@ -72,10 +72,10 @@ class Preflight:
     def _leave_only(self, names: Collection[str]) -> None:
         every = run.checks_of
 
-        def chosen(experiment: Any) -> list[run.Check]:
+        def chosen(models: Any, *, has_begun: bool) -> list[run.Check]:
             return [
                 replace(check, needs=tuple(need for need in check.needs if need in names))
-                for check in every(experiment)
+                for check in every(models, has_begun=has_begun)
                 if check.name in names
             ]
 

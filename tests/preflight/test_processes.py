@@ -5,9 +5,10 @@ import sys
 import time
 from collections.abc import Iterator
 
+import psutil
 import pytest
 
-from sg_ray.sweep.processes import Process, descendants, end
+from sg_ray.host.processes import descendants, end, is_alive
 
 STUBBORN = """
 import subprocess, sys, time
@@ -18,7 +19,7 @@ time.sleep(60)
 
 
 @pytest.fixture
-def family() -> Iterator[tuple[subprocess.Popen[bytes], frozenset[Process]]]:
+def family() -> Iterator[tuple[subprocess.Popen[bytes], frozenset[psutil.Process]]]:
     """A process with a child of its own."""
     before = descendants()
     parent = subprocess.Popen([sys.executable, "-c", STUBBORN], stdout=subprocess.PIPE)
@@ -39,20 +40,22 @@ def test_what_ran_before_and_its_children_may_be_left_out(family) -> None:
 
 def test_what_does_not_end_is_killed(family) -> None:
     _, processes = family
-    assert all(process.is_running for process in processes)
+    assert all(is_alive(process) for process in processes)
     end(processes, patience_s=0.2)
     deadline = time.monotonic() + 10
-    while any(process.is_running for process in processes) and time.monotonic() < deadline:
+    while any(is_alive(process) for process in processes) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert not any(process.is_running for process in processes)
+    assert not any(is_alive(process) for process in processes)
 
 
 def test_a_later_process_of_the_same_id_is_another(family) -> None:
     parent, processes = family
     of_parent = next(process for process in processes if process.pid == parent.pid)
-    assert not Process(of_parent.pid, of_parent.started_at_ticks - 1).is_running
-    end(frozenset({Process(of_parent.pid, of_parent.started_at_ticks - 1)}), patience_s=0)
-    assert of_parent.is_running
+    earlier = psutil.Process(of_parent.pid)
+    earlier._ident = (of_parent.pid, of_parent._ident[1] - 1)
+    assert not is_alive(earlier)
+    end(frozenset({earlier}), patience_s=0)
+    assert is_alive(of_parent)
 
 
 def test_one_that_has_ended_is_not_waited_for() -> None:
@@ -66,4 +69,4 @@ def test_one_that_has_ended_is_not_waited_for() -> None:
         started = time.monotonic()
         end(processes, patience_s=30)  # nobody has collected it yet
         assert time.monotonic() - started < 25
-        assert not any(process.is_running for process in processes)
+        assert not any(is_alive(process) for process in processes)

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from sg_ray.sweep_folder import SweepFolder
 from sg_ray.tracking.check import check_store
 from sg_ray.tracking.troubles import StoreTrouble
 
 
 def check(uri: str, folder: Path) -> None:
-    check_store(uri, folder, "tiny", folder / "outputs" / "tiny")
+    check_store(uri, folder, "tiny", SweepFolder(folder / "outputs" / "tiny"))
 
 
 def _garbage(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Commands found in README.md, and a folder like a reader's in which they are executed."""
+"""Commands found in the project's pages, and a folder like a reader's in which they are run."""
 
 import contextlib
 import io
@@ -21,16 +21,21 @@ from pathlib import Path
 from typing import Protocol
 from unittest.mock import patch
 
+import pytest
+
 from sg_ray.cli import main
 
 ROOT = Path(__file__).parents[2]
+PAGES = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
+"""What a reader follows."""
 PROGRAMS = {
     "sg-ray", "python", "python3", "make", "mlflow", "pip", "git", "ray", "pytest", "pre-commit",
     "docker", "conda", "uv", "ruff", "mypy", "curl", "wget", "aws", "sudo", "apt-get",
 }  # fmt: skip
 """A line or a piece of inline code that begins with one of these is a command."""
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 SAME_AS_BEFORE = "..."
-"""A command of README.md's table may begin so: the program of the row before."""
+"""A command of a table may begin so: the program of the row before."""
 
 # FAMILY, N; [key=value ...], [--csv FILE], but not the list [1,2]
 _PLACEHOLDER = re.compile(r"\b[A-Z]+\b|\.\.\.|\[[A-Za-z-]")
@@ -48,6 +53,11 @@ def commands_in(markdown: str) -> set[str]:
     return {text for text in (*spans, *shown) if _is_command(text)}
 
 
+def python_in(markdown: str) -> list[str]:
+    """Return every block of Python that is to be run, in order: those that import nothing go on."""
+    return re.findall(r"^```python\n(.*?)^```", markdown, flags=re.MULTILINE | re.DOTALL)
+
+
 def _is_command(text: str) -> bool:
     """A program and at least one argument; one word alone is a name."""
     first, _, rest = text.partition(" ")
@@ -62,7 +72,7 @@ class Runner(Protocol):
 
 @dataclass(frozen=True)
 class Step:
-    """How a command of README.md is executed.
+    """How a command of a page is executed.
 
     ``fill`` replaces its placeholders, ``extra`` is appended to make it small, ``after`` are the
     commands whose results it needs. It must print ``prints`` (a regular expression) and leave
@@ -120,7 +130,7 @@ def _words(line: str) -> list[str]:
 
 def make_checkout(folder: Path) -> Path:
     """Lay out what commands need of a checkout; its environment is the one that runs the tests."""
-    for name in ("experiments", "search_spaces"):
+    for name in ("experiments", "search_spaces", "docs"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("Makefile", "pyproject.toml", "constraints.txt"):
         shutil.copy2(ROOT / name, folder)
@@ -128,7 +138,7 @@ def make_checkout(folder: Path) -> Path:
     programs = folder / ".venv" / "bin"
     programs.mkdir(parents=True)
     scripts = Path(sys.executable).parent
-    for name in ("mlflow", "pre-commit", "ruff"):
+    for name in ("pre-commit", "ruff", "sg-ray"):
         (programs / name).symlink_to(scripts / name)
     (programs / "python").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
     (programs / "python").chmod(0o755)
@@ -140,7 +150,8 @@ def make_checkout(folder: Path) -> Path:
 def copy_package(folder: Path) -> Path:
     """Lay out what a build of the package reads."""
     ignored = shutil.ignore_patterns("__pycache__", ".*")
-    shutil.copytree(ROOT / "sg_ray", folder / "sg_ray", ignore=ignored)
+    for name in ("sg_ray", "experiments", "search_spaces"):
+        shutil.copytree(ROOT / name, folder / name, ignore=ignored)
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy2(ROOT / name, folder)
     return folder
@@ -211,6 +222,23 @@ def formatting(words: list[str]) -> str:
     return printed
 
 
+def installing(words: list[str]) -> str:
+    """Let pip say what it would install, in a checkout with the package."""
+    checkout = copy_package(Path("to-install").absolute())
+    rehearsal = ["--dry-run", "--no-deps", "--no-build-isolation", "--no-index", str(checkout)]
+    assert words[-1] == "."
+    return as_subprocess(["python", "-m", *words[:-1], *rehearsal])
+
+
+def photographing(words: list[str]) -> str:
+    """Make the pictures of the pages, if there is a browser."""
+    if not any(map(shutil.which, BROWSERS)):
+        pytest.skip("no Chromium here")
+    for picture in Path("docs/pictures").iterdir():
+        picture.unlink()
+    return as_subprocess(words)
+
+
 def cleaning(words: list[str]) -> str:
     """Run ``make clean`` in a checkout of its own."""
     checkout = make_checkout(Path("cleaned"))
@@ -240,11 +268,11 @@ def in_git_checkout(words: list[str]) -> str:
 
 
 def serving(words: list[str]) -> str:
-    """Start the MLflow server on a free port; return the experiments that it shows."""
+    """Start MLflow's server on a free port; return the experiments that it shows."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    with _server([*words, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]) as server:
+    with _server([*words, "--port", str(port)]) as server:
         page = _answer(server, f"http://127.0.0.1:{port}/")
         assert "<html" in page
         api = f"http://127.0.0.1:{port}/api/2.0/mlflow/experiments/search?max_results=100"

@@ -4,12 +4,11 @@ import os
 import re
 import subprocess
 import tomllib
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
-from readme_walk import ROOT, as_subprocess, copy_package
+from readme_walk import ROOT, as_subprocess
 
 from sg_ray.config.yaml_text import read_yaml
 
@@ -100,17 +99,6 @@ def test_ci_run_runs_everything_and_tells_of_any_failure(
     ran = (tmp_path / "ran").read_text().split()
     assert (finished.returncode, ran) == (code, ["lint", "test", "test-slow"])
     assert set(ran) <= TARGETS
-
-
-def test_the_wheel_holds_the_whole_package_and_nothing_else(tmp_path: Path) -> None:
-    checkout = copy_package(tmp_path / "checkout")
-    build = ["pip", "wheel", "--quiet", "--no-index", "--no-deps", "--no-build-isolation"]
-    as_subprocess(["python", "-m", *build, "--wheel-dir", str(tmp_path), str(checkout)])
-    (wheel,) = tmp_path.glob("*.whl")
-    packed = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
-    files = (path for path in (checkout / "sg_ray").rglob("*") if path.is_file())
-    assert packed == {path.relative_to(checkout).as_posix() for path in files}
-    assert "sg_ray/report/templates/page.html.jinja" in packed
 
 
 def pyproject() -> dict[str, Any]:

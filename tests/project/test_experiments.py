@@ -20,15 +20,14 @@ def prod() -> Experiment:
 
 
 def config(experiment: Experiment, family: str) -> dict[str, Any]:
-    return experiment.baseline(family).model_dump()
+    return dict(experiment.model(family).baseline.values)
 
 
 @pytest.mark.parametrize("path", sorted(EXPERIMENTS.glob("*.yaml")), ids=lambda path: path.name)
 def test_every_experiment_loads(path: Path) -> None:
     experiment = load_experiment(path)
     assert experiment.name == path.stem
-    for family in experiment.all_families:
-        experiment.baseline(family)
+    assert all(model.baseline.values for model in experiment.all_models)
 
 
 def test_prod_trains_the_published_settings(prod: Experiment) -> None:
@@ -50,8 +49,8 @@ def test_prod_reads_codexglue_or_a_folder_of_it(prod: Experiment, tmp_path: Path
 
 def test_prod_searches_the_learning_rate_alone_around_the_default(prod: Experiment) -> None:
     for family in NEURAL:
-        (searched,) = prod.space(family).items()
-        default = type(prod.baseline(family))().model_dump()["learning_rate"]
+        (searched,) = prod.model(family).space.items()
+        default = type(prod.model(family).settings)().model_dump()["learning_rate"]
         assert searched == ("learning_rate", Dimension(log_uniform=(default / 4, default * 4)))
         assert config(prod, family)["learning_rate"] == default
 

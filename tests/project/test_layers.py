@@ -44,8 +44,8 @@ def test_contracts_are_kept():
         ("helpers.py", "", "Imports run down the layers"),
         ("training/loop.py", "import ray.train", "Ray is for the sweep and the trial"),
         ("tracking/__init__.py", "import ray", "Ray is for the sweep and the trial"),
-        ("report/__init__.py", "import sg_ray.sweep.executor", "Reports need neither Ray"),
-        ("sweep/records.py", "import mlflow", "MLflow is for tracking"),
+        ("report/__init__.py", "import sg_ray.sweep.execute.executor", "Reports need neither Ray"),
+        ("records/record.py", "import mlflow", "MLflow is for tracking"),
         ("models/gnn.py", "import sg_ray.models.lexical", "Families do not know each other"),
     ],
 )

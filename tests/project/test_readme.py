@@ -1,19 +1,28 @@
-"""README.md lists every file, its examples are real, and the project's texts are plain ASCII."""
+"""What the project's pages name is there, and its texts are plain ASCII."""
 
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from readme_walk import PAGES, ROOT
 
-ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-LISTED_FOLDERS = ("sg_ray", "experiments", "search_spaces")
+TEXT = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+COMMANDS_PAGE = (ROOT / "docs/commands.md").read_text(encoding="utf-8")
+ARCHITECTURE = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+LISTED_FOLDERS = ("sg_ray", "experiments", "search_spaces", "docs")
+TOP_LEVEL = {
+    *(".ci", ".github", ".gitignore", ".pre-commit-config.yaml"),
+    *("README.md", "LICENSE", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md"),
+    *("Makefile", "pyproject.toml", "constraints.txt", "mkdocs.yml", "cluster.yaml"),
+    *("sg_ray", "experiments", "search_spaces", "tests", "docs"),
+}
+"""What a stranger sees first. Another file belongs into one of the folders."""
+MAX_README_LINES = 150
 OPTION = r"(?<![\w-])--[a-z][a-z-]+"
-OPTIONS_OF_OTHERS = {"--extra-index-url", "--backend-store-uri"}
-"""pip's and MLflow's."""
-TEMPLATES = "sg_ray/report/templates/"
-"""Listed as a whole: one template a section."""
+OPTIONS_OF_OTHERS = {"--extra-index-url"}
+"""pip's."""
 IGNORED = {"__pycache__", "outputs", ".cache", ".lr_cache"}
 
 
@@ -23,69 +32,57 @@ def files_below(folder: str) -> Iterator[str]:
             yield path.relative_to(ROOT).as_posix()
 
 
-def section(title: str) -> str:
-    return re.split(r"^## ", README.split(f"\n## {title}\n")[1], flags=re.MULTILINE)[0]
+def rooms() -> set[str]:
+    """The paths in the first column of the table under "Rooms"."""
+    table = ARCHITECTURE.split("\n## Rooms\n")[1]
+    rows = re.findall(r"^\| (`sg_ray.*?) \|", table, flags=re.MULTILINE)
+    return {path for row in rows for path in re.findall(r"`([^`]+)`", row)}
 
 
-def listed() -> dict[str, str]:
-    """The tree under "Files": path to description. Two spaces a level, folders end with "/"."""
-    entries: dict[str, str] = {}
-    folders: list[str] = []
-    for line in section("Files").split("```")[1].strip("\n").splitlines():
-        name, _, description = line.strip().partition(" ")
-        depth = (len(line) - len(line.lstrip())) // 2
-        folders[depth:] = [name] if name.endswith("/") else []
-        entries["".join(folders) + ("" if name.endswith("/") else name)] = description.strip()
-    return entries
+def test_every_room_has_a_line():
+    files = [Path(path) for path in files_below("sg_ray")]
+    folders = {f"{path.parent.as_posix()}/" for path in files} - {"sg_ray/"}
+    alone = {path.as_posix() for path in files if path.match("sg_ray/[!_]*.py")}
+    assert rooms() == folders | alone
 
 
-def test_every_file_is_listed():
-    entries = listed()
-    files = {path for folder in LISTED_FOLDERS for path in files_below(folder)}
-    unlisted = {
-        path
-        for path in files
-        if path not in entries
-        and path.removesuffix("__init__.py") not in entries
-        and not (path.startswith(TEMPLATES) and TEMPLATES in entries)
-    }
-    assert unlisted == set()
+def test_nothing_else_is_on_the_top_level():
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    assert {line.split("/")[0] for line in listed.stdout.splitlines()} == TOP_LEVEL
 
 
-def test_every_listed_file_exists_and_is_described():
-    for path, description in listed().items():
-        assert (ROOT / path).exists(), path
-        assert (ROOT / path).is_dir() == path.endswith("/"), path
-        assert description, path
+def test_the_readme_is_short():
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= MAX_README_LINES
 
 
 def test_every_command_is_listed():
     from sg_ray.cli import COMMANDS
 
-    assert set(re.findall(r"sg-ray ([a-z]+)", section("Commands"))) == set(COMMANDS)
+    listed = re.findall(r"^\| `sg-ray ([a-z]+)", COMMANDS_PAGE, flags=re.MULTILINE)
+    assert set(listed) == set(COMMANDS)
 
 
 def test_every_option_exists(capsys):
     from sg_ray.cli import COMMANDS, main
 
-    kinds = {"data": ["synthetic", "sample", "check"], "track": ["sync"]}
+    kinds = {"data": ["synthetic", "sample", "check"], "track": ["sync"], "new": ["family"]}
     for command in COMMANDS:
         for kind in kinds.get(command, [""]):
             with pytest.raises(SystemExit) as stop:
                 main([command, *kind.split(), "--help"])
             assert stop.value.code == 0
     known = set(re.findall(OPTION, capsys.readouterr().out)) | OPTIONS_OF_OTHERS
-    assert set(re.findall(OPTION, README)) - known == set()
+    assert set(re.findall(OPTION, TEXT)) - known == set()
 
 
-def setting_keys() -> Iterator[str]:
-    """The keys of the table under "Settings"; one that begins with a dot continues the last."""
-    for row in re.findall(r"^\| (`.*?) \|", section("Settings"), re.MULTILINE):
-        parent = ""
-        for key in re.findall(r"`([^`]+)`", row):
-            whole = parent + key if key.startswith(".") else key
-            parent = whole.rpartition(".")[0]
-            yield whole.replace("FAMILY", "gnn")
+def settings_named() -> set[str]:
+    """Every key with a dot that begins with a section, in code or before a ``=``."""
+    sections = r"data|models|lr_range|search|replicate|resources|tracking"
+    keys = re.findall(rf"(?<![\w./])((?:{sections})\.[A-Za-z_.]*[a-z_])(?=[`=\s])", TEXT)
+    return {key.replace("FAMILY", "gnn") for key in keys}
 
 
 def is_setting(key: str) -> bool:
@@ -101,16 +98,16 @@ def is_setting(key: str) -> bool:
 
 
 def test_every_setting_exists():
-    keys = list(setting_keys())
-    assert {"name", "data.valid_file", "data.limit.test", "models.gnn.space"} <= set(keys)
-    assert [key for key in keys if not is_setting(key)] == []
+    keys = settings_named()
+    assert {"data.limit.train", "models.gnn.space", "replicate.max_seeds"} <= keys
+    assert [key for key in sorted(keys) if not is_setting(key)] == []
     assert not is_setting("data.limit.tests")
 
 
-def test_default_experiment_exists():
-    assert (ROOT / "experiments" / "quick.yaml").exists()
-    for name in re.findall(r"experiments/[a-z_]+\.(?:yaml|py)", README):
-        assert (ROOT / name).exists(), name
+def test_every_file_of_experiments_that_is_named_exists():
+    named = re.findall(r"experiments/[\w/]+\.(?:yaml|py|md|ipynb)", TEXT)
+    assert "experiments/quick.yaml" in named
+    assert [name for name in named if not (ROOT / name).exists()] == []
 
 
 def test_texts_are_ascii():
@@ -118,7 +115,7 @@ def test_texts_are_ascii():
         ROOT / path
         for folder in (*LISTED_FOLDERS, "tests", ".ci", ".github")
         for path in files_below(folder)
-        if Path(path).suffix in {".py", ".yaml", ".yml", ".md", ".jinja", ""}
+        if Path(path).suffix in {".py", ".yaml", ".yml", ".md", ".jinja", ".svg", ""}
     ]
-    texts += [ROOT / "README.md", ROOT / "Makefile", *ROOT.glob("*.toml"), *ROOT.glob("*.yaml")]
+    texts += [*ROOT.glob("*.md"), *ROOT.glob("*.toml"), *ROOT.glob("*.y*ml"), ROOT / "Makefile"]
     assert [str(path) for path in texts if not path.read_bytes().isascii()] == []

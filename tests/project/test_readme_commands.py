@@ -1,4 +1,4 @@
-"""Every command in README.md is executed, in one folder as a reader's, small enough for a test.
+"""Every command of the pages is executed, in one folder as a reader's, small enough for a test.
 
 ``STEPS`` says how. A command without a step fails, and so does a step without its command.
 """
@@ -7,6 +7,7 @@ import re
 
 import pytest
 from readme_walk import (
+    PAGES,
     ROOT,
     Step,
     Walk,
@@ -17,8 +18,11 @@ from readme_walk import (
     formatting,
     in_git_checkout,
     in_process,
+    installing,
     joining_this_ray,
     make_checkout,
+    photographing,
+    python_in,
     rehearsed,
     serving,
 )
@@ -36,6 +40,15 @@ ONE_SEED = "replicate.seeds=[42] replicate.max_seeds=null replicate.variance_see
 SWEEP = f"{SIZE} lr_range.num_steps=10 search.num_trials=1 replicate.top_k=1 {ONE_SEED}"
 GNN_SWEEP = f"{SWEEP} families=[gnn] lr_range.enabled=false"
 
+OWN = "sg-ray new family bilstm"
+OWN_SWEEP = 'sg-ray sweep "families=[gnn, ./bilstm.py:BiLstm]" name=with-bilstm'
+OWN_TEST = ".venv/bin/python -m pytest test_bilstm.py"
+OWN_SIZE = "models.bilstm.config.hidden_dim=32 models.bilstm.config.epochs=1"
+NEW_FAMILY = "sg-ray new family NAME [--dir DIR]"
+PICTURES = "python docs/make_pictures.py"
+INLINE = "--executor inline"
+"""For sweeps of which the commands are the point; others run as they are printed, by Tune."""
+
 RUN_A_SWEEP = "python experiments/sweep.py [EXPERIMENT.yaml] [key=value ...]"
 WRITE_DATA = "sg-ray data synthetic --num-samples N [--out DIR]"
 EXTEND = "sg-ray extend NAME seeds=[...] search.num_trials=N"
@@ -46,11 +59,12 @@ CHECKS = (
 TRAIN_GNN = "sg-ray train gnn --find-lr --seed 7 --output-dir outputs/my-gnn"
 TRAIN_FUSION = "sg-ray train fusion --seed 42 branches_from=outputs/train"
 TRAIN_BRANCHES = ("sg-ray train transformer --seed 42", "sg-ray train gnn --seed 42")
-SERVER = ".venv/bin/mlflow ui --backend-store-uri sqlite:///mlflow.db"
+SERVER = ".venv/bin/sg-ray ui outputs/quick"
+CHOSEN_SERVER = "sg-ray ui [SWEEP] [--port N]"
 
 QUICK = {"[EXPERIMENT.yaml]": "experiments/quick.yaml"}
 QUICK_SWEEP = {**QUICK, "[key=value ...]": SWEEP}
-RANKED = r"(?s)rank +family.*\n1 "
+RANKED = r"(?s)rank +name.*\n1 "
 
 STEPS = {
     # Data
@@ -110,8 +124,21 @@ STEPS = {
         after=(RUN_A_SWEEP,),
         prints=RANKED,
     ),
+    "... --anew": Step(
+        in_process,
+        {"...": "python experiments/sweep.py"},
+        "--resume quick",
+        after=(RUN_A_SWEEP,),
+        prints=RANKED,
+    ),
     "python experiments/sweep.py --resume quick": Step(
         in_process, after=(RUN_A_SWEEP,), prints=RANKED
+    ),
+    "... --executor inline": Step(
+        in_process,
+        {"...": "python experiments/sweep.py"},
+        f"name=inline {GNN_SWEEP}",
+        prints=RANKED,
     ),
     "... --address auto": Step(
         joining_this_ray,
@@ -120,13 +147,14 @@ STEPS = {
         prints=RANKED,
         leaves="outputs/joined/best/gnn",
     ),
+    "sg-ray sweep": Step(in_process, extra=SWEEP, after=(RUN_A_SWEEP,), prints=RANKED),
     "sg-ray sweep ...": Step(
         in_process, {"...": f"name=other {GNN_SWEEP}"}, prints=RANKED, leaves="outputs/other/best"
     ),
     "python experiments/sweep.py data.source=path data.path=DIR name=mine": Step(
         in_process,
         {"DIR": "synthetic"},
-        GNN_SWEEP,
+        f"{GNN_SWEEP} {INLINE}",
         after=(WRITE_DATA,),
         prints=RANKED,
         leaves="outputs/mine/test.json",
@@ -140,8 +168,9 @@ STEPS = {
     EXTEND: Step(
         in_process,
         {"NAME": "other", "[...]": "[1,2]", "=N": "=2"},
+        INLINE,
         after=("sg-ray sweep ...",),
-        prints="gnn +[0-9a-f]{8} +3 +0 ",  # seeds 42, 1 and 2, none failed
+        prints="gnn.* +[0-9a-f]{8} +3 +0 ",  # seeds 42, 1 and 2, none failed
     ),
     "sg-ray extend quick seeds=[1,2]": Step(
         in_process, {"quick": "other"}, after=(EXTEND,), prints=RANKED
@@ -149,18 +178,36 @@ STEPS = {
     "sg-ray extend quick search.num_trials=12 replicate.top_k=3": Step(
         in_process,
         {"quick": "other"},
-        "search.num_trials=2 replicate.top_k=2",
+        f"search.num_trials=2 replicate.top_k=2 {INLINE}",
         after=(EXTEND,),
         prints=r"(?s)\n\d +gnn .*\n\d +gnn ",
     ),
     "sg-ray extend quick replicate.max_seeds=18": Step(
         in_process,
         {"quick": "other", "=18": "=4"},
+        INLINE,
         after=(EXTEND,),
-        prints="gnn +[0-9a-f]{8} +4 +0 ",
+        prints="gnn.* +[0-9a-f]{8} +4 +0 ",
+    ),
+    "sg-ray status": Step(in_process, after=(RUN_A_SWEEP,), prints="outputs/quick +complete +"),
+    "sg-ray clean --dry-run": Step(in_process, after=(RUN_A_SWEEP,), prints="would be deleted"),
+    "sg-ray status [DIR]": Step(
+        in_process,
+        {"[DIR]": "outputs"},
+        after=(RUN_A_SWEEP,),
+        prints="outputs/quick +complete +",
+    ),
+    "sg-ray clean [SWEEP...] [--dry-run]": Step(
+        in_process,
+        {"[SWEEP...]": "quick", "[--dry-run]": "--dry-run"},
+        after=(RUN_A_SWEEP,),
+        prints="would be deleted",
     ),
     "sg-ray track sync outputs/quick": Step(
         in_process, after=(RUN_A_SWEEP,), prints="events mirrored to"
+    ),
+    "sg-ray track sync": Step(
+        in_process, extra="outputs/quick", after=(RUN_A_SWEEP,), prints="events mirrored to"
     ),
     "sg-ray track sync FOLDER": Step(
         in_process,
@@ -168,26 +215,29 @@ STEPS = {
         after=(RUN_A_SWEEP,),
         prints=r"events mirrored to sqlite:///mlflow\.db",
     ),
-    "sg-ray report FOLDER... [--csv FILE] [--html FILE]": Step(
+    "sg-ray report FOLDER... [--csv FILE] [--html FILE] [--metric CODE]": Step(
         in_process,
         {
             "FOLDER...": "outputs/quick outputs/other",
             "[--csv FILE]": "--csv means.csv",
             "[--html FILE]": "--html both.html",
+            "[--metric CODE]": "",
         },
         after=(RUN_A_SWEEP, "sg-ray sweep ..."),
         prints="fusion(?s:.*)both.html",
         leaves="both.html",
     ),
+    "sg-ray report outputs/quick": Step(in_process, after=(RUN_A_SWEEP,), prints="^fusion "),
+    PICTURES: Step(photographing, after=(RUN_A_SWEEP,), leaves="docs/pictures/mlflow.png"),
     "sg-ray predict outputs/quick FILE.c": Step(
         in_process,
         {"FILE": "double_free"},
         after=(RUN_A_SWEEP,),
         prints=r"double_free\.c:1",
     ),
-    "sg-ray predict MODEL FILE...": Step(
+    "sg-ray predict MODEL FILE... [--family CODE]": Step(
         in_process,
-        {"MODEL": "outputs/quick", "FILE...": "synthetic/test.jsonl"},
+        {"MODEL": "outputs/quick", "FILE...": "synthetic/test.jsonl", "[--family CODE]": ""},
         after=(RUN_A_SWEEP, WRITE_DATA),
         prints=r"synthetic/test\.jsonl:24",
     ),
@@ -256,6 +306,12 @@ STEPS = {
     ),
     # MLflow
     SERVER: Step(serving, after=(RUN_A_SWEEP,), prints="quick"),
+    CHOSEN_SERVER: Step(
+        serving,
+        {"sg-ray": ".venv/bin/sg-ray", "[SWEEP]": "quick", "[--port N]": ""},
+        after=(RUN_A_SWEEP,),
+        prints="quick",
+    ),
     # The environment and the project's own checks
     "make sweep": Step(
         as_subprocess,
@@ -268,6 +324,7 @@ STEPS = {
         {"ADDRESS": "https://wheels.example/cpu"},
         prints=r"pip install .*--extra-index-url https://wheels\.example/cpu.* 'torch==",
     ),
+    "pip install .": Step(installing, prints=r"Would install sg-ray-\d"),
     "pip config set global.extra-index-url ADDRESS": Step(
         configuring_pip,
         {"ADDRESS": "https://wheels.example/cpu"},
@@ -277,13 +334,50 @@ STEPS = {
     "make test-all": Step(rehearsed, prints="-m pytest *$"),
     "make lint": Step(rehearsed, prints="(?s)ruff check.*ruff format --check.*mypy.*lint-imports"),
     "make format": Step(formatting),
+    "make install": Step(rehearsed, prints=r"pip install .*-e \."),
+    'make test ARGS="tests/scan -x"': Step(
+        rehearsed, {"ARGS": "ARGS"}, prints="-m pytest .* tests/scan -x"
+    ),
+    "make test JOBS=0": Step(rehearsed, {"JOBS": "JOBS"}, prints="-m pytest .* -n 0"),
+    "make test-slow": Step(rehearsed, prints="-m pytest -m slow"),
+    "make coverage": Step(rehearsed, prints="-m pytest .*--cov"),
+    "make docs": Step(rehearsed, prints="(?s)settings_table.*mkdocs build --strict"),
+    "make wheel": Step(rehearsed, prints="pip wheel"),
+    "make chaos": Step(rehearsed, prints=r"tests/sweep/chaos\.py"),
     "make lock": Step(rehearsed, prints=r"(?s)pip install .*--report.*mv .*constraints\.txt"),
     "make help": Step(as_subprocess, prints="make sweep"),
     "make clean": Step(cleaning),
     ".venv/bin/pre-commit install": Step(in_git_checkout, leaves=".git/hooks/pre-commit"),
     "python -m sg_ray": Step(as_subprocess, extra="--version", prints=r"sg-ray \d"),
+    # A family of one's own
+    "sg-ray new family bilstm": Step(in_process, leaves="test_bilstm.py"),
+    OWN_TEST: Step(as_subprocess, {".venv/bin/python": "python"}, after=(OWN,), prints="2 passed"),
+    "sg-ray train ./bilstm.py:BiLstm --quick-test": Step(
+        in_process, after=(OWN,), prints="best epoch 1"
+    ),
+    OWN_SWEEP: Step(
+        in_process,
+        {"[gnn": "[gnn"},  # a list, no placeholder
+        f"{OWN_SIZE} {SWEEP} lr_range.enabled=false {INLINE}",
+        after=(OWN,),
+        prints=r"bilstm +[0-9a-f]{8} +1 +0 ",
+    ),
+    "sg-ray sweep --resume with-bilstm": Step(
+        in_process, extra=INLINE, after=(OWN_SWEEP,), prints=r"bilstm +[0-9a-f]{8} +1 +0 "
+    ),
+    "sg-ray predict outputs/with-bilstm FILE.c --family ./bilstm.py:BiLstm": Step(
+        in_process, {"FILE": "double_free"}, after=(OWN_SWEEP,), prints=r"double_free\.c:1"
+    ),
+    NEW_FAMILY: Step(
+        in_process,
+        {"NAME": "tree_lstm", "[--dir DIR]": "--dir own"},
+        leaves="own/test_tree_lstm.py",
+    ),
 }
-SLOW = {"make sweep", "... --address auto", *CHECKS, SERVER}
+SLOW = {
+    *("make sweep", "... --address auto", SERVER, CHOSEN_SERVER, PICTURES, OWN_TEST),
+    *CHECKS,
+}
 """Each starts Python, and Ray or a server, anew."""
 
 
@@ -292,10 +386,22 @@ def walk(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Walk:
     return Walk(make_checkout(tmp_path_factory.mktemp("checkout")), STEPS)
 
 
-def test_every_command_of_the_readme_has_a_step_and_every_step_its_command() -> None:
-    commands = commands_in((ROOT / "README.md").read_text(encoding="utf-8"))
+def test_every_command_has_a_step_and_every_step_its_command() -> None:
+    commands = set().union(*(commands_in(page.read_text(encoding="utf-8")) for page in PAGES))
     assert commands - set(STEPS) == set(), "say in STEPS how to execute these"
-    assert set(STEPS) - commands == set(), "no longer in README.md: take these out of STEPS"
+    assert set(STEPS) - commands == set(), "on no page any more: take these out of STEPS"
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/mlflow.md", "docs/python-api.md"])
+def test_python(walk: Walk, page: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The blocks of a page run one after another, as in a notebook."""
+    walk.follow(RUN_A_SWEEP)
+    monkeypatch.chdir(walk.folder)
+    names: dict[str, object] = {}
+    blocks = python_in((ROOT / page).read_text(encoding="utf-8"))
+    assert blocks
+    for block in blocks:
+        exec(compile(block, page, "exec"), names)
 
 
 @pytest.mark.parametrize(

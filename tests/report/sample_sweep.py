@@ -6,10 +6,24 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from sg_ray.configuration import Configuration
 from sg_ray.files import content_hash, write_json, write_text
-from sg_ray.sweep.events import Journal
-from sg_ray.sweep.leaderboard import rank, write_leaderboard
-from sg_ray.sweep.records import Failure, RunRecord, Status, write_record
+from sg_ray.records.events import (
+    DataChecked,
+    EpochEnded,
+    LearningRateFound,
+    StageStarted,
+    SweepFinished,
+    SweepStarted,
+    TrialFinished,
+    TrialStarted,
+    WinnerTested,
+)
+from sg_ray.records.folder_format import write_format
+from sg_ray.records.journal import Journal
+from sg_ray.records.leaderboard import rank, write_leaderboard
+from sg_ray.records.record import Failure, RunRecord, Status, write_record
+from sg_ray.sweep_folder import SweepFolder
 
 SEEDS = (42, 2025, 7)
 OBJECTIVE = "val_roc_auc"
@@ -38,26 +52,33 @@ FLOOR_CONFIG = {"max_features": 50_000, "ngram_max": 2}
 def write_sample_sweep(folder: Path) -> list[RunRecord]:
     """Write a sweep folder over four families, with prunings, one failure and range tests."""
     folder.mkdir(parents=True, exist_ok=True)
+    write_format(SweepFolder(folder))
     write_text(folder / "sweep.yaml", SWEEP_YAML)
     journal = Journal(folder / "events.jsonl")
-    journal.append("sweep_started", name="demo", plan={"data": {"source": "synthetic"}})
-    journal.append("stage", family="", stage="prepare", num_trials=0)
-    journal.append("data_checked", notes=["train: 3 functions occur twice; kept once"])
+    journal.append(
+        SweepStarted(
+            name="demo", plan={"data": {"source": "synthetic"}}, sweep_id="5eed5eed5eed5eed"
+        )
+    )
+    journal.append(StageStarted(model="", stage="prepare", num_trials=0))
+    journal.append(
+        DataChecked(notes=["train: 3 functions occur twice; kept once"], fingerprint="d" * 16)
+    )
     records = [_at(record, number) for number, record in enumerate(sample_records())]
     for family in QUALITY:
         if family != "lexical":
             _tell_range_test(journal, family)
         for record in (record for record in records if record.family == family):
-            journal.append("stage", family=family, stage=record.stage, num_trials=6)
+            journal.append(StageStarted(model=family, stage=record.stage, num_trials=6))
             _tell_trial(journal, record)
-            write_record(folder, record)
+            write_record(SweepFolder(folder), record)
     rows = rank(records, objective=OBJECTIVE, seeds=SEEDS)
     write_leaderboard(folder / "leaderboard.csv", rows)
     tested = {"test_f1": 0.732, "test_mcc": 0.471}
-    best = {"family": rows[0].family, "config_hash": rows[0].config_hash}
+    best = {"model": rows[0].model, "config_hash": rows[0].config_hash}
     write_json(folder / "test.json", {**best, "metrics": tested, "seeds": {}})
-    journal.append("test_scored", family=rows[0].family, metrics=tested)
-    journal.append("sweep_finished", status="completed")
+    journal.append(WinnerTested(model=rows[0].family, metrics=tested))
+    journal.append(SweepFinished(status="completed"))
     journal.close()
     return records
 
@@ -108,9 +129,8 @@ def make_record(
     )
     fields: dict[str, Any] = {
         "trial_key": key,
-        "family": family,
         "stage": stage,
-        "config": config,
+        "configuration": Configuration(model=family, family=family, values=config),
         "config_hash": content_hash([family, config]),
         "seed": seed,
         "status": status,
@@ -172,9 +192,11 @@ def _tell_range_test(journal: Journal, family: str) -> None:
     rate, source, reason = 8.1e-4, "range test", None
     if family == "fusion":
         rate, source, reason, curves = 1e-3, "default", "no descent on most seeds", curves[:1]
-    journal.append("stage", family=family, stage="lr_range", num_trials=1)
+    journal.append(StageStarted(model=family, stage="lr_range", num_trials=1))
     journal.append(
-        "lr_range", family=family, learning_rate=rate, source=source, reason=reason, curve=curves
+        LearningRateFound(
+            model=family, learning_rate=rate, source=source, reason=reason, curve=curves
+        )
     )
 
 
@@ -190,20 +212,23 @@ def _range_curve(seed: int) -> dict[str, Any]:
 
 def _tell_trial(journal: Journal, record: RunRecord) -> None:
     journal.append(
-        "trial_started",
-        record.trial_key,
-        family=record.family,
-        stage=record.stage,
-        config=record.config,
-        config_hash=record.config_hash,
-        seed=record.seed,
+        TrialStarted(
+            trial_key=record.trial_key,
+            model=record.family,
+            family=record.family,
+            stage=record.stage,
+            config=record.configuration.values,
+            config_hash=record.config_hash,
+            seed=record.seed,
+        )
     )
     for epoch in record.history:
-        journal.append("epoch", record.trial_key, epoch=epoch["epoch"], metrics=epoch)
+        journal.append(EpochEnded(trial_key=record.trial_key, epoch=epoch["epoch"], metrics=epoch))
     journal.append(
-        "trial_finished",
-        record.trial_key,
-        status=record.status,
-        epochs=record.epochs,
-        metrics=record.metrics,
+        TrialFinished(
+            trial_key=record.trial_key,
+            status=record.status,
+            epochs=record.epochs,
+            metrics=record.metrics,
+        )
     )

@@ -5,8 +5,9 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 from sg_ray.files import write_json
-from sg_ray.report.content import Sweep, read_sweep
-from sg_ray.sweep.leaderboard import Row
+from sg_ray.records.leaderboard import Row
+from sg_ray.report.page.content import Sweep, read_sweep
+from sg_ray.sweep_folder import SweepFolder
 from sg_ray.verdict.model import (
     Comparison,
     Confusion,
@@ -28,7 +29,7 @@ COMMAND = "sg-ray extend demo replicate.max_seeds=12"
 
 def write_sample_verdict(folder: Path) -> Verdict:
     """Write ``verdict.json`` beside the records of a sweep."""
-    verdict = make_verdict(read_sweep(folder))
+    verdict = make_verdict(read_sweep(SweepFolder(folder)))
     write_json(folder / "verdict.json", verdict)
     return verdict
 
@@ -36,7 +37,7 @@ def write_sample_verdict(folder: Path) -> Verdict:
 def make_verdict(sweep: Sweep) -> Verdict:
     """Return a verdict with every part that the model has."""
     standings = [_standing(sweep, row) for row in sweep.rows]
-    winners = list({row.family: row for row in reversed(sweep.rows)}.values())[::-1]
+    winners = list({row.model: row for row in reversed(sweep.rows)}.values())[::-1]
     finalists = [row for row in sweep.rows if not row.is_floor]
     last = finalists[-1]
     best = sweep.winner or finalists[0]
@@ -47,21 +48,21 @@ def make_verdict(sweep: Sweep) -> Verdict:
         search_seed=42,
         headline=HEADLINE,
         notes=("Based on 4 fresh seeds a finalist.",),
-        questions=[_question(sweep, "families", winners), _question(sweep, last.family, finalists)],
+        questions=[_question(sweep, "models", winners), _question(sweep, last.model, finalists)],
         standings=standings,
         dropped=[
             Dropped(
-                family=last.family,
+                model=last.model,
                 config_hash=last.config_hash,
                 after_seeds=2,
-                against=next(r.config_hash for r in finalists if r.family == last.family),
+                against=next(r.config_hash for r in finalists if r.model == last.model),
                 evidence=31.4,
                 threshold=10.0,
                 difference=-0.0312,
             )
         ],
         test=TestScore(
-            family=best.family,
+            model=best.model,
             config_hash=best.config_hash,
             metric="test_roc_auc",
             mean=0.7811,
@@ -72,7 +73,7 @@ def make_verdict(sweep: Sweep) -> Verdict:
         expected_best=[_expected_best(family) for family in ("transformer", "gnn", "fusion")],
         variance=[
             VarianceShares(
-                family=best.family,
+                model=best.model,
                 config_hash=best.config_hash,
                 seed_sd=0.0081,
                 sampling_sd=0.0125,
@@ -96,9 +97,8 @@ def _standing(sweep: Sweep, row: Row) -> Standing:
     sd = stdev(fresh.values()) if len(fresh) > 1 else None
     half = 0.012 + (sd or 0.0)
     return Standing(
-        family=row.family,
+        configuration=row.configuration,
         config_hash=row.config_hash,
-        config=row.config,
         is_floor=row.is_floor,
         dropped_after=2 if row == [r for r in sweep.rows if not r.is_floor][-1] else None,
         seeds=row.seeds,
@@ -133,25 +133,25 @@ def _bins() -> list[ReliabilityBin]:
 
 
 def _question(sweep: Sweep, name: str, rows: list[Row]) -> Question:
-    own = [row for row in rows if name in ("families", row.family)]
+    own = [row for row in rows if name in ("models", row.model)]
     pairs = list(combinations(own, 2))
     return Question(
         name=name,
-        text="Which family is best?" if name == "families" else f"Which {name} is best?",
-        comparisons=[_comparison(sweep, a, b, name == "families") for a, b in pairs],
-        answer=f"{own[0].family} leads; what is undecided is told below." if own else "Nobody.",
+        text="Which model is best?" if name == "models" else f"Which {name} is best?",
+        comparisons=[_comparison(sweep, a, b, name == "models") for a, b in pairs],
+        answer=f"{own[0].model} leads; what is undecided is told below." if own else "Nobody.",
     )
 
 
-def _comparison(sweep: Sweep, a: Row, b: Row, of_families: bool) -> Comparison:
+def _comparison(sweep: Sweep, a: Row, b: Row, of_models: bool) -> Comparison:
     ours, theirs = _values(sweep, a), _values(sweep, b)
     seeds = tuple(sorted(set(ours) & set(theirs)))
     differences = [ours[s] - theirs[s] for s in seeds]
     difference = fmean(differences) if differences else None
     half = 0.015 + (stdev(differences) if len(differences) > 1 else 0.02)
     is_decided = difference is not None and difference > half
-    hashes = ("", "") if of_families else (a.config_hash, b.config_hash)
-    sides = [Side(family=r.family, config_hash=h) for r, h in zip((a, b), hashes, strict=True)]
+    hashes = ("", "") if of_models else (a.config_hash, b.config_hash)
+    sides = [Side(model=r.model, config_hash=h) for r, h in zip((a, b), hashes, strict=True)]
     verb = "beats" if is_decided else "is not known to beat"
     return Comparison(
         a=sides[0],
@@ -180,7 +180,7 @@ def _expected_best(family: str) -> ExpectedBest:
     top = {"transformer": 0.78, "gnn": 0.75, "fusion": 0.81}[family]
     trials = tuple(range(1, 10))
     return ExpectedBest(
-        family=family,
+        model=family,
         trials=trials,
         hours=tuple(0.05 * n for n in trials),
         expected=tuple(top - 0.05 / n for n in trials),

@@ -3,11 +3,11 @@ from xml.etree import ElementTree
 
 import pytest
 
-from sg_ray.report.charts.bars import Part, stacked_bar
-from sg_ray.report.charts.lines import HEIGHT, WIDTH, Axis, Series, line_chart
-from sg_ray.report.charts.parallel import Coordinate, Thread, parallel_coordinates
-from sg_ray.report.charts.scales import metric_scale, scale, tick_text
-from sg_ray.report.charts.strips import (
+from sg_ray.report.page.charts.bars import Part, stacked_bar
+from sg_ray.report.page.charts.line_chart import HEIGHT, WIDTH, Axis, Series, line_chart
+from sg_ray.report.page.charts.parallel import Coordinate, Thread, parallel_coordinates
+from sg_ray.report.page.charts.scales import metric_scale, scale, tick_text
+from sg_ray.report.page.charts.strips import (
     Dot,
     Range,
     difference_scale,
@@ -15,8 +15,8 @@ from sg_ray.report.charts.strips import (
     strip,
     strip_scale,
 )
-from sg_ray.report.charts.svg import element
-from sg_ray.report.charts.timeline import Span, time_scale, timeline_row
+from sg_ray.report.page.charts.svg import element
+from sg_ray.report.page.charts.timeline import Span, time_scale, timeline_row
 
 
 def drawn(*series: Series, **settings) -> ElementTree.Element:

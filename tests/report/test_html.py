@@ -8,18 +8,20 @@ from sample_verdict import HEADLINE, write_sample_verdict
 
 from sg_ray.errors import InputError
 from sg_ray.models.families import FAMILIES
-from sg_ray.report.content import FAMILY_STYLES, family_styles
-from sg_ray.report.html import build_report
-from sg_ray.sweep.events import Journal
-from sg_ray.sweep.records import write_record
+from sg_ray.records.events import StageStarted
+from sg_ray.records.journal import Journal
+from sg_ray.records.record import write_record
+from sg_ray.report.page.content import MODEL_STYLES, model_styles
+from sg_ray.report.page.html import build_report
+from sg_ray.sweep_folder import SweepFolder
 
 ROOT = Path(__file__).parents[2]
-TEMPLATES = ROOT / "sg_ray" / "report" / "templates"
+TEMPLATES = ROOT / "sg_ray" / "report" / "page" / "templates"
 HOSTILE = "</style></pre><script>alert('&')</script>"
 
 
 def built(folder: Path) -> str:
-    path = build_report(folder)
+    path = build_report(SweepFolder(folder))
     assert path == folder / "report.html"
     return path.read_text(encoding="utf-8")
 
@@ -87,7 +89,9 @@ def test_the_best_row_is_first_and_the_floor_is_marked(page):
 def test_settings_are_shown_as_configured_and_no_column_is_of_the_machine(tmp_path):
     for rate, measured in ((0.0015, 0.7), (0.0025, 0.6)):
         metrics = {OBJECTIVE: measured, "learning_rate": 1e-9, "epoch_time_s": 3.0}
-        write_record(tmp_path, make_record("gnn", {"learning_rate": rate}, 42, metrics=metrics))
+        write_record(
+            SweepFolder(tmp_path), make_record("gnn", {"learning_rate": rate}, 42, metrics=metrics)
+        )
     section = Page(built(tmp_path)).section("leaderboard")
     assert "learning_rate 0.0015" in section
     assert not re.search(r"1e-09|epoch_time|learning_rate_mean", section)
@@ -112,9 +116,9 @@ def test_an_empty_folder_makes_a_page_that_says_so(tmp_path):
 
 
 def test_an_unfinished_sweep_has_a_page(tmp_path):
-    write_record(tmp_path, make_record("gnn", {"learning_rate": 1e-3}, 42))
+    write_record(SweepFolder(tmp_path), make_record("gnn", {"learning_rate": 1e-3}, 42))
     journal = Journal(tmp_path / "events.jsonl")
-    journal.append("stage", family="gnn", stage="search", num_trials=4)
+    journal.append(StageStarted(model="gnn", stage="search", num_trials=4))
     journal.close()
     page = built(tmp_path)
     assert "not finished" in page
@@ -126,7 +130,10 @@ def test_an_unfinished_sweep_has_a_page(tmp_path):
 @pytest.mark.parametrize("status", ["failed", "pruned"])
 def test_a_sweep_without_a_completed_trial_has_a_page(tmp_path, status):
     for seed in (42, 7):
-        write_record(tmp_path, make_record("gnn", {}, seed, status=status, metrics={}, history=[]))
+        write_record(
+            SweepFolder(tmp_path),
+            make_record("gnn", {}, seed, status=status, metrics={}, history=[]),
+        )
     tags = check(built(tmp_path))
     assert "No model has finished" in tags.source
     assert ("Failures" in tags.headings) == (status == "failed")
@@ -136,7 +143,7 @@ def test_a_sweep_without_a_completed_trial_has_a_page(tmp_path, status):
 def test_a_single_seed_has_a_page_with_a_verdict(tmp_path, with_floor):
     for record in sample_records():
         if record.seed == 42 and (with_floor or record.stage != "floor"):
-            write_record(tmp_path, record)
+            write_record(SweepFolder(tmp_path), record)
     write_sample_verdict(tmp_path)
     tags = check(built(tmp_path))
     assert "Race" in tags.headings  # the verdict tells of one that was dropped
@@ -146,7 +153,9 @@ def test_a_single_seed_has_a_page_with_a_verdict(tmp_path, with_floor):
 def test_missing_values_leave_gaps(tmp_path):
     history = [{"epoch": 1, OBJECTIVE: None}, {"epoch": 2, OBJECTIVE: 0.7}, {"epoch": 3}]
     metrics = {OBJECTIVE: 0.7, "val_f1": None}
-    write_record(tmp_path, make_record("gnn", {}, 42, history=history, metrics=metrics))
+    write_record(
+        SweepFolder(tmp_path), make_record("gnn", {}, 42, history=history, metrics=metrics)
+    )
     page = built(tmp_path)
     assert "nan" not in check(page).text.lower()
 
@@ -154,7 +163,7 @@ def test_missing_values_leave_gaps(tmp_path):
 def test_hostile_texts_do_not_break_the_page(tmp_path):
     for number, value in enumerate((HOSTILE, "\u2713", "\ud800", 'a" onload="x')):
         config = {"note": value, "learning_rate": 10.0 ** -(number + 1), HOSTILE: value}
-        write_record(tmp_path, make_record("gnn", config, 42, stage="search"))
+        write_record(SweepFolder(tmp_path), make_record("gnn", config, 42, stage="search"))
     (tmp_path / "sweep.yaml").write_text(f"name: {HOSTILE!r}\nobjective: val_roc_auc\n")
     page = built(tmp_path)
     assert "<script" not in page
@@ -167,7 +176,9 @@ def test_a_minimised_objective_leads_downwards(tmp_path):
     (tmp_path / "sweep.yaml").write_text("objective: val_loss\n")
     for family, loss, stage in (("gnn", 0.4, "search"), ("lexical", 0.6, "floor")):
         metrics = {"val_loss": loss}
-        write_record(tmp_path, make_record(family, {}, 42, metrics=metrics, stage=stage))
+        write_record(
+            SweepFolder(tmp_path), make_record(family, {}, 42, metrics=metrics, stage=stage)
+        )
     assert "That is 0.2000 better than the floor" in built(tmp_path)
 
 
@@ -175,41 +186,43 @@ def test_a_broken_record_is_named(tmp_path):
     (tmp_path / "records").mkdir()
     (tmp_path / "records" / "bad.json").write_text("{")
     with pytest.raises(InputError, match=r"bad\.json"):
-        build_report(tmp_path)
+        build_report(SweepFolder(tmp_path))
 
 
 @pytest.mark.parametrize("content", ["{", '{"sweep": "x"}', "[]"])
 def test_a_broken_verdict_is_named(tmp_path, content):
     (tmp_path / "verdict.json").write_text(content)
     with pytest.raises(InputError, match=r"verdict\.json: not a valid verdict .*delete it"):
-        build_report(tmp_path)
+        build_report(SweepFolder(tmp_path))
 
 
 def test_a_verdict_that_knows_fewer_seeds_is_called_outdated(tmp_path):
     write_sample_sweep(tmp_path)
     write_sample_verdict(tmp_path)
     assert "have finished since" not in built(tmp_path)
-    config = next(record.config for record in sample_records() if record.family == "gnn")
-    write_record(tmp_path, make_record("gnn", config, 1, stage="replicate"))
+    config = next(
+        record.configuration.values for record in sample_records() if record.family == "gnn"
+    )
+    write_record(SweepFolder(tmp_path), make_record("gnn", config, 1, stage="replicate"))
     assert "have finished since" in check(built(tmp_path)).text
 
 
 def test_families_keep_their_colours_whatever_else_is_on_the_page(tmp_path):
     def styles(*families: str) -> dict[str, str]:
-        return family_styles([make_record(family, {}, 1) for family in families])
+        return model_styles([make_record(family, {}, 1) for family in families])
 
     everything = styles("fusion", "mine", "gnn", "transformer")
     assert len(set(everything.values())) == 4
     for family, style in everything.items():
         assert styles(family) == {family: style}
-    assert set(FAMILY_STYLES) <= set(FAMILIES)
+    assert set(MODEL_STYLES) <= set(FAMILIES)
 
 
 def test_every_template_is_part_of_the_package():
     import tomllib
 
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    (pattern,) = settings["tool"]["setuptools"]["package-data"]["sg_ray.report"]
+    (pattern,) = settings["tool"]["setuptools"]["package-data"]["sg_ray.report.page"]
     shipped = {path.name for path in TEMPLATES.parent.glob(pattern)}
     assert shipped == {path.name for path in TEMPLATES.iterdir()}
 
@@ -224,7 +237,7 @@ def test_text_has_enough_contrast_and_marks_can_be_seen(scheme):
         assert _contrast(colours[name], colours["panel"]) >= 4.5, name
     for name in ("good", "wait"):
         assert _contrast(colours[name], colours[f"{name}-panel"]) >= 4.5, name
-    for name in ("other", "strong-line", "shade-4", *(f"family-{n}" for n in range(1, 6))):
+    for name in ("other", "strong-line", "shade-4", *(f"model-{n}" for n in range(1, 6))):
         assert _contrast(colours[name], colours["page"]) >= 3, name
 
 

@@ -7,8 +7,9 @@ from browser import Browser, find_browser
 from sample_sweep import write_sample_sweep
 from sample_verdict import write_sample_verdict
 
-from sg_ray.report.comparison import write_comparison
-from sg_ray.report.html import build_report
+from sg_ray.report.page.comparison import write_comparison
+from sg_ray.report.page.html import build_report
+from sg_ray.sweep_folder import SweepFolder
 
 PHONE, DESKTOP = 390, 1280
 
@@ -29,7 +30,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
         write_sample_sweep(sweep)
     write_sample_verdict(complete)
     compared = write_comparison([without, complete], folder / "compared.html")
-    return [build_report(without), build_report(complete), compared]
+    return [build_report(SweepFolder(without)), build_report(SweepFolder(complete)), compared]
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ from itertools import permutations
 import pytest
 from sample_sweep import SEEDS, make_record, sample_records
 
-from sg_ray.sweep.leaderboard import format_table, rank, ranked_value, write_leaderboard
+from sg_ray.records.leaderboard import format_table, rank, ranked_value, write_leaderboard
 
 SMALL, LARGE, WIDE = {"width": 1}, {"width": 2}, {"width": 3}
 
@@ -22,7 +22,7 @@ def failed(config=SMALL, seed=42, **changes):
 
 
 def widths(rows):
-    return [row.config["width"] for row in rows]
+    return [row.configuration.values["width"] for row in rows]
 
 
 def f1_rank(records, **changes):
@@ -147,7 +147,15 @@ def test_the_file_reads_back(tmp_path):
     write_leaderboard(path, f1_rank(records, test_metrics=tested))
     with path.open(newline="") as file:
         (row,) = csv.DictReader(file)
-    assert list(row)[:5] == ["rank", "family", "config_hash", "num_seeds", "num_failed"]
+    assert list(row)[:7] == [
+        "rank",
+        "name",
+        "model",
+        "family",
+        "config_hash",
+        "num_seeds",
+        "num_failed",
+    ]
     assert (row["num_seeds"], row["num_failed"]) == ("2", "1")
     assert float(row["val_f1_mean"]) == pytest.approx(0.75)
     assert float(row["val_f1_sd"]) == pytest.approx(0.0707107)
@@ -158,6 +166,6 @@ def test_the_file_reads_back(tmp_path):
 def test_no_records_make_an_empty_board(tmp_path):
     write_leaderboard(tmp_path / "leaderboard.csv", f1_rank([]))
     assert (tmp_path / "leaderboard.csv").read_text() == (
-        "rank,family,config_hash,num_seeds,num_failed,config\n"
+        "rank,name,model,family,config_hash,num_seeds,num_failed,config\n"
     )
     assert "rank" in format_table([], "val_f1")

@@ -4,30 +4,40 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sample_sweep import OBJECTIVE, write_sample_sweep
 
 from sg_ray.live.progress import Progress
 from sg_ray.live.view import LiveView
-from sg_ray.sweep.events import Event, read_events
+from sg_ray.records.events import (
+    Event,
+    JobLost,
+    StageStarted,
+    SweepWaiting,
+    TrialFinished,
+    TrialStarted,
+)
+from sg_ray.records.journal import read_events
 
 ROOT = Path(__file__).parents[2]
 REPLAY = """
 import sys
 from pathlib import Path
 from sg_ray.live.view import LiveView
-from sg_ray.sweep.events import Event, read_events
+from sg_ray.records.events import SweepFinished, TrialFinished, TrialStarted
+from sg_ray.records.journal import read_events
 
 with LiveView("val_roc_auc") as view:
     for event in read_events(Path(sys.argv[1])):
         view(event)
-    facts = {"family": "caf\\u00e9", "stage": "search", "config_hash": "\\u2713", "seed": 1}
-    view(Event(at_ms=1, type="trial_started", trial_key="x", data=facts))
-    view(Event(at_ms=2, type="trial_finished", trial_key="x", data={"status": "failed"}))
+    of = {"model": "caf\\u00e9", "family": "gnn", "stage": "search", "config_hash": "\\u2713"}
+    view(TrialStarted(at_ms=1, trial_key="x", **of, config={}, seed=1))
+    view(TrialFinished(at_ms=2, trial_key="x", status="failed", epochs=0, metrics={}))
     if len(sys.argv) > 2:
         sys.stdin.readline()
-        view(Event(at_ms=1, type="sweep_finished", data={"status": "completed"}))
+        view(SweepFinished(at_ms=1, status="completed"))
 print("went on", file=sys.stderr)
 """
 
@@ -50,19 +60,26 @@ def environment(**changes: str) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(ROOT), **changes}
 
 
-def started(key: str, at_ms: int = 0, family: str = "gnn") -> Event:
-    facts = {"family": family, "stage": "search", "config_hash": "ab12cd34", "seed": 42}
-    return Event(at_ms=at_ms, type="trial_started", trial_key=key, data=facts)
+def started(key: str, at_ms: int = 0, **changes: Any) -> TrialStarted:
+    facts = {
+        "model": "gnn",
+        "family": "gnn",
+        "stage": "search",
+        "config": {},
+        "config_hash": "ab12cd34",
+        "seed": 42,
+        **changes,
+    }
+    return TrialStarted(at_ms=at_ms, trial_key=key, **facts)
 
 
 def finished(key: str, at_ms: int, status: str = "completed", value: float | None = 0.7) -> Event:
-    data = {"status": status, "epochs": 1, "metrics": {OBJECTIVE: value}}
-    return Event(at_ms=at_ms, type="trial_finished", trial_key=key, data=data)
+    metrics = {OBJECTIVE: value}
+    return TrialFinished(at_ms=at_ms, trial_key=key, status=status, epochs=1, metrics=metrics)
 
 
 def stage(num_trials: int) -> Event:
-    data = {"family": "gnn", "stage": "search", "num_trials": num_trials}
-    return Event(at_ms=0, type="stage", data=data)
+    return StageStarted(model="gnn", stage="search", num_trials=num_trials)
 
 
 def told(*events: Event) -> Progress:
@@ -97,9 +114,15 @@ def test_a_resumed_trial_is_timed_from_its_second_start():
     assert progress.durations_s == {"gnn": [4.0]}
 
 
-def test_plain_lines_for_stages_and_trials_but_not_epochs(journal_path):
-    stream = io.StringIO()
-    with LiveView(OBJECTIVE, stream=stream, clock=Clock()) as view:
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("stream", [io.StringIO(), Terminal()], ids=["file", "debugged terminal"])
+def test_plain_lines_for_stages_and_trials_but_not_epochs(journal_path, stream):
+    redraws = not stream.isatty()
+    with LiveView(OBJECTIVE, stream=stream, clock=Clock(), redraws=redraws) as view:
         for event in read_events(journal_path):
             view(event)
     lines = stream.getvalue().splitlines()
@@ -193,12 +216,9 @@ def test_e05_a_full_disk_below_the_log_is_noted_and_stops_nothing(journal_path):
 
 
 def test_a_trial_that_varies_one_stream_is_named_and_is_not_the_best():
-    facts = {"family": "gnn", "stage": "variance", "config_hash": "ab12cd34", "seed": 42}
-    varied = Event(
-        at_ms=1, type="trial_started", trial_key="b", data={**facts, "streams": {"init": 7}}
-    )
+    varied = started("b", 1, stage="variance", streams={"init": 7})
     progress = told(started("a"), finished("a", 1, value=0.7), varied, finished("b", 2, value=0.9))
-    assert progress.trials["b"].name == "ab12cd34-seed42-init7"
+    assert progress.trials["b"].name == "gnn ab12cd34-seed42-init7"
     assert progress.best == {"gnn": 0.7}
     assert progress.num_finished == 2
 
@@ -211,8 +231,8 @@ def test_c12_what_was_lost_and_what_is_waited_for_is_told():
     stream = io.StringIO()
     with LiveView(OBJECTIVE, stream=stream) as view:
         view(stage(3))
-        view(Event(at_ms=1, type="job_lost", trial_key="a", data=LOST))
-        view(Event(at_ms=2, type="waiting", data=WAITS))
+        view(JobLost(at_ms=1, trial_key="a", **LOST))
+        view(SweepWaiting(at_ms=2, **WAITS))
     assert stream.getvalue().splitlines()[-2:] == [
         "  gnn-ab12cd34-seed42 was lost, and is tried again: out of memory",
         "  no trial has begun for 0:02:00: Ray has no room for one (0 of 4 CPUs are free)",
@@ -220,6 +240,6 @@ def test_c12_what_was_lost_and_what_is_waited_for_is_told():
 
 
 def test_c12_it_is_waited_until_something_happens():
-    waits = Event(at_ms=2, type="waiting", data=WAITS)
+    waits = SweepWaiting(at_ms=2, **WAITS)
     assert told(stage(3), waits).waiting == (120, WAITS["reason"])
     assert told(stage(3), waits, started("a", 3)).waiting is None

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from sample_sweep import make_record
 
-from sg_ray.report.reproduction import Reproduction, as_text
-from sg_ray.sweep.records import RunRecord
+from sg_ray.records.record import RunRecord
+from sg_ray.report.text.reproduction import Reproduction, as_text
 
 HISTORY = [
     {"epoch": 1, "val_f1": 0.5, "val_loss": 0.7, "epoch_time_s": 1.0, "samples_per_s": 3.0},

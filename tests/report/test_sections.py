@@ -11,12 +11,18 @@ from sample_verdict import COMMAND, write_sample_verdict
 
 from sg_ray.commands import runnable
 from sg_ray.files import short_hash, write_json
-from sg_ray.report.content import read_sweep
-from sg_ray.report.html import build_report
-from sg_ray.report.sections import cost, origin, race, seeds, verdict, winner
-from sg_ray.sweep.events import Journal
-from sg_ray.sweep.records import write_record
-from sg_ray.sweep.winner_test import set_test_aside
+from sg_ray.records.origin import Commit, Origin
+from sg_ray.records.record import write_record
+from sg_ray.records.test_scores import set_test_aside
+from sg_ray.report.page.content import read_sweep
+from sg_ray.report.page.html import build_report
+from sg_ray.report.page.sections import cost_section as cost
+from sg_ray.report.page.sections import origin_section as origin
+from sg_ray.report.page.sections import race_section as race
+from sg_ray.report.page.sections import seeds_section as seeds
+from sg_ray.report.page.sections import verdict_section as verdict
+from sg_ray.report.page.sections import winner_section as winner
+from sg_ray.sweep_folder import SweepFolder
 from sg_ray.verdict.model import Verdict
 
 
@@ -30,7 +36,7 @@ def folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def page(folder) -> Page:
-    return check(build_report(folder).read_text(encoding="utf-8"))
+    return check(build_report(SweepFolder(folder)).read_text(encoding="utf-8"))
 
 
 def rewritten(folder: Path, tmp_path: Path, **changes: object) -> Verdict:
@@ -47,7 +53,7 @@ def rewritten(folder: Path, tmp_path: Path, **changes: object) -> Verdict:
 
 def test_every_comparison_has_its_sentence_numbers_and_outcome(folder, page):
     section = page.section("verdict")
-    made = read_sweep(folder).verdict
+    made = read_sweep(SweepFolder(folder)).verdict
     comparisons = [one for question in made.questions for one in question.comparisons]
     assert {one.outcome for one in comparisons} == {"a", "undecided"}
     for one in comparisons:
@@ -68,7 +74,9 @@ def test_what_would_decide_it_is_told_with_the_command(page):
 def test_with_one_seed_the_number_of_more_is_the_least_as_the_sentence_has_it(folder, tmp_path):
     open_one = {"outcome": "undecided", "more_seeds": 5, "command": COMMAND}
     rewritten(folder, tmp_path, seeds=(1,), **open_one)
-    section = Page(build_report(tmp_path).read_text(encoding="utf-8")).section("verdict")
+    section = Page(build_report(SweepFolder(tmp_path)).read_text(encoding="utf-8")).section(
+        "verdict"
+    )
     assert "At least 5 more seeds" in section
     assert "About" not in section
 
@@ -76,7 +84,9 @@ def test_with_one_seed_the_number_of_more_is_the_least_as_the_sentence_has_it(fo
 def test_no_seeds_are_counted_for_what_gets_none(folder, tmp_path):
     """As for a pair of which the race gave one up."""
     rewritten(folder, tmp_path, outcome="undecided", more_seeds=5, command=None)
-    section = Page(build_report(tmp_path).read_text(encoding="utf-8")).section("verdict")
+    section = Page(build_report(SweepFolder(tmp_path)).read_text(encoding="utf-8")).section(
+        "verdict"
+    )
     assert "more seeds" not in section
     assert "No reasonable number" not in section
 
@@ -85,7 +95,9 @@ def test_no_number_of_seeds_is_no_promise(folder, tmp_path):
     rewritten(
         folder, tmp_path, outcome="undecided", more_seeds=None, more_trial_hours=None, command=None
     )
-    section = Page(build_report(tmp_path).read_text(encoding="utf-8")).section("verdict")
+    section = Page(build_report(SweepFolder(tmp_path)).read_text(encoding="utf-8")).section(
+        "verdict"
+    )
     assert "No reasonable number of seeds would decide it" in section
     assert "To get closer" not in section
 
@@ -96,7 +108,7 @@ def test_a_comparison_without_common_seeds_is_shown(folder, tmp_path):
         probability_better=None, p_permutation=None, mcnemar_p=None,
         minimum_detectable_difference=None,
     )  # fmt: skip
-    page = check(build_report(tmp_path).read_text(encoding="utf-8"))
+    page = check(build_report(SweepFolder(tmp_path)).read_text(encoding="utf-8"))
     assert "difference not known" in page.source
 
 
@@ -107,7 +119,7 @@ def test_the_words_are_explained(page):
 
 
 def test_strips_tell_the_seed_of_the_search_from_fresh_ones(folder):
-    sweep = read_sweep(folder)
+    sweep = read_sweep(SweepFolder(folder))
     group = seeds.section(sweep).content.groups[0]
     for line in group.lines:
         num_searched = line.drawing.count('class="searched"')
@@ -122,27 +134,33 @@ def test_means_in_strips_are_those_of_the_fresh_seeds(tmp_path):
     for seed, value in ((42, 0.9), (7, 0.6), (8, 0.7)):
         stage = "search" if seed == 42 else "replicate"
         write_record(
-            tmp_path, make_record("gnn", {}, seed, stage=stage, metrics={OBJECTIVE: value})
+            SweepFolder(tmp_path),
+            make_record("gnn", {}, seed, stage=stage, metrics={OBJECTIVE: value}),
         )
-    (group,) = seeds.section(read_sweep(tmp_path)).content.groups
+    (group,) = seeds.section(read_sweep(SweepFolder(tmp_path))).content.groups
     assert "<title>mean 0.6500</title>" in group.lines[0].drawing
 
 
 def test_models_far_above_the_floor_are_shown_closer_too(tmp_path):
-    write_record(tmp_path, make_record("lexical", {}, 42, stage="floor", metrics={OBJECTIVE: 0.6}))
+    write_record(
+        SweepFolder(tmp_path),
+        make_record("lexical", {}, 42, stage="floor", metrics={OBJECTIVE: 0.6}),
+    )
     for seed, value in ((42, 0.95), (7, 0.96)):
-        write_record(tmp_path, make_record("gnn", {}, seed, metrics={OBJECTIVE: value}))
-    wide, close = seeds.section(read_sweep(tmp_path)).content.groups
+        write_record(
+            SweepFolder(tmp_path), make_record("gnn", {}, seed, metrics={OBJECTIVE: value})
+        )
+    wide, close = seeds.section(read_sweep(SweepFolder(tmp_path))).content.groups
     assert len(wide.lines) == 2
-    assert [line.row.family for line in close.lines] == ["gnn"]
+    assert [line.row.model for line in close.lines] == ["gnn"]
     assert "floor-line" not in close.lines[0].drawing
 
 
 def test_the_race_shows_running_means_of_fresh_seeds_and_who_was_dropped(folder, page):
-    content = race.section(read_sweep(folder)).content
+    content = race.section(read_sweep(SweepFolder(folder))).content
     assert {figure.title for figure in content.figures} == {"transformer", "gnn", "fusion"}
     (dropped,) = content.dropped
-    figure = next(figure for figure in content.figures if figure.title == dropped.family)
+    figure = next(figure for figure in content.figures if figure.title == dropped.model)
     assert figure.drawing.count('class="cross"') == 1
     assert f"{short_hash(dropped.config_hash)}, dropped after 2" in figure.drawing
     section = page.section("race")
@@ -155,15 +173,15 @@ def test_after_an_extension_the_test_split_was_not_read_once(folder, page, tmp_p
     assert "read once, for it alone" in page.section("test")
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     (tmp_path / "test.json").write_bytes((folder / "test.json").read_bytes())
-    set_test_aside(tmp_path)
+    set_test_aside(SweepFolder(tmp_path))
     (tmp_path / "test.json").write_bytes((folder / "test.json").read_bytes())
-    section = Page(build_report(tmp_path).read_text(encoding="utf-8")).section("test")
+    section = Page(build_report(SweepFolder(tmp_path)).read_text(encoding="utf-8")).section("test")
     assert "read before for who won then (1 time: " in section
     assert "once" not in section
 
 
 def test_the_winner_is_scored_on_both_splits(folder, page):
-    content = winner.on_test(read_sweep(folder)).content
+    content = winner.on_test(read_sweep(SweepFolder(folder))).content
     by_metric = {line.metric: line for line in content.metrics}
     assert by_metric["f1"].test == 0.732
     assert by_metric["f1"].gap == pytest.approx(content.row.means["val_f1"] - 0.732)
@@ -177,13 +195,13 @@ def test_decisions_are_shown_once_a_family(page):
         assert text in section
 
 
-def test_cost_is_added_up_by_family_and_stage(folder):
-    sweep = read_sweep(folder)
+def test_cost_is_added_up_by_model_and_stage(folder):
+    sweep = read_sweep(SweepFolder(folder))
     content = cost.section(sweep).content
     assert content.total_s == pytest.approx(sweep.train_time_s)
     assert sum(content.stage_s(stage) for stage in content.stages) == pytest.approx(content.total_s)
     assert content.gpu_s == 0
-    gnn = next(one for one in content.families if one.family == "gnn")
+    gnn = next(one for one in content.models if one.model == "gnn")
     assert gnn.by_stage_s["search"] == pytest.approx((4 * 5 + 2 * 2) * 60)
     assert gnn.timeline.count("<rect") == gnn.num_trials == 10
 
@@ -193,14 +211,15 @@ def test_gpu_hours_count_the_gpus_that_a_trial_took(tmp_path):
         "resources: {gpus: 1, num_workers: 2}\nmodels: {gnn: {resources: {gpus: 0.25}}}\n"
     )
     cuda = {"device": "cuda"}
-    for family, environment in (("gnn", cuda), ("fusion", cuda), ("lexical", {"device": "cpu"})):
+    for model, environment in (("gnn", cuda), ("fusion", cuda), ("lexical", {"device": "cpu"})):
         write_record(
-            tmp_path, make_record(family, {}, 1, environment=environment, train_time_s=3600)
+            SweepFolder(tmp_path),
+            make_record(model, {}, 1, environment=environment, train_time_s=3600),
         )
-    content = cost.section(read_sweep(tmp_path)).content
-    by_family = {one.family: one.gpu_s / 3600 for one in content.families}
-    assert by_family == {"gnn": 0.25, "fusion": 2.0, "lexical": 0.0}
-    assert "2.25 GPU-hours" in build_report(tmp_path).read_text(encoding="utf-8")
+    content = cost.section(read_sweep(SweepFolder(tmp_path))).content
+    by_model = {one.model: one.gpu_s / 3600 for one in content.models}
+    assert by_model == {"gnn": 0.25, "fusion": 2.0, "lexical": 0.0}
+    assert "2.25 GPU-hours" in build_report(SweepFolder(tmp_path)).read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -208,46 +227,59 @@ def test_gpu_hours_count_the_gpus_that_a_trial_took(tmp_path):
 )
 def test_the_timeline_has_a_fitting_unit(tmp_path, span_ms, unit):
     times = {"started_at_ms": BASE_MS, "finished_at_ms": BASE_MS + span_ms}
-    write_record(tmp_path, make_record("gnn", {}, 1, **times))
-    assert f" {unit}</text>" in cost.section(read_sweep(tmp_path)).content.axis
-
-
-def test_the_typed_command_is_shown_if_it_is_on_record(tmp_path):
-    journal = Journal(tmp_path / "events.jsonl")
-    journal.append("sweep_started", name="x", command=["python", "experiments/sweep.py", "a b=1"])
-    journal.close()
-    content = origin.section(read_sweep(tmp_path)).content
-    assert (content.is_recorded, content.command) == (True, "python experiments/sweep.py 'a b=1'")
+    write_record(SweepFolder(tmp_path), make_record("gnn", {}, 1, **times))
+    assert f" {unit}</text>" in cost.section(read_sweep(SweepFolder(tmp_path))).content.axis
 
 
 def test_without_it_an_equal_command_is_shown(folder):
-    content = origin.section(read_sweep(folder)).content
+    content = origin.section(read_sweep(SweepFolder(folder))).content
     assert not content.is_recorded
-    assert content.command == "sg-ray sweep outputs/demo/sweep.yaml name=demo-again"
+    assert content.commands == ["sg-ray sweep outputs/demo/sweep.yaml name=demo-again"]
 
 
-def test_versions_hardware_and_the_commit_are_told(tmp_path):
+def test_the_commands_of_all_starts_and_the_commits_are_told(tmp_path):
+    code, project = (
+        Commit(commit="0a1b2c3", is_dirty=True),
+        Commit(commit="4d5e6f7", is_dirty=False),
+    )
+    for seed, command in ((1, "sg-ray sweep 'a #1.yaml'"), (2, "sg-ray extend <a>")):
+        origin_of_seed = Origin(command=command, code=code, project=project)
+        record = make_record("gnn", {}, seed, origin=origin_of_seed, finished_at_ms=BASE_MS + seed)
+        write_record(SweepFolder(tmp_path), record)
+    content = origin.section(read_sweep(SweepFolder(tmp_path))).content
+    assert content.is_recorded
+    assert content.commands == ["sg-ray sweep 'a #1.yaml'", "sg-ray extend <a>"]
+    facts = dict(content.facts)
+    assert facts["commit of sg-ray"].startswith("0a1b2c3, changed")
+    assert facts["commit of the project"] == "4d5e6f7"
+    page = check(build_report(SweepFolder(tmp_path)).read_text(encoding="utf-8"))
+    assert "extend &lt;a&gt;" in page.text or "extend <a>" in page.text
+
+
+def test_versions_and_hardware_are_told(tmp_path):
     for seed, torch in ((1, "2.12"), (2, "2.13")):
-        environment = {"torch": torch, "git_commit": "0a1b2c3", "cuda": None}
-        write_record(tmp_path, make_record("gnn", {}, seed, environment=environment))
-    facts = dict(origin.section(read_sweep(tmp_path)).content.facts)
+        environment = {"torch": torch, "cuda": None}
+        write_record(SweepFolder(tmp_path), make_record("gnn", {}, seed, environment=environment))
+    facts = dict(origin.section(read_sweep(SweepFolder(tmp_path))).content.facts)
     assert facts["torch"] == "2.12, 2.13"
-    assert facts["git commit"] == "0a1b2c3"
     assert "cuda" not in facts
 
 
 def test_seeds_that_the_race_added_are_counted(tmp_path):
     write_sample_sweep(tmp_path)
-    sweep = read_sweep(tmp_path)
+    sweep = read_sweep(SweepFolder(tmp_path))
     best = sweep.winner
-    write_record(tmp_path, make_record(best.family, best.config, 1, stage="replicate"))
-    after = read_sweep(tmp_path)
+    write_record(
+        SweepFolder(tmp_path),
+        make_record(best.model, best.configuration.values, 1, stage="replicate"),
+    )
+    after = read_sweep(SweepFolder(tmp_path))
     row = next(row for row in after.rows if row.config_hash == best.config_hash)
     assert set(row.seeds) == {*SEEDS, 1}
 
 
 def test_the_lead_is_the_winners_over_the_floor(folder):
-    sweep = read_sweep(folder)
+    sweep = read_sweep(SweepFolder(folder))
     means = [row.means[OBJECTIVE] for row in (sweep.winner, sweep.floor)]
     assert verdict.lead(sweep) == pytest.approx(means[0] - means[1])
 
@@ -262,12 +294,12 @@ def test_expected_best_is_drawn_against_trials_and_hours(page):
 
 def test_trials_that_vary_one_stream_cost_and_count_for_nothing_else(tmp_path):
     write_sample_sweep(tmp_path)
-    before = read_sweep(tmp_path)
+    before = read_sweep(SweepFolder(tmp_path))
     top = before.winner
     original = before.trials_of(top)[0]
     for number, stream in enumerate(("init", "order")):
         write_record(
-            tmp_path,
+            SweepFolder(tmp_path),
             original.model_copy(
                 update={
                     "stage": "variance",
@@ -279,16 +311,16 @@ def test_trials_that_vary_one_stream_cost_and_count_for_nothing_else(tmp_path):
                 }
             ),
         )
-    after = read_sweep(tmp_path)
+    after = read_sweep(SweepFolder(tmp_path))
     assert after.rows == before.rows
     assert after.seeds_of(top, OBJECTIVE) == before.seeds_of(top, OBJECTIVE)
     assert after.train_time_s == before.train_time_s + 2 * original.train_time_s
-    page = check(build_report(tmp_path).read_text(encoding="utf-8"))
+    page = check(build_report(SweepFolder(tmp_path)).read_text(encoding="utf-8"))
     assert "variance" in page.section("cost")
     assert f"seed {original.seed}, init 9" in page.section("cost")
     (tmp_path / "report.html").unlink()
     for stream in ("init", "order"):
         (tmp_path / "records" / f"varied-{stream}.json").unlink()
-    plain = check(build_report(tmp_path).read_text(encoding="utf-8"))
+    plain = check(build_report(SweepFolder(tmp_path)).read_text(encoding="utf-8"))
     for name in ("seeds", "leaderboard", "curves"):
         assert page.section(name) == plain.section(name)

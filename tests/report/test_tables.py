@@ -7,9 +7,10 @@ from sample_sweep import SEEDS, make_record, write_sample_sweep
 
 from sg_ray.cli import main
 from sg_ray.errors import InputError
-from sg_ray.report.results import read_configurations, read_results
-from sg_ray.report.tables import summary
-from sg_ray.sweep.records import Failure, RunRecord, write_record
+from sg_ray.records.record import Failure, RunRecord, write_record
+from sg_ray.report.text.results import read_configurations, read_results
+from sg_ray.report.text.tables import summary
+from sg_ray.sweep_folder import SweepFolder
 
 
 def write_metadata(folder: Path, **content: object) -> None:
@@ -23,7 +24,7 @@ def write_seeds(folder: Path, **changes: object) -> list[RunRecord]:
         for seed, value in zip(SEEDS, (0.70, 0.72, 0.77), strict=True)
     ]
     for record in records:
-        write_record(folder, record)
+        write_record(SweepFolder(folder), record)
     return records
 
 
@@ -54,7 +55,7 @@ def test_case_56_a_failure_that_another_folder_mended_is_not_shown(tmp_path, fai
     failed = record.model_copy(
         update={"status": "failed", "failure": failure, "metrics": {}, "finished_at_ms": 2**42}
     )
-    write_record(tmp_path / failed_in, failed)
+    write_record(SweepFolder(tmp_path / failed_in), failed)
     folders = [tmp_path / "m", tmp_path / failed_in]
     for asked in [folders, folders[::-1]] if apart else [[tmp_path]]:
         (configuration,) = read_configurations(*asked)
@@ -86,9 +87,11 @@ def test_failed_and_pruned_seeds_are_shown_and_counted_but_not_averaged(tmp_path
 def test_configurations_are_told_apart_by_what_differs_in_their_family(tmp_path):
     nested = {"graphs": {"kind": "program"}, "epochs": 5}
     for family, rate in (("gnn", 0.001), ("gnn", 0.00123456), ("lexical", 3.0)):
-        write_record(tmp_path, make_record(family, {**nested, "learning_rate": rate}, 42))
+        write_record(
+            SweepFolder(tmp_path), make_record(family, {**nested, "learning_rate": rate}, 42)
+        )
     other = {**nested, "graphs": {"kind": "sequential"}, "learning_rate": 0.001}
-    write_record(tmp_path, make_record("gnn", other, 42))
+    write_record(SweepFolder(tmp_path), make_record("gnn", other, 42))
     told = {" ".join(cells[5:]) for cells in table(tmp_path, 1)}
     assert told == {
         "graphs.kind program, learning_rate 0.001",
@@ -101,7 +104,7 @@ def test_configurations_are_told_apart_by_what_differs_in_their_family(tmp_path)
 def test_many_differing_settings_go_on_below(tmp_path):
     for value in (1, 2):
         config = {f"setting_number_{number}": value for number in range(12)}
-        write_record(tmp_path, make_record("gnn", config, 42))
+        write_record(SweepFolder(tmp_path), make_record("gnn", config, 42))
     text = summary(read_configurations(tmp_path))
     assert max(map(len, text.splitlines())) <= 120
     assert text.count("setting_number_11 1") == text.count("setting_number_11 2") == 1
@@ -114,8 +117,8 @@ def test_fusions_of_other_branches_are_told_apart(tmp_path):
             "fusion", {"mode": "gated"}, 42, branches={"gnn": branch.trial_key},
             trial_key=f"fusion{rate}", config_hash=branch.config_hash,
         )  # fmt: skip
-        write_record(tmp_path, branch)
-        write_record(tmp_path, built)
+        write_record(SweepFolder(tmp_path), branch)
+        write_record(SweepFolder(tmp_path), built)
     told = {cells[1]: cells[5:] for cells in table(tmp_path, 1) if cells[0] == "fusion"}
     assert len(told) == 2
     assert all(["branches.gnn", name] == what for name, what in told.items())
@@ -123,7 +126,7 @@ def test_fusions_of_other_branches_are_told_apart(tmp_path):
 
 def test_times_and_speeds_are_left_out(tmp_path):
     measured = {"val_f1": 0.5, "epoch_time_s": 9.0, "samples_per_s": 8.0, "peak_memory_mb": 7.0}
-    write_record(tmp_path, make_record("gnn", {}, 42, metrics=measured))
+    write_record(SweepFolder(tmp_path), make_record("gnn", {}, 42, metrics=measured))
     write_metadata(tmp_path / "old" / "t", total_time_s=3.0, best_val_f1=0.5)
     (result,) = read_results(tmp_path)
     assert result.metrics == {"val_f1": 0.5}
@@ -134,9 +137,11 @@ def test_times_and_speeds_are_left_out(tmp_path):
 def test_trainings_below_one_folder_are_one_configuration(tmp_path):
     for record in write_seeds(tmp_path / "apart"):
         folder = tmp_path / "train" / f"seed{record.seed}"
-        write_record(folder, record)
-        identity = {"family": "gnn", "seed": record.seed, "trial_key": record.trial_key}
-        write_metadata(folder, identity=identity, config=dict(record.config), best_val_f1=0.1)
+        write_record(SweepFolder(folder), record)
+        identity = {"model": "gnn", "seed": record.seed, "trial_key": record.trial_key}
+        write_metadata(
+            folder, identity=identity, config=dict(record.configuration.values), best_val_f1=0.1
+        )
     assert table(tmp_path / "train") == table(tmp_path / "apart")
 
 
@@ -159,7 +164,7 @@ def test_other_data_or_code_are_not_averaged(tmp_path, changed):
     write_seeds(tmp_path / "first")
     for record in write_seeds(tmp_path / "first"):
         other = record.model_copy(update={changed: "zzzz", "trial_key": f"z{record.trial_key}"})
-        write_record(tmp_path / "second", other)
+        write_record(SweepFolder(tmp_path / "second"), other)
     sections = summary(read_configurations(tmp_path)).split("\n\n")
     assert [section.count("mean of 3") for section in sections] == [0, 1, 0, 0, 1, 0]
     assert "zzzz" in sections[3]
@@ -168,20 +173,22 @@ def test_other_data_or_code_are_not_averaged(tmp_path, changed):
 def test_what_a_sweep_set_aside_is_left_out(tmp_path):
     write_seeds(tmp_path)
     foreign = make_record("gnn", {}, 1, trial_key="foreign")
-    write_record(tmp_path / "set_aside" / "001", foreign)
+    write_record(SweepFolder(tmp_path / "set_aside" / "001"), foreign)
     assert len(read_results(tmp_path)) == 3
     assert len(read_results(tmp_path / "set_aside" / "001")) == 1
 
 
 def test_an_objective_that_is_not_usually_shown_is(tmp_path):
     metrics = {"val_pr_auc": 0.25, "val_f1": 0.5}
-    write_record(tmp_path, make_record("gnn", {}, 42, metrics=metrics, objective="val_pr_auc"))
+    write_record(
+        SweepFolder(tmp_path), make_record("gnn", {}, 42, metrics=metrics, objective="val_pr_auc")
+    )
     assert table(tmp_path)[0][-2:] == ["0.2500", "0.5000"]
 
 
 def test_the_copy_among_the_artifacts_of_mlflow_does_not_count_again(tmp_path):
     record = write_seeds(tmp_path / "sweep")[0]
-    identity = {"trial_key": record.trial_key, "family": record.family, "seed": record.seed}
+    identity = {"trial_key": record.trial_key, "model": record.model, "seed": record.seed}
     before = len(read_results(tmp_path))
     for copy in ("1", "2"):
         write_metadata(tmp_path / "mlartifacts" / copy, identity=identity, best_val_f1=0.1)
@@ -190,7 +197,7 @@ def test_the_copy_among_the_artifacts_of_mlflow_does_not_count_again(tmp_path):
 
 def test_a_folder_of_metadata_files_is_enough(tmp_path):
     for seed, value in ((1, 0.5), (2, 0.7)):
-        identity = {"family": "gnn", "seed": seed}
+        identity = {"model": "gnn", "seed": seed}
         facts = {"config": {"lr": 1e-3}, "identity": identity, "best_val_f1": value}
         write_metadata(tmp_path / "deep" / f"t{seed}", **facts)
     text = summary(read_configurations(tmp_path))
@@ -201,7 +208,7 @@ def test_a_folder_of_metadata_files_is_enough(tmp_path):
 def test_metadata_of_another_trainer_are_named_by_their_folders(tmp_path):
     write_metadata(tmp_path / "resnet" / "run7", best_val_f1=0.4)
     (result,) = read_results(tmp_path)
-    assert (result.family, result.seed, result.metrics) == ("resnet", "run7", {"best_val_f1": 0.4})
+    assert (result.model, result.seed, result.metrics) == ("resnet", "run7", {"best_val_f1": 0.4})
 
 
 def test_the_csv_holds_every_metric_in_full(tmp_path):
@@ -255,8 +262,8 @@ def test_trials_that_vary_one_stream_are_no_seeds_of_their_configuration(tmp_pat
     varied = record.model_copy(
         update={"stage": "variance", "streams": {"init": 9}, "trial_key": "varied"}
     )
-    write_record(tmp_path / "sweep", varied)
-    identity = {"trial_key": "varied", "family": "gnn", "seed": record.seed}
+    write_record(SweepFolder(tmp_path / "sweep"), varied)
+    identity = {"trial_key": "varied", "model": "gnn", "seed": record.seed}
     content = {"identity": identity, "streams": {"init": 9}, "best_val_f1": 0.1}
     write_metadata(tmp_path / "mlartifacts" / "1", **content)
     assert (table(tmp_path), table(tmp_path, 1)) == before
@@ -273,7 +280,9 @@ def test_case_57_seeds_of_several_folders_that_were_not_trained_alike_are_told(t
         ("c", 3, {**alike, "num_workers": 2}),
     ):
         record = make_record("gnn", {"dropout": 0.1}, seed, metrics={"val_f1": 0.7})
-        write_record(tmp_path / name, record.model_copy(update={"environment": environment}))
+        write_record(
+            SweepFolder(tmp_path / name), record.model_copy(update={"environment": environment})
+        )
     told = summary(read_configurations(tmp_path))
     assert "was not always trained alike: seed 1 by 1 worker, seeds 2 and 3 by 2 workers." in told
     assert "alike" not in summary(read_configurations(tmp_path / "b", tmp_path / "c"))

@@ -8,8 +8,8 @@ from scipy import stats
 
 from sg_ray.errors import InputError
 from sg_ray.statistics.bootstrap import (
+    PairedDifference,
     compare,
-    difference_interval,
     mean_interval,
     score_interval,
 )
@@ -25,6 +25,11 @@ def trials(num_seeds: int, num_items: int = 300, seed: int = 0, **population):
     rng = np.random.default_rng(seed)
     labels, items = draw_items(num_items, rng)
     return labels, Population(**population).probabilities(labels, items, num_seeds, rng)
+
+
+def difference_of(labels, a, b, score, *, score_b=None) -> PairedDifference:
+    scores_a = resample_scores(labels, a, score, seed=0)
+    return compare(scores_a, resample_scores(labels, b, score_b or score, seed=0), score.scale)
 
 
 def delong_standard_error(labels: np.ndarray, scores: np.ndarray) -> float:
@@ -149,7 +154,7 @@ def test_pairing_removes_what_both_share():
         Population(strength, seed_sd=0.02, shared=0.98).probabilities(labels, items, 6, rng)
         for strength in (0.9, 0.7)
     )
-    difference = difference_interval(labels, a, b, ROC_AUC, seed=0).interval
+    difference = difference_of(labels, a, b, ROC_AUC).interval
     alone = score_interval(labels, a, ROC_AUC, seed=0)
     assert difference.low > 0
     assert difference.high - difference.low < (alone.high - alone.low) / 3
@@ -160,8 +165,8 @@ def test_pairing_removes_what_both_share():
 def test_swapping_the_sides_mirrors_the_result():
     labels, a = trials(5, seed=1)
     b = np.clip(a + np.random.default_rng(2).normal(0, 0.1, a.shape), 0, 1)
-    forth = difference_interval(labels, a, b, ROC_AUC, seed=0)
-    back = difference_interval(labels, b, a, ROC_AUC, seed=0)
+    forth = difference_of(labels, a, b, ROC_AUC)
+    back = difference_of(labels, b, a, ROC_AUC)
     assert forth.interval.estimate == -back.interval.estimate
     assert forth.interval.low == pytest.approx(-back.interval.high, rel=0.1)
     assert forth.probability_better + back.probability_better == pytest.approx(1.0)
@@ -170,14 +175,14 @@ def test_swapping_the_sides_mirrors_the_result():
 def test_a_lower_loss_is_a_positive_difference():
     labels, worse = trials(4)
     better = np.where(labels == 1, 0.9, 0.1) * np.ones_like(worse)
-    result = difference_interval(labels, better, worse, score_function("val_loss"), seed=0)
+    result = difference_of(labels, better, worse, score_function("val_loss"))
     assert result.interval.low > 0
     assert result.probability_better > 0.999
 
 
 def test_a_configuration_does_not_beat_itself():
     labels, probabilities = trials(3)
-    result = difference_interval(labels, probabilities, probabilities, ROC_AUC, seed=0)
+    result = difference_of(labels, probabilities, probabilities, ROC_AUC)
     assert (result.interval.low, result.interval.high) == (0.0, 0.0)
     assert result.probability_better == 0.5
 
@@ -204,7 +209,7 @@ def test_thresholds_of_each_side():
     labels, a = trials(2)
     at_half = score_function("val_accuracy_at_threshold", [0.5, 0.5])
     at_fifth = score_function("val_accuracy_at_threshold", [0.2, 0.2])
-    result = difference_interval(labels, a, a, at_half, score_b=at_fifth, seed=0)
+    result = difference_of(labels, a, a, at_half, score_b=at_fifth)
     expected = np.mean(at_half(labels, a) - at_fifth(labels, a))
     assert result.interval.estimate == pytest.approx(expected)
     assert expected > 0
@@ -255,4 +260,4 @@ def test_what_cannot_be_resampled_is_refused():
     with pytest.raises(InputError, match="val_roc_auc has no value"):
         resample_scores(np.ones_like(labels), probabilities, ROC_AUC, seed=0)
     with pytest.raises(InputError, match="cannot be paired"):
-        difference_interval(labels, probabilities, probabilities[:1], ROC_AUC, seed=0)
+        difference_of(labels, probabilities, probabilities[:1], ROC_AUC)

@@ -1,5 +1,5 @@
 import math
-from itertools import combinations, product
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -16,28 +16,18 @@ def test_without_replacement_is_the_mean_over_all_subsets(num_trials):
     assert expected_best(VALUES)[num_trials - 1] == pytest.approx(np.mean(best), abs=1e-12)
 
 
-@pytest.mark.parametrize("num_trials", range(1, 7))
-def test_with_replacement_is_the_mean_over_all_draws(num_trials):
-    best = [max(drawn) for drawn in product(VALUES, repeat=num_trials)]
-    found = expected_best(VALUES, with_replacement=True)[num_trials - 1]
-    assert found == pytest.approx(np.mean(best), abs=1e-12)
-
-
-@pytest.mark.parametrize("with_replacement", [False, True])
-def test_a_loss_is_best_where_lowest(with_replacement):
-    lowest = expected_best(VALUES, lower_is_better=True, with_replacement=with_replacement)
-    highest = expected_best([-v for v in VALUES], with_replacement=with_replacement)
+def test_a_loss_is_best_where_lowest():
+    lowest = expected_best(VALUES, lower_is_better=True)
+    highest = expected_best([-v for v in VALUES])
     assert lowest == pytest.approx(-highest, abs=1e-15)
     assert lowest[0] == pytest.approx(np.mean(VALUES))
 
 
-def test_without_replacement_has_no_bias_and_with_replacement_understates():
+def test_the_estimate_has_no_bias():
     # The best of 5 uniform draws is 5/6 on average.
     samples = np.random.default_rng(0).random((4000, 10))
-    without = np.mean([expected_best(row)[4] for row in samples])
-    with_replacement = np.mean([expected_best(row, with_replacement=True)[4] for row in samples])
-    assert without == pytest.approx(5 / 6, abs=0.006)
-    assert with_replacement < 5 / 6 - 0.02
+    found = np.mean([expected_best(row)[4] for row in samples])
+    assert found == pytest.approx(5 / 6, abs=0.006)
 
 
 def test_hundreds_of_trials_stay_exact():
@@ -60,7 +50,7 @@ def test_the_curve_counts_the_hours_of_failed_trials_too():
 
 def test_no_trials_make_an_empty_curve():
     assert expected_best_curve([], []).expected == ()
-    assert expected_best([], with_replacement=True).tolist() == []
+    assert expected_best([]).tolist() == []
 
 
 def test_bad_values_are_refused():

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from sg_ray.errors import InputError
-from sg_ray.statistics.predictions import ensemble, flip_share, mcnemar
+from sg_ray.statistics.decisions import ensemble, flip_share, mcnemar
 
 
 def predictions(both: int, only_a: int, only_b: int, neither: int) -> tuple[np.ndarray, ...]:

@@ -8,7 +8,8 @@ import optuna
 import pytest
 from scipy import stats
 
-from sg_ray.statistics.sequential import beats_e_process, cannot_win, two_sided_p
+from sg_ray.statistics.racing import cannot_win
+from sg_ray.statistics.sequential import beats_e_process, two_sided_p
 
 BENCHMARKS = Path(__file__).parents[2] / "experiments" / "benchmarks"
 NUM_SWEEPS = 400
@@ -80,7 +81,7 @@ def test_no_rule_sees_the_unit(racing):
 
 def test_a_race_is_told_as_the_planner_would_run_it(racing):
     """The benchmark's account of trials and of the winner, against a race seed by seed."""
-    from sg_ray.statistics.sequential import race
+    from sg_ray.statistics.racing import race
 
     _, scores = racing.BUDGET_WORLDS[3].draw(10, 10, seed=6)
     choice = racing.rules.race(scores, max_trials=70)

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from sg_ray.statistics.seeds import interquartile_mean, sample_sd
+from sg_ray.statistics.seed_summaries import interquartile_mean, sample_sd
 
 
 @pytest.mark.parametrize(

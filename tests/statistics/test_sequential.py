@@ -7,17 +7,18 @@ from scipy import integrate, stats
 
 from sg_ray.errors import InputError
 from sg_ray.statistics.multiple import holm
-from sg_ray.statistics.sequential import (
-    anytime_p,
-    beats_e_process,
-    cannot_win,
-    claims,
+from sg_ray.statistics.racing import cannot_win, race
+from sg_ray.statistics.seeds_needed import (
     detectable_effect,
-    family_e_process,
-    race,
     seeds_for_anytime_p,
     seeds_to_decide,
     smallest_anytime_p,
+)
+from sg_ray.statistics.sequential import (
+    anytime_p,
+    beats_e_process,
+    claims,
+    family_e_process,
     two_sided_p,
 )
 
@@ -164,8 +165,8 @@ def test_the_number_of_seeds_to_decide():
     assert seeds_to_decide([1.0, 1.0, 1.0]) == 6
     assert seeds_to_decide([1.0, 1.0, 1.0], alpha=0.05 / 3) == 8
     assert seeds_to_decide([1.0] * 7) == 6  # decided already
-    assert seeds_to_decide([1.0, 1.0, 1.0], max_seeds=5) is None
-    assert seeds_to_decide([1.0, -1.0, 0.1], max_seeds=30) is None
+    assert seeds_to_decide([1.0, -1.0, 0.1]) is None
+    assert seeds_to_decide([1.0] * 101) is None
     assert seeds_to_decide([1.0]) is None
     assert seeds_to_decide([0.5, 1.0, -0.2]) == seeds_to_decide([0.5, 1.0, -0.2])
 

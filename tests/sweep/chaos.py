@@ -34,7 +34,8 @@ from chaos_processes import MARKER, Start, Victim
 from memory_pressure import fill_memory, strict_memory_monitor
 from tiny_sweep import MODELS, write_experiment
 
-from sg_ray.sweep.events import Event, Journal, read_events
+from sg_ray.records.events import Event, LearningRateFound
+from sg_ray.records.journal import Journal, read_events
 
 ROOT = Path(__file__).parents[2]
 _POLL_S = 0.03
@@ -215,7 +216,7 @@ class Sweep:
 
     def _has_lost_for_memory(self, since: int) -> bool:
         new = self._events()[since:]
-        return any("out of memory" in e.data["reason"] for e in new if e.type == "job_lost")
+        return any("out of memory" in e.reason for e in new if e.type == "job_lost")
 
     def _poison_journal(self) -> None:
         """Append an event whose name MLflow refuses: what follows must reach it all the same."""
@@ -223,7 +224,7 @@ class Sweep:
         self._tally.num_poisoned += 1
         with closing(Journal(self._journal)) as journal:
             facts = {"learning_rate": 1e-3, "source": "default", "curve": []}
-            journal.append("lr_range", family="no name\t for MLflow?", **facts)
+            journal.append(LearningRateFound(model="no name\t for MLflow?", **facts))
 
     def _wait_for(self, shot: Shot, start: Start, begun_s: float) -> bool:
         """Wait for the shot's moment; False if the driver ended before."""
@@ -251,7 +252,7 @@ class Sweep:
         new = self._events()[self._new_from :]
         types = {event.type for event in new}
         stage_of = {
-            event.trial_key: event.data["stage"]
+            event.trial_key: event.stage
             for event in self._events()
             if event.type == "trial_started"
         }
@@ -261,7 +262,7 @@ class Sweep:
             case "ray":
                 return "plan" in types
             case "lr_range":
-                return any(e.type == "stage" and e.data["stage"] == "lr_range" for e in new)
+                return any(e.type == "stage" and e.stage == "lr_range" for e in new)
             case "test":
                 return self._is_trained() and "plan" in types
             case "export":

@@ -12,15 +12,16 @@ from typing import Any
 import torch
 from tiny_sweep import read_json_records
 
-from sg_ray.sweep.events import Event, read_events
-from sg_ray.training.checkpoint import METADATA, METRICS
+from sg_ray.records.events import Event
+from sg_ray.records.journal import read_events
+from sg_ray.sweep_folder import METADATA, METRICS
 
 Problems = Iterator[str]
 """Sentences, one a violation."""
 
 TIME_VALUED = ("epoch_time_s", "samples_per_s")
 _WITH_TIMES = (
-    *("started_at_ms", "finished_at_ms", "train_time_s", "mlflow_run_id"),
+    *("started_at_ms", "finished_at_ms", "train_time_s", "mlflow_run_id", "origin"),
     *("trial_hours", "more_trial_hours", "hours", "sentence"),
 )
 _TIMED_FILES = (METADATA, METRICS)
@@ -133,7 +134,7 @@ def _weights(found: Path, wanted: Path) -> Problems:
 
 
 def _learning_rates(sweep: Path, expected: Path) -> Problems:
-    noted = {e.data["family"] for e in read_events(sweep / "events.jsonl") if e.type == "lr_range"}
+    noted = {e.model for e in read_events(sweep / "events.jsonl") if e.type == "lr_range"}
     for path in sorted((expected / "lr_range").glob("*.json")):
         found = _read_json(sweep / "lr_range" / path.name)
         wanted = _read_json(path)
@@ -151,7 +152,7 @@ def _events(sweep: Path) -> Problems:
         keys = Counter(event.trial_key for event in events if event.type == kind)
         if keys != Counter(records.keys()):
             yield f"{kind}: {dict(keys)} for {len(records)} trials"
-    epochs = Counter((e.trial_key, e.data["epoch"]) for e in events if e.type == "epoch")
+    epochs = Counter((e.trial_key, e.epoch) for e in events if e.type == "epoch")
     wanted = Counter((k, row["epoch"]) for k, r in records.items() for row in r["history"])
     if epochs != wanted:
         yield f"epochs journaled but not on record, or the other way round: {epochs ^ wanted}"
@@ -255,18 +256,18 @@ def repeated_epochs(events: list[Event]) -> int:
     cut_short: Counter[str] = Counter()
     repeated = 0
     for event in events:
-        key = event.trial_key or ""
+        key = event.subject
         match event.type:
             case "plan":
                 cut_short = done.copy()
             case "job_lost":
                 cut_short[key] = done[key]
             case "trial_resumed":
-                repeated += max(0, done[key] - int(event.data["epoch"]))
+                repeated += max(0, done[key] - int(event.epoch))
                 cut_short.pop(key, None)
             case "epoch":
                 repeated += cut_short.pop(key, 0)
-                done[key] = int(event.data["epoch"])
+                done[key] = int(event.epoch)
             case "trial_finished":
                 repeated += cut_short.pop(key, 0)
                 done.pop(key, None)

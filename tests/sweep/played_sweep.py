@@ -1,15 +1,15 @@
 """Plays the executor of a plan, without Ray: a formula answers jobs instead of a training."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from sg_ray.config import Experiment
+from sg_ray.config import Experiment, Model
 from sg_ray.files import content_hash
-from sg_ray.sweep.jobs import LrRangeJob, TrainJob
-from sg_ray.sweep.ledger import Identity, Ledger
-from sg_ray.sweep.planner import Planner
-from sg_ray.sweep.records import Failure, RunRecord
+from sg_ray.records.record import Failure, RunRecord
+from sg_ray.sweep.plan.jobs import LrRangeJob, TrainJob
+from sg_ray.sweep.plan.ledger import Identity, Ledger
+from sg_ray.sweep.plan.planner import Planner
 from sg_ray.trial import TrialSpec
 
 LOST = Failure(kind="InfrastructureError", message="out of memory", traceback="")
@@ -46,33 +46,35 @@ class Sweep:
         plan: Experiment,
         failing: tuple[str, ...] = (),
         score: Callable[[TrialSpec], float] = any_score,
+        models: Sequence[Model] | None = None,
     ) -> None:
+        """``models`` are the experiment's unless they are given."""
         self.plan, self.failing, self.score = plan, failing, score
+        self.models = plan.all_models if models is None else models
         self.machines_work = True
-        self.ledger = Ledger(plan.sweep_dir, {})
+        self.ledger = Ledger(plan.folder, {})
         self.trained: list[str] = []
         self.restart()
 
     def restart(self) -> None:
         identity = Identity("data", "code", has_test_split=False)
         ledger = Ledger(
-            self.plan.sweep_dir, dict(self.ledger.records), dict(self.ledger.learning_rates)
+            self.plan.folder, dict(self.ledger.records), dict(self.ledger.learning_rates)
         )
         self.ledger = ledger
-        self.planner = Planner(self.plan, ledger, identity, {})
+        self.planner = Planner(self.models, self.plan.rules, ledger, identity, {})
 
     def finish(self, job: TrainJob | LrRangeJob) -> None:
         if isinstance(job, LrRangeJob):
-            self.ledger.learning_rates[job.spec.family] = 3e-3
+            self.ledger.learning_rates[job.spec.model] = 3e-3
             return
         self.trained.append(job.spec.trial_key)
-        failed = job.spec.family in self.failing or not self.machines_work
+        failed = job.spec.model in self.failing or not self.machines_work
         score = self.score(job.spec)
         record = RunRecord(
             trial_key=job.spec.trial_key,
-            family=job.spec.family,
             stage=job.stage,
-            config=job.spec.config,
+            configuration=job.spec.configuration,
             config_hash=job.spec.config_hash,
             seed=job.spec.seed,
             streams=job.spec.streams,
@@ -80,7 +82,7 @@ class Sweep:
             objective=job.spec.objective,
             metrics={} if failed else {"val_f1": score},
             best_epoch=1,
-            epochs=job.spec.config.get("epochs", 1),
+            epochs=job.spec.configuration.values.get("epochs", 1),
             history=[],
             branches={name: source.trial_key for name, source in job.spec.branches.items()},
             data_fingerprint="data",

@@ -17,7 +17,7 @@ from ray._raylet import GcsClient
 from ray.cluster_utils import Cluster
 from tiny_sweep import tiny_experiment
 
-from sg_ray.sweep.train_once import prepare_training, train_once
+from sg_ray.single.train_one import prepare_training, train_once
 from sg_ray.training.loop import EpochResult
 
 PREEMPTION = 2  # ray.autoscaler.DrainNodeReason

@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 
 from sg_ray.files import remove_scratch, scratch_folder
-from sg_ray.sweep.checkpoints import (
+from sg_ray.sweep.execute.checkpoints import (
     drop_checkpoints,
     keep_position,
     keep_results,
     lacks_results,
 )
+from sg_ray.sweep_folder import SweepFolder
 
 ROOT = Path(__file__).parents[2]
 MODEL = {"best_model.pt", "valid_predictions.npz"}
@@ -29,7 +30,7 @@ def test_model_and_predictions_are_kept_together_or_not_at_all(
     checkpoint.mkdir()
     for name in (*MODEL, *HISTORY, "last.pt"):
         (checkpoint / name).write_text(name)
-    folder = keep_results(tmp_path, "key", checkpoint, model=model)
+    folder = keep_results(SweepFolder(tmp_path), "key", checkpoint, model=model)
     assert {path.name for path in folder.iterdir()} == kept
 
 
@@ -37,7 +38,7 @@ def test_a_checkpoint_from_before_predictions_were_kept_is_kept_without(tmp_path
     checkpoint = tmp_path / "checkpoint"
     checkpoint.mkdir()
     (checkpoint / "best_model.pt").touch()
-    folder = keep_results(tmp_path, "key", checkpoint, model=True)
+    folder = keep_results(SweepFolder(tmp_path), "key", checkpoint, model=True)
     assert [path.name for path in folder.iterdir()] == ["best_model.pt"]
 
 
@@ -46,7 +47,7 @@ def test_b06_the_checkpoints_of_attempts_that_were_lost_go_too(tmp_path: Path) -
     names = ("gnn-1a2b-seed42-key", "gnn-1a2b-seed42-key-1", "gnn-1a2b-seed7-other")
     for name in names:
         (attempt / name / "checkpoint_000000").mkdir(parents=True)
-    drop_checkpoints(tmp_path, "key", "gnn-1a2b-seed42-key")
+    drop_checkpoints(SweepFolder(tmp_path), "key", "gnn-1a2b-seed42-key")
     assert [path.name for path in attempt.iterdir()] == ["gnn-1a2b-seed7-other"]
 
 
@@ -81,6 +82,7 @@ def test_b21_scratch_folders_of_the_dead_are_removed_whatever_they_were_for(
     ours = scratch_folder("train")
     script = """
 from sg_ray.files import scratch_folder
+from sg_ray.sweep_folder import SweepFolder
 for purpose in ("trial", "train", "reproduce"):
     scratch_folder(purpose)
 """

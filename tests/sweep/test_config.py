@@ -8,7 +8,7 @@ import torch
 from sg_ray.config import hardware, load_experiment, resolved_yaml
 from sg_ray.config.hardware import Profile, profile_of, this_machine
 from sg_ray.errors import InputError
-from sg_ray.models.families import FAMILIES
+from sg_ray.models.families import FAMILIES, plug_in
 from sg_ray.models.family import NeuralConfig
 from sg_ray.models.gnn import Gnn
 
@@ -28,7 +28,7 @@ def test_overrides_reach_nested_keys_and_parse_yaml(tmp_path: Path) -> None:
     )
     assert experiment.families == ("gnn",)
     assert experiment.search.num_trials == 8
-    assert experiment.baseline("gnn").model_dump()["learning_rate"] == pytest.approx(1e-3)
+    assert experiment.model("gnn").baseline.values["learning_rate"] == pytest.approx(1e-3)
 
 
 def test_resolved_yaml_reads_back_equal(tmp_path: Path) -> None:
@@ -49,7 +49,8 @@ def test_resources_and_folders_do_not_change_the_identity(tmp_path: Path) -> Non
 
 def test_fusion_runs_after_its_branches_whatever_the_order(tmp_path: Path) -> None:
     path = write(tmp_path, "name: a\nfamilies: [fusion, gnn, transformer]\n")
-    assert load_experiment(path).all_families == ("lexical", "gnn", "transformer", "fusion")
+    names = tuple(model.name for model in load_experiment(path).all_models)
+    assert names == ("lexical", "gnn", "transformer", "fusion")
 
 
 AUTO = """
@@ -65,7 +66,7 @@ def test_auto_follows_the_machine(tmp_path: Path) -> None:
     profile = this_machine(experiment.resources.gpus)
     assert experiment.resources.gpus == float(torch.cuda.is_available())
     assert experiment.resources.cpus == profile.cpus
-    baseline, budget = experiment.baseline("gnn").model_dump(), profile.budget("gnn")
+    baseline, budget = experiment.model("gnn").baseline.values, profile.budget("gnn")
     assert baseline["batch_size"] == budget.batch_size
     assert baseline["max_units_per_micro_batch"] == budget.max_units_per_micro_batch
 
@@ -79,7 +80,7 @@ def use_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
         )
 
     monkeypatch.setattr("sg_ray.config.auto.this_machine", on_h200)
-    monkeypatch.setattr("sg_ray.config.experiment.this_machine", on_h200)
+    monkeypatch.setattr("sg_ray.config.resources.this_machine", on_h200)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
 
 
@@ -94,11 +95,11 @@ def test_what_auto_became_is_kept_on_other_hardware(
     resumed = load_experiment(
         write(tmp_path, resolved_yaml(begun)), ["resources.gpus=0", "resources.cpus=auto"]
     )
-    assert resumed.baseline("gnn") == begun.baseline("gnn")
+    assert resumed.model("gnn").settings == begun.model("gnn").settings
     assert resumed.identity_hash == begun.identity_hash
     assert resumed.resources.cpus == 1
     anew = load_experiment(write(tmp_path, AUTO), ["resources.gpus=0"])
-    assert anew.baseline("gnn") != begun.baseline("gnn")
+    assert anew.model("gnn").settings != begun.model("gnn").settings
 
 
 def test_auto_sees_the_share_of_the_gpu_that_a_family_takes(
@@ -108,7 +109,7 @@ def test_auto_sees_the_share_of_the_gpu_that_a_family_takes(
     path = write(tmp_path, AUTO)
 
     def units(*overrides: str) -> int:
-        config = load_experiment(path, overrides).baseline("gnn").model_dump()
+        config = load_experiment(path, overrides).model("gnn").baseline.values
         return int(config["max_units_per_micro_batch"])
 
     assert units("resources.gpus=0.25") < units()
@@ -131,9 +132,10 @@ class Toy(Gnn):
 def test_auto_works_for_a_family_that_the_table_does_not_know(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(FAMILIES, "toy", Toy())
+    monkeypatch.setattr(FAMILIES, "_plugged", {})
+    assert plug_in(f"{__name__}:Toy") == "toy"
     path = write(tmp_path, AUTO.replace("gnn", "toy"))
-    baseline = load_experiment(path, ["resources.gpus=0"]).baseline("toy")
+    baseline = load_experiment(path, ["resources.gpus=0"]).model("toy").settings
     assert baseline.model_dump()["max_units_per_micro_batch"] == hardware.CPU_TOKENS
 
 
@@ -192,7 +194,7 @@ WRONG = {
     ),
     "own value outside the space": (
         "name: a\nmodels: {gnn: {config: {dropout: 0.5}, space: {dropout: {uniform: [0, 0.1]}}}}\n",
-        "own value 0.5 lies outside",
+        "begins with, 0.5, lies outside",
     ),
     "unknown hyperparameter": (
         "name: a\nmodels: {gnn: {config: {num_layer: 2}}}\n",
@@ -249,7 +251,7 @@ def test_an_override_may_change_one_parameter_of_a_space_file(tmp_path: Path) ->
     (tmp_path / "space.yaml").write_text("dropout: {uniform: [0.1, 0.5]}\n")
     path = write(tmp_path, "name: a\nmodels: {gnn: {space: space.yaml}}\n")
     override = "models.gnn.space.learning_rate={log_uniform: [0.0001, 0.01]}"
-    space = load_experiment(path, [override]).space("gnn")
+    space = load_experiment(path, [override]).model("gnn").space
     assert set(space) == {"dropout", "learning_rate"}
     with pytest.raises(InputError, match=r"'models\.gnn\.space\.dropout=3': models\.gnn\.space"):
         load_experiment(path, ["models.gnn.space.dropout=3"])

@@ -3,24 +3,40 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from tiny_sweep import tiny_experiment
 
 from sg_ray.data.sources import load_data
-from sg_ray.files import content_hash
-from sg_ray.sweep.events import Event, Journal, read_events
+from sg_ray.records.events import (
+    DataChecked,
+    EpochEnded,
+    Event,
+    EventBase,
+    LearningRateFound,
+    StageStarted,
+    SweepFinished,
+    SweepRanked,
+    SweepStarted,
+    TrainingFinished,
+    TrialEvent,
+    TrialFinished,
+    TrialStarted,
+)
+from sg_ray.records.journal import Journal, parse_event, read_events
 from sg_ray.sweep.run import run_sweep
 
 
 def test_events_come_back_as_written(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "events.jsonl")
-    journal.append("epoch", "key", epoch=1, metrics={"val_f1": float("nan"), "val_loss": 0.5})
+    journal.append(
+        EpochEnded(trial_key="key", epoch=1, metrics={"val_f1": float("nan"), "val_loss": 0.5})
+    )
     journal.close()
     (event,) = read_events(tmp_path / "events.jsonl")
     assert event.trial_key == "key"
-    assert event.data == {"epoch": 1, "metrics": {"val_f1": None, "val_loss": 0.5}}
+    assert (event.epoch, event.metrics) == (1, {"val_f1": None, "val_loss": 0.5})
     assert event.at_ms > 1_600_000_000_000
 
 
@@ -28,11 +44,11 @@ def test_what_happened_once_is_said_once_also_after_a_restart(tmp_path: Path) ->
     path = tmp_path / "events.jsonl"
     for value in (0.1, 0.2):
         journal = Journal(path)
-        journal.append("sweep_started", name="a", plan={})
-        journal.append("trial_started", "key", seed=1)
-        journal.append("epoch", "key", epoch=1, metrics={"val_f1": value})
-        journal.append("epoch", "other", epoch=1, metrics={})
-        journal.append("stage", family="gnn", stage="search", num_trials=1)
+        journal.append(SweepStarted(name="a", plan={}, sweep_id="5eed5eed5eed5eed"))
+        journal.append(trial_started("key"))
+        journal.append(EpochEnded(trial_key="key", epoch=1, metrics={"val_f1": value}))
+        journal.append(EpochEnded(trial_key="other", epoch=1, metrics={}))
+        journal.append(StageStarted(model="gnn", stage="search", num_trials=1))
         journal.close()
     events = list(read_events(path))
     types = [event.type for event in events]
@@ -40,19 +56,19 @@ def test_what_happened_once_is_said_once_also_after_a_restart(tmp_path: Path) ->
     assert types.count("trial_started") == 1
     assert types.count("epoch") == 2
     assert types.count("stage") == 2
-    assert events[2].data["metrics"] == {"val_f1": 0.1}
+    assert events[2].metrics == {"val_f1": 0.1}
 
 
 def test_a_line_torn_by_a_kill_is_dropped_and_written_anew(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     journal = Journal(path)
-    journal.append("trial_started", "a", seed=1)
-    journal.append("trial_started", "b", seed=1)
+    journal.append(trial_started("a"))
+    journal.append(trial_started("b"))
     journal.close()
     path.write_bytes(path.read_bytes()[:-7])
-    assert [event.trial_key for event in read_events(path)] == ["a"]
+    assert [event.subject for event in read_events(path)] == ["a"]
     journal = Journal(path)
-    journal.append("trial_started", "b", seed=1)
+    journal.append(trial_started("b"))
     journal.close()
     assert [json.loads(line)["trial_key"] for line in path.read_text().splitlines()] == ["a", "b"]
 
@@ -60,61 +76,87 @@ def test_a_line_torn_by_a_kill_is_dropped_and_written_anew(tmp_path: Path) -> No
 def test_listeners_hear_repeats_too(tmp_path: Path) -> None:
     heard: list[Event] = []
     journal = Journal(tmp_path / "events.jsonl", (heard.append,))
-    journal.append("trial_started", "a", seed=1)
-    journal.append("trial_started", "a", seed=1)
+    journal.append(trial_started("a"))
+    journal.append(trial_started("a"))
     journal.close()
     assert len(heard) == 2
 
 
-LEVELS = {
+RATE = {"model": "gnn", "learning_rate": 1e-3, "curve": []}
+ENDED = {"trial_key": "a", "epochs": 1, "metrics": {}}
+LEVELS: dict[str, list[Event]] = {
     "info": [
-        ("sweep_started", {"name": "a", "plan": {"status": "x"}}),
-        ("epoch", {"epoch": 1, "metrics": {}}),
-        ("trial_finished", {"status": "completed"}),
-        ("trial_finished", {"status": "pruned"}),
-        ("lr_range", {"family": "gnn", "source": "cache"}),
-        ("sweep_finished", {"status": "completed"}),
+        SweepStarted(name="a", sweep_id="1", plan={"status": "failed"}),
+        EpochEnded(trial_key="a", epoch=1, metrics={}),
+        TrialFinished(status="completed", **ENDED),
+        TrialFinished(status="pruned", **ENDED),
+        LearningRateFound(source="cache", **RATE),
+        SweepFinished(status="completed"),
+        TrainingFinished(trial_key="a", status="completed"),
     ],
     "warning": [
-        ("trial_finished", {"status": "collapsed"}),
-        ("trial_finished", {"status": "interrupted"}),
-        ("lr_range", {"family": "gnn", "source": "default"}),
-        ("sweep_finished", {"status": "interrupted"}),
+        LearningRateFound(source="default", **RATE),
+        SweepFinished(status="interrupted"),
+        TrainingFinished(trial_key="a", status="interrupted"),
     ],
     "error": [
-        ("trial_finished", {"status": "failed"}),
-        ("ranked", {"status": "failed"}),
-        ("sweep_finished", {"status": "failed"}),
+        TrialFinished(status="failed", **ENDED),
+        SweepRanked(status="failed"),
+        SweepFinished(status="failed"),
+        TrainingFinished(trial_key="a", status="failed"),
     ],
 }
 
 
 @pytest.mark.parametrize(
-    ("level", "type", "data"),
-    [(level, *event) for level, events in LEVELS.items() for event in events],
+    ("level", "event"), [(level, event) for level, events in LEVELS.items() for event in events]
 )
-def test_each_line_says_how_loud_it_is(
-    tmp_path: Path, level: str, type: str, data: dict[str, Any]
-) -> None:
+def test_each_line_says_how_loud_it_is(tmp_path: Path, level: str, event: Event) -> None:
     journal = Journal(tmp_path / "events.jsonl")
-    journal.append(type, "key", **data)
+    journal.append(event)
     journal.close()
     line = json.loads(journal.path.read_text())
     assert line["level"] == level
-    (event,) = read_events(journal.path)
-    assert event.level == level
+    (found,) = read_events(journal.path)
+    assert found == event.model_copy(update={"at_ms": found.at_ms})
 
 
-def test_lines_of_earlier_versions_are_read_and_mean_the_same(tmp_path: Path) -> None:
+ALL_TYPES = get_args(get_args(Event)[0])
+
+
+def test_every_type_of_event_is_described_and_known_by_one_name() -> None:
+    assert len(ALL_TYPES) > 15
+    assert len({each.model_fields["type"].default for each in ALL_TYPES}) == len(ALL_TYPES)
+    for each in ALL_TYPES:
+        assert each.__doc__ not in (None, EventBase.__doc__, TrialEvent.__doc__)
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"type": "unheard_of"}, "type is unknown"),
+        ({"epoch": None}, "epoch"),
+        ({"metrics": [1]}, "metrics"),
+        ({"metrics": {"val_f1": "0.5"}}, "val_f1"),
+        ({"odd": 1}, "odd is unknown"),
+        ({"at_ms": 10**15}, "at_ms"),
+    ],
+)
+def test_a_line_that_says_something_else_is_passed_over_with_a_word(
+    tmp_path: Path, change: dict[str, Any], word: str, caplog: pytest.LogCaptureFixture
+) -> None:
     path = tmp_path / "events.jsonl"
-    line = {"at_ms": 5, "type": "trial_finished", "trial_key": "a", "data": {"status": "failed"}}
-    path.write_text(json.dumps(line) + "\n")
-    Journal(path).close()
-    (event,) = read_events(path)
-    assert (event.level, event.at_ms) == ("error", 5)
-    assert content_hash(event) == content_hash(line), "by which MLflow knows the sweep"
-    path.write_text(event.as_line())
-    assert list(read_events(path)) == [event]
+    whole = json.loads(EpochEnded(trial_key="a", epoch=1, metrics={}).as_line())
+    path.write_text("".join(json.dumps(line) + "\n" for line in (whole, {**whole, **change})))
+    assert len(list(read_events(path, tell=True))) == 1
+    assert "line 2" in caplog.text
+    assert word in caplog.text
+    assert parse_event(json.dumps({**whole, **change}).encode()) is None
+
+
+def trial_started(key: str) -> TrialStarted:
+    facts = {"model": "gnn", "family": "gnn", "stage": "search", "config": {}, "config_hash": "c"}
+    return TrialStarted(trial_key=key, seed=1, **facts)
 
 
 def test_secrets_are_neither_written_nor_told(
@@ -124,18 +166,18 @@ def test_secrets_are_neither_written_nor_told(
     heard: list[Event] = []
     journal = Journal(tmp_path / "events.jsonl", (heard.append,))
     plan = {"tracking": {"uri": "mysql://ada:s3cr3t@db/m"}, "cache_dir": Path("/home/ada/.cache")}
-    journal.append("sweep_started", name="a", plan=plan)
-    journal.append("data_checked", notes=["/home/ada/d: ?token=s3cr3t"])
+    journal.append(SweepStarted(name="a", plan=plan, sweep_id="5eed5eed5eed5eed"))
+    journal.append(DataChecked(notes=["/home/ada/d: ?token=s3cr3t"], fingerprint="d" * 16))
     journal.close()
     written = journal.path.read_text()
     assert "s3cr3t" not in written
     assert "/home/ada" not in written
     assert list(read_events(journal.path)) == heard
-    assert heard[0].data["plan"] == {
+    assert heard[0].plan == {
         "tracking": {"uri": "mysql://ada:***@db/m"},
         "cache_dir": "~/.cache",
     }
-    assert heard[1].data["notes"] == ["~/d: ?token=***"]
+    assert heard[1].notes == ["~/d: ?token=***"]
 
 
 NUM_CHARS = 40
@@ -157,9 +199,13 @@ def test_no_sample_is_quoted_in_what_a_sweep_says(ray_session: None, tmp_path: P
         for sample in samples
         for piece in _pieces(sample.source)
     }
-    journal = experiment.sweep_dir / "events.jsonl"
+    journal = experiment.folder.path / "events.jsonl"
     assert {"error", "info"} <= {event.level for event in read_events(journal)}
-    told = [journal, experiment.sweep_dir / "ray.log", *experiment.sweep_dir.glob("records/*.json")]
+    told = [
+        journal,
+        experiment.folder.path / "ray.log",
+        *experiment.folder.path.glob("records/*.json"),
+    ]
     assert len(told) > 3
     for path in told:
         quoted = [p for line in path.read_text().splitlines() for p in _pieces_told(line)]

@@ -8,18 +8,18 @@ from tiny_sweep import tiny_experiment
 from sg_ray.code_version import code_version
 from sg_ray.config import Experiment
 from sg_ray.config.hardware import describe, profile_of
+from sg_ray.configuration import Configuration
 from sg_ray.errors import InputError
+from sg_ray.records.record import RunRecord, Status, write_record
 from sg_ray.sweep.begin import begin
 from sg_ray.sweep.forecast import describe_plan
-from sg_ray.sweep.records import RunRecord, Status, write_record
 
 
 def add_record(plan: Experiment, key: str, status: Status, version: str) -> None:
     record = RunRecord(
         trial_key=key,
-        family="gnn",
         stage="search",
-        config={},
+        configuration=Configuration(model="gnn", family="gnn", values={}),
         config_hash="c",
         seed=42,
         status=status,
@@ -36,7 +36,7 @@ def add_record(plan: Experiment, key: str, status: Status, version: str) -> None
         train_time_s=0.0,
         environment={},
     )
-    write_record(plan.sweep_dir, record)
+    write_record(plan.folder, record)
 
 
 def test_the_hardware_is_named_and_a_new_name_has_nothing_on_record(tmp_path: Path) -> None:

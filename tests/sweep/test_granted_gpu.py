@@ -1,17 +1,20 @@
 """B4: a GPU that Ray granted and torch cannot use is a failure of the machine, not a slow run."""
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
 
 from sg_ray.cli import main
+from sg_ray.cluster.epochs import Supplies
 from sg_ray.config import Resources
+from sg_ray.configuration import Configuration
 from sg_ray.errors import InfrastructureError
-from sg_ray.preflight.context import device_of
-from sg_ray.sweep.actor import TrialActor
+from sg_ray.sweep.execute.job_run import JobRun
+from sg_ray.sweep.plan.jobs import TrainJob
 from sg_ray.training.compute import device_for
+from sg_ray.training.loop import never
+from sg_ray.trial import TrialContext, TrialSpec
 
 MESSAGE = "torch .* cannot use: is a CUDA build of torch installed"
 
@@ -22,22 +25,23 @@ def no_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_b04_no_share_of_a_gpu_becomes_the_cpu() -> None:
-    assert device_for(0).type == device_of(Resources()).type == "cpu"
+    assert device_for(0).type == "cpu"
     for gpus in (0.25, 1, 2):
         with pytest.raises(InfrastructureError, match=MESSAGE):
             device_for(gpus)
         with pytest.raises(InfrastructureError, match=f"gpus={gpus:g}"):
-            device_of(Resources(gpus=gpus))
+            TrialContext.of(Resources(gpus=gpus), None, Path())
 
 
-def test_b04_an_actor_hands_the_failure_to_tune() -> None:
-    actor = object.__new__(TrialActor)
-    actor._shared = SimpleNamespace(families={}, cache_dir=Path(), sweep_dir=Path())
-    actor._features = None
-    actor._folder = Path()
-    actor._job = SimpleNamespace(resources=Resources(gpus=1), spec=None)
+def test_b04_a_job_hands_the_failure_to_its_executor() -> None:
+    spec = TrialSpec(
+        configuration=Configuration(model="gnn", family="gnn", values={}), seed=1,
+        objective="val_f1", data_fingerprint="", code_version="",
+    )  # fmt: skip
+    job = TrainJob(spec=spec, resources=Resources(gpus=1), stage="search")
+    supplies = Supplies(None, Path())
     with pytest.raises(InfrastructureError, match=MESSAGE):
-        actor._open()
+        JobRun(job, supplies, Path(), should_stop=never, stop_file=Path("none"))
 
 
 def test_b04_a_training_ends_with_the_reason(

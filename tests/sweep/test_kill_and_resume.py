@@ -13,7 +13,8 @@ import pytest
 import torch
 from tiny_sweep import mlflow_state, read_json_records, write_experiment
 
-from sg_ray.sweep.events import Event, read_events
+from sg_ray.records.events import Event
+from sg_ray.records.journal import read_events
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.slow
@@ -51,17 +52,13 @@ def kill_when(
 
 def in_search(events: list[Event]) -> bool:
     """Two epochs of the second trial of the search are done, and the trial is not."""
-    started = [
-        e.trial_key for e in events if e.type == "trial_started" and e.data["stage"] == "search"
-    ]
+    started = [e.trial_key for e in events if e.type == "trial_started" and e.stage == "search"]
     epochs = [e for e in events if e.type == "epoch" and e.trial_key in started[1:2]]
     return len(epochs) >= 2
 
 
 def in_replicate(events: list[Event]) -> bool:
-    started = {
-        e.trial_key for e in events if e.type == "trial_started" and e.data["stage"] == "replicate"
-    }
+    started = {e.trial_key for e in events if e.type == "trial_started" and e.stage == "replicate"}
     return any(e.type == "epoch" and e.trial_key in started for e in events)
 
 
@@ -135,7 +132,7 @@ def test_an_interrupted_trial_goes_on_from_its_tune_checkpoint(tmp_path: Path) -
     before = events[: events.index(resumed)]
     reported = [e for e in before if e.type == "epoch" and e.trial_key == resumed.trial_key]
     # The last epoch was reported; whether Tune had copied its checkpoint yet is a race.
-    assert resumed.data["epoch"] >= len(reported) - 1 > 0
+    assert resumed.epoch >= len(reported) - 1 > 0
 
 
 def position_in_epoch(tune_dir: Path) -> int:

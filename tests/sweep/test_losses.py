@@ -8,11 +8,14 @@ import pytest
 import ray
 from ray.exceptions import RayActorError, RayError
 
+from sg_ray.cluster.losses import UNEXPLAINED, infrastructure_failure
+from sg_ray.configuration import Configuration
 from sg_ray.errors import InfrastructureError
-from sg_ray.sweep import losses
-from sg_ray.sweep.events import Journal
-from sg_ray.sweep.losses import UNEXPLAINED, infrastructure_failure, take_back
-from sg_ray.sweep.records import Failure, RunRecord, read_records, write_record
+from sg_ray.records.journal import Journal
+from sg_ray.records.record import Failure, RunRecord, read_records, write_record
+from sg_ray.sweep import taking_back
+from sg_ray.sweep.taking_back import take_back
+from sg_ray.sweep_folder import SweepFolder
 
 OUT_OF_MEMORY = """\
 Failure # 1 (occurred at 2026-11-29_23-56-26)
@@ -83,11 +86,11 @@ def test_what_ray_says_of_an_error_or_a_death_becomes_one_plain_line(ray_session
 
 
 def _failed(key: str, kind: str, finished_at_ms: int, **branches: str) -> RunRecord:
+    model = "fusion" if branches else "gnn"
     return RunRecord(
         trial_key=key,
-        family="fusion" if branches else "gnn",
         stage="search",
-        config={},
+        configuration=Configuration(model=model, family=model, values={}),
         config_hash="c",
         seed=42,
         status="failed",
@@ -110,21 +113,21 @@ def _failed(key: str, kind: str, finished_at_ms: int, **branches: str) -> RunRec
 def test_a_kill_while_trials_are_taken_back_loses_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_record(tmp_path, _failed("branch", InfrastructureError.__name__, 1))
-    write_record(tmp_path, _failed("fused", "InputError", 2, gnn="branch"))
-    set_aside, num_left = losses._set_record_aside, 1
+    write_record(SweepFolder(tmp_path), _failed("branch", InfrastructureError.__name__, 1))
+    write_record(SweepFolder(tmp_path), _failed("fused", "InputError", 2, gnn="branch"))
+    set_aside, num_left = taking_back._set_record_aside, 1
 
-    def killed_after_one(sweep_dir: Path, trial_key: str) -> None:
+    def killed_after_one(folder: SweepFolder, trial_key: str) -> None:
         nonlocal num_left
         if num_left == 0:
             raise KeyboardInterrupt
         num_left -= 1
-        set_aside(sweep_dir, trial_key)
+        set_aside(folder, trial_key)
 
     with contextlib.closing(Journal(tmp_path / "events.jsonl")) as journal:
         with monkeypatch.context() as patch:
-            patch.setattr(losses, "_set_record_aside", killed_after_one)
+            patch.setattr(taking_back, "_set_record_aside", killed_after_one)
             with pytest.raises(KeyboardInterrupt):
-                take_back(tmp_path, journal)
-        take_back(tmp_path, journal)
-    assert read_records(tmp_path) == {}
+                take_back(SweepFolder(tmp_path), journal)
+        take_back(SweepFolder(tmp_path), journal)
+    assert read_records(SweepFolder(tmp_path)) == {}

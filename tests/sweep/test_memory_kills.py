@@ -13,8 +13,9 @@ from ray.exceptions import OutOfMemoryError
 from ray.tune.experiment import Trial
 from tiny_sweep import read_json_records, write_experiment
 
-from sg_ray.sweep.events import Event, read_events
-from sg_ray.sweep.executor import keep_from_asking
+from sg_ray.records.events import Event
+from sg_ray.records.journal import read_events
+from sg_ray.sweep.execute.tune_hooks import keep_from_asking
 
 ROOT = Path(__file__).parents[2]
 _PATIENCE_S = 180.0
@@ -31,7 +32,7 @@ def lost(folder: Path) -> list[Event]:
 
 def wait_for_second_model_epoch(folder: Path, driver: "subprocess.Popen[bytes]") -> None:
     deadline = time.monotonic() + _PATIENCE_S
-    while not any(e.type == "epoch" and e.data["epoch"] >= 2 for e in read(folder)):
+    while not any(e.type == "epoch" and e.epoch >= 2 for e in read(folder)):
         assert driver.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -78,10 +79,12 @@ def test_case_02_a_worker_ended_for_want_of_memory_is_started_again(tmp_path: Pa
     assert driver.wait(timeout=_PATIENCE_S) == 0, said()
     assert "Traceback" not in said()
     assert lost(tmp_path), "nobody was ended"
-    assert lost(tmp_path)[0].data["reason"].startswith("out of memory: the machine was ")
+    assert lost(tmp_path)[0].reason.startswith("out of memory: the machine was ")
     resumed = [e for e in read(tmp_path) if e.type == "trial_resumed"]
-    assert resumed[0].data["epoch"] >= 1
+    assert resumed[0].epoch >= 1
     records = read_json_records(tmp_path / "outputs/tiny")
-    assert [(r["family"], r["status"], r["epochs"]) for r in records if r["family"] == "gnn"] == [
-        ("gnn", "completed", _NUM_EPOCHS)
-    ]
+    assert [
+        (r["configuration"]["model"], r["status"], r["epochs"])
+        for r in records
+        if r["configuration"]["model"] == "gnn"
+    ] == [("gnn", "completed", _NUM_EPOCHS)]

@@ -26,7 +26,10 @@ def test_b05_a_training_in_an_odd_folder_on_odd_files_is_reproduced(
     command = ["train", "gnn", "--config", str(experiment), "--output-dir", run, *files]
     assert main([*command, "--epochs", "1", "--lr", "1e-3", "--seed", "4294967295"]) == 0
     (record,) = (json.loads(path.read_text()) for path in Path(run, "records").glob("*.json"))
-    assert (record["seed"], record["config"]["learning_rate"]) == (4294967295, 0.001)
+    assert (record["seed"], record["configuration"]["values"]["learning_rate"]) == (
+        4294967295,
+        0.001,
+    )
     assert {path.name for path in tmp_path.iterdir()} == {"run #3, a: b [x]", "data #3"}
     assert main(["train", "gnn", "--resume", run]) == 0, "finished: the same trial, read again"
     assert main(["reproduce", run]) == 0

@@ -1,10 +1,11 @@
 """The plan, without Ray: jobs are answered by a formula instead of a training."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from played_sweep import SEEDS, Sweep, experiment
 
-from sg_ray.sweep.jobs import LrRangeJob, TrainJob
+from sg_ray.sweep.plan.jobs import LrRangeJob, TrainJob
 
 
 def test_a_job_that_runs_is_not_handed_out_again(tmp_path: Path) -> None:
@@ -90,12 +91,12 @@ def test_a_seed_whose_branch_failed_stays_a_seed_of_its_configuration(tmp_path: 
     sweep = Sweep(experiment(tmp_path, replicate={"top_k": 1, "seeds": list(SEEDS)}))
     sweep.run()
     winner = sweep.planner.winners()["gnn"]
-    key = sweep.planner.plans["gnn"].spec(winner.config, SEEDS[1]).trial_key
+    key = sweep.planner.plans["gnn"].spec(winner.configuration, SEEDS[1]).trial_key
     failed = sweep.ledger.records[key].model_copy(update={"status": "failed", "metrics": {}})
     sweep.ledger.records[key] = failed
     fusion = sweep.planner.plans["fusion"]
     assert winner.config_hash == sweep.planner.winners()["gnn"].config_hash
-    hashes = {fusion.spec({"epochs": 1}, seed).config_hash for seed in SEEDS}
+    hashes = {fusion.spec(fusion.model.baseline, seed).config_hash for seed in SEEDS}
     assert len(hashes) == 1
 
 
@@ -135,3 +136,47 @@ def test_c04_points_that_machines_lost_are_asked_for_again_and_told(tmp_path: Pa
     told = sweep.planner.plans["gnn"].winner()
     assert told is not None
     assert len(told.seeds) == len(SEEDS)
+
+
+def test_two_models_of_one_family_go_ways_of_their_own(tmp_path: Path) -> None:
+    plan = experiment(tmp_path, families=("gnn",))
+    floor, gnn = plan.all_models
+    named = [replace(gnn, name="narrow"), replace(gnn, name="wide")]
+    sweep = Sweep(plan, models=[floor, *named], score=lambda spec: 0.5 + (spec.model == "wide") / 4)
+    sweep.run()
+    assert sweep.planner.finished
+    winners = sweep.planner.winners()
+    assert {name: (row.model, row.family) for name, row in winners.items()} == {
+        "narrow": ("narrow", "gnn"),
+        "wide": ("wide", "gnn"),
+    }
+    best = sweep.planner.winner()
+    assert best is not None
+    assert best.model == "wide"
+    searched = {
+        name: [r for r in sweep.ledger.of_model(name) if r.stage == "search"] for name in winners
+    }
+    assert {name: len(records) for name, records in searched.items()} == {"narrow": 4, "wide": 4}
+    baselines = [records[0].configuration for records in searched.values()]
+    assert baselines[0].values == baselines[1].values
+    assert len({one.hash for one in baselines}) == 2
+    assert {path.stem for path in plan.folder.search_journals} == {"narrow", "wide"}
+
+
+def test_points_of_a_search_have_names_and_a_restart_keeps_them(tmp_path: Path) -> None:
+    plan = experiment(tmp_path, families=("gnn",))
+    whole, stopped = Sweep(plan), Sweep(experiment(tmp_path / "other", families=("gnn",)))
+    whole.run_alone(99)
+    for _ in range(20):
+        stopped.run_alone(1)
+        stopped.restart()
+
+    def names(sweep: Sweep) -> dict[str, str]:
+        records = sweep.ledger.of_model("gnn")
+        return {record.config_hash: record.configuration.name for record in records}
+
+    assert names(stopped) == names(whole)
+    assert len(set(names(whole).values())) == len(names(whole)) == 4
+    assert names(whole)[plan.model("gnn").baseline.hash] == "gnn"
+    others = sorted(names(whole).values())[1:]
+    assert all(name.startswith("gnn lr ") for name in others)

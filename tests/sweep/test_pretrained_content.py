@@ -7,13 +7,16 @@ from typing import Any
 import pytest
 from tiny_sweep import tiny_experiment
 
-from sg_ray.config import Experiment
+from sg_ray.code_version import code_version
+from sg_ray.config import Experiment, Model
 from sg_ray.data.sources import DataConfig, load_data
 from sg_ray.features.spec import TokenSpec
 from sg_ray.features.tokens import TokenFeaturiser
 from sg_ray.models.transformer import TransformerConfig
-from sg_ray.sweep.prepare import pinned
-from sg_ray.sweep.records import read_records, record_of, set_aside, write_record
+from sg_ray.prepare.prepare import baselines, pinned
+from sg_ray.records.record import read_records, record_of, write_record
+from sg_ray.sweep.changed import find_change, settle
+from sg_ray.sweep_folder import SweepFolder
 from sg_ray.trial import TrialSpec
 
 SIZES = {
@@ -45,39 +48,44 @@ def experiment_with(encoder: Path, folder: Path) -> Experiment:
     return tiny_experiment(folder, families=["transformer"], models=models)
 
 
-def trial_of(experiment: Experiment) -> TrialSpec:
+def trial_of(models: list[Model]) -> TrialSpec:
+    (model,) = (model for model in models if model.name == "transformer")
     return TrialSpec(
-        family="transformer",
-        config=experiment.baseline("transformer").model_dump(mode="json"),
+        configuration=model.baseline,
         seed=42,
         objective="val_roc_auc",
         data_fingerprint="data",
-        code_version="code",
+        code_version=code_version(),
     )
 
 
-def aside(experiment: Experiment) -> int:
-    configs = {name: experiment.baseline(name).model_dump() for name in experiment.all_families}
-    return set_aside(experiment.sweep_dir, "data", "code", configs)
+def aside(folder: SweepFolder, models: list[Model]) -> int:
+    change = find_change(folder, "data", baselines(models))
+    if change is None:
+        return 0
+    assert list(change.by_reason) == ["other pretrained files"]
+    settle(change, "anew")
+    return len(change.records)
 
 
 def test_b13_records_of_other_weights_are_set_aside(encoder: Path, tmp_path: Path) -> None:
     experiment = experiment_with(encoder, tmp_path)
-    assert experiment.baseline("transformer").pretrained_content is None  # type: ignore[attr-defined]
-    before = pinned(experiment)
+    assert experiment.model("transformer").baseline.values["pretrained_content"] is None
+    folder, models = experiment.folder, experiment.all_models
+    before = pinned(models)
     spec = trial_of(before)
     record = record_of(
         spec, "search", [], status="completed", started_at_ms=0, environment={}, failure=None
     )
-    write_record(before.sweep_dir, record)
-    content = TransformerConfig.model_validate(record.config)
+    write_record(folder, record)
+    content = TransformerConfig.model_validate(record.configuration.values)
     assert content.pretrained_content is not None
     assert content.tokens.tokenizer_content is not None
-    assert aside(pinned(experiment)) == 0
+    assert aside(folder, pinned(models)) == 0
 
     path = encoder / "config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "layer_norm_eps": 0.1}))
-    after = pinned(experiment)
+    after = pinned(models)
     assert trial_of(after).trial_key != spec.trial_key
-    assert aside(after) == 1
-    assert read_records(experiment.sweep_dir) == {}
+    assert aside(folder, after) == 1
+    assert read_records(folder) == {}

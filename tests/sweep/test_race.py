@@ -12,10 +12,10 @@ from played_sweep import Sweep, experiment
 from sg_ray.cli.extend import seeds_after_extension
 from sg_ray.config import Experiment
 from sg_ray.errors import InputError
+from sg_ray.records.leaderboard import rank
+from sg_ray.records.race import attainable_p, drops, model_claims
+from sg_ray.records.record import RunRecord, write_record
 from sg_ray.sweep.begin import begin
-from sg_ray.sweep.leaderboard import rank
-from sg_ray.sweep.race import attainable_p, drops, family_claims
-from sg_ray.sweep.records import RunRecord, write_record
 from sg_ray.trial import TrialSpec
 
 MANY = [42, *range(100, 109)]
@@ -40,7 +40,9 @@ def noise(spec: TrialSpec) -> float:
 
 def apart(best: float) -> Callable[[TrialSpec], float]:
     """Scores whose baseline (learning rate 1e-3) is ``best`` above the others, SD 0.01."""
-    return lambda spec: 0.5 + best * (spec.config.get("learning_rate") == 1e-3) + noise(spec)
+    return lambda spec: (
+        0.5 + best * (spec.configuration.values.get("learning_rate") == 1e-3) + noise(spec)
+    )
 
 
 def seeds_of(sweep: Sweep, family: str = "gnn") -> dict[float, list[int]]:
@@ -48,7 +50,7 @@ def seeds_of(sweep: Sweep, family: str = "gnn") -> dict[float, list[int]]:
     found = defaultdict(list)
     for record in sweep.ledger.records.values():
         if record.family == family:
-            found[record.config.get("learning_rate", 0.0)].append(record.seed)
+            found[record.configuration.values.get("learning_rate", 0.0)].append(record.seed)
     return found
 
 
@@ -61,7 +63,7 @@ def test_what_cannot_win_gets_no_more_seeds(tmp_path: Path) -> None:
     assert all(2 <= len(got) <= 5 for got in seeds.values()), seeds
     winner = sweep.planner.winner()
     assert winner is not None
-    assert winner.config["learning_rate"] == 1e-3
+    assert winner.configuration.values["learning_rate"] == 1e-3
 
 
 def test_without_racing_all_get_every_seed(tmp_path: Path) -> None:
@@ -96,7 +98,7 @@ def test_a_loss_is_better_when_lower(tmp_path: Path) -> None:
             loss = {"val_loss": record.metrics["val_f1"]}
             changed = record.model_copy(update={"metrics": {**record.metrics, **loss}})
             trials[record.config_hash][record.seed] = changed
-    best = next(h for h, t in trials.items() if t[42].config["learning_rate"] == 1e-3)
+    best = next(h for h, t in trials.items() if t[42].configuration.values["learning_rate"] == 1e-3)
     assert set(drops(trials, MANY[1:], "val_f1", 0.1)) == set(trials) - {best}
     assert best in drops(trials, MANY[1:], "val_loss", 0.1)
 
@@ -149,7 +151,7 @@ def test_extra_seeds_of_fusion_come_with_those_of_its_branches(tmp_path: Path) -
         for family, key in record.branches.items():
             branch = records[key]
             assert (branch.family, branch.seed) == (family, record.seed)
-            assert branch.config == sweep.planner.plans[family].branch
+            assert branch.configuration == sweep.planner.plans[family].branch
 
 
 @pytest.mark.parametrize("difference", [0.0, 0.01, 0.03])
@@ -189,16 +191,18 @@ def test_a_dropped_configuration_never_stands_above_its_family_s_best(tmp_path: 
     sweep.run_alone(10_000)
     lucky = {}
     for key, record in sweep.ledger.records.items():
-        is_search = record.stage == "search" and record.config["learning_rate"] != 1e-3
+        is_search = (
+            record.stage == "search" and record.configuration.values["learning_rate"] != 1e-3
+        )
         metrics = {"val_f1": 9.0} if is_search else record.metrics
         lucky[key] = record.model_copy(update={"metrics": metrics})
     gnn = [r for r in lucky.values() if r.family == "gnn"]
     rows = rank(gnn, objective="val_f1", seeds=MANY, race_alpha=0.1)
-    assert rows[0].config["learning_rate"] == 1e-3
+    assert rows[0].configuration.values["learning_rate"] == 1e-3
     assert rows[0].dropped is None
     assert all(row.dropped is not None for row in rows[1:])
     by_mean = rank(gnn, objective="val_f1", seeds=MANY)
-    assert by_mean[0].config["learning_rate"] != 1e-3
+    assert by_mean[0].configuration.values["learning_rate"] != 1e-3
 
 
 def test_families_are_told_apart_by_those_still_in_the_race(tmp_path: Path) -> None:
@@ -219,20 +223,20 @@ def test_families_are_told_apart_by_those_still_in_the_race(tmp_path: Path) -> N
             "q": {s: record("poor", "q", s, 0.4) for s in rounds[:2]},
         },
     }
-    (with_all,) = family_claims(trials, {}, rounds, "val_f1").values()
+    (with_all,) = model_claims(trials, {}, rounds, "val_f1").values()
     assert with_all.p_holm > 0.2  # two seeds of q are no proof against it
-    (in_race,) = family_claims(trials, {"poor": {"q"}}, rounds, "val_f1").values()
+    (in_race,) = model_claims(trials, {"poor": {"q"}}, rounds, "val_f1").values()
     assert in_race.p_holm < 0.05
     assert in_race.a_is_better
 
 
 def test_what_seeds_can_show_is_said() -> None:
-    few = attainable_p(3, num_families=4)
+    few = attainable_p(3, num_models=4)
     assert "3 seeds, of which 2 had no part in choosing" in few[0]
-    assert "takes at least 7 for two configurations, 9 for 4 families" in few[1]
-    assert len(attainable_p(8, num_families=4)) == 2
-    assert len(attainable_p(9, num_families=4)) == 1
-    assert len(attainable_p(7, num_families=2)) == 1
+    assert "takes at least 7 for two configurations, 9 for 4 models" in few[1]
+    assert len(attainable_p(8, num_models=4)) == 2
+    assert len(attainable_p(9, num_models=4)) == 1
+    assert len(attainable_p(7, num_models=2)) == 1
 
 
 def test_a_limit_below_the_seeds_is_refused(tmp_path: Path) -> None:
@@ -339,8 +343,16 @@ def test_new_seeds_come_after_the_extra_ones_that_ran(tmp_path: Path) -> None:
     sweep = Sweep(plan, score=apart(0.0))
     sweep.run()
     for record in sweep.ledger.records.values():
-        write_record(plan.sweep_dir, record)
-    assert seeds_after_extension(plan, "seeds=[99]") == [42, 7, 1, 2, 3, 4, 99]
-    assert seeds_after_extension(plan, "seeds=[3, 7]") == [42, 7, 1, 2, 3, 4]
+        write_record(plan.folder, record)
+    assert seeds_after_extension(plan.replicate, plan.folder, "seeds=[99]") == [
+        42,
+        7,
+        1,
+        2,
+        3,
+        4,
+        99,
+    ]
+    assert seeds_after_extension(plan.replicate, plan.folder, "seeds=[3, 7]") == [42, 7, 1, 2, 3, 4]
     with pytest.raises(InputError, match="seeds are a list"):
-        seeds_after_extension(plan, "seeds=99")
+        seeds_after_extension(plan.replicate, plan.folder, "seeds=99")

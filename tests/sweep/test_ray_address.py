@@ -16,9 +16,9 @@ from ray._private.utils import compute_version_info
 from ray.core.generated import gcs_service_pb2 as messages
 from ray.core.generated import gcs_service_pb2_grpc as services
 
+from sg_ray.cluster import ray_address
+from sg_ray.cluster.ray_address import check_address
 from sg_ray.errors import InputError
-from sg_ray.sweep import ray_address
-from sg_ray.sweep.ray_address import check_address
 
 RAY, PYTHON = compute_version_info()
 TOKEN = "0123456789abcdef" * 4

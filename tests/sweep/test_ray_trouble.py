@@ -19,10 +19,12 @@ from ray._private.runtime_env.context import RuntimeEnvContext
 from ray.core.generated.common_pb2 import Language
 from ray.exceptions import RpcError
 
+from sg_ray.cluster import ray_check
+from sg_ray.cluster import session as ray_session
+from sg_ray.cluster import trouble as ray_trouble
 from sg_ray.errors import InputError
 from sg_ray.host.memory import Memory
 from sg_ray.host.process_limits import Room
-from sg_ray.sweep import ray_check, ray_session, ray_trouble
 
 ROOT = Path(__file__).parents[2]
 GIB = 2**30
@@ -347,7 +349,7 @@ POOR_PLACE = """
 import json, os, sys, warnings
 from pathlib import Path
 os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
-from sg_ray.sweep.ray_check import check_ray
+from sg_ray.cluster.ray_check import check_ray
 report = check_ray(Path(sys.argv[1]), several_workers=False)
 print(json.dumps([report.resources["CPU"], report.state_service_error, report.dead_cluster]))
 """

@@ -10,11 +10,12 @@ import pytest
 from sg_ray.cli import main
 from sg_ray.code_version import code_version
 from sg_ray.config import load_experiment
+from sg_ray.configuration import Configuration
 from sg_ray.preflight.context import Context
 from sg_ray.preflight.inputs import check_branches, check_data, check_pretrained
 from sg_ray.preflight.plan import check_records, check_seeds, check_sweep_folder
+from sg_ray.records.record import RunRecord, write_record
 from sg_ray.sweep.begin import begin
-from sg_ray.sweep.records import RunRecord, write_record
 
 SETTINGS = """
 name: v
@@ -182,9 +183,8 @@ def test_seeds_that_cannot_decide_are_told_by_the_dry_run(
 def record_of(fingerprint: str, version: str) -> RunRecord:
     return RunRecord(
         trial_key="k",
-        family="gnn",
         stage="search",
-        config={},
+        configuration=Configuration(model="gnn", family="gnn", values={}),
         config_hash="c",
         seed=42,
         status="completed",
@@ -206,9 +206,9 @@ def record_of(fingerprint: str, version: str) -> RunRecord:
 @pytest.mark.parametrize(
     ("fingerprint", "version", "why"),
     [
-        ("x", code_version(), "other data:"),
-        (None, "x", "another version of the code:"),
-        ("x", "x", "other data and another version of the code:"),
+        ("x", code_version(), "other data"),
+        (None, "x", "another version of the code"),
+        ("x", "x", "other data and another version of the code"),
         (None, code_version(), None),
     ],
 )
@@ -222,12 +222,12 @@ def test_b08_what_would_be_set_aside_is_said_before(
     experiment = load_experiment(Path("e.yaml"))
     begin(experiment)
     own = Context(experiment, folder).data.fingerprint
-    write_record(experiment.sweep_dir, record_of(fingerprint or own, version))
+    write_record(experiment.folder, record_of(fingerprint or own, version))
     for command in (["sweep", "--resume", "v"], ["extend", "v", "seeds=[3]"]):
         assert main([*command, "--dry-run"]) == 0
         said = capsys.readouterr().out
         assert ("were made with" in said) == (why is not None)
         if why is not None:
-            assert f"1 trials on record (1:00:00 of training) were made with {why}" in said
+            assert f"1 trials on record (1:00:00 of training) were made with {why}. --anew" in said
     assert check_records(Context(experiment, folder)).status == ("ok" if why is None else "warn")
-    assert (experiment.sweep_dir / "records/k.json").exists(), "nothing is moved by asking"
+    assert (experiment.folder.path / "records/k.json").exists(), "nothing is moved by asking"

@@ -10,13 +10,14 @@ import pytest
 from tiny_sweep import read_json_records, tiny_experiment, write_experiment
 
 from sg_ray.cli import main
+from sg_ray.sweep.execute.inline_executor import InlineExecutor
 from sg_ray.sweep.run import run_sweep
 
 Capture = pytest.CaptureFixture[str]
 
 
 @pytest.fixture(scope="module")
-def swept(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished sweep with one trial of each family."""
     experiment = tiny_experiment(
         tmp_path_factory.mktemp("reproduced"),
@@ -24,12 +25,12 @@ def swept(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
         search={"num_trials": 1},
         replicate={"top_k": 1, "seeds": [42]},
     )
-    assert run_sweep(experiment).problems == []
-    return experiment.sweep_dir
+    assert run_sweep(experiment, executor=InlineExecutor()).problems == []
+    return experiment.folder.path
 
 
 def record_of(sweep_dir: Path, family: str) -> dict[str, Any]:
-    (record,) = [r for r in read_json_records(sweep_dir) if r["family"] == family]
+    (record,) = [r for r in read_json_records(sweep_dir) if r["configuration"]["model"] == family]
     return record
 
 
@@ -118,7 +119,7 @@ def test_a_failure_is_reproduced_if_it_is_of_the_same_kind(
     edited: Callable[..., Path], capsys: Capture, kind: str, code: int
 ) -> None:
     def fail(record: dict[str, Any]) -> None:
-        record["config"]["precision"] = "fp16"
+        record["configuration"]["values"]["precision"] = "fp16"
         failure = {"kind": kind, "message": "as it was", "traceback": "somewhere"}
         record.update(status="failed", failure=failure, epochs=0, history=[], environment={})
         record.update(metrics={}, best_epoch=None)
@@ -134,7 +135,9 @@ def test_a_recorded_success_that_fails_now_is_a_difference(
     edited: Callable[..., Path], capsys: Capture
 ) -> None:
     def diverge(record: dict[str, Any]) -> None:
-        record["config"].update(learning_rate=10.0, gradient_clip_norm=1e30, weight_decay=1e3)
+        record["configuration"]["values"].update(
+            learning_rate=10.0, gradient_clip_norm=1e30, weight_decay=1e3
+        )
 
     assert main(["reproduce", str(edited("gnn", diverge))]) == 1
     captured = capsys.readouterr()
@@ -146,7 +149,7 @@ def test_what_a_recorded_success_lacks_now_is_bad_input(
     edited: Callable[..., Path], capsys: Capture
 ) -> None:
     def change(record: dict[str, Any]) -> None:
-        record["config"]["precision"] = "fp16"
+        record["configuration"]["values"]["precision"] = "fp16"
 
     assert main(["reproduce", str(edited("gnn", change))]) == 2
     assert "error: " in capsys.readouterr().err
@@ -174,7 +177,7 @@ BAD = {
     "not a record": (["{tmp}/records/list.json"], "not a valid run record"),
     "no experiment": (["{tmp}/records/{key}.json"], "holds neither sweep.yaml nor experiment"),
     "not ours to set": (["{sweep}:{key}", "objective=val_f1"], "the record decides the rest"),
-    "config": (["{sweep}:{key}", "models.gnn.config.epochs=9"], "models.FAMILY.resources"),
+    "config": (["{sweep}:{key}", "models.gnn.config.epochs=9"], "models.MODEL.resources"),
     "no key=value": (["{sweep}:{key}", "quick.yaml"], "quick.yaml: is no part of"),
     "occupied": (["{sweep}:{key}", "--output-dir", "{sweep}"], "is not an empty folder"),
 }
@@ -199,7 +202,7 @@ def test_a_branch_that_has_moved_is_found_where_it_is_named(
     swept: Path, tmp_path: Path, capsys: Capture
 ) -> None:
     record = record_of(swept, "fusion")
-    for name in ("sweep.yaml", f"records/{record['trial_key']}.json"):
+    for name in ("sweep.yaml", "format.json", f"records/{record['trial_key']}.json"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(swept / name, tmp_path / name)
     arguments = ["reproduce", str(tmp_path)]

@@ -8,11 +8,12 @@ from played_sweep import Sweep, experiment
 
 from sg_ray.cli import main
 from sg_ray.config import load_experiment
+from sg_ray.configuration import Configuration
 from sg_ray.errors import InputError
 from sg_ray.files import content_hash, short_hash
 from sg_ray.sweep.begin import begin
-from sg_ray.sweep.jobs import TrainJob
-from sg_ray.sweep.search import FamilySearch
+from sg_ray.sweep.plan.jobs import TrainJob
+from sg_ray.sweep.plan.search import ModelSearch
 from sg_ray.trial import BranchSource, TrialSpec
 
 E_YAML = """name: e
@@ -86,7 +87,7 @@ def test_case_22_choices_may_have_exponents() -> None:
     space = "{choice: [1e-3, 1e-2]}"
     model = f"{{config: {{learning_rate: 1e-3}}, space: {{learning_rate: {space}}}}}"
     path.write_text(f"{E_YAML}models: {{gnn: {model}}}\n")
-    assert load_experiment(path).space("gnn")["learning_rate"].choice == (0.001, 0.01)
+    assert load_experiment(path).model("gnn").space["learning_rate"].choice == (0.001, 0.01)
 
 
 def searched(tmp_path: Path, space: dict[str, Any]) -> Sweep:
@@ -102,7 +103,11 @@ def test_a_point_of_a_search_is_what_the_family_makes_of_it(tmp_path: Path) -> N
     """Whole numbers for a number with a point: the point has the hash that 1.0 has."""
     sweep = searched(tmp_path, {"weight_decay": {"int_uniform": [0, 3]}})
     sweep.run()
-    values = [r.config["weight_decay"] for r in sweep.ledger.records.values() if r.family == "gnn"]
+    values = [
+        r.configuration.values["weight_decay"]
+        for r in sweep.ledger.records.values()
+        if r.family == "gnn"
+    ]
     assert len(values) > 1
     assert {type(value) for value in values} == {float}
 
@@ -110,13 +115,11 @@ def test_a_point_of_a_search_is_what_the_family_makes_of_it(tmp_path: Path) -> N
 @pytest.mark.parametrize("seed", [0, 42_949, 2**31, 2**32 - 1])
 def test_b07_a_search_takes_every_seed(tmp_path: Path, seed: int) -> None:
     plan = load_experiment(Path("e.yaml"), [f"search.seed={seed}", "search.num_trials=12"])
-    space = load_experiment(
-        Path("e.yaml"), ["models.gnn.space.learning_rate={log_uniform: [1e-5, 1]}"]
-    ).space("gnn")
-    search = FamilySearch(
-        tmp_path / "s.journal", "gnn", space, plan.baseline("gnn").model_dump(), plan.search,
-        objective="val_f1", learning_rate=None,
-    )  # fmt: skip
+    space = ["models.gnn.space.learning_rate={log_uniform: [1e-5, 1]}"]
+    model = load_experiment(Path("e.yaml"), space).model("gnn")
+    search = ModelSearch(
+        tmp_path / "s.journal", model, plan.search, objective="val_f1", learning_rate=None
+    )
     for _ in range(12):
         point = search.ask()
         assert point is not None
@@ -142,10 +145,14 @@ def test_b22_asking_while_a_lost_point_trains_takes_no_memory(tmp_path: Path) ->
 
 def test_b24_a_configuration_has_twelve_digits_of_which_eight_are_shown() -> None:
     source = BranchSource(
-        trial_key="k", family="gnn", config={}, config_hash="87f8deaa0123", folder=Path()
+        trial_key="k",
+        configuration=Configuration(model="gnn", family="gnn", values={}),
+        config_hash="87f8deaa0123",
+        folder=Path(),
     )
     spec = TrialSpec(
-        family="fusion", config={"epochs": 1}, seed=42, objective="val_f1",
+        configuration=Configuration(model="fusion", family="fusion", values={"epochs": 1}),
+        seed=42, objective="val_f1",
         data_fingerprint="d", code_version="c", branches={"gnn": source},
     )  # fmt: skip
     assert len(spec.config_hash) == 12

@@ -1,29 +1,32 @@
-"""The search of one family: what survives a restart, and what it is told."""
+"""The search of one model: what survives a restart, and what it is told."""
 
 from pathlib import Path
 
 import optuna
 import pytest
 
-from sg_ray.config import SearchSettings
-from sg_ray.space import Dimension
-from sg_ray.sweep.search import FamilySearch
+from sg_ray.config import Experiment, Model, ModelSettings, SearchSettings
+from sg_ray.space import Dimension, Space
+from sg_ray.sweep.plan.search import ModelSearch
 
 SPACE = {
     "learning_rate": Dimension(log_uniform=(1e-5, 1e-1)),
     "num_layers": Dimension(int_uniform=(1, 8)),
 }
-BASELINE = {"learning_rate": 1e-3, "num_layers": 2, "epochs": 4}
+OWN = {"learning_rate": 1e-3, "num_layers": 2, "epochs": 4}
 
 
-def open_search(
-    path: Path, num_trials: int = 6, learning_rate: float | None = None
-) -> FamilySearch:
+def model_with(space: Space) -> Model:
+    models = {"gnn": ModelSettings(config=OWN, space=space)}
+    return Experiment(name="s", models=models).model("gnn")
+
+
+def open_search(path: Path, num_trials: int = 6, learning_rate: float | None = None) -> ModelSearch:
     settings = SearchSettings.model_validate(
         {"num_trials": num_trials, "seed": 3, "pruning": {"min_epochs": 1, "reduction_factor": 2}}
     )
-    return FamilySearch(
-        path / "gnn.journal", "gnn", SPACE, BASELINE, settings, objective="val_f1",
+    return ModelSearch(
+        path / "gnn.journal", model_with(SPACE), settings, objective="val_f1",
         learning_rate=learning_rate,
     )  # fmt: skip
 
@@ -32,7 +35,7 @@ def value_of(values: dict[str, float]) -> float:
     return 1.0 / (1.0 + abs(values["num_layers"] - 4) + values["learning_rate"])
 
 
-def run_to_end(search: FamilySearch) -> list[dict[str, float]]:
+def run_to_end(search: ModelSearch) -> list[dict[str, float]]:
     tried = []
     while (point := search.ask()) is not None:
         tried.append(dict(point.values))
@@ -119,10 +122,9 @@ def test_telling_twice_and_failures_are_harmless(tmp_path: Path) -> None:
 
 def test_without_a_space_there_is_one_point(tmp_path: Path) -> None:
     settings = SearchSettings(num_trials=9)
-    search = FamilySearch(
-        tmp_path / "x.journal", "x", {}, BASELINE, settings, objective="val_loss",
-        learning_rate=0.1,
-    )  # fmt: skip
+    search = ModelSearch(
+        tmp_path / "x.journal", model_with({}), settings, objective="val_loss", learning_rate=0.1
+    )
     point = search.ask()
     assert point is not None
     assert point.values == {}
@@ -136,10 +138,9 @@ def test_the_objectives_direction_decides_who_is_pruned(
     settings = SearchSettings.model_validate(
         {"num_trials": 4, "pruning": {"min_epochs": 1, "reduction_factor": 2}}
     )
-    search = FamilySearch(
-        tmp_path / "s.journal", "gnn", SPACE, BASELINE, settings, objective=objective,
-        learning_rate=None,
-    )  # fmt: skip
+    search = ModelSearch(
+        tmp_path / "s.journal", model_with(SPACE), settings, objective=objective, learning_rate=None
+    )
     first, second = search.ask(), search.ask()
     assert first is not None
     assert second is not None
@@ -150,10 +151,9 @@ def test_the_objectives_direction_decides_who_is_pruned(
 def test_repeated_points_do_not_count_but_end_at_some_point(tmp_path: Path) -> None:
     space = {"num_layers": Dimension(choice=(1, 2))}
     settings = SearchSettings(num_trials=3)
-    search = FamilySearch(
-        tmp_path / "r.journal", "gnn", space, BASELINE, settings, objective="val_f1",
-        learning_rate=None,
-    )  # fmt: skip
+    search = ModelSearch(
+        tmp_path / "r.journal", model_with(space), settings, objective="val_f1", learning_rate=None
+    )
     seen: set[object] = set()
     num_asked = 0
     while (point := search.ask()) is not None:

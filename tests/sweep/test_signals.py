@@ -12,14 +12,12 @@ from pathlib import Path
 
 import psutil
 import pytest
-from tiny_sweep import read_json_records, tiny_experiment, write_experiment
+from tiny_sweep import write_experiment
 
 from sg_ray.cli import main
-from sg_ray.features.workers import worker_pool
+from sg_ray.features.worker_pool import worker_pool
 from sg_ray.host.helper_thread import hearing_signals, helper_thread
-from sg_ray.sweep.events import Event, read_events
-from sg_ray.sweep.run import run_sweep
-from sg_ray.sweep.signals import SIGNALS, StopRequest, stopping
+from sg_ray.host.signals import SIGNALS, StopRequest, stopping
 
 ROOT = Path(__file__).parents[2]
 
@@ -92,38 +90,6 @@ def test_feature_workers_end_with_an_interruption() -> None:
         interrupted()
     assert time.monotonic() - started < 60
     assert multiprocessing.active_children() == []
-
-
-def test_case_43_c07_usr1_while_trials_run_saves_their_positions(
-    ray_session: None, tmp_path: Path
-) -> None:
-    models: set[str | None] = set()
-    warned: list[Event] = []
-
-    def warn_once(event: Event) -> None:
-        if event.type == "trial_started" and event.data["family"] == "gnn":
-            models.add(event.trial_key)
-        if event.type == "epoch" and event.trial_key in models and not warned:
-            warned.append(event)  # Tune has put its own handler in place by now
-            os.kill(os.getpid(), signal.SIGUSR1)
-
-    experiment = tiny_experiment(
-        tmp_path,
-        "models.gnn.config.epochs=30",
-        search={"num_trials": 1, "pruning": {"enabled": False}},
-        replicate={"top_k": 1, "seeds": [42]},
-        max_concurrent_trials=1,
-    )
-    outcome = run_sweep(experiment, listeners=(warn_once,))
-    assert outcome.exit_code == 128 + signal.SIGUSR1
-    assert outcome.interrupted
-    assert "positions saved" in outcome.notes
-    outcome = run_sweep(experiment)
-    assert outcome.problems == []
-    events = read_events(experiment.sweep_dir / "events.jsonl")
-    epochs = [event.data["epoch"] for event in events if event.type == "epoch"]
-    assert sorted(epochs) == [1, *range(1, 31)]
-    assert {record["status"] for record in read_json_records(experiment.sweep_dir)} == {"completed"}
 
 
 @pytest.mark.slow

@@ -7,27 +7,31 @@ import shutil
 import signal
 from collections import Counter
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Any
 
 import pytest
+from hostile_paths import hostile_folder
 from tiny_sweep import own_processes, read_json_records, tiny_experiment
 
 from sg_ray.data.sources import write_jsonl
 from sg_ray.data.synthetic import generate
 from sg_ray.errors import InputError
-from sg_ray.sweep import checkpoints, worklist
-from sg_ray.sweep.events import read_events
-from sg_ray.sweep.records import RunRecord, trial_dir, write_record
+from sg_ray.records.journal import read_events
+from sg_ray.records.record import RunRecord, write_record
+from sg_ray.single.train_one import prepare_training, train_once
+from sg_ray.sweep.execute import checkpoints, worklist
+from sg_ray.sweep.execute.inline_executor import InlineExecutor
 from sg_ray.sweep.run import run_sweep
-from sg_ray.sweep.train_once import prepare_training, train_once
+from sg_ray.sweep_folder import TEST_PREDICTIONS, VALID_PREDICTIONS, SweepFolder
 from sg_ray.training.metrics import roc_auc
-from sg_ray.training.predictions import TEST_PREDICTIONS, VALID_PREDICTIONS, read_predictions
+from sg_ray.training.predictions import read_predictions
 
 
 @pytest.fixture(scope="module")
 def swept(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished sweep over all three families."""
-    folder = tmp_path_factory.mktemp("swept")
+    folder = hostile_folder(tmp_path_factory.mktemp("swept"))
     experiment = tiny_experiment(folder, families=["transformer", "gnn", "fusion"])
     outcome = run_sweep(experiment)
     assert outcome.problems == []
@@ -42,7 +46,7 @@ def read_leaderboard(folder: Path) -> list[dict[str, str]]:
 
 def test_every_planned_trial_is_on_record_once(swept: Path) -> None:
     records = read_json_records(swept / "outputs/tiny")
-    assert Counter((r["family"], r["stage"], r["status"]) for r in records) == {
+    assert Counter((r["configuration"]["model"], r["stage"], r["status"]) for r in records) == {
         ("lexical", "floor", "completed"): 2,
         ("transformer", "search", "completed"): 2,
         ("transformer", "replicate", "completed"): 1,
@@ -62,7 +66,13 @@ def test_the_leaderboard_ranks_families_and_floor_over_seeds(swept: Path) -> Non
     for row in rows:
         assert row["num_seeds"] == "2"
         assert row["num_failed"] == "0"
-        assert float(row["val_f1_sd"]) >= 0
+        f1 = [
+            record["metrics"]["val_f1"]
+            for record in read_json_records(swept / "outputs/tiny")
+            if record["config_hash"] == row["config_hash"]
+        ]
+        assert float(row["val_f1_mean"]) == pytest.approx(mean(f1), rel=1e-5)
+        assert float(row["val_f1_sd"]) == pytest.approx(stdev(f1), rel=1e-5)
 
 
 def test_the_test_split_is_read_for_the_winner_only(swept: Path) -> None:
@@ -75,7 +85,7 @@ def test_the_test_split_is_read_for_the_winner_only(swept: Path) -> None:
 def test_every_trial_keeps_what_its_best_model_says_of_the_validation_split(swept: Path) -> None:
     sweep_dir = swept / "outputs/tiny"
     for record in read_json_records(sweep_dir):
-        folder = trial_dir(sweep_dir, record["trial_key"])
+        folder = SweepFolder(sweep_dir).trial(record["trial_key"])
         kept = read_predictions(folder / VALID_PREDICTIONS)
         assert kept is not None
         assert roc_auc(kept.labels, kept.probabilities) == record["metrics"]["val_roc_auc"]
@@ -86,7 +96,9 @@ def test_the_winners_seeds_keep_what_they_say_of_the_test_split(swept: Path) -> 
     scored = json.loads((sweep_dir / "test.json").read_text())
     values = {}
     for record in read_json_records(sweep_dir):
-        kept = read_predictions(trial_dir(sweep_dir, record["trial_key"]) / TEST_PREDICTIONS)
+        kept = read_predictions(
+            SweepFolder(sweep_dir).trial(record["trial_key"]) / TEST_PREDICTIONS
+        )
         if kept is not None:
             assert record["config_hash"] == scored["config_hash"]
             values[str(record["seed"])] = roc_auc(kept.labels, kept.probabilities)
@@ -142,7 +154,7 @@ def test_plain_training_gives_the_numbers_of_the_tune_actor(
     experiment = tiny_experiment(
         swept,
         f"families=[{family}]",
-        f"branches_from={swept / 'outputs/tiny'}",
+        f"branches_from={json.dumps(str(swept / 'outputs/tiny'))}",
         f"output_dir={tmp_path}",
     )
     epochs = []
@@ -151,7 +163,7 @@ def test_plain_training_gives_the_numbers_of_the_tune_actor(
     (record,) = [
         r
         for r in read_json_records(swept / "outputs/tiny")
-        if (r["family"], r["seed"]) == (family, 42) and r["config"] == dict(own.config)
+        if r["configuration"] == own.configuration.model_dump() and r["seed"] == 42
     ]
     timed = {"epoch_time_s", "samples_per_s"}
     for epoch, recorded in zip(epochs, record["history"], strict=True):
@@ -165,38 +177,37 @@ def test_training_fusion_alone_names_what_is_missing(tmp_path: Path) -> None:
 
 
 def test_a_second_driver_is_refused(swept: Path) -> None:
-    from sg_ray.sweep.lock import locked
+    from sg_ray.host.lock import locked
 
     experiment = tiny_experiment(swept, families=["transformer", "gnn", "fusion"])
-    with locked(experiment.sweep_dir), pytest.raises(InputError, match="in use by another process"):
+    with locked(experiment.folder), pytest.raises(InputError, match="in use by another process"):
         run_sweep(experiment)
 
 
 def test_a_trial_larger_than_the_cluster_is_refused(ray_session: None, tmp_path: Path) -> None:
     experiment = tiny_experiment(tmp_path, "resources.gpus=4")
-    with pytest.raises(InputError, match=r"takes 4 GPUs .* there are 0"):
+    with pytest.raises(InputError, match=r"takes 4 GPUs, there are 0"):
         run_sweep(experiment)
 
 
 def test_a_failing_configuration_fails_once_and_the_sweep_goes_on(
-    ray_session: None, tmp_path: Path
+    tmp_path: Path,
 ) -> None:
     experiment = tiny_experiment(tmp_path, "models.gnn.config.precision=fp16")
-    outcome = run_sweep(experiment)
-    records = read_json_records(experiment.sweep_dir)
+    outcome = run_sweep(experiment, executor=InlineExecutor())
+    records = read_json_records(experiment.folder.path)
     failed = [r for r in records if r["status"] == "failed"]
-    assert {r["family"] for r in failed} == {"gnn"}
+    assert {r["configuration"]["model"] for r in failed} == {"gnn"}
     assert all(r["failure"]["kind"] == "InputError" for r in failed)
-    assert len([r for r in records if r["family"] == "lexical"]) == 2
+    assert len([r for r in records if r["configuration"]["model"] == "lexical"]) == 2
     assert any("fp16" in problem for problem in outcome.problems)
     (traceback,) = outcome.tracebacks  # of three failures of one kind
     assert "InputError" in traceback
     assert outcome.exit_code == 1
 
 
-@pytest.mark.slow
 def test_a_trial_given_up_before_a_crash_is_not_trained_further(
-    ray_session: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     experiment = tiny_experiment(
         tmp_path,
@@ -206,26 +217,30 @@ def test_a_trial_given_up_before_a_crash_is_not_trained_further(
     )
     given_up: list[str] = []
 
-    def crash(sweep_dir: Path, record: RunRecord) -> None:
+    def crash(folder: SweepFolder, record: RunRecord) -> None:
         if record.status == "pruned":
             given_up.append(record.trial_key)
             raise OSError("No space left on device")
-        write_record(sweep_dir, record)
+        write_record(folder, record)
 
     with monkeypatch.context() as patch:
         patch.setattr(worklist, "write_record", crash)
         with pytest.raises(OSError, match="No space"):
-            run_sweep(experiment)
-    assert run_sweep(experiment).problems == []
+            run_sweep(experiment, executor=InlineExecutor())
+    assert run_sweep(experiment, executor=InlineExecutor()).problems == []
     (record,) = [
-        r for r in read_json_records(experiment.sweep_dir) if r["trial_key"] == given_up[0]
+        r for r in read_json_records(experiment.folder.path) if r["trial_key"] == given_up[0]
     ]
     assert record["status"] == "pruned"
     assert record["epochs"] == len(record["history"]) < 3
     assert record["environment"]["device"] == "cpu"
-    kept = read_predictions(trial_dir(experiment.sweep_dir, given_up[0]) / VALID_PREDICTIONS)
+    kept = read_predictions(experiment.folder.trial(given_up[0]) / VALID_PREDICTIONS)
     assert kept is not None
     assert roc_auc(kept.labels, kept.probabilities) == record["metrics"]["val_roc_auc"]
+
+
+ONE_TRIAL = ("max_concurrent_trials=1", "search.num_trials=1", "replicate.seeds=[42]")
+"""Of the model; the floor has its own."""
 
 
 def kill_actor_once(monkeypatch: pytest.MonkeyPatch, num_kills: int) -> list[str]:
@@ -249,24 +264,23 @@ def test_a_trial_whose_process_dies_is_handed_out_again(
     ray_session: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     killed = kill_actor_once(monkeypatch, num_kills=1)
-    experiment = tiny_experiment(tmp_path, max_concurrent_trials=1)
+    experiment = tiny_experiment(tmp_path, *ONE_TRIAL)
     outcome = run_sweep(experiment)
     assert len(killed) == 1
     assert outcome.problems == []
-    events = list(read_events(experiment.sweep_dir / "events.jsonl"))
+    events = list(read_events(experiment.folder.path / "events.jsonl"))
     assert [e.trial_key for e in events if e.type == "job_lost"] == killed
-    records = read_json_records(experiment.sweep_dir)
-    assert {record["status"] for record in records} == {"completed"}
-    assert len(records) == 5
+    records = read_json_records(experiment.folder.path)
+    assert [record["status"] for record in records] == ["completed", "completed"]
 
 
 def test_a_trial_that_keeps_dying_fails_and_the_sweep_goes_on(
     ray_session: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    killed = kill_actor_once(monkeypatch, num_kills=2)
-    experiment = tiny_experiment(tmp_path, max_concurrent_trials=1, max_failures=0)
+    killed = kill_actor_once(monkeypatch, num_kills=1)
+    experiment = tiny_experiment(tmp_path, *ONE_TRIAL, max_failures=0)
     outcome = run_sweep(experiment)
-    failed = [r for r in read_json_records(experiment.sweep_dir) if r["status"] == "failed"]
+    failed = [r for r in read_json_records(experiment.folder.path) if r["status"] == "failed"]
     assert {record["trial_key"] for record in failed} == set(killed)
     assert {record["failure"]["kind"] for record in failed} == {"InfrastructureError"}
     assert outcome.exit_code == 1
@@ -289,45 +303,45 @@ def hide_checkpoints_once(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
 
 def test_c04_b15_what_machines_lost_is_no_result_and_is_tried_again_by_the_next_start(
-    ray_session: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hidden = hide_checkpoints_once(monkeypatch)
     experiment = tiny_experiment(tmp_path, max_concurrent_trials=1, max_failures=0)
-    outcome = run_sweep(experiment)
-    (lost,) = [r for r in read_json_records(experiment.sweep_dir) if r["status"] == "failed"]
+    outcome = run_sweep(experiment, executor=InlineExecutor())
+    (lost,) = [r for r in read_json_records(experiment.folder.path) if r["status"] == "failed"]
     assert lost["failure"]["kind"] == "InfrastructureError"
     assert f"{hidden[0]} holds 0 of 3 epochs" in lost["failure"]["message"]
     assert outcome.exit_code == 1
 
-    outcome = run_sweep(experiment)
+    outcome = run_sweep(experiment, executor=InlineExecutor())
     assert outcome.problems == []
     assert outcome.exit_code == 0
     assert any("1 trial had failed for want of a working machine" in n for n in outcome.notes)
-    records = read_json_records(experiment.sweep_dir)
+    records = read_json_records(experiment.folder.path)
     assert {record["status"] for record in records} == {"completed"}
     assert len(records) in (5, 6)  # one more if the one that was lost wins the search
     assert all(record["metrics"] and record["best_epoch"] for record in records)
-    events = list(read_events(experiment.sweep_dir / "events.jsonl"))
-    of_lost = [event for event in events if event.trial_key == lost["trial_key"]]
-    ends = [e.data["status"] for e in of_lost if e.type == "trial_finished"]
+    events = list(read_events(experiment.folder.path / "events.jsonl"))
+    of_lost = [event for event in events if event.subject == lost["trial_key"]]
+    ends = [e.status for e in of_lost if e.type == "trial_finished"]
     assert ends == ["failed", "completed"]
     assert [e.trial_key for e in events if e.type == "trial_taken_back"] == [lost["trial_key"]]
-    epochs = Counter((e.trial_key, e.data["epoch"]) for e in events if e.type == "epoch")
+    epochs = Counter((e.trial_key, e.epoch) for e in events if e.type == "epoch")
     assert set(epochs.values()) == {1}
-    assert len(list((experiment.sweep_dir / "set_aside/lost").glob("*.json"))) == 1
-    assert not (experiment.sweep_dir / "tune").exists()
+    assert len(list((experiment.folder.path / "set_aside/lost").glob("*.json"))) == 1
+    assert not (experiment.folder.path / "tune").exists()
 
 
-@pytest.mark.slow
-def test_other_data_under_the_same_path_starts_anew(ray_session: None, tmp_path: Path) -> None:
+def test_other_data_under_the_same_path_starts_anew(tmp_path: Path) -> None:
     for seed in (0, 1):
         data = generate(200, seed)
         for split, samples in (("train", data[:160]), ("valid", data[160:])):
             write_jsonl(tmp_path / "data" / f"{split}.jsonl", samples)
-        outcome = run_sweep(tiny_experiment(tmp_path, data={"path": str(tmp_path / "data")}))
+        experiment = tiny_experiment(tmp_path, data={"path": str(tmp_path / "data")})
+        outcome = run_sweep(experiment, executor=InlineExecutor(), on_change="anew")
         assert outcome.problems == []
         assert {row.family for row in outcome.rows} == {"gnn", "lexical"}
-    assert any("starts anew" in note for note in outcome.notes)
+    assert any("other data" in note and "anew" in note for note in outcome.notes)
     sweep_dir = tmp_path / "outputs/tiny"
     fingerprints = {record["data_fingerprint"] for record in read_json_records(sweep_dir)}
     assert len(fingerprints) == 1
@@ -338,7 +352,7 @@ def test_given_branches_must_have_every_planned_seed(swept: Path, tmp_path: Path
     experiment = tiny_experiment(
         swept,
         "families=[fusion]",
-        f"branches_from={swept / 'outputs/tiny'}",
+        f"branches_from={json.dumps(str(swept / 'outputs/tiny'))}",
         f"output_dir={tmp_path}",
         "replicate.seeds=[42,7,9]",
     )

@@ -22,19 +22,21 @@ from sg_ray.cli import main
 from sg_ray.config import load_experiment
 from sg_ray.data.sources import load_data, write_jsonl
 from sg_ray.data.synthetic import generate
-from sg_ray.sweep import train_once as training_module
-from sg_ray.sweep.events import read_events
-from sg_ray.sweep.records import write_record
-from sg_ray.training.predictions import VALID_PREDICTIONS, read_predictions
+from sg_ray.records.journal import read_events
+from sg_ray.records.record import write_record
+from sg_ray.single import train_one as training_module
+from sg_ray.sweep_folder import VALID_PREDICTIONS, SweepFolder
+from sg_ray.training.predictions import read_predictions
 
 ROOT = Path(__file__).parents[2]
 TIMED = {"epoch_time_s", "samples_per_s"}
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The current folder, with experiment.yaml in it."""
     monkeypatch.chdir(tmp_path)
+    shutil.copy(empty_store, tmp_path)
     write_experiment(tmp_path)
     return tmp_path
 
@@ -101,7 +103,7 @@ def test_flags_decide_what_is_trained(folder: Path) -> None:
         "weighted_sampling": True,
         "precision": "auto",
     }
-    assert {name: record["config"][name] for name in expected} == expected
+    assert {name: record["configuration"]["values"][name] for name in expected} == expected
     assert record["seed"] == 5
     assert len(record["history"]) == 2
 
@@ -134,7 +136,7 @@ def test_the_range_test_sets_the_learning_rate_and_is_kept(
         printed = capsys.readouterr().out
         line = next(line for line in printed.splitlines() if line.startswith("Suggested LR: "))
         assert (folder / output / "lr_range/gnn.png").read_bytes().startswith(b"\x89PNG")
-        return only_record(folder / output)["config"]["learning_rate"], line
+        return only_record(folder / output)["configuration"]["values"]["learning_rate"], line
 
     rate, line = found("--find-lr", output="first")
     assert rate != MODELS["gnn"]["config"]["learning_rate"]
@@ -155,9 +157,9 @@ def test_a_failing_range_test_falls_back_and_says_why(
     assert train("gnn", "--find-lr", "--epochs", "1", "--output-dir", "run") == 0
     assert "No learning rate suggested (RuntimeError: the lights" in capsys.readouterr().out
     own = MODELS["gnn"]["config"]["learning_rate"]
-    assert only_record(folder / "run")["config"]["learning_rate"] == own
+    assert only_record(folder / "run")["configuration"]["values"]["learning_rate"] == own
     noted = [e for e in read_events(folder / "run/events.jsonl") if e.type == "lr_range"]
-    assert [(e.data["source"], e.data["learning_rate"]) for e in noted] == [("default", own)]
+    assert [(e.source, e.learning_rate) for e in noted] == [("default", own)]
 
 
 def test_a_failed_training_is_on_record(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -226,7 +228,7 @@ def test_the_families_that_a_fusion_builds_on_may_be_those_of_a_sweep(folder: Pa
         replicate={"top_k": 1, "seeds": [42], "variance_seeds": 0},
         tracking={"enabled": False},
     )
-    assert main(["sweep", "experiment.yaml"]) == 0
+    assert main(["sweep", "experiment.yaml", "--executor", "inline"]) == 0
     together = "families=[transformer,gnn,fusion]"
     assert train("fusion", "--epochs", "1", "--output-dir", "fused", together) == 0
     assert main(["predict", "fused", str(a_function(folder))]) == 0
@@ -265,7 +267,7 @@ def test_a_model_does_not_outlive_its_training(
 def test_a_model_that_cannot_be_made_costs_no_record(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def clean_cache(folder: Path, record: Any) -> None:
+    def clean_cache(folder: SweepFolder, record: Any) -> None:
         write_record(folder, record)
         shutil.rmtree("cache")
 
@@ -353,7 +355,8 @@ def test_case_43_a_signal_saves_the_position_and_resume_ends_in_the_same_bits(
 def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:
     script = """
 import time
-from sg_ray.sweep.signals import StopRequest, stopping
+from sg_ray.host.signals import StopRequest, stopping
+from sg_ray.sweep_folder import VALID_PREDICTIONS, SweepFolder
 request = StopRequest(raises=False)
 with stopping(request):
     print("ready", flush=True)

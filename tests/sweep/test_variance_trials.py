@@ -8,34 +8,36 @@ from typing import Any
 import pytest
 
 from sg_ray.config import Experiment, resolved_yaml
+from sg_ray.configuration import Configuration
 from sg_ray.errors import InputError
 from sg_ray.files import short_hash, write_text
-from sg_ray.sweep.branches import GivenBranches
-from sg_ray.sweep.events import Journal, read_events
-from sg_ray.sweep.export import _best_records
-from sg_ray.sweep.jobs import TrainJob, job_name, parse_job
-from sg_ray.sweep.leaderboard import rank
-from sg_ray.sweep.ledger import Identity, Ledger
-from sg_ray.sweep.planner import Planner
-from sg_ray.sweep.records import (
+from sg_ray.prepare.branches import GivenBranches
+from sg_ray.records.folder_format import write_format
+from sg_ray.records.journal import Journal, read_events
+from sg_ray.records.leaderboard import rank
+from sg_ray.records.planned import planned_stages
+from sg_ray.records.record import (
     RunRecord,
     read_record,
     read_records,
     record_of,
-    record_path,
     write_record,
 )
-from sg_ray.sweep.reproduce import _spec
-from sg_ray.sweep.worklist import Worklist
-from sg_ray.trial import TrialSpec
+from sg_ray.single.reproduce_one import _spec
+from sg_ray.sweep.execute.worklist import Worklist
+from sg_ray.sweep.plan.jobs import TrainJob, parse_job
+from sg_ray.sweep.plan.ledger import Identity, Ledger
+from sg_ray.sweep.plan.planner import Planner
+from sg_ray.sweep.winners import _best_records
+from sg_ray.sweep_folder import SweepFolder
+from sg_ray.trial import TrialSpec, job_name
 
 OBJECTIVE = "val_roc_auc"
 
 
 def spec(seed: int = 42, *, family: str = "gnn", **changes: Any) -> TrialSpec:
     return TrialSpec(
-        family=family,
-        config={"epochs": 2},
+        configuration=Configuration(model=family, family=family, values={"epochs": 2}),
         seed=seed,
         objective=OBJECTIVE,
         data_fingerprint="data",
@@ -79,21 +81,22 @@ def experiment(folder: Path, **settings: Any) -> Experiment:
 
 
 def planner(plan: Experiment, records: list[RunRecord]) -> Planner:
-    ledger = Ledger(plan.sweep_dir, {record.trial_key: record for record in records})
-    return Planner(plan, ledger, Identity("data", "code", has_test_split=False), {})
+    ledger = Ledger(plan.folder, {record.trial_key: record for record in records})
+    identity = Identity("data", "code", has_test_split=False)
+    return Planner(plan.all_models, plan.rules, ledger, identity, {})
 
 
 def test_a_record_tells_its_streams_and_reads_back(tmp_path: Path) -> None:
-    write_record(tmp_path, VARIED[0])
-    found = read_record(record_path(tmp_path, VARIED[0].trial_key))
+    write_record(SweepFolder(tmp_path), VARIED[0])
+    found = read_record(SweepFolder(tmp_path).record(VARIED[0].trial_key))
     assert found == VARIED[0]
     assert (found.stage, found.streams, found.seed_text) == ("variance", {"init": 9}, "42, init 9")
     assert not found.counts_as_seed
 
 
 def test_a_record_from_before_there_were_streams_reads_back(tmp_path: Path) -> None:
-    write_record(tmp_path, PLAIN[0])
-    path = record_path(tmp_path, PLAIN[0].trial_key)
+    write_record(SweepFolder(tmp_path), PLAIN[0])
+    path = SweepFolder(tmp_path).record(PLAIN[0].trial_key)
     content = json.loads(path.read_text())
     del content["streams"]
     path.write_text(json.dumps(content))
@@ -103,9 +106,9 @@ def test_a_record_from_before_there_were_streams_reads_back(tmp_path: Path) -> N
 
 
 def test_a_record_with_an_unknown_stream_is_named(tmp_path: Path) -> None:
-    write_record(tmp_path, VARIED[0].model_copy(update={"streams": {"inti": 9}}))
+    write_record(SweepFolder(tmp_path), VARIED[0].model_copy(update={"streams": {"inti": 9}}))
     with pytest.raises(InputError, match="not a valid run record"):
-        read_records(tmp_path)
+        read_records(SweepFolder(tmp_path))
 
 
 def test_a_job_carries_its_streams(tmp_path: Path) -> None:
@@ -132,14 +135,25 @@ def test_they_are_not_exported() -> None:
     assert _best_records(plan) == {"gnn": PLAIN[0]}
 
 
+def test_of_a_seed_the_newest_is_exported() -> None:
+    """As the ranking counts them: another one may be better, and void."""
+    stale = recorded(spec(SEEDS[0]), "replicate", 0.9, finished_at_ms=0)
+    stale = stale.model_copy(update={"trial_key": "stale"})
+    records = {record.trial_key: record for record in (stale, *PLAIN)}
+    (row,) = rank(records.values(), objective=OBJECTIVE, seeds=SEEDS)
+    plan = SimpleNamespace(ledger=SimpleNamespace(records=records), winners=lambda: {"gnn": row})
+    assert _best_records(plan) == {"gnn": PLAIN[0]}
+
+
 def test_other_families_do_not_build_on_them(tmp_path: Path) -> None:
     source = experiment(tmp_path, families=["transformer", "gnn"])
-    write_text(source.sweep_dir / "sweep.yaml", resolved_yaml(source))
+    write_text(source.folder.path / "sweep.yaml", resolved_yaml(source))
+    write_format(source.folder)
     of_transformer = recorded(spec(family="transformer"), "replicate", 0.7)
     for record in (*PLAIN, *VARIED, of_transformer):
-        write_record(source.sweep_dir, record)
-    builder = experiment(tmp_path, families=["fusion"], branches_from=source.sweep_dir)
-    find = GivenBranches(builder, "data").by_family["gnn"]
+        write_record(source.folder, record)
+    builder = experiment(tmp_path, families=["fusion"], branches_from=source.folder.path)
+    find = GivenBranches(builder.all_models, builder.branches_from, "data").by_family["gnn"]
     for record in PLAIN:
         branch = find(record.seed)
         assert branch is not None
@@ -149,29 +163,29 @@ def test_other_families_do_not_build_on_them(tmp_path: Path) -> None:
 def test_a_restart_settles_each_under_its_own_name(tmp_path: Path) -> None:
     plan = experiment(tmp_path)
     (record,) = VARIED[:1]
-    attempt = plan.sweep_dir / "tune" / "attempt-001"
-    plain = planner(plan, []).plans["gnn"].spec({"epochs": 2}, 42)
+    attempt = plan.folder.path / "tune" / "attempt-001"
+    plain = planner(plan, []).plans["gnn"].spec(PLAIN[0].configuration, 42)
     varied = plain.with_streams(record.streams)
     assert varied.trial_key == record.trial_key
     for trial in (plain, varied):
         (attempt / job_name(trial)).mkdir(parents=True)
-    journal = Journal(plan.sweep_dir / "events.jsonl")
-    Worklist(plan, planner(plan, [record]), journal, plan.sweep_dir)
+    journal = Journal(plan.folder.path / "events.jsonl")
+    Worklist(planner(plan, [record]), planned_stages(plan.all_models, plan.rules), journal)
     journal.close()
     assert [path.name for path in attempt.iterdir()] == [job_name(plain)]
 
 
 def test_the_journal_tells_the_streams(tmp_path: Path) -> None:
     plan = experiment(tmp_path)
-    journal = Journal(plan.sweep_dir / "events.jsonl")
-    worklist = Worklist(plan, planner(plan, []), journal, plan.sweep_dir)
+    journal = Journal(plan.folder.path / "events.jsonl")
+    worklist = Worklist(planner(plan, []), planned_stages(plan.all_models, plan.rules), journal)
     takes = plan.resources_of("gnn")
     worklist.on_started(
         TrainJob(spec=spec(streams={"order": 9}), stage="variance", resources=takes)
     )
     journal.close()
     (event,) = [e for e in read_events(journal.path) if e.type == "trial_started"]
-    assert (event.data["stage"], event.data["streams"]) == ("variance", {"order": 9})
+    assert (event.stage, event.streams) == ("variance", {"order": 9})
 
 
 def test_one_is_trained_again_from_the_same_streams() -> None:

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import ray
 
+from sg_ray.cluster import trouble as ray_trouble
 from sg_ray.errors import InputError
-from sg_ray.sweep import executor, ray_trouble
+from sg_ray.sweep.execute import tune_hooks
 
 
 class Waits:
@@ -26,13 +27,13 @@ def test_c12_it_is_told_once_a_minute_while_no_trial_has_begun(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     clock = SimpleNamespace(now_s=0.0)
-    monkeypatch.setattr(executor.time, "monotonic", lambda: clock.now_s)
-    monkeypatch.setattr(executor, "_why_none_begins", lambda: "no room")
+    monkeypatch.setattr(tune_hooks.time, "monotonic", lambda: clock.now_s)
+    monkeypatch.setattr(tune_hooks, "_why_none_begins", lambda: "no room")
     flight: Any = SimpleNamespace(
         stop=lambda: False, jobs={"a": "job", "b": "job"}, started=set(), error=None
     )
     waits: Any = Waits()
-    callback = executor._RecordingCallback(waits, flight)
+    callback = tune_hooks.RecordingCallback(waits, flight)
     for now_s in range(0, 150, 10):
         clock.now_s = float(now_s)
         callback.on_step_begin()
@@ -62,7 +63,7 @@ def test_c12_the_reason_is_asked_of_ray(
     monkeypatch.setattr(ray.util, "placement_group_table", lambda: table)
     monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 4.0, "GPU": 1.0})
     monkeypatch.setattr(ray, "available_resources", dict)
-    assert re.match(said, executor._why_none_begins())
+    assert re.match(said, tune_hooks._why_none_begins())
 
 
 def test_without_bash_no_worker_would_ever_begin(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from sg_ray.config import Experiment, load_experiment
 from sg_ray.config.yaml_text import write_yaml
-from sg_ray.sweep.processes import descendants
+from sg_ray.host.processes import descendants
 
 MODELS: dict[str, Any] = {
     "transformer": {

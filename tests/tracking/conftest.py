@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from mlflow_server import Server
 
-from sg_ray.sweep.events import Journal
+from sg_ray.records.journal import Journal
 from sg_ray.tracking.address import PASSWORD as LOGIN_PASSWORD
 from sg_ray.tracking.address import TOKEN, USERNAME, WHOLE_URI, find_address
 from sg_ray.tracking.mlflow_store import MlflowStore

@@ -16,7 +16,8 @@ from pathlib import Path
 import mlflow.tracking
 from scripted_sweep import tell_sweep, write_winner
 
-from sg_ray.sweep.events import Journal
+from sg_ray.records.journal import Journal
+from sg_ray.sweep_folder import SweepFolder
 from sg_ray.tracking.mlflow_mirror import MlflowMirror
 
 TRIALS = {f"t{n}": ("completed", "pruned", "failed")[n % 3] for n in range(6)}
@@ -67,7 +68,7 @@ def _start(sweep_dir: Path, uri: str, writes_left: int) -> int:
 
 def _mirror(sweep_dir: Path, uri: str) -> int:
     write_winner(sweep_dir, "t0")
-    mirror = MlflowMirror(sweep_dir, uri, "tiny")
+    mirror = MlflowMirror(SweepFolder(sweep_dir), uri, "tiny")
     journal = Journal(sweep_dir / "events.jsonl", listeners=(lambda _: mirror.sync(),))
     tell_sweep(journal, sweep_dir, TRIALS)
     result = mirror.close()

@@ -15,13 +15,16 @@ from pathlib import Path
 import pytest
 from scripted_sweep import tell_end, tell_sweep, write_winner
 
+from sg_ray.configuration import Configuration
 from sg_ray.data.sources import DataConfig, load_data
 from sg_ray.detector import Detector
+from sg_ray.export import export_model
 from sg_ray.features.build import prepare_features
 from sg_ray.features.spec import TextSpec
 from sg_ray.models.families import FAMILIES
-from sg_ray.sweep.export import export_model
-from sg_ray.sweep.records import record_of
+from sg_ray.records.events import SweepResumed
+from sg_ray.records.record import record_of
+from sg_ray.sweep_folder import SweepFolder
 from sg_ray.tracking.mlflow_mirror import MlflowMirror
 from sg_ray.tracking.mlflow_models import EXAMPLE
 from sg_ray.trial import TrialContext, TrialSpec, run_trial
@@ -37,12 +40,12 @@ def exported_floor(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("floor")
     data = load_data(DataConfig(num_samples=100))
     features = prepare_features(data, [TextSpec()], folder / "cache")
-    config = FAMILIES["lexical"].Config(min_df=1).model_dump(mode="json")
+    configuration = Configuration.of("lexical", "lexical", FAMILIES["lexical"].Config(min_df=1))
     spec = TrialSpec(
-        family="lexical", config=config, seed=0, objective="val_f1",
+        configuration=configuration, seed=0, objective="val_f1",
         data_fingerprint=data.fingerprint, code_version="test",
     )  # fmt: skip
-    context = TrialContext(FAMILIES, features, folder / "cache", torch.device("cpu"))
+    context = TrialContext(features, folder / "cache", torch.device("cpu"))
     (epoch,) = run_trial(spec, context, folder / "trial")
     record = record_of(
         spec, "floor", [{"epoch": 1, **epoch.metrics}], status="completed", started_at_ms=0,
@@ -86,7 +89,7 @@ def test_the_winner_is_loaded_in_three_lines(journal, sweep_dir, uri, winner, gl
     import mlflow
 
     tell_sweep(journal, sweep_dir)
-    assert MlflowMirror(sweep_dir, uri, "tiny").sync().error is None
+    assert MlflowMirror(SweepFolder(sweep_dir), uri, "tiny").sync().error is None
 
     global_uri(uri)
     model = mlflow.pyfunc.load_model("models:/tiny@champion")
@@ -103,7 +106,7 @@ def test_the_winner_is_loaded_in_three_lines(journal, sweep_dir, uri, winner, gl
 def test_the_model_hangs_together_with_its_runs(client, journal, sweep_dir, uri):
     folder = write_winner(sweep_dir, "t-best")
     tell_sweep(journal, sweep_dir)
-    MlflowMirror(sweep_dir, uri, "tiny").sync()
+    MlflowMirror(SweepFolder(sweep_dir), uri, "tiny").sync()
 
     experiment = client.get_experiment_by_name("tiny")
     runs = client.search_runs([experiment.experiment_id])
@@ -127,13 +130,13 @@ def test_a_replay_and_a_resumed_sweep_make_no_second_version(
 ):
     write_winner(sweep_dir, "t-best")
     tell_sweep(journal, sweep_dir)
-    MlflowMirror(sweep_dir, uri, "tiny").sync()
+    MlflowMirror(SweepFolder(sweep_dir), uri, "tiny").sync()
     if lost == "position":
         (sweep_dir / "tracking.json").unlink()
-    journal.append("sweep_resumed")
+    journal.append(SweepResumed())
     tell_end(journal, sweep_dir, mean=0.54)
 
-    assert MlflowMirror(sweep_dir, uri, "tiny").sync().error is None
+    assert MlflowMirror(SweepFolder(sweep_dir), uri, "tiny").sync().error is None
 
     assert query("select version, description from model_versions") == [
         (1, "gnn ab12cd34 is ranked first, val_f1 0.5400 +- 0.0100.")
@@ -144,9 +147,9 @@ def test_a_replay_and_a_resumed_sweep_make_no_second_version(
 def test_another_winner_becomes_the_next_version_and_champion(client, journal, sweep_dir, uri):
     write_winner(sweep_dir, "t-best")
     tell_sweep(journal, sweep_dir)
-    mirror = MlflowMirror(sweep_dir, uri, "tiny")
+    mirror = MlflowMirror(SweepFolder(sweep_dir), uri, "tiny")
     mirror.sync()
-    journal.append("sweep_resumed")
+    journal.append(SweepResumed())
     write_winner(sweep_dir, "t-cut")
     tell_end(journal, sweep_dir)
     mirror.sync()
@@ -159,12 +162,12 @@ def test_another_winner_becomes_the_next_version_and_champion(client, journal, s
 def test_a_surplus_version_is_removed(client, journal, sweep_dir, uri):
     write_winner(sweep_dir, "t-best")
     tell_sweep(journal, sweep_dir)
-    MlflowMirror(sweep_dir, uri, "tiny").sync()
+    MlflowMirror(SweepFolder(sweep_dir), uri, "tiny").sync()
     first = client.get_model_version("tiny", "1")
     client.create_model_version("tiny", first.source, first.run_id, tags=first.tags)
     (sweep_dir / "tracking.json").unlink()
 
-    MlflowMirror(sweep_dir, uri, "tiny").sync()
+    MlflowMirror(SweepFolder(sweep_dir), uri, "tiny").sync()
 
     assert len(client.search_model_versions("name='tiny'")) == 1
 
@@ -172,7 +175,7 @@ def test_a_surplus_version_is_removed(client, journal, sweep_dir, uri):
 def test_it_can_be_turned_off(journal, sweep_dir, uri, query):
     write_winner(sweep_dir, "t-best")
     tell_sweep(journal, sweep_dir)
-    mirror = MlflowMirror(sweep_dir, uri, "tiny", register_model=False)
+    mirror = MlflowMirror(SweepFolder(sweep_dir), uri, "tiny", register_model=False)
     assert mirror.sync().num_pending == 0
     assert query("select count(*) from logged_models") == [(0,)]
 
@@ -186,7 +189,7 @@ def test_a_model_that_cannot_be_copied_is_a_warning_and_made_up_for(
     weights.symlink_to("nowhere")
     tell_sweep(journal, sweep_dir)
     with caplog.at_level(logging.WARNING, "sg_ray"):
-        result = MlflowMirror(sweep_dir, uri, "tiny").sync()
+        result = MlflowMirror(SweepFolder(sweep_dir), uri, "tiny").sync()
     assert result.num_pending > 0
     assert "MLflow does not store the winner's model (which" in caplog.text
     assert "FileNotFoundError" in caplog.text
@@ -195,7 +198,7 @@ def test_a_model_that_cannot_be_copied_is_a_warning_and_made_up_for(
 
     weights.unlink()
     weights.write_bytes(b"weights")
-    assert MlflowMirror(sweep_dir, uri, "tiny").sync().num_pending == 0
+    assert MlflowMirror(SweepFolder(sweep_dir), uri, "tiny").sync().num_pending == 0
     assert query("select count(*) from model_versions") == [(1,)]
 
 
@@ -206,7 +209,7 @@ def test_nothing_is_written_outside_the_store(
     tell_sweep(journal, sweep_dir)
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    assert MlflowMirror(sweep_dir, uri, "tiny").sync().error is None
+    assert MlflowMirror(SweepFolder(sweep_dir), uri, "tiny").sync().error is None
     assert list((tmp_path / "here").iterdir()) == []
     assert capfd.readouterr() == ("", "")
 
@@ -230,7 +233,7 @@ def test_it_works_with_a_server(
         _wait_for(f"http://127.0.0.1:{port}/health")
         address = f"http://127.0.0.1:{port}"
         tell_sweep(journal, sweep_dir)
-        assert MlflowMirror(sweep_dir, address, "tiny").sync().is_complete
+        assert MlflowMirror(SweepFolder(sweep_dir), address, "tiny").sync().is_complete
         global_uri(address)
         table = mlflow.pyfunc.load_model("models:/tiny@champion").predict(SOURCES)
         assert table["probability"].tolist() == Detector.load(winner).predict(SOURCES).tolist()

@@ -7,7 +7,8 @@ import pytest
 from scripted_sweep import PLAN, tell_sweep
 
 from sg_ray.files import write_json
-from sg_ray.sweep.events import read_events
+from sg_ray.records.journal import read_events
+from sg_ray.sweep_folder import SweepFolder
 from sg_ray.tracking.datasets import data_inputs, to_mlflow
 from sg_ray.tracking.mlflow_mirror import MlflowMirror
 from sg_ray.tracking.parameters import trial_parameters
@@ -21,8 +22,8 @@ HEADLINE = "gnn ab12cd34 beats the floor."
 
 def comparison(outcome: str, command: str | None) -> Comparison:
     return Comparison(
-        a=Side(family="gnn", config_hash="ab12cd34"),
-        b=Side(family="gnn", config_hash="ff12cd34"),
+        a=Side(model="gnn", config_hash="ab12cd34"),
+        b=Side(model="gnn", config_hash="ff12cd34"),
         seeds=(2025, 7),
         difference=0.03,
         interval=Interval(low=-0.01, high=0.07),
@@ -58,7 +59,7 @@ def verdict(num_comparisons: int = 2) -> Verdict:
         questions=[question] * (num_comparisons // 2),
         standings=[],
         test=TestScore(
-            family="gnn",
+            model="gnn",
             config_hash="ab12cd34",
             metric="test_f1",
             mean=0.51,
@@ -82,7 +83,7 @@ def mirrored(client, journal, sweep_dir: Path, uri: str):
 
     def mirror():
         tell_sweep(journal, sweep_dir)
-        assert MlflowMirror(sweep_dir, uri, "tiny").sync().error is None
+        assert MlflowMirror(SweepFolder(sweep_dir), uri, "tiny").sync().error is None
         experiment = client.get_experiment_by_name("tiny")
         only = "tags.`sg_ray.kind` = 'sweep'"
         (run,) = client.search_runs([experiment.experiment_id], only)
@@ -133,7 +134,7 @@ def test_a_page_has_views_of_configurations_and_trials(mirrored, journal):
     assert state["orderByKey"] == "metrics.`best_val_f1`"
     assert "params.`encoder.width`" in state["selectedColumns"]
     parallel = [c for c in state["compareRunCharts"] if c["type"] == "PARALLEL"]
-    assert [chart["selectedParams"] for chart in parallel] == [["family", "encoder.width"]]
+    assert [chart["selectedParams"] for chart in parallel] == [["model", "encoder.width"]]
     for view in views:
         assert f"viewStateShareKey={view}" in run.data.tags["mlflow.note.content"]
     assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
@@ -181,16 +182,16 @@ def test_data_are_named_by_where_they_come_from(settings, name, source_type, pla
 
 def test_a_floor_shows_no_settings_that_nobody_compares():
     config = {"min_df": 2, "text": {}, "max_iterations": 1000}
-    assert trial_parameters("lexical", config, 7, PLAN) == {"family": "lexical", "seed": 7}
+    assert trial_parameters("lexical", config, 7, PLAN) == {"model": "lexical", "seed": 7}
     assert trial_parameters("lexical", config, 7, {})["min_df"] == 2, "a training by itself"
 
 
 def test_the_winner_is_never_the_floor(sweep_dir):
     (sweep_dir / "leaderboard.csv").write_text(
-        "rank,family,config_hash,num_seeds,num_failed,val_f1_mean,val_f1_sd,samples_per_s_mean\n"
-        "1,lexical,00000000,3,0,0.60,0.00,9\n2,gnn,ab12cd34,1,0,0.53,,9\n"
+        "rank,name,model,family,config_hash,num_seeds,num_failed,val_f1_mean,val_f1_sd,samples_per_s_mean\n"
+        "1,lexical,lexical,lexical,00000000,3,0,0.60,0.00,9\n2,gnn,gnn,gnn,ab12cd34,1,0,0.53,,9\n"
     )
-    summary = Summary.read(sweep_dir, "tiny", "val_f1")
+    summary = Summary.read(SweepFolder(sweep_dir), "tiny", "val_f1")
     assert summary.headline == "gnn ab12cd34 is ranked first, val_f1 0.5300."
     assert summary.metrics() == {
         "lexical/val_f1_mean": 0.6,

@@ -12,6 +12,7 @@ from mlflow_server import Environ, Server
 from scripted_sweep import (
     NUM_EPOCHS,
     OUTCOMES,
+    begin,
     start_trial,
     tell_end,
     tell_sweep,
@@ -19,7 +20,14 @@ from scripted_sweep import (
     write_winner,
 )
 
-from sg_ray.sweep.events import Journal, read_events
+from sg_ray.records.events import (
+    EpochEnded,
+    LearningRateFound,
+    SweepResumed,
+    TrialFinished,
+)
+from sg_ray.records.journal import Journal, read_events
+from sg_ray.sweep_folder import SweepFolder
 from sg_ray.tracking.mlflow_mirror import MAX_FAILURES_IN_A_ROW, MlflowMirror, SyncResult
 
 Query = Callable[[str], list[tuple]]
@@ -28,7 +36,7 @@ RUNNING = "select count(*) from runs where status = 'RUNNING'"
 
 
 def mirror(sweep_dir: Path, uri: str) -> SyncResult:
-    return MlflowMirror(sweep_dir, uri, "tiny").sync()
+    return MlflowMirror(SweepFolder(sweep_dir), uri, "tiny").sync()
 
 
 def set_artifact_place(database: Path, place: str) -> None:
@@ -53,7 +61,7 @@ def test_b03_without_boto3_every_metric_is_there_and_files_follow_when_they_can(
     tmp_path: Path,
     warnings: pytest.LogCaptureFixture,
 ) -> None:
-    journal.append("sweep_started", name="tiny", plan={})
+    journal.append(begin())
     (sweep_dir / "sweep.yaml").write_text("name: tiny\n")
     assert mirror(sweep_dir, uri).is_complete
     set_artifact_place(database, "s3://bucket/sweeps")
@@ -85,11 +93,11 @@ def test_b03_the_end_of_a_sweep_says_what_is_missing_and_the_command(
     database: Path,
     warnings: pytest.LogCaptureFixture,
 ) -> None:
-    journal.append("sweep_started", name="tiny", plan={})
+    journal.append(begin())
     mirror(sweep_dir, uri)
     set_artifact_place(database, "s3://bucket/sweeps")
     tell_trial(journal, sweep_dir, "t1", "completed")
-    running = MlflowMirror(sweep_dir, uri, "tiny")
+    running = MlflowMirror(SweepFolder(sweep_dir), uri, "tiny")
     running.start()
     running.close()
     last = warnings.records[-1].getMessage()
@@ -110,7 +118,7 @@ def test_b03_a_store_of_files_that_is_away_is_not_asked_for_every_file(
 
     for number in range(10):
         tell_trial(journal, sweep_dir, f"t{number}", "completed", number)
-    journal.append("sweep_started", name="tiny", plan={})
+    journal.append(begin())
     with monkeypatch.context() as patch:
         patch.setattr(LocalArtifactRepository, "log_artifact", away)
         result = mirror(sweep_dir, uri)
@@ -126,24 +134,26 @@ def test_b03_one_odd_event_or_value_is_left_out_alone(
     query: Query,
     warnings: pytest.LogCaptureFixture,
 ) -> None:
-    journal.append("sweep_started", name="tiny", plan={})
+    journal.append(begin())
     tell_trial(journal, sweep_dir, "t-before", "completed")
     start_trial(journal, "t-odd", config={"a name%": 1, "x" * 300: 2, "learning_rate": 0.1})
-    journal.append("epoch", "t-odd", epoch=1, metrics={"val_f1": 0.5, "val f1 in %": 50, "ok": 1})
-    journal.append("epoch", "t-odd", epoch=2, metrics={"y" * 300: 1.0, "val_f1": 0.6})
-    journal.append("epoch", "t-odd", epoch="three", metrics={"val_f1": 0.7})  # no valid event
-    journal.append("data_checked", odd=True)
-    journal.append("trial_started", "t-none")
-    journal.append("trial_finished", "t-odd", status="unheard of", epochs=2, metrics={})
+    journal.append(
+        EpochEnded(trial_key="t-odd", epoch=1, metrics={"val_f1": 0.5, "val f1 in %": 50, "ok": 1})
+    )
+    journal.append(EpochEnded(trial_key="t-odd", epoch=2, metrics={"y" * 300: 1.0, "val_f1": 0.6}))
+    journal.append(LearningRateFound(model="in %", learning_rate=1e-3, source="default", curve=[]))
+    with journal.path.open("a") as file:  # what is no valid event, and passed over as damage
+        file.write('{"at_ms": 1, "type": "epoch", "trial_key": "t-odd", "epoch": "three"}\n')
+        file.write('{"at_ms": 1, "type": "trial_started", "trial_key": "t-none"}\n')
     tell_trial(journal, sweep_dir, "t-after", "completed")
     tell_end(journal, sweep_dir)
 
     result = mirror(sweep_dir, uri)
 
     assert (result.num_pending, result.error) == (0, None)
-    assert result.num_refused == 7
+    assert result.num_refused == 5
     assert not result.is_complete
-    for told in ("'a name%'", "'val f1 in %'", "data_checked", "trial t-none", "'yyyy"):
+    for told in ("'a name%'", "'val f1 in %'", "lr_range", "'yyyy"):
         assert told in warnings.text
     assert query(POINTS) == [(2 * NUM_EPOCHS + 2,)]
     assert query("select value from metrics where key = 'ok'") == [(1.0,)]
@@ -163,7 +173,7 @@ def test_b03_a_parameter_that_has_changed_is_left_out(
 ) -> None:
     from mlflow.tracking import MlflowClient
 
-    journal.append("sweep_started", name="tiny", plan={})
+    journal.append(begin())
     start_trial(journal, "t1")
     assert mirror(sweep_dir, uri).is_complete
     (run_id,) = query("select run_uuid from params where key = 'epochs'")[0]
@@ -171,7 +181,7 @@ def test_b03_a_parameter_that_has_changed_is_left_out(
         connection.execute("delete from params where key != 'epochs'")
         connection.execute("update params set value = '99'")
     (sweep_dir / "tracking.json").unlink()
-    journal.append("epoch", "t1", epoch=1, metrics={"val_f1": 0.5})
+    journal.append(EpochEnded(trial_key="t1", epoch=1, metrics={"val_f1": 0.5}))
     assert mirror(sweep_dir, uri).error is None
     assert MlflowClient(uri).get_run(run_id).data.metrics == {"val_f1": 0.5}
 
@@ -196,7 +206,7 @@ def test_b03_a_server_that_breaks_on_one_request_goes_on_with_the_others(
     """A batch that the server breaks on is sent by halves, and so arrives."""
     tell_sweep(journal, sweep_dir)
     server.answer = breaking("runs/log-batch", "500 Internal Server Error", 3)
-    result = MlflowMirror(sweep_dir, server.uri, "breaks").sync()
+    result = MlflowMirror(SweepFolder(sweep_dir), server.uri, "breaks").sync()
     assert (result.num_pending, result.error) == (0, None)
 
 
@@ -207,7 +217,7 @@ def test_a_server_that_is_down_for_a_moment_is_waited_for(
     name = f"waits-{path.partition('/')[2]}"
     tell_sweep(journal, sweep_dir)
     server.answer = breaking(path, "503 Service Unavailable", 1)
-    waiting = MlflowMirror(sweep_dir, server.uri, name)
+    waiting = MlflowMirror(SweepFolder(sweep_dir), server.uri, name)
     assert "no MLflow server answers" in str(waiting.sync().error)
     assert waiting.sync().is_complete
     with closing(sqlite3.connect(server.database)) as connection:
@@ -233,18 +243,18 @@ def test_a_run_deleted_in_mid_sweep_stays_deleted(
 ) -> None:
     from mlflow.tracking import MlflowClient
 
-    journal.append("sweep_started", name="tiny", plan={})
+    journal.append(begin())
     for key in ("t-kept", "t-deleted", "t-gone"):
         start_trial(journal, key)
-    running = MlflowMirror(sweep_dir, uri, "tiny")
+    running = MlflowMirror(SweepFolder(sweep_dir), uri, "tiny")
     running.sync()
     client, runs = MlflowClient(uri), running.run_ids()
     for key in ("t-deleted", "t-gone"):
         client.delete_run(runs[key])
     client._tracking_client.store._hard_delete_run(runs["t-gone"])
     for key in runs:
-        journal.append("epoch", key, epoch=1, metrics={"val_f1": 0.5})
-        journal.append("trial_finished", key, status="completed", epochs=1, metrics={})
+        journal.append(EpochEnded(trial_key=key, epoch=1, metrics={"val_f1": 0.5}))
+        journal.append(TrialFinished(trial_key=key, status="completed", epochs=1, metrics={}))
     tell_end(journal, sweep_dir)
 
     result = running.sync()
@@ -264,7 +274,7 @@ def test_a_registered_model_that_was_deleted_is_made_again(
     tell_sweep(journal, sweep_dir)
     assert mirror(sweep_dir, uri).is_complete
     MlflowClient(uri, registry_uri=uri).delete_registered_model("tiny")
-    journal.append("sweep_resumed")
+    journal.append(SweepResumed())
     tell_end(journal, sweep_dir)
     assert mirror(sweep_dir, uri).is_complete
     assert query("select alias, version from registered_model_aliases") == [("champion", 1)]
@@ -283,7 +293,7 @@ def test_files_that_are_never_stored_hold_up_no_others(
             raise OSError("413: too large")
         store(self, local_file, artifact_path)
 
-    journal.append("sweep_started", name="tiny", plan={})
+    journal.append(begin())
     for number in range(MAX_FAILURES_IN_A_ROW + 3):
         tell_trial(journal, sweep_dir, f"t{number}", "completed", number)
     monkeypatch.setattr(LocalArtifactRepository, "log_artifact", choosy)
@@ -303,7 +313,7 @@ def test_a_journal_without_its_beginning_says_so(
     journal: Journal, sweep_dir: Path, uri: str
 ) -> None:
     start_trial(journal, "t1")
-    result = MlflowMirror(sweep_dir, uri, "tiny").sync(is_over=True)
+    result = MlflowMirror(SweepFolder(sweep_dir), uri, "tiny").sync(is_over=True)
     assert "its beginning is lost" in (result.error or "")
     assert f"sg-ray sweep --resume {sweep_dir}" in result.advice
 
@@ -313,7 +323,7 @@ def test_trials_end_with_their_sweep_even_if_its_own_run_was_deleted(
 ) -> None:
     from mlflow.tracking import MlflowClient
 
-    journal.append("sweep_started", name="tiny", plan={})
+    journal.append(begin())
     mirror(sweep_dir, uri)
     MlflowClient(uri).delete_run(query("select run_uuid from runs")[0][0])
     start_trial(journal, "t-lost")

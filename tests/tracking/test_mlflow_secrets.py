@@ -15,7 +15,8 @@ from sg_ray.cli import main
 from sg_ray.config import Experiment, load_experiment, resolved_yaml
 from sg_ray.errors import InputError
 from sg_ray.files import to_plain
-from sg_ray.sweep.events import Journal
+from sg_ray.records.journal import Journal
+from sg_ray.sweep_folder import SweepFolder
 from sg_ray.tracking.address import PASSWORD as PASSWORD_VARIABLE
 from sg_ray.tracking.address import TOKEN, USERNAME, WHOLE_URI, find_address
 from sg_ray.tracking.check import check_store
@@ -114,7 +115,7 @@ def test_case_08_a_plan_does_not_show_them(
 @pytest.mark.parametrize("uri", FORMS.values(), ids=FORMS)
 def test_case_08_a_store_that_fails_does_not_show_them(uri: str, tmp_path: Path) -> None:
     with pytest.raises(StoreTrouble) as trouble:
-        check_store(uri, tmp_path, "p", tmp_path / "outputs" / "p")
+        check_store(uri, tmp_path, "p", SweepFolder(tmp_path / "outputs" / "p"))
     assert not shows_a_secret(str(trouble.value))
     assert "tracking.uri" in str(trouble.value)
 
@@ -169,13 +170,15 @@ def test_case_08_a_sweep_behind_a_login_leaves_no_trace_of_it(
     typed = f"http://{USER}:{quote(PASSWORD, safe='')}@{server.host}"
     write_winner(sweep_dir, "t-best")
     tell_sweep(journal, sweep_dir)
-    mirror = MlflowMirror(sweep_dir, typed, "secret")
+    mirror = MlflowMirror(SweepFolder(sweep_dir), typed, "secret")
     mirror.start()
     result = mirror.close()
     assert result.is_complete, result
 
     def wrong_login(password: str) -> MlflowMirror:
-        return MlflowMirror(sweep_dir, f"http://{USER}:{password}@{server.host}", "secret")
+        return MlflowMirror(
+            SweepFolder(sweep_dir), f"http://{USER}:{password}@{server.host}", "secret"
+        )
 
     refused = wrong_login(PASSWORD.upper()).sync()
     assert "401" in str(refused.error)
@@ -194,10 +197,10 @@ def test_case_08_a_sweep_behind_a_login_leaves_no_trace_of_it(
 
     shown = f"http://***@{server.host}"
     with pytest.raises(InputError, match=USERNAME):
-        MlflowMirror(sweep_dir, shown, "secret")
+        MlflowMirror(SweepFolder(sweep_dir), shown, "secret")
     for name, value in LOGIN.items():
         monkeypatch.setenv(name, value)
-    again = MlflowMirror(sweep_dir, shown, "secret").sync()
+    again = MlflowMirror(SweepFolder(sweep_dir), shown, "secret").sync()
     assert again.is_complete
     assert again.num_mirrored == 0, "it is the same store"
 
@@ -205,7 +208,7 @@ def test_case_08_a_sweep_behind_a_login_leaves_no_trace_of_it(
 def test_a_page_of_an_earlier_version_is_made_anew_without_them(
     tmp_path: Path, sweep_dir: Path
 ) -> None:
-    from sg_ray.report.sections.origin import section
+    from sg_ray.report.page.sections.origin_section import section
 
     class Sweep:
         events = records = rows = notes = ()

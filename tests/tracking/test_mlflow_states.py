@@ -13,10 +13,12 @@ from typing import Any
 
 import pytest
 from mlflow_server import Server
-from scripted_sweep import OUTCOMES, tell_sweep, write_winner
+from scripted_sweep import OUTCOMES, begin, tell_sweep, write_winner
 
 from sg_ray.cli import main
-from sg_ray.sweep.events import Journal
+from sg_ray.errors import InputError
+from sg_ray.records.journal import Journal
+from sg_ray.sweep_folder import SweepFolder
 from sg_ray.tracking.address import WHOLE_URI
 from sg_ray.tracking.check import check_store
 from sg_ray.tracking.mlflow_mirror import MlflowMirror
@@ -34,7 +36,7 @@ def client(uri: str) -> Any:
 
 
 def preflight(uri: str, base: Path, name: str = "tiny") -> str:
-    report = check_store(uri, base, name, base / "outputs" / name)
+    report = check_store(uri, base, name, SweepFolder(base / "outputs" / name))
     return report.detail + report.warning
 
 
@@ -79,8 +81,8 @@ def test_case_44_a_deleted_experiment_is_told_by_all(
 def test_case_44_so_is_one_deleted_in_mid_sweep(
     client: Any, journal: Journal, sweep_dir: Path, uri: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    journal.append("sweep_started", name="tiny", plan={})
-    running = MlflowMirror(sweep_dir, uri, "tiny")
+    journal.append(begin())
+    running = MlflowMirror(SweepFolder(sweep_dir), uri, "tiny")
     running.start()
     running.sync()
     client.delete_experiment(client.get_experiment_by_name("tiny").experiment_id)
@@ -92,7 +94,7 @@ def test_case_44_so_is_one_deleted_in_mid_sweep(
     assert "mlflow experiments restore -x 2" in last
     assert "can be reached" not in last
     client.restore_experiment("2")
-    assert MlflowMirror(sweep_dir, uri, "tiny").sync().is_complete
+    assert MlflowMirror(SweepFolder(sweep_dir), uri, "tiny").sync().is_complete
 
 
 @pytest.mark.parametrize(
@@ -118,7 +120,7 @@ def test_answers_of_a_server_are_told_apart(
         preflight(server.uri, sweep_dir)
     assert advice in trouble.value.advice
     tell_sweep(journal, sweep_dir)
-    result = MlflowMirror(sweep_dir, server.uri, "states").sync()
+    result = MlflowMirror(SweepFolder(sweep_dir), server.uri, "states").sync()
     assert (result.error, result.advice) == (trouble.value.problem, trouble.value.advice)
     assert not result.is_complete
 
@@ -147,7 +149,7 @@ def test_preflight_leaves_a_database_as_it_was(
 ) -> None:
     if exists:
         tell_sweep(journal, sweep_dir)
-        assert MlflowMirror(sweep_dir, uri, "tiny").sync().is_complete
+        assert MlflowMirror(SweepFolder(sweep_dir), uri, "tiny").sync().is_complete
     before = content(database), sorted(database.parent.rglob("*"))
     assert "took a run and a file" in preflight(uri, database.parent)
     assert (content(database), sorted(database.parent.rglob("*"))) == before
@@ -186,7 +188,7 @@ def test_another_release_of_the_database_is_told(
         preflight(uri, sweep_dir)
     assert f"mlflow db upgrade {uri}" in str(trouble.value)
     tell_sweep(journal, sweep_dir)
-    assert "0123456789ab" in str(MlflowMirror(sweep_dir, uri, "tiny").sync().error)
+    assert "0123456789ab" in str(MlflowMirror(SweepFolder(sweep_dir), uri, "tiny").sync().error)
 
 
 class _Proxy(BaseHTTPRequestHandler):
@@ -226,7 +228,7 @@ def test_e07_a_proxy_before_this_machine_is_named(
     for name in ("http_proxy", "HTTP_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9" if is_away else proxy)
     tell_sweep(journal, sweep_dir)
-    running = MlflowMirror(sweep_dir, server.uri, "proxied")
+    running = MlflowMirror(SweepFolder(sweep_dir), server.uri, "proxied")
     running.start()
     running.close()
     assert "Set no_proxy=127.0.0.1" in caplog.text
@@ -234,7 +236,7 @@ def test_e07_a_proxy_before_this_machine_is_named(
     with pytest.raises(StoreTrouble, match=r"Set no_proxy=127\.0\.0\.1"):
         preflight(server.uri, sweep_dir)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    assert MlflowMirror(sweep_dir, server.uri, "proxied").sync().is_complete
+    assert MlflowMirror(SweepFolder(sweep_dir), server.uri, "proxied").sync().is_complete
 
 
 @pytest.mark.parametrize("name", ["a%20b", "what? #1"])
@@ -250,7 +252,7 @@ def test_e04_odd_signs_in_the_folders_name_are_read_as_they_are(
     tell_sweep(journal, sweep_dir)
     journal.close()
     preflight("sqlite:///mlflow.db", checkout)
-    assert MlflowMirror(sweep_dir, "sqlite:///mlflow.db", "tiny").sync().is_complete
+    assert MlflowMirror(SweepFolder(sweep_dir), "sqlite:///mlflow.db", "tiny").sync().is_complete
     with closing(sqlite3.connect(checkout / "mlflow.db")) as connection:
         (found,) = connection.execute("select count(*) from runs").fetchall()
     assert found == (len(OUTCOMES) + 1,)
@@ -268,7 +270,7 @@ def test_b26_two_sweeps_of_one_name_are_two_experiments_and_two_models(
         with closing(Journal(folder / "events.jsonl")) as journal:
             write_winner(folder, winner)
             tell_sweep(journal, folder)
-        mirrors.append(MlflowMirror(folder, uri, "quick"))
+        mirrors.append(MlflowMirror(SweepFolder(folder), uri, "quick"))
         assert mirrors[-1].sync().is_complete
     names = {one.name for one in client.search_experiments()} - {"Default", "template"}
     (other,) = names - {"quick"}
@@ -284,7 +286,7 @@ def test_b26_two_sweeps_of_one_name_are_two_experiments_and_two_models(
     assert f"models:/{other}@champion" in run.data.tags["mlflow.note.content"]
 
     moved = folders[0].rename(tmp_path / "moved")
-    assert MlflowMirror(moved, uri, "quick").sync().is_complete
+    assert MlflowMirror(SweepFolder(moved), uri, "quick").sync().is_complete
     assert {one.name for one in client.search_experiments()} >= names
     assert len(client.search_experiments()) == len(names) + 2, "a moved sweep is the same"
 
@@ -298,7 +300,7 @@ def test_the_next_sweep_of_a_folder_has_the_same_experiment(
         with closing(Journal(sweep_dir / "events.jsonl")) as journal:
             write_winner(sweep_dir, "t-best")
             tell_sweep(journal, sweep_dir)
-        assert MlflowMirror(sweep_dir, uri, "tiny").sync().is_complete
+        assert MlflowMirror(SweepFolder(sweep_dir), uri, "tiny").sync().is_complete
     experiment = client.get_experiment_by_name("tiny")
     assert len(client.search_runs([experiment.experiment_id])) == 2 * (len(OUTCOMES) + 1)
 
@@ -311,7 +313,7 @@ def test_a_model_of_somebody_else_keeps_its_name(
     client.set_registered_model_alias("tiny", "champion", 1)
     write_winner(sweep_dir, "t-best")
     tell_sweep(journal, sweep_dir)
-    assert MlflowMirror(sweep_dir, uri, "tiny").sync().is_complete
+    assert MlflowMirror(SweepFolder(sweep_dir), uri, "tiny").sync().is_complete
     assert client.get_model_version_by_alias("tiny", "champion").tags == {"theirs": "yes"}
     (own,) = {model.name for model in client.search_registered_models()} - {"tiny"}
     assert client.get_model_version_by_alias(own, "champion").tags["trial_key"] == "t-best"
@@ -330,10 +332,11 @@ class Watch:
 
 sys.meta_path.insert(0, Watch())
 from sg_ray.tracking.mlflow_mirror import mirror_of
-folder = Path("outputs/tiny").absolute()
+from sg_ray.sweep_folder import SweepFolder
+folder = SweepFolder(Path("outputs/tiny").absolute())
 for enabled in (False, True):
     tracking = SimpleNamespace(enabled=enabled, uri="sqlite:///mlflow.db", register_model=True)
-    with mirror_of(SimpleNamespace(name="tiny", sweep_dir=folder, tracking=tracking)):
+    with mirror_of(tracking, "tiny", folder):
         print("mlflow" in sys.modules, "ray" in sys.modules)
 """
     done = subprocess.run(
@@ -347,19 +350,22 @@ for enabled in (False, True):
     assert done.stdout.split() == ["False", "False", "MainThread", "True", "False"]
 
 
-def test_where_to_look_is_a_command_and_the_view_of_configurations(
-    journal: Journal, sweep_dir: Path, uri: str, server: Server, monkeypatch: pytest.MonkeyPatch
+def test_where_to_look_is_a_command_or_the_view_of_configurations(
+    journal: Journal, sweep_dir: Path, uri: str, server: Server
 ) -> None:
     tell_sweep(journal, sweep_dir)
     view = "runs?workflowType=machine_learning&viewStateShareKey=configurations"
-    local = MlflowMirror(sweep_dir, uri, "tiny")
-    assert local.where_to_look()[1:] == [], "nothing is known of the store yet"
+    local = MlflowMirror(SweepFolder(sweep_dir), uri, "tiny")
+    (command,) = local.where_to_look()
+    assert command.endswith(f"ui {sweep_dir}")
+    with pytest.raises(InputError, match="track sync"):
+        local.page()
     local.sync()
-    command, address = local.where_to_look()
-    assert command.endswith(f"mlflow ui --backend-store-uri {uri}")
-    assert address == f"http://127.0.0.1:5000/#/experiments/2/{view}"
-    remote = MlflowMirror(sweep_dir, server.uri, "looked-at")
+    assert local.page().view == f"#/experiments/2/{view}"
+    remote = MlflowMirror(SweepFolder(sweep_dir), server.uri, "looked-at")
+    assert remote.where_to_look() == [], "nothing is known of the store yet"
     remote.sync()
     (address,) = remote.where_to_look()
+    assert address == f"{server.uri}/{remote.page().view}"
     assert address.startswith(f"{server.uri}/#/experiments/")
     assert address.endswith(view)

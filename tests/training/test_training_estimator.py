@@ -12,10 +12,11 @@ from sg_ray.errors import InputError
 from sg_ray.features.packed import Features
 from sg_ray.features.spec import FeatureSpec
 from sg_ray.models.family import EstimatorFamily, FamilyConfig, Inputs
+from sg_ray.sweep_folder import VALID_PREDICTIONS
 from sg_ray.training.checkpoint import read_best
 from sg_ray.training.estimator import fit_estimator
 from sg_ray.training.metrics import OBJECTIVES
-from sg_ray.training.predictions import VALID_PREDICTIONS, read_predictions
+from sg_ray.training.predictions import read_predictions
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,9 @@ import torch
 from tiny_classifier import tiny_config, tiny_model, tiny_split
 
 from sg_ray.errors import InputError
+from sg_ray.sweep_folder import VALID_PREDICTIONS
 from sg_ray.training.loop import load_best, predict, train
-from sg_ray.training.predictions import (
-    VALID_PREDICTIONS,
-    Predictions,
-    read_predictions,
-    write_predictions,
-)
+from sg_ray.training.predictions import Predictions, read_predictions, write_predictions
 
 CPU = torch.device("cpu")
 KEPT = Predictions(np.array([0, 1, 1], dtype=np.int8), np.array([0.25, 1.0, 1 / 3]))

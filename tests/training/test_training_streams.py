@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from pydantic import ValidationError
 from same_bits import assert_same_bits
 from tiny_classifier import TinyClassifier, TinySplit, tiny_config, tiny_split
 
+from sg_ray.configuration import Configuration
 from sg_ray.errors import InputError
 from sg_ray.features.packed import Features
 from sg_ray.features.spec import FeatureSpec
@@ -85,8 +87,7 @@ class OneGoFamily(EstimatorFamily[FamilyConfig]):
 def spec(family: str = "watched", **changes: object) -> TrialSpec:
     config = CONFIG if family == "watched" else {}
     settings = {
-        "family": family,
-        "config": config,
+        "configuration": Configuration(model=family, family=family, values=config),
         "seed": 42,
         "objective": "val_roc_auc",
         "data_fingerprint": "data",
@@ -95,15 +96,16 @@ def spec(family: str = "watched", **changes: object) -> TrialSpec:
     return TrialSpec.model_validate({**settings, **changes})
 
 
-def context(family: NeuralFamily | EstimatorFamily, folder: Path) -> TrialContext:
+def context(folder: Path) -> TrialContext:
     features = Features("data", {"train": np.array([0, 1]), "valid": np.array([0, 1])}, {})
-    return TrialContext({family.name: family}, features, folder / "cache", torch.device("cpu"))
+    return TrialContext(features, folder / "cache", torch.device("cpu"))
 
 
 def trained(trial: TrialSpec, folder: Path, should_stop=never) -> WatchedFamily:
     family = WatchedFamily()
-    for _ in run_trial(trial, context(family, folder), folder, should_stop=should_stop):
-        pass
+    with patch("sg_ray.trial.get_family", lambda _: family):
+        for _ in run_trial(trial, context(folder), folder, should_stop=should_stop):
+            pass
     return family
 
 
@@ -177,7 +179,7 @@ def test_a_checkpoint_from_before_there_were_streams_is_gone_on_with(tmp_path):
 
 def test_without_streams_key_and_name_are_what_they_were():
     trial = spec()
-    deciding = [trial.family, trial.config, 42, "val_roc_auc", "data", "code", {}]
+    deciding = [trial.family, trial.configuration.values, 42, "val_roc_auc", "data", "code", {}]
     assert trial.trial_key == content_hash(deciding, 16)
     assert trial.name == f"watched-{short_hash(trial.config_hash)}-seed42"
     assert trial.with_streams({}) == trial
@@ -209,5 +211,8 @@ def test_an_unknown_stream_is_refused():
 def test_a_family_that_fits_in_one_go_has_no_streams(tmp_path):
     family = OneGoFamily()
     trial = spec("one_go", streams={"init": 7})
-    with pytest.raises(InputError, match="one_go fits in one go"):
-        next(run_trial(trial, context(family, tmp_path), tmp_path))
+    with (
+        pytest.raises(InputError, match="one_go fits in one go"),
+        patch("sg_ray.trial.get_family", lambda _: family),
+    ):
+        next(run_trial(trial, context(tmp_path), tmp_path))

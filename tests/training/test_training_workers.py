@@ -10,8 +10,9 @@ from same_bits import TRIAL_FILES
 from tiny_classifier import tiny_split
 from two_workers import CONFIG, alone, scenarios
 
+from sg_ray.sweep_folder import VALID_PREDICTIONS
 from sg_ray.training.metrics import roc_auc
-from sg_ray.training.predictions import VALID_PREDICTIONS, read_predictions
+from sg_ray.training.predictions import read_predictions
 
 Found = dict[str, Any]
 

@@ -7,15 +7,13 @@ from typing import Any
 import numpy as np
 
 from sg_ray.config.yaml_text import write_yaml
+from sg_ray.configuration import Configuration
 from sg_ray.files import content_hash, write_json
-from sg_ray.sweep.records import Failure, RunRecord, trial_dir, write_record
+from sg_ray.records.folder_format import write_format
+from sg_ray.records.record import Failure, RunRecord, write_record
+from sg_ray.sweep_folder import TEST_PREDICTIONS, VALID_PREDICTIONS, SweepFolder
 from sg_ray.training.metrics import scored
-from sg_ray.training.predictions import (
-    TEST_PREDICTIONS,
-    VALID_PREDICTIONS,
-    Predictions,
-    write_predictions,
-)
+from sg_ray.training.predictions import Predictions, write_predictions
 
 BASE_MS = 1_790_000_000_000
 SEARCH_SEED = 42
@@ -32,7 +30,8 @@ class MadeSweep:
         seeds: Sequence[int] = (SEARCH_SEED, 1, 2, 3),
         **settings: Any,
     ) -> None:
-        self.folder, self.objective, self._num_records = folder, objective, 0
+        self.folder = SweepFolder(folder)
+        self.objective, self._num_records = objective, 0
         content = {
             "name": "made",
             "objective": objective,
@@ -41,7 +40,8 @@ class MadeSweep:
             **settings,
         }
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "sweep.yaml").write_text(write_yaml(content))
+        write_format(self.folder)
+        self.folder.settings.write_text(write_yaml(content))
 
     def add(
         self,
@@ -77,9 +77,8 @@ class MadeSweep:
         streams = changes.get("streams", {})
         fields: dict[str, Any] = {
             "trial_key": content_hash([family, name, seed, streams], 16),
-            "family": family,
             "stage": stage or usual_stage,
-            "config": {"name": name},
+            "configuration": Configuration(model=family, family=family, values={"name": name}),
             "config_hash": hash_of(family, name),
             "seed": seed,
             "status": "failed" if score is None else "completed",
@@ -117,7 +116,7 @@ class MadeSweep:
         """Write a trial with its validation predictions, and the metrics that follow from them."""
         metrics = scored("val", labels, probabilities, threshold)
         record = self.write(family, name, seed, metrics[self.objective], metrics=metrics, **changes)
-        path = trial_dir(self.folder, record.trial_key) / VALID_PREDICTIONS
+        path = self.folder.trial(record.trial_key) / VALID_PREDICTIONS
         write_predictions(path, Predictions(labels.astype(np.int8), probabilities))
         return record
 
@@ -127,19 +126,19 @@ class MadeSweep:
         for record, row in zip(records, rows, strict=True):
             threshold = record.metrics["val_threshold"]
             metrics[str(record.seed)] = scored("test", labels, row, threshold)
-            path = trial_dir(self.folder, record.trial_key) / TEST_PREDICTIONS
+            path = self.folder.trial(record.trial_key) / TEST_PREDICTIONS
             write_predictions(path, Predictions(labels.astype(np.int8), row))
         means = {
             name: float(np.mean([one[name] for one in metrics.values()]))
             for name in next(iter(metrics.values()))
         }
         summary = {
-            "family": records[0].family,
+            "model": records[0].model,
             "config_hash": records[0].config_hash,
             "metrics": means,
             "seeds": metrics,
         }
-        write_json(self.folder / "test.json", summary)
+        write_json(self.folder.test_scores, summary)
 
 
 def hash_of(family: str, name: str) -> str:

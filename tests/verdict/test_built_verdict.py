@@ -7,15 +7,16 @@ import pytest
 from made_sweep import SEARCH_SEED, MadeSweep, draw_labels, hash_of, probabilities
 
 from sg_ray.cli import main
-from sg_ray.report.content import read_sweep
-from sg_ray.report.html import build_report
+from sg_ray.report.page.content import read_sweep
+from sg_ray.report.page.html import build_report
 from sg_ray.statistics.expected_best import expected_best
-from sg_ray.statistics.sequential import Drop
-from sg_ray.verdict import build
-from sg_ray.verdict.build import build_verdict, write_verdict
-from sg_ray.verdict.in_brief import in_brief
+from sg_ray.statistics.racing import Drop
+from sg_ray.sweep_folder import SweepFolder
+from sg_ray.verdict import assemble as build
+from sg_ray.verdict.assemble import build_verdict, write_verdict
 from sg_ray.verdict.model import Verdict
 from sg_ray.verdict.trials import read_results
+from sg_ray.verdict.words.in_brief import in_brief
 
 
 def write_predicted_sweep(folder, num_functions=200, num_seeds=3) -> MadeSweep:
@@ -45,30 +46,32 @@ def folder(tmp_path):
 
 
 def test_the_file_holds_everything_and_is_the_same_when_made_again(folder):
-    path = write_verdict(folder)
+    path = write_verdict(SweepFolder(folder))
     first = path.read_bytes()
     assert path == folder / "verdict.json"
     assert first.isascii()
     verdict = Verdict.model_validate_json(first)
     families, *others = verdict.questions
-    assert families.name == "families"
+    assert families.name == "models"
     assert {question.name for question in others} == {"transformer", "gnn", "fusion"}
     assert len(families.comparisons) == 6
     assert len(verdict.standings) == 7
     assert all(one.interval is not None for one in verdict.standings)
-    assert verdict.test.family == "fusion"
+    assert verdict.test.model == "fusion"
     assert len(verdict.variance) == len(verdict.expected_best) == 3
-    assert write_verdict(folder).read_bytes() == first
+    assert write_verdict(SweepFolder(folder)).read_bytes() == first
 
 
 def test_the_page_is_built_from_it(folder):
-    verdict = build_verdict(folder)
-    write_verdict(folder)
-    page = build_report(folder).read_text(encoding="utf-8")
+    verdict = build_verdict(SweepFolder(folder))
+    write_verdict(SweepFolder(folder))
+    page = build_report(SweepFolder(folder)).read_text(encoding="utf-8")
     assert verdict.headline in page
     assert all(question.answer in page for question in verdict.questions)
-    standings = {(one.family, one.config_hash) for one in verdict.standings}
-    assert standings == {(row.family, row.config_hash) for row in read_sweep(folder).rows}
+    standings = {(one.model, one.config_hash) for one in verdict.standings}
+    assert standings == {
+        (row.model, row.config_hash) for row in read_sweep(SweepFolder(folder)).rows
+    }
 
 
 def test_the_report_command_makes_it_anew(folder, capsys):
@@ -81,13 +84,13 @@ def test_the_report_command_makes_it_anew(folder, capsys):
 
 def test_a_sweep_without_any_trial_says_so(tmp_path):
     MadeSweep(tmp_path)
-    verdict = build_verdict(tmp_path)
+    verdict = build_verdict(SweepFolder(tmp_path))
     assert verdict.headline == "No trial has completed: nothing can be said yet."
     lists = (verdict.questions, verdict.standings, verdict.notes, verdict.variance)
     assert list(map(len, lists)) == [0, 0, 0, 0]
     assert verdict.test is None
-    write_verdict(tmp_path)
-    assert verdict.headline in build_report(tmp_path).read_text(encoding="utf-8")
+    write_verdict(SweepFolder(tmp_path))
+    assert verdict.headline in build_report(SweepFolder(tmp_path)).read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("status", ["pruned", "failed"])
@@ -96,18 +99,18 @@ def test_a_sweep_in_which_nothing_completed_says_so(tmp_path, status):
     score = None if status == "failed" else 0.6
     made.write("gnn", "a", SEARCH_SEED, score, status=status)
     made.add("lexical", "floor", dict.fromkeys((SEARCH_SEED, 1, 2, 3), 0.5))
-    verdict = build_verdict(tmp_path)
+    verdict = build_verdict(SweepFolder(tmp_path))
     assert verdict.headline == (
         "Only the floor has a score (0.5000): no trial of gnn has completed."
     )
     assert "gnn leads" not in in_brief(verdict, tmp_path)
-    write_verdict(tmp_path)
-    assert verdict.headline in build_report(tmp_path).read_text(encoding="utf-8")
+    write_verdict(SweepFolder(tmp_path))
+    assert verdict.headline in build_report(SweepFolder(tmp_path)).read_text(encoding="utf-8")
 
 
 def test_case_40_the_floor_alone_is_told_with_its_score(tmp_path):
     MadeSweep(tmp_path).add("lexical", "floor", dict.fromkeys((SEARCH_SEED, 1), 0.5))
-    assert build_verdict(tmp_path).headline == (
+    assert build_verdict(SweepFolder(tmp_path)).headline == (
         "Only the floor was trained (0.5000): there is no model to compare with it."
     )
 
@@ -116,7 +119,7 @@ def test_case_40_after_failures_only_nobody_leads(tmp_path):
     made = MadeSweep(tmp_path)
     for family in ("gnn", "lexical"):
         made.add(family, "a", dict.fromkeys((SEARCH_SEED, 1, 2), None))
-    told = in_brief(build_verdict(tmp_path), tmp_path)
+    told = in_brief(build_verdict(SweepFolder(tmp_path)), tmp_path)
     assert told.startswith("No trial has completed: nothing can be said yet.")
     assert not {"leads", "first", "beaten"} & set(told.split())
 
@@ -126,19 +129,19 @@ def test_a_search_that_is_under_way_has_a_verdict(tmp_path):
     made.add("lexical", "floor", dict.fromkeys((SEARCH_SEED, 1, 2, 3), 0.5))
     for number in range(5):
         made.add("gnn", str(number), {SEARCH_SEED: 0.6 + 0.01 * number})
-    verdict = build_verdict(tmp_path)
+    verdict = build_verdict(SweepFolder(tmp_path))
     assert verdict.headline == (
         f"gnn {hash_of('gnn', '4')} leads, but there is no fresh seed to tell: it takes at least 6."
     )
     assert len(verdict.standings) == 6
     assert len(verdict.questions) == 1
-    write_verdict(tmp_path)
-    assert verdict.headline in build_report(tmp_path).read_text(encoding="utf-8")
+    write_verdict(SweepFolder(tmp_path))
+    assert verdict.headline in build_report(SweepFolder(tmp_path)).read_text(encoding="utf-8")
 
 
 def test_one_seed_one_finalist_and_no_floor_is_enough(tmp_path):
     MadeSweep(tmp_path, seeds=(SEARCH_SEED,)).add("gnn", "a", {SEARCH_SEED: 0.6})
-    verdict = build_verdict(tmp_path)
+    verdict = build_verdict(SweepFolder(tmp_path))
     assert verdict.headline.endswith("has nobody to be compared with.")
     (one,) = verdict.standings
     assert (one.mean, one.fresh_seeds) == (0.6, ())
@@ -150,23 +153,23 @@ def test_a_family_that_always_fails_loses(tmp_path):
     made.add("gnn", "a", {SEARCH_SEED: 0.6, **{s: 0.6 + 0.1 * 1.3**s / 8 for s in seeds}})
     made.add("lexical", "floor", dict.fromkeys((SEARCH_SEED, *seeds), 0.5))
     made.add("fusion", "a", dict.fromkeys((SEARCH_SEED, *seeds)))
-    verdict = build_verdict(tmp_path)
-    by_pair = {(c.a.family, c.b.family): c for c in verdict.questions[0].comparisons}
+    verdict = build_verdict(SweepFolder(tmp_path))
+    by_pair = {(c.a.model, c.b.model): c for c in verdict.questions[0].comparisons}
     assert by_pair["gnn", "fusion"].difference == by_pair["gnn", "lexical"].difference
     assert any("Failed: fusion" in note for note in verdict.notes)
 
 
 def test_what_the_race_gave_up_is_listed(folder, monkeypatch):
-    results = read_results(folder)
-    name = next(c.row.config_hash for c in reversed(results.contenders) if c.family == "gnn")
-    best = next(c.row.config_hash for c in results.contenders if c.family == "gnn")
+    results = read_results(SweepFolder(folder))
+    name = next(c.row.config_hash for c in reversed(results.contenders) if c.model == "gnn")
+    best = next(c.row.config_hash for c in results.contenders if c.model == "gnn")
     drop = Drop(name, best, 2, evidence=12.0, threshold=10.0, difference=0.05)
     contenders = [
         replace(c, row=replace(c.row, dropped=drop)) if c.row.config_hash == name else c
         for c in results.contenders
     ]
     monkeypatch.setattr(build, "read_results", lambda _: replace(results, contenders=contenders))
-    verdict = build_verdict(folder)
+    verdict = build_verdict(SweepFolder(folder))
     (dropped,) = verdict.dropped
     assert (dropped.config_hash, dropped.against, dropped.after_seeds) == (name, best, 2)
     assert (dropped.evidence, dropped.threshold, dropped.difference) == (12.0, 10.0, -0.05)
@@ -180,7 +183,7 @@ def test_the_expected_best_is_over_completed_and_pruned_trials_at_the_cost_of_al
     made.write("gnn", "b", SEARCH_SEED, 0.7, status="pruned", train_time_s=1800.0)
     made.write("gnn", "c", SEARCH_SEED, None, train_time_s=900.0)
     made.add("gnn", "a", {1: 0.1})
-    (curve,) = build_verdict(tmp_path).expected_best
+    (curve,) = build_verdict(SweepFolder(tmp_path)).expected_best
     assert curve.trials == (1, 2)
     assert curve.expected == pytest.approx(expected_best([0.5, 0.7], lower_is_better=True))
     assert curve.hours == pytest.approx((1.75 / 3, 3.5 / 3))
@@ -197,7 +200,7 @@ def test_a_claim_about_seeds_is_told_apart_from_one_about_functions(tmp_path):
     for seed in seeds:
         made.predict("lexical", "floor", seed, labels, floor)
         made.predict("gnn", "a", seed, labels, better)
-    verdict = build_verdict(tmp_path)
+    verdict = build_verdict(SweepFolder(tmp_path))
     (comparison,) = verdict.questions[0].comparisons
     assert comparison.outcome == "a"
     assert comparison.interval.low <= 0 < comparison.interval.high

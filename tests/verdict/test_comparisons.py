@@ -10,15 +10,12 @@ from scipy import stats
 from sklearn.metrics import accuracy_score
 
 from sg_ray.config import Experiment
-from sg_ray.statistics.sequential import (
-    Drop,
-    anytime_p,
-    beats_e_process,
-    race,
-    seeds_to_decide,
-    smallest_anytime_p,
-)
-from sg_ray.sweep.leaderboard import Row
+from sg_ray.configuration import Configuration
+from sg_ray.records.leaderboard import Row
+from sg_ray.statistics.racing import Drop, race
+from sg_ray.statistics.seeds_needed import seeds_to_decide, smallest_anytime_p
+from sg_ray.statistics.sequential import anytime_p, beats_e_process
+from sg_ray.sweep_folder import SweepFolder
 from sg_ray.verdict.comparisons import findings, questions
 from sg_ray.verdict.teams import Team, duels
 from sg_ray.verdict.trials import Contender, Results, Trial, read_results
@@ -111,7 +108,9 @@ def test_with_two_fresh_seeds_nothing_can_be_decided(tmp_path):
     made = MadeSweep(tmp_path, seeds=(SEARCH_SEED, 1, 2))
     for name, score in (("a", 0.9), ("b", 0.5)):
         made.add("gnn", name, {SEARCH_SEED: score, 1: score + 0.01, 2: score - 0.01})
-    ((one,),) = (question.comparisons for question in asked(read_results(tmp_path)).values())
+    ((one,),) = (
+        question.comparisons for question in asked(read_results(SweepFolder(tmp_path))).values()
+    )
     assert one.outcome == "undecided"
     assert one.smallest_p == smallest_anytime_p(2) > 0.05
     assert one.minimum_detectable_difference is None
@@ -122,7 +121,9 @@ def test_the_least_number_of_seeds_is_told_where_there_is_no_spread_to_go_by(tmp
     made = MadeSweep(tmp_path, seeds=(SEARCH_SEED, 1))
     for name, score in (("a", 0.9), ("b", 0.5)):
         made.add("gnn", name, {SEARCH_SEED: score, 1: score})
-    ((one,),) = (question.comparisons for question in asked(read_results(tmp_path)).values())
+    ((one,),) = (
+        question.comparisons for question in asked(read_results(SweepFolder(tmp_path))).values()
+    )
     assert one.more_seeds == 5  # six in all
     assert one.command == "sg-ray extend made replicate.max_seeds=7"
 
@@ -131,7 +132,9 @@ def test_a_sweep_in_another_folder_is_named_by_its_folder(tmp_path):
     made = MadeSweep(tmp_path, seeds=(SEARCH_SEED, 1), output_dir="my sweeps")
     for name, score in (("a", 0.9), ("b", 0.5)):
         made.add("gnn", name, {SEARCH_SEED: score, 1: score})
-    ((one,),) = (question.comparisons for question in asked(read_results(tmp_path)).values())
+    ((one,),) = (
+        question.comparisons for question in asked(read_results(SweepFolder(tmp_path))).values()
+    )
     assert one.command == "sg-ray extend 'my sweeps/made' replicate.max_seeds=7"
 
 
@@ -161,7 +164,9 @@ def test_for_a_loss_the_lower_one_is_better(tmp_path):
     good, bad = 0.4 + rng.normal(0, 0.01, 10), 0.6 + rng.normal(0, 0.01, 10)
     made.add("gnn", "bad", {SEARCH_SEED: 0.1, **dict(zip(SEEDS, bad.tolist(), strict=True))})
     made.add("gnn", "good", {SEARCH_SEED: 0.7, **dict(zip(SEEDS, good.tolist(), strict=True))})
-    ((one,),) = (question.comparisons for question in asked(read_results(tmp_path)).values())
+    ((one,),) = (
+        question.comparisons for question in asked(read_results(SweepFolder(tmp_path))).values()
+    )
     assert one.a.config_hash == hash_of("gnn", "good")
     assert one.outcome == "a"
     assert one.difference == pytest.approx((bad - good).mean())
@@ -178,8 +183,8 @@ def test_families_are_compared_by_the_evidence_of_all_their_finalists(made):
     }
     for (family, name), fresh in values.items():
         made.add(family, name, {SEARCH_SEED: 0.8, **dict(zip(SEEDS, fresh.tolist(), strict=True))})
-    question = asked(read_results(made.folder))["families"]
-    sides = {(one.a.family, one.b.family): one for one in question.comparisons}
+    question = asked(read_results(made.folder))["models"]
+    sides = {(one.a.model, one.b.model): one for one in question.comparisons}
     assert set(sides) == {("gnn", "transformer"), ("gnn", "lexical"), ("transformer", "lexical")}
     one = sides["gnn", "transformer"]
     assert (one.a.config_hash, one.b.config_hash) == ("", "")
@@ -209,7 +214,7 @@ def test_a_finalist_that_the_race_gave_up_need_not_be_beaten_but_shares_its_fami
     made.add("lexical", "floor", dict(zip((SEARCH_SEED, *SEEDS), [0.6, *floor], strict=True)))
     results = dropped(read_results(made.folder), "b", 2, against="a")
     by_name = asked(results)
-    (families,) = by_name["families"].comparisons
+    (families,) = by_name["models"].comparisons
     wins = beats_e_process(np.array(list(long.values())) - floor)
     losses = beats_e_process(np.array([0.5, 0.51]) - floor[:2])
     shared = (wins + np.append(losses, np.full(8, losses[-1]))) / 2
@@ -321,11 +326,14 @@ def drawn(rng, families: dict[str, list[float]], num_fresh: int, alpha_drop: flo
         for name, scores_of in values.items():
             last = drops[name].after_seeds if name in drops else num_fresh
             trials = [Trial(f"{name}{s}", s, float(scores_of[s])) for s in seeds[: last + 1]]
-            row = Row(0, family, name, seeds[: last + 1], (), {}, {}, {}, dropped=drops.get(name))
+            own = Configuration(model=family, family=family, values={"name": name})
+            row = Row(0, own, name, seeds[: last + 1], (), {}, {}, dropped=drops.get(name))
             contenders.append((float(scores_of[: last + 1].mean()), Contender(row, trials, 0)))
     contenders.sort(key=lambda pair: -pair[0])
     experiment = Experiment(name="drawn", replicate={"seeds": seeds})
-    return Results(experiment, seeds, [contender for _, contender in contenders])
+    return Results(
+        "drawn", "drawn", experiment.rules, seeds, [contender for _, contender in contenders]
+    )
 
 
 @pytest.mark.parametrize(
@@ -335,13 +343,13 @@ def drawn(rng, families: dict[str, list[float]], num_fresh: int, alpha_drop: flo
 )
 def test_ties_are_rarely_told_apart_though_the_race_picks_who_goes_on(families):
     rng = np.random.default_rng(0)
-    num_sweeps, num_false, num_raced = 250, {"families": 0, "gnn": 0}, 0
+    num_sweeps, num_false, num_raced = 250, {"models": 0, "gnn": 0}, 0
     for _ in range(num_sweeps):
         results = drawn(rng, families, num_fresh=8, alpha_drop=0.5)
         num_raced += any(not one.is_in_race for one in results.contenders)
-        teams = [Team(tuple(members)) for members in results.families.values()]
-        finalists = [Team((member,)) for member in results.families["gnn"]]
-        num_false["families"] += any(f.is_decided for f in findings(list(duels(teams, results))))
+        teams = [Team(tuple(members)) for members in results.models.values()]
+        finalists = [Team((member,)) for member in results.models["gnn"]]
+        num_false["models"] += any(f.is_decided for f in findings(list(duels(teams, results))))
         num_false["gnn"] += any(f.is_decided for f in findings(list(duels(finalists, results))))
     assert num_raced > num_sweeps / 5
     for name, count in num_false.items():
@@ -353,7 +361,7 @@ def test_a_clear_difference_between_families_is_found():
     num_found = 0
     for _ in range(30):
         results = drawn(rng, {"gnn": [0, 0], "fusion": [3, 3]}, num_fresh=12, alpha_drop=0.1)
-        teams = [Team(tuple(members)) for members in results.families.values()]
+        teams = [Team(tuple(members)) for members in results.models.values()]
         (found,) = findings(list(duels(teams, results)))
-        num_found += found.is_decided and found.duel.a.best.family == "fusion"
+        num_found += found.is_decided and found.duel.a.best.model == "fusion"
     assert num_found >= 24

@@ -8,6 +8,7 @@ from made_sweep import SEARCH_SEED, MadeSweep, draw_labels, probabilities
 from scipy import stats
 from sklearn.metrics import confusion_matrix, roc_auc_score
 
+from sg_ray.sweep_folder import SweepFolder
 from sg_ray.verdict.standings import standing, variance_shares
 from sg_ray.verdict.trials import read_results
 from sg_ray.verdict.validation_scores import resample_validation
@@ -42,7 +43,7 @@ def predicted(tmp_path):
 def test_means_are_over_fresh_seeds_and_the_gap_is_the_searchs_luck(tmp_path):
     made = MadeSweep(tmp_path, seeds=(SEARCH_SEED, 1, 2, 3, 4, 5))
     made.add("gnn", "a", {SEARCH_SEED: 0.9, 1: 0.7, 2: 0.6, 3: None, 4: 0.71, 5: 0.2})
-    one = stood(tmp_path)
+    one = stood(SweepFolder(tmp_path))
     fresh = [0.7, 0.6, 0.71, 0.2]
     assert one.fresh_seeds == (1, 2, 4, 5)
     assert one.seeds == (SEARCH_SEED, 1, 2, 4, 5)
@@ -58,7 +59,7 @@ def test_means_are_over_fresh_seeds_and_the_gap_is_the_searchs_luck(tmp_path):
 
 def test_all_seeds_of_the_floor_are_fresh(tmp_path):
     MadeSweep(tmp_path).add("lexical", "floor", {SEARCH_SEED: 0.5, 1: 0.7})
-    one = stood(tmp_path)
+    one = stood(SweepFolder(tmp_path))
     assert one.is_floor
     assert one.fresh_seeds == (SEARCH_SEED, 1)
     assert one.mean == pytest.approx(0.6)
@@ -67,14 +68,14 @@ def test_all_seeds_of_the_floor_are_fresh(tmp_path):
 
 def test_without_fresh_seeds_the_searchs_seed_is_all_there_is(tmp_path):
     MadeSweep(tmp_path).add("gnn", "a", {SEARCH_SEED: 0.9, 1: None})
-    one = stood(tmp_path)
+    one = stood(SweepFolder(tmp_path))
     assert one.fresh_seeds == ()
     assert (one.mean, one.sd, one.selection_gap) == (0.9, None, None)
 
 
 def test_a_configuration_that_always_failed_has_no_mean(tmp_path):
     MadeSweep(tmp_path).add("gnn", "a", {SEARCH_SEED: None, 1: None})
-    one = stood(tmp_path)
+    one = stood(SweepFolder(tmp_path))
     assert (one.mean, one.sd, one.interquartile_mean) == (None, None, None)
     assert set(one.failed_seeds) == {SEARCH_SEED, 1}
 
@@ -148,7 +149,7 @@ def test_a_tuned_threshold_has_no_ensemble(tmp_path):
     labels, rng = draw_labels(200), np.random.default_rng(0)
     for seed in (SEARCH_SEED, *FRESH):
         made.predict("gnn", "a", seed, labels, probabilities(rng, labels, 1.0), threshold=0.3)
-    one = stood(tmp_path)
+    one = stood(SweepFolder(tmp_path))
     assert one.ensemble_score is None
     assert one.interval.low < one.mean < one.interval.high
 

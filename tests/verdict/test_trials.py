@@ -5,6 +5,7 @@ import pytest
 from made_sweep import SEARCH_SEED, MadeSweep, draw_labels, hash_of, probabilities
 
 from sg_ray.errors import InputError
+from sg_ray.sweep_folder import SweepFolder
 from sg_ray.verdict.trials import read_results
 
 
@@ -15,14 +16,14 @@ def made(tmp_path) -> MadeSweep:
 
 def contender(results, family, name):
     wanted = (family, hash_of(family, name))
-    return next(c for c in results.contenders if (c.family, c.row.config_hash) == wanted)
+    return next(c for c in results.contenders if (c.model, c.row.config_hash) == wanted)
 
 
 def test_contenders_are_the_leaderboards_rows_with_their_trials_in_the_order_of_seeds(made):
     made.add("gnn", "a", {3: 0.7, 1: None, SEARCH_SEED: 0.8, 2: 0.6})
     made.add("lexical", "floor", {SEARCH_SEED: 0.5, 2: 0.5, 1: 0.5})
     results = read_results(made.folder)
-    assert [c.family for c in results.contenders] == ["gnn", "lexical"]
+    assert [c.model for c in results.contenders] == ["gnn", "lexical"]
     gnn = contender(results, "gnn", "a")
     assert [trial.seed for trial in gnn.trials] == [SEARCH_SEED, 1, 2, 3]
     assert [trial.score for trial in gnn.fresh] == [None, 0.6, 0.7]
@@ -71,9 +72,9 @@ def test_finalists_have_fresh_seeds_and_a_family_without_any_has_its_best(made):
         made.add("fusion", name, {SEARCH_SEED: score})
     made.add("fusion", "a", {1: 0.7})
     made.add("fusion", "c", {1: 0.9})
-    families = read_results(made.folder).families
-    assert [c.row.config["name"] for c in families["gnn"]] == ["b"]
-    assert [c.row.config["name"] for c in families["fusion"]] == ["c", "a"]
+    models = read_results(made.folder).models
+    assert [c.row.configuration.values["name"] for c in models["gnn"]] == ["b"]
+    assert [c.row.configuration.values["name"] for c in models["fusion"]] == ["c", "a"]
 
 
 def test_trials_that_vary_one_stream_and_pruned_ones_are_no_seeds(made):
@@ -96,7 +97,7 @@ def test_hours_are_multiplied_by_gpus_where_a_trial_used_any(tmp_path):
     made.add("gnn", "a", {SEARCH_SEED: 0.8, 1: 0.7}, environment=cuda)
     made.add("fusion", "a", {SEARCH_SEED: 0.8, 1: 0.7}, environment=cuda)
     made.add("transformer", "a", {SEARCH_SEED: 0.8, 1: 0.7}, train_time_s=1800.0)
-    contenders = {c.family: c for c in read_results(tmp_path).contenders}
+    contenders = {c.model: c for c in read_results(SweepFolder(tmp_path)).contenders}
     hours = {family: contender.trial_hours for family, contender in contenders.items()}
     assert hours == {"gnn": 0.25, "fusion": 2.0, "transformer": 0.5}
     assert not contenders["transformer"].uses_gpu
@@ -117,4 +118,4 @@ def test_predictions_and_thresholds_come_with_the_trials(made):
 
 def test_a_folder_without_settings_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"sweep\.yaml: no such file"):
-        read_results(tmp_path)
+        read_results(SweepFolder(tmp_path))

@@ -5,7 +5,7 @@ import pytest
 from made_sweep import SEARCH_SEED, MadeSweep, draw_labels, probabilities
 from sklearn.metrics import log_loss, roc_auc_score
 
-from sg_ray.training.predictions import TEST_PREDICTIONS
+from sg_ray.sweep_folder import TEST_PREDICTIONS, SweepFolder
 from sg_ray.verdict.trials import read_results
 from sg_ray.verdict.winner_on_test import score_on_test
 
@@ -13,7 +13,7 @@ SEEDS = (SEARCH_SEED, 1, 2)
 
 
 def on_test(folder):
-    return score_on_test(folder, read_results(folder))
+    return score_on_test(SweepFolder(folder), read_results(SweepFolder(folder)))
 
 
 def make(folder, objective):
@@ -32,7 +32,7 @@ def test_it_is_over_all_seeds_that_were_scored(tmp_path):
     score = on_test(tmp_path)
     mean = np.mean([roc_auc_score(test_labels, row) for row in test])
     validation = np.mean([roc_auc_score(labels, row) for row in valid])
-    assert (score.family, score.config_hash) == ("gnn", records[0].config_hash)
+    assert (score.model, score.config_hash) == ("gnn", records[0].config_hash)
     assert score.metric == "test_roc_auc"
     assert score.mean == pytest.approx(mean)
     assert score.validation_mean == pytest.approx(validation)

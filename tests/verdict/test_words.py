@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from made_sweep import SEARCH_SEED, MadeSweep, hash_of
 
-from sg_ray.verdict.build import build_verdict
-from sg_ray.verdict.in_brief import in_brief
-from sg_ray.verdict.sentences import duration, listed, metric_name, p_value
+from sg_ray.sweep_folder import SweepFolder
+from sg_ray.verdict.assemble import build_verdict
+from sg_ray.verdict.words.in_brief import in_brief
+from sg_ray.verdict.words.sentences import duration, listed, metric_name, p_value
 
 SEEDS = tuple(range(1, 11))
 
@@ -37,7 +38,7 @@ def said(made: MadeSweep) -> dict[str, str]:
     """Each comparison's sentence by its two families."""
     verdict = build_verdict(made.folder)
     return {
-        f"{one.a.family} {one.b.family}": one.sentence
+        f"{one.a.model} {one.b.model}": one.sentence
         for question in verdict.questions
         for one in question.comparisons
     }
@@ -74,7 +75,7 @@ def test_what_is_open_is_told_with_what_would_close_it(tmp_path):
     (told,) = said(made).values()
     a, b = hash_of("gnn", "a"), hash_of("gnn", "b")
     assert told.startswith(f"gnn {a} against gnn {b} is undecided: +0.46 points accuracy, p = ")
-    (question,) = build_verdict(tmp_path).questions
+    (question,) = build_verdict(SweepFolder(tmp_path)).questions
     more = question.comparisons[0].more_seeds
     assert told.endswith(f"10 seeds; about {more} more seeds, {2 * more}.0 hours of training.")
     assert (
@@ -105,7 +106,7 @@ def test_the_winner_that_beats_everybody_wins(made):
     made.add("gnn", "a", level(0.4))
     made.add("lexical", "floor", level(0.3))
     verdict = build_verdict(made.folder)
-    own = [one for one in verdict.questions[0].comparisons if one.a.family == "fusion"]
+    own = [one for one in verdict.questions[0].comparisons if one.a.model == "fusion"]
     p = max(one.p_holm for one in own)
     assert verdict.headline == (
         f"fusion {hash_of('fusion', 'a')} wins: it beats gnn and the floor "
@@ -140,8 +141,8 @@ def test_case_40_a_floor_that_is_ranked_first_is_told_first(tmp_path):
     made = MadeSweep(tmp_path, seeds=(SEARCH_SEED,))
     made.add("gnn", "a", {SEARCH_SEED: 0.4722})
     made.add("lexical", "floor", {SEARCH_SEED: 0.4861})
-    verdict = build_verdict(tmp_path)
-    assert [one.family for one in verdict.standings] == ["lexical", "gnn"]
+    verdict = build_verdict(SweepFolder(tmp_path))
+    assert [one.model for one in verdict.standings] == ["lexical", "gnn"]
     assert verdict.headline == (
         f"The floor is ranked first (0.4861), above gnn {hash_of('gnn', 'a')} (0.4722); there is "
         "no fresh seed to tell."
@@ -153,7 +154,7 @@ def test_case_40_a_floor_ranked_first_may_be_behind_on_fresh_seeds(tmp_path):
     made = MadeSweep(tmp_path, seeds=(SEARCH_SEED, *SEEDS[:7]))
     made.add("gnn", "a", {**level(0.61, 7, spread=0.02), SEARCH_SEED: 0.1})
     made.add("lexical", "floor", dict.fromkeys((SEARCH_SEED, *SEEDS[:7]), 0.6))
-    headline = build_verdict(tmp_path).headline
+    headline = build_verdict(SweepFolder(tmp_path)).headline
     assert headline.startswith("The floor is ranked first (0.6000), above gnn ")
     assert headline.endswith(f"; gnn {hash_of('gnn', 'a')} is ahead of it on these.")
     assert "leads" not in headline
@@ -166,8 +167,8 @@ def test_case_40_nobody_leads_from_behind(tmp_path):
     made.add("fusion", "a", {**lucky, SEARCH_SEED: 6.0})
     made.add("gnn", "a", growing(0.5))
     made.add("transformer", "a", {**growing(0.5), 1: 0.5, 2: 0.53, 3: 0.53})
-    verdict = build_verdict(tmp_path)
-    assert verdict.standings[0].family == "fusion"
+    verdict = build_verdict(SweepFolder(tmp_path))
+    assert verdict.standings[0].model == "fusion"
     assert verdict.questions[0].answer.startswith("transformer is not beaten")
 
 
@@ -176,7 +177,7 @@ def test_in_brief_the_headline_is_not_repeated(tmp_path):
     made.add("gnn", "a", level(0.9, 2))
     made.add("gnn", "b", level(0.8, 2))
     made.add("lexical", "floor", level(0.5, 2))
-    verdict = build_verdict(tmp_path)
+    verdict = build_verdict(SweepFolder(tmp_path))
     families, gnn = verdict.questions
     brief = in_brief(verdict, tmp_path)
     assert families.text not in brief
@@ -187,7 +188,7 @@ def test_a_rival_that_is_ahead_on_fresh_seeds_is_named(tmp_path):
     made = MadeSweep(tmp_path, seeds=(SEARCH_SEED, *SEEDS[:7]))
     made.add("gnn", "a", {SEARCH_SEED: 0.9, **dict.fromkeys(SEEDS[:7], 0.7)})
     made.add("fusion", "a", {**level(0.71, 7, spread=0.02), SEARCH_SEED: 0.71})
-    verdict = build_verdict(tmp_path)
+    verdict = build_verdict(SweepFolder(tmp_path))
     assert verdict.headline == (
         f"gnn {hash_of('gnn', 'a')} is the best-ranked model, but whether it is best is undecided "
         "after 7 fresh seeds; fusion is ahead of it."
@@ -198,7 +199,7 @@ def test_two_fresh_seeds_cannot_decide_and_the_least_number_is_told(tmp_path):
     made = MadeSweep(tmp_path, seeds=(SEARCH_SEED, 1, 2))
     made.add("fusion", "a", level(0.9, 2))
     made.add("lexical", "floor", level(0.5, 2))
-    verdict = build_verdict(tmp_path)
+    verdict = build_verdict(SweepFolder(tmp_path))
     assert verdict.headline == (
         f"fusion {hash_of('fusion', 'a')} leads, but 2 fresh seeds cannot decide anything: it "
         "takes at least 6."
@@ -208,7 +209,7 @@ def test_two_fresh_seeds_cannot_decide_and_the_least_number_is_told(tmp_path):
     assert brief[0] == verdict.headline  # which is the answer to the only question
     assert re.match(
         r"To tell .+ from .+ \((about|at least) \d+ more seeds?\): "
-        r"\S*sg-ray extend \S+ replicate\.max_seeds=\d+$",
+        r"\S*sg-ray extend .+ replicate\.max_seeds=\d+$",
         brief[1],
     )
 
@@ -216,11 +217,11 @@ def test_two_fresh_seeds_cannot_decide_and_the_least_number_is_told(tmp_path):
 def test_one_family_alone_is_told_by_its_finalists(tmp_path):
     made = MadeSweep(tmp_path, seeds=(SEARCH_SEED, 1, 2))
     made.add("gnn", "a", level(0.9, 2))
-    assert build_verdict(tmp_path).headline == (
+    assert build_verdict(SweepFolder(tmp_path)).headline == (
         f"gnn {hash_of('gnn', 'a')} has nobody to be compared with."
     )
     made.add("gnn", "b", level(0.8, 2))
-    assert build_verdict(tmp_path).headline == (
+    assert build_verdict(SweepFolder(tmp_path)).headline == (
         f"gnn: {hash_of('gnn', 'a')} leads, but 2 fresh seeds cannot decide anything: it takes at "
         "least 6."
     )
@@ -316,7 +317,7 @@ def test_case_40_who_beats_the_floor_says_so_if_the_table_has_the_floor_first(tm
     made = MadeSweep(tmp_path, seeds=(SEARCH_SEED, *SEEDS))
     made.add("gnn", "a", {**growing(0.5), SEARCH_SEED: -3.0})
     made.add("lexical", "floor", level(0.5))
-    verdict = build_verdict(tmp_path)
+    verdict = build_verdict(SweepFolder(tmp_path))
     assert verdict.standings[0].is_floor
     assert verdict.headline.startswith(f"gnn {hash_of('gnn', 'a')} wins: it beats the floor (p = ")
     assert re.search(
@@ -328,7 +329,7 @@ def test_case_40_a_floor_above_a_better_mean_is_explained_by_failures(tmp_path):
     made = MadeSweep(tmp_path)
     made.add("gnn", "a", {SEARCH_SEED: 0.9, 1: 0.9, 2: None, 3: 0.9})
     made.add("lexical", "floor", dict.fromkeys((SEARCH_SEED, 1, 2, 3), 0.7))
-    assert build_verdict(tmp_path).headline.startswith(
+    assert build_verdict(SweepFolder(tmp_path)).headline.startswith(
         f"The floor is ranked first (0.7000), above gnn {hash_of('gnn', 'a')} (0.9000, 1 of 4 "
         "seeds failed); "
     )
@@ -340,7 +341,7 @@ def test_case_40_nobody_leads_who_is_level(tmp_path, family, seeds):
     made = MadeSweep(tmp_path, seeds=seeds)
     made.add(family, "a", dict.fromkeys(seeds, 0.5))
     made.add("lexical", "floor", dict.fromkeys(seeds, 0.5))
-    verdict = build_verdict(tmp_path)
+    verdict = build_verdict(SweepFolder(tmp_path))
     assert "level with" in verdict.headline
     assert "level with" in verdict.questions[0].answer
     assert "lead" not in verdict.headline + verdict.questions[0].answer
@@ -351,7 +352,7 @@ def test_no_seeds_are_advised_for_what_has_failed_with_all_it_had(tmp_path):
     made = MadeSweep(tmp_path, seeds=(SEARCH_SEED, 1))
     made.add("gnn", "a", {SEARCH_SEED: None, 1: None})
     made.add("lexical", "floor", {SEARCH_SEED: 0.7, 1: 0.7})
-    (question,) = build_verdict(tmp_path).questions
+    (question,) = build_verdict(SweepFolder(tmp_path)).questions
     (one,) = question.comparisons
     assert one.command is None
     assert one.sentence.endswith(f"; no trial of gnn {hash_of('gnn', 'a')} has completed.")
@@ -361,7 +362,7 @@ def test_in_brief_nothing_is_said_twice_after_failures_only(tmp_path):
     made = MadeSweep(tmp_path, seeds=(SEARCH_SEED, 1))
     made.add("gnn", "a", {SEARCH_SEED: None, 1: None})
     made.add("lexical", "floor", {SEARCH_SEED: None, 1: None})
-    told = in_brief(build_verdict(tmp_path), tmp_path)
+    told = in_brief(build_verdict(SweepFolder(tmp_path)), tmp_path)
     assert told == "No trial has completed: nothing can be said yet."
 
 
@@ -371,7 +372,7 @@ def test_in_brief_the_command_finds_the_sweep_from_wherever_it_is_printed(tmp_pa
     made = MadeSweep(folder, seeds=(SEARCH_SEED, 1))
     made.add("gnn", "a", {SEARCH_SEED: 0.9, 1: 0.9})
     made.add("lexical", "floor", {SEARCH_SEED: 0.7, 1: 0.7})
-    verdict = build_verdict(folder)
+    verdict = build_verdict(SweepFolder(folder))
     assert "sg-ray extend made replicate.max_seeds=" in in_brief(verdict, folder)
     assert "sg-ray extend made replicate.max_seeds=" in in_brief(verdict, Path("outputs/made"))
     monkeypatch.chdir(tmp_path / "outputs")

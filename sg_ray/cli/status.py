@@ -1,0 +1,78 @@
+"""``sg-ray status``: the sweeps here, how far they are, and what to do next."""
+
+import argparse
+import time
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sg_ray.cli.settings import folder_argument
+from sg_ray.commands import from_here, sg_ray_command
+from sg_ray.errors import InputError
+from sg_ray.library.places import OUTPUTS, sweeps_in
+from sg_ray.records.planned import up_to
+from sg_ray.report.text.columns import aligned
+from sg_ray.sweep_folder import SweepFolder
+
+if TYPE_CHECKING:
+    from sg_ray.library.sweep_state import SweepState
+
+_HEADER = ("sweep", "state", "trials", "last event", "best so far", "next")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what the command takes."""
+    parser.add_argument(
+        "folder",
+        type=folder_argument("folder"),
+        nargs="?",
+        default=OUTPUTS,
+        metavar="DIR",
+        help="a folder of sweeps, or one sweep (default: outputs/)",
+    )
+    parser.set_defaults(command=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print a line a sweep; return 1 if one cannot be read."""
+    folder: Path = arguments.folder
+    if folder != OUTPUTS and not folder.is_dir():
+        raise InputError(f"{folder}: is not a folder. Name one that holds sweeps.")
+    sweeps = sweeps_in(folder)
+    if not sweeps:
+        print(f"{folder}/ holds no sweep. To make one: {sg_ray_command('sweep')}")
+        return 0
+    lines, problems = [], []
+    for sweep in sweeps:
+        try:
+            lines.append(_line(sweep))
+        except InputError as error:
+            problems.append(str(error))
+    print(aligned([_HEADER, *lines]))
+    for problem in problems:
+        print(f"cannot be read: {problem}")
+    return 1 if problems else 0
+
+
+def _line(folder: SweepFolder) -> tuple[str, ...]:
+    from sg_ray.config import load_experiment
+    from sg_ray.library.sweep_state import read_state
+
+    state = read_state(folder, load_experiment(folder.settings, loads_code=False).objective)
+    best = ", ".join(f"{family} {value:.4f}" for family, value in state.best.items())
+    return (
+        str(from_here(folder.path)),
+        state.state,
+        f"{state.num_finished} of {up_to(*state.num_planned)}",
+        _age(state),
+        best or "-",
+        state.next_step or "wait for it",
+    )
+
+
+def _age(state: "SweepState") -> str:
+    """Return how long ago the last event was, e.g. "2:05:09 ago"."""
+    if not state.last_event_at_ms:
+        return "-"
+    seconds = max(0, round(time.time() - state.last_event_at_ms / 1000))
+    return f"{timedelta(seconds=seconds)} ago"

@@ -1,0 +1,142 @@
+"""A trial's epochs, whoever trains them: this process alone, or a group of workers.
+
+The one place that decides it. Ray is imported for groups only.
+"""
+
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sg_ray.cluster.losses import infrastructure_failure
+from sg_ray.config import Resources
+from sg_ray.errors import InfrastructureError, SgRayError
+from sg_ray.features.packed import Features
+from sg_ray.host.signals import StopRequest, stopping
+from sg_ray.records.record import Failure
+from sg_ray.sweep_folder import RAY_LOG, SweepFolder
+from sg_ray.training.loop import EpochResult, never
+from sg_ray.trial import TrialContext, TrialSpec, run_trial
+
+if TYPE_CHECKING:
+    from sg_ray.cluster.group import WorkerGroup
+
+
+class GroupFailure(Exception):  # noqa: N818 - a worker's failure, passed on
+    """A worker's exception that no restart would mend."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+
+
+@dataclass(frozen=True)
+class Supplies:
+    """What the trials of a process are given, whatever their configurations.
+
+    ``features_ref`` is where ``features`` lie in Ray's object store, for groups of workers to read.
+    A group whose processes or machines die starts again up to ``max_failures`` times.
+    """
+
+    features: Features
+    cache_dir: Path
+    max_failures: int = 0
+    features_ref: Any = None
+
+    def context(self, takes: Resources) -> TrialContext:
+        """Return what a trial that ``takes`` so much computes with in this process."""
+        return TrialContext.of(takes, self.features, self.cache_dir)
+
+
+def open_epochs(
+    spec: TrialSpec,
+    takes: Resources,
+    supplies: Supplies,
+    folder: Path,
+    *,
+    should_stop: Callable[[], bool],
+    stop_file: Path,
+) -> "Generator[EpochResult] | WorkerGroup":
+    """Return the epochs of a trial in ``folder``; none is computed before it is asked for.
+
+    ``should_stop`` is asked by a training in this process, ``stop_file`` looked for by workers on
+    other machines. For a group, Ray must be initialised. To be closed.
+    """
+    if not takes.is_group:
+        return run_trial(spec, supplies.context(takes), folder, should_stop=should_stop)
+    import ray
+
+    from sg_ray.cluster.group import WorkerGroup
+
+    return WorkerGroup(
+        spec,
+        takes,
+        features_ref=supplies.features_ref or ray.put(supplies.features),
+        cache_dir=supplies.cache_dir.absolute(),
+        folder=folder,
+        stop=stop_file,
+        max_failures=supplies.max_failures,
+    )
+
+
+def epochs_here(
+    spec: TrialSpec,
+    takes: Resources,
+    supplies: Supplies,
+    folder: SweepFolder,
+    request: StopRequest | None = None,
+) -> Generator[EpochResult]:
+    """Yield the epochs of a trial without a sweep; a group gets a Ray of this machine's own.
+
+    ``request`` asks for a stop: Interrupted, with the position saved. Raises InfrastructureError
+    if the workers of a group are lost too often.
+    """
+    with _ray_for(takes, folder, request):
+        epochs = open_epochs(
+            spec,
+            takes,
+            supplies,
+            folder.path,
+            should_stop=request or never,
+            stop_file=folder.stop,
+        )
+        with closing(epochs):
+            for result in epochs:
+                yield result
+                if result.stop_reason is not None:
+                    return
+
+
+@contextmanager
+def _ray_for(takes: Resources, folder: SweepFolder, request: StopRequest | None) -> Iterator[None]:
+    """Hold a Ray session if it takes one."""
+    if not takes.is_group:
+        yield
+        return
+    from sg_ray.cluster.session import ray_session
+
+    folder.stop.unlink(missing_ok=True)
+    if request is not None:
+        request.file = folder.stop
+    with (
+        ray_session("local", log=folder.ray_log, several_workers=True),
+        nullcontext() if request is None else stopping(request),  # Ray has put handlers in place
+        _explaining_lost_workers(folder),
+    ):
+        yield
+
+
+@contextmanager
+def _explaining_lost_workers(folder: SweepFolder) -> Iterator[None]:
+    """Turn what Ray raises once it has given the workers up into an error that helps."""
+    try:
+        yield
+    except (SgRayError, GroupFailure, OSError):
+        raise
+    except Exception as error:
+        reason = infrastructure_failure(f"{type(error).__name__}: {error}").message
+        raise InfrastructureError(
+            f"{folder}: the workers were lost too often: {reason} ({RAY_LOG} tells more). The same "
+            "command goes on from the last epoch."
+        ) from error

@@ -1,0 +1,262 @@
+"""A trial on several workers: TorchTrainer under the Tune actor, epoch by epoch.
+
+The workers train in a folder that all of them and the actor see. Rank 0 hands each epoch over and
+waits until the next one is allowed, so the folder stands still while Tune copies it, and a trial
+that is given up computes nothing more. What is allowed is an epoch's number, which means the same
+to a group that was started again. Nothing passes through Train's own reports and snapshots: such a
+group goes on from the folder's ``last.pt``.
+"""
+
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import ray
+from pydantic import ValidationError
+from ray.exceptions import GetTimeoutError, RayActorError
+from ray.train import FailureConfig, RunConfig, ScalingConfig, get_preemption_info
+from ray.train.torch import TorchConfig, TorchTrainer, get_device
+from ray.util.queue import Empty, Queue
+
+from sg_ray.cluster.epochs import GroupFailure
+from sg_ray.cluster.ray_private.core_names import raylet
+from sg_ray.cluster.ray_private.library_names import TrainController
+from sg_ray.config import Resources
+from sg_ray.errors import InfrastructureError, SgRayError
+from sg_ray.files import scratch_folder, write_json
+from sg_ray.records.record import Failure
+from sg_ray.sweep_folder import ENVIRONMENT, METRICS
+from sg_ray.training.loop import EpochResult, Interrupted
+from sg_ray.training.workers import TorchGroup
+from sg_ray.trial import OwnCode, TrialContext, TrialSpec, run_trial
+
+_POLL_S = 1.0
+_GATE_POLL_S = 0.05
+_ABORT_TIMEOUT_S = 30.0
+
+
+class _Gate:
+    """Actor that holds the highest epoch the workers may train."""
+
+    def __init__(self) -> None:
+        self._allowed_epoch = 0
+        self._was_reached = False
+
+    def allow(self, epoch: int) -> None:
+        self._allowed_epoch = max(self._allowed_epoch, epoch)
+
+    def allowed_epoch(self) -> int:
+        self._was_reached = True
+        return self._allowed_epoch
+
+    def was_reached(self) -> bool:
+        """Return whether a worker has ever asked: all before that is set-up."""
+        return self._was_reached
+
+
+class WorkerGroup(Iterator[EpochResult]):
+    """The epochs of a trial that several workers train together."""
+
+    def __init__(
+        self,
+        spec: TrialSpec,
+        resources: Resources,
+        *,
+        features_ref: "ray.ObjectRef[Any]",
+        cache_dir: Path,
+        folder: Path,
+        stop: Path,
+        max_failures: int,
+    ) -> None:
+        """Nothing starts before the first epoch is asked for.
+
+        Once the file ``stop`` exists, the workers save their position and end: Interrupted. A group
+        that is still being set up has none, and is not waited for.
+        """
+        self._folder, self._stop = folder, stop
+        self._results = Queue(actor_options=_on_this_node())
+        self._gate = ray.remote(**_on_this_node())(_Gate).remote()
+        self._epoch = 0
+        self._train_storage = str(scratch_folder("train"))
+        self._trainer = _AbortableTrainer(
+            _train_worker,
+            train_loop_config={
+                "spec": spec.model_dump_json(),
+                "features_ref": [features_ref],
+                "own_code": OwnCode.of([spec.family], spec.own_metrics),
+                "cache_dir": cache_dir,
+                "folder": folder,
+                "stop": stop,
+                "takes": resources,
+                "results": self._results,
+                "gate": self._gate,
+            },
+            torch_config=TorchConfig(backend="nccl" if resources.gpus else "gloo"),
+            scaling_config=ScalingConfig(
+                num_workers=_num_workers(resources),
+                use_gpu=resources.gpus > 0,
+                resources_per_worker=_per_worker(resources),
+            ),
+            run_config=RunConfig(
+                name=spec.trial_key,
+                storage_path=self._train_storage,
+                failure_config=FailureConfig(
+                    max_failures=max_failures,
+                    # That of an elastic group also waits for machines, as long as it takes.
+                    controller_failure_limit=-1 if resources.min_workers else max_failures,
+                ),
+            ),
+        )
+        self._thread: threading.Thread | None = None
+        self._error: Exception | None = None
+
+    def __next__(self) -> EpochResult:
+        """Return the next epoch. Raises Interrupted, GroupFailure, or what ended the group."""
+        self._end_set_up_if_stopped()
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._fit, daemon=True)
+            self._thread.start()
+        self._epoch = max(self._epoch, num_epochs(self._folder)) + 1
+        self._gate.allow.remote(self._epoch)
+        was_written = False
+        while True:
+            try:
+                message = self._results.get(timeout=_POLL_S)
+            except Empty:
+                if not self._thread.is_alive():
+                    raise self._error or StopIteration from None
+                self._end_set_up_if_stopped()
+                is_written = num_epochs(self._folder) >= self._epoch
+                if is_written and was_written:  # its worker died before it could hand it over
+                    self._gate.allow.remote(self._epoch + 1)
+                was_written = is_written
+                continue
+            if isinstance(message, Interrupted):
+                raise message
+            if isinstance(message, Failure):
+                raise GroupFailure(message)
+            if message.epoch >= self._epoch or message.stop_reason is not None:
+                result: EpochResult = message
+                self._epoch = result.epoch
+                return result
+
+    def close(self) -> None:
+        """End the workers, free their placement group, and drop what the group kept."""
+        self._trainer.abort()
+        if self._thread is not None:
+            self._thread.join(_ABORT_TIMEOUT_S)
+        self._results.shutdown(force=True)
+        ray.kill(self._gate)
+        shutil.rmtree(self._train_storage, ignore_errors=True)
+
+    def _end_set_up_if_stopped(self) -> None:
+        if self._stop.exists() and not ray.get(self._gate.was_reached.remote()):
+            raise Interrupted
+
+    def _fit(self) -> None:
+        try:
+            self._trainer.fit()
+        except Exception as error:
+            self._error = error
+
+
+class _AbortableTrainer(TorchTrainer):
+    """TorchTrainer that keeps its controller, so that a Tune actor can end the run.
+
+    Ray 2.60 offers this to SIGINT alone, and only on the main thread. The method below is private
+    to Ray: its release is pinned.
+    """
+
+    _controller: Any = None
+
+    def _initialize_and_run_controller(self, **kwargs: Any) -> Any:
+        # What the controller starts finds the cluster by this address, not by looking around: it
+        # would find none among several on one machine.
+        address = {"RAY_ADDRESS": ray.get_runtime_context().gcs_address}
+        controller_class = ray.remote(**_on_this_node(), runtime_env={"env_vars": address})(
+            TrainController
+        )
+        self._controller = controller_class.remote(**kwargs)
+        ray.get(self._controller.run.remote())
+        return ray.get(self._controller.get_result.remote())
+
+    def abort(self) -> None:
+        """End the run if it is still going on."""
+        if self._controller is None:
+            return
+        with suppress(RayActorError, GetTimeoutError):  # it ends itself, as it was asked to
+            ray.get(self._controller.abort.remote(), timeout=_ABORT_TIMEOUT_S)
+        ray.kill(self._controller)
+
+
+def _on_this_node() -> dict[str, Any]:
+    """Return options of a helper actor that must not go away with a worker's machine."""
+    here = ray.get_runtime_context().get_node_id()
+    return {"num_cpus": 0, "label_selector": {raylet.RAY_NODE_ID_KEY: here}}
+
+
+def _train_worker(config: dict[str, Any]) -> None:
+    """Run on each worker: the trial's epochs, handed over by rank 0."""
+    spec = TrialSpec.model_validate_json(config["spec"])
+    config["own_code"].plug_in()
+    features = ray.get(config["features_ref"][0])
+    # Train would fall back to the CPU without a word; ``of`` does not. Its own device is this
+    # worker's one among several.
+    context = TrialContext.of(config["takes"], features, config["cache_dir"])
+    context = replace(context, device=get_device())
+    workers = TorchGroup(context.device)
+    hand_over = workers.rank == 0
+    stop: Path = config["stop"]
+
+    def should_stop() -> bool:
+        return stop.exists() or get_preemption_info() is not None
+
+    try:
+        if hand_over:
+            write_json(config["folder"] / ENVIRONMENT, context.environment)
+            _wait_for(config["gate"], num_epochs(config["folder"]) + 1)
+        epochs = run_trial(
+            spec, context, config["folder"], workers=workers, should_stop=should_stop
+        )
+        for result in epochs:
+            if hand_over:
+                config["results"].put(result)
+                if result.stop_reason is None:
+                    _wait_for(config["gate"], result.epoch + 1)
+    except Interrupted as interrupted:
+        if hand_over and stop.exists():
+            config["results"].put(interrupted)
+        raise  # else a machine is to be taken away: Train starts the group again without it
+    except InfrastructureError:
+        raise  # another machine may do: Train starts again
+    except (SgRayError, ValidationError) as error:
+        config["results"].put(Failure.of(error))
+        raise
+    # Anything else may be a worker's or a machine's death, seen from here: Train starts again.
+
+
+def _wait_for(gate: Any, epoch: int) -> None:
+    while ray.get(gate.allowed_epoch.remote()) < epoch:
+        time.sleep(_GATE_POLL_S)
+
+
+def num_epochs(folder: Path) -> int:
+    """Return how many epochs a trial's folder holds."""
+    path = folder / METRICS
+    return len(path.read_text(encoding="utf-8").splitlines()) if path.exists() else 0
+
+
+def _num_workers(resources: Resources) -> int | tuple[int, int]:
+    if resources.min_workers is None:
+        return resources.num_workers
+    return (resources.min_workers, resources.num_workers)
+
+
+def _per_worker(resources: Resources) -> dict[str, float]:
+    gpus = {"GPU": resources.gpus} if resources.gpus else {}
+    return {"CPU": resources.cpus, **gpus}

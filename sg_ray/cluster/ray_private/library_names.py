@@ -1,0 +1,7 @@
+"""Private names of Ray's libraries, Train and Tune."""
+
+from ray.air.execution._internal.actor_manager import RayActorManager
+from ray.air.execution._internal.tracked_actor_task import TrackedActorTask
+from ray.train.v2._internal.execution.controller import TrainController
+
+__all__ = ["RayActorManager", "TrackedActorTask", "TrainController"]

@@ -1,0 +1,256 @@
+"""Ray for the length of a sweep: started here or joined, its chatter in a file."""
+
+import contextlib
+import logging
+import os
+import secrets
+import shlex
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from sg_ray.cluster import trouble as ray_trouble
+from sg_ray.cluster.ray_address import check_address
+from sg_ray.cluster.ray_private.core_names import raylet, services, worker
+from sg_ray.errors import InputError
+from sg_ray.host.cpus import num_cpus
+from sg_ray.host.helper_thread import HelperThread, helper_thread
+from sg_ray.host.memory import count_memory
+from sg_ray.host.processes import descendants, end
+
+_EXTRA_TIME_S = (0.0, 120.0)
+"""By start: how much longer than Ray does to wait for its parts. The second finds files cached."""
+
+_PREFERRED = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_prestart_worker_first_driver": "0"}
+_NEEDED = {
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # a relative pretrained=DIR stays right
+    "TUNE_RESULT_DIR": None,  # these two have no effect any more, but Tune raises for them
+    "RAY_AIR_LOCAL_CACHE_DIR": None,
+}
+"""Variables that are so for the length of a session, whatever they were; None: not set."""
+_OBJECT_STORE_SHARE = 0.3
+"""Of the memory that this process may use; as Ray has it of the machine's."""
+_LEAST_OBJECT_STORE_BYTES = 80 * 2**20
+
+
+@contextlib.contextmanager
+def ray_session(address: str, *, log: Path, several_workers: bool) -> Iterator[None]:
+    """Start Ray on this machine (``local``) or join a cluster; stop what was started here.
+
+    A Ray of this machine's own gets the CPUs and the memory that this process may use, and a token
+    of its own. Inside a process that runs Ray already, that one is used and left running. Raises
+    InputError, with the cause, if Ray does not start or no cluster answers.
+    """
+    for name, value in _PREFERRED.items():
+        os.environ.setdefault(name, value)
+    # Its thread lives as long as Ray does: see HelperThread.
+    with _variables(_NEEDED), _logged_to(log), helper_thread() as helper:
+        if ray.is_initialized():
+            yield
+            return
+        with _private(helper, several_workers) if address == "local" else _joined(helper, address):
+            yield
+
+
+@contextlib.contextmanager
+def _joined(helper: HelperThread, address: str) -> Iterator[None]:
+    helper.call(partial(check_address, address))
+    try:
+        helper.call(partial(ray.init, address=address, **_QUIET))
+    except Exception as error:  # a bare one if the cluster's metadata do not fit
+        raise InputError(
+            f"--address {address}: the cluster answers, but cannot be joined from this machine "
+            f"({ray_trouble.first_words(error.__cause__ or error)}). Run the sweep on one of its "
+            "nodes: on this machine after `ray start --address=HOST:PORT`, or on the head."
+        ) from error
+    with _shut_down(helper):
+        yield
+
+
+@contextlib.contextmanager
+def _private(helper: HelperThread, several_workers: bool) -> Iterator[None]:
+    ray_trouble.refuse_what_cannot_hold_ray()
+    with _environment_of_its_own():
+        _start(helper, _private_settings(several_workers))
+        with _shut_down(helper):
+            yield
+
+
+@contextlib.contextmanager
+def _shut_down(helper: HelperThread) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        helper.finish(ray.shutdown)
+
+
+def _start(helper: HelperThread, settings: Mapping[str, Any]) -> None:
+    """Start a Ray of this machine's own; on a busy machine once more, with more time."""
+    began = time.monotonic()
+    for number, extra_s in enumerate(_EXTRA_TIME_S, start=1):
+        before = descendants()
+        try:
+            with _waiting(extra_s):
+                helper.call(partial(ray.init, address="local", **settings))
+            return
+        except KeyboardInterrupt:
+            end(descendants() - before, patience_s=0)
+            raise
+        except Exception as error:  # a bare one if a node does not start in time
+            end(descendants() - before, patience_s=0)  # what has started; it would live on
+            if not ray_trouble.is_late(error):
+                raise InputError(ray_trouble.why_not_started(error)) from error
+            if number == len(_EXTRA_TIME_S):
+                why = ray_trouble.why_too_late(error, time.monotonic() - began, number)
+                raise ray_trouble.TooLateError(why) from error
+            logging.getLogger("ray").warning("started once more, with more time: %s", error)
+
+
+@contextlib.contextmanager
+def _waiting(extra_s: float) -> Iterator[None]:
+    """Have Ray wait ``extra_s`` longer for its server of state and for its node, if that lives.
+
+    The first wait has a variable. The second (30 s) has none: it goes on until this function says
+    that the node is there, and would go on if the node had died.
+    """
+    get_node = services.get_node
+
+    def watched(*args: Any, **kwargs: Any) -> Any:
+        return _asked_again(lambda: get_node(*args, **kwargs), extra_s)
+
+    wait_s = {"RAY_gcs_server_port_wait_time_s": f"{30 + extra_s:.0f}"} if extra_s else {}
+    services.get_node = watched
+    try:
+        with _variables(wait_s):
+            yield
+    finally:
+        services.get_node = get_node
+
+
+def _asked_again(ask: Callable[[], Any], for_s: float) -> Any:
+    """Return what ``ask`` does once it does not raise RuntimeError any more."""
+    deadline = time.monotonic() + for_s
+    while True:
+        try:
+            return ask()
+        except RuntimeError as error:
+            if not ray_trouble.node_is_alive():
+                raise ray_trouble.NodeDiedError from error
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(0.5)
+
+
+_QUIET = {"log_to_driver": False, "logging_level": logging.ERROR}
+
+
+def _private_settings(several_workers: bool) -> dict[str, Any]:
+    """Return what ``ray.init`` takes: this process's CPUs, and its memory if that is limited."""
+    # Train frees the workers' placement groups with the help of the state service, which
+    # comes with the dashboard.
+    dashboard = {"include_dashboard": several_workers, "dashboard_host": "127.0.0.1"}
+    return {
+        **_QUIET,
+        **dashboard,
+        "num_cpus": num_cpus(),
+        **_memory_settings(),
+        **_quoted_python(),
+    }
+
+
+def _quoted_python() -> dict[str, Any]:
+    """Ray has a shell start its workers, and names Python there without quotes."""
+    quoted = shlex.quote(sys.executable)
+    return {} if quoted == sys.executable else {"runtime_env": {"py_executable": quoted}}
+
+
+def _memory_settings() -> dict[str, int]:
+    """Ray sees the whole machine from inside a job of SLURM, or from a nested control group."""
+    memory = count_memory()
+    if not memory.is_limited:
+        return {}
+    shared = os.statvfs("/dev/shm")
+    free_bytes = int(0.95 * shared.f_bavail * shared.f_frsize)
+    wanted_bytes = int(_OBJECT_STORE_SHARE * memory.usable_bytes)
+    store_bytes = max(_LEAST_OBJECT_STORE_BYTES, min(wanted_bytes, free_bytes))
+    left_bytes = max(_LEAST_OBJECT_STORE_BYTES, memory.usable_bytes - store_bytes)
+    return {"object_store_memory": store_bytes, "_memory": left_bytes}
+
+
+@contextlib.contextmanager
+def _environment_of_its_own() -> Iterator[None]:
+    """Keep from Ray's processes what would end them, and give the session its own token.
+
+    Ray writes a token into the home folder, which not everybody has, and which would have later
+    clusters ask for it. Its processes also warn, and must not end of it (PYTHONWARNINGS=error);
+    they are not to look for another cluster (RAY_ADDRESS), and all find the one temporary folder.
+    """
+    place = {"RAY_TMPDIR": str(ray_trouble.temporary_folder())}
+    with _variables({"PYTHONWARNINGS": None, "RAY_ADDRESS": None, **place, **_own_token()}):
+        _read_token_anew()
+        yield
+    _read_token_anew()
+
+
+def _own_token() -> dict[str, str]:
+    """Return the variables of a new token; none if the user has turned tokens off or gives one."""
+    mode_is_open = os.environ.get("RAY_AUTH_MODE", "token").lower() == "token"
+    if not mode_is_open or {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
+        return {}
+    return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+
+
+def _read_token_anew() -> None:
+    """Ray keeps the mode and the token that it has read."""
+    raylet.Config.initialize("")
+    raylet.AuthenticationTokenLoader.instance().reset_cache()
+
+
+@contextlib.contextmanager
+def _variables(values: Mapping[str, str | None]) -> Iterator[None]:
+    """Set variables of the environment (None: take away); afterwards they are as before."""
+    before = {name: os.environ.get(name) for name in values}
+    _set_variables(values)
+    try:
+        yield
+    finally:
+        _set_variables(before)
+
+
+def _set_variables(values: Mapping[str, str | None]) -> None:
+    for name, value in values.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+
+
+@contextlib.contextmanager
+def _logged_to(path: Path) -> Iterator[None]:
+    """Send what Ray logs in this process to a file instead of the console."""
+    logger = logging.getLogger("ray")
+    before, propagate = list(logger.handlers), logger.propagate
+    handler = _QuietFile(path, encoding="utf-8", errors="backslashreplace")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logger.handlers, logger.propagate = [handler], False
+    # Ray prints ten lines on standard output for each worker that dies; the journal says why.
+    prints, worker._worker_logs_enabled = worker._worker_logs_enabled, False
+    try:
+        yield
+    finally:
+        worker._worker_logs_enabled = prints
+        logger.handlers, logger.propagate = before, propagate
+        with contextlib.suppress(OSError):
+            handler.close()
+
+
+class _QuietFile(logging.FileHandler):
+    """A log file that says nothing of its own on the console when the disk is full."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        """Let the record go."""

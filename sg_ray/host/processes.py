@@ -1,0 +1,57 @@
+"""Processes that this one has started, directly or not."""
+
+import time
+from collections.abc import Set
+from contextlib import suppress
+
+import psutil
+
+_POLL_S = 0.1
+
+
+def descendants(beside: Set[psutil.Process] = frozenset()) -> frozenset[psutil.Process]:
+    """Return the running processes below this one, but ``beside`` and what those have started.
+
+    Empty where the system does not list its processes.
+    """
+    try:
+        below = psutil.Process().children(recursive=True)  # parents before their children
+    except (psutil.Error, OSError):
+        return frozenset()
+    left_out: set[int] = set()
+    found: set[psutil.Process] = set()
+    for process in below:
+        with suppress(psutil.Error):
+            if process in beside or process.ppid() in left_out:
+                left_out.add(process.pid)
+            elif is_alive(process):
+                found.add(process)
+    return frozenset(found)
+
+
+def is_alive(process: psutil.Process) -> bool:
+    """Return True until it has ended; one that waits to be collected by its parent has.
+
+    A later process of the same id is another one.
+    """
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.Error:
+        return False
+
+
+def end(processes: Set[psutil.Process], patience_s: float) -> None:
+    """Wait until ``processes``, which are this one's own, have ended; then kill those that stay.
+
+    They are watched, not collected as ``psutil.wait_procs`` would: who started one waits for its
+    exit status itself.
+    """
+    deadline = time.monotonic() + patience_s
+    while any(is_alive(process) for process in processes):
+        if time.monotonic() > deadline:
+            for process in processes:
+                if is_alive(process):
+                    with suppress(psutil.NoSuchProcess):
+                        process.kill()
+            return
+        time.sleep(_POLL_S)

@@ -1,0 +1,1 @@
+"""What ``import sg_ray`` offers; the commands of the same names call the same functions."""

@@ -1,0 +1,1 @@
+"""Data, features and branches made ready before anything is trained."""

@@ -1,0 +1,1 @@
+"""What was done: records, journal, tables, and what follows from them."""

@@ -1,0 +1,1 @@
+"""The page: content of a sweep's folder, charts, sections, HTML."""

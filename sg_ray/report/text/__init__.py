@@ -1,0 +1,1 @@
+"""Tables and comparisons as plain text and CSV."""

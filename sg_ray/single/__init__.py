@@ -1,0 +1,1 @@
+"""One trial without a sweep: train, reproduce."""

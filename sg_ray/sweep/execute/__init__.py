@@ -1,0 +1,1 @@
+"""Who does it: Ray Tune's trials, and what becomes of each."""

@@ -1,0 +1,119 @@
+"""The Ray Tune actor: runs one job at a time and is reused for the next. One step is one epoch.
+
+What a job raises, Tune takes for the loss of a process or machine.
+"""
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import tune
+
+from sg_ray.cluster.epochs import Supplies
+from sg_ray.features.packed import Features
+from sg_ray.files import remove_scratch, scratch_folder
+from sg_ray.records.origin import note_packages
+from sg_ray.sweep.execute.job_run import JobRun, Result
+from sg_ray.sweep.plan.jobs import TrainJob, parse_job
+from sg_ray.sweep_folder import SweepFolder
+from sg_ray.trial import OwnCode
+
+JOB = "job"
+"""Key of a trial's Tune configuration that holds its job as JSON."""
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What every job of a sweep uses, as it travels to the actors: the features stay behind."""
+
+    features_ref: "ray.ObjectRef[Features]"
+    own_code: OwnCode
+    cache_dir: Path
+    folder: SweepFolder
+    max_failures: int
+
+    def fetch(self) -> Supplies:
+        """Return what the jobs are given here, and make the user's own code known.
+
+        Features are read in place, not copied.
+        """
+        self.own_code.plug_in()
+        features = ray.get(self.features_ref)
+        return Supplies(features, self.cache_dir, self.max_failures, self.features_ref)
+
+
+class TrialActor(tune.Trainable):
+    """Runs jobs. Configuration: ``{"job": JSON of the job}``."""
+
+    def setup(
+        self,
+        config: dict[str, Any],
+        shared: Shared | None = None,
+    ) -> None:
+        """Take what all trials share and the first job."""
+        assert shared is not None
+        remove_scratch()
+        self._sweep_folder = shared.folder
+        self._supplies = shared.fetch()
+        self._start(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Leave the finished job behind and take the next one."""
+        self.cleanup()
+        self._start(new_config)
+        return True
+
+    def step(self) -> Result:
+        """Run one epoch, or the whole of a job that has none."""
+        return self._run.step()
+
+    def save(self, checkpoint_dir: str | None = None) -> Any:
+        """Let Tune gather a checkpoint in a scratch folder of ours.
+
+        One that a kill leaves is then removed by whoever starts next; of its own folder Tune says
+        not whose it was.
+        """
+        if checkpoint_dir is not None:
+            return super().save(checkpoint_dir)
+        folder = scratch_folder("trial")
+        try:
+            return super().save(str(folder))
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Copy the trial's folder: weights, optimiser, history, all that a restart needs."""
+        shutil.copytree(self._folder, checkpoint_dir, dirs_exist_ok=True)
+
+    def load_checkpoint(self, checkpoint: str | dict[str, Any] | None) -> None:
+        """Go on from a copy that ``save_checkpoint`` made."""
+        assert isinstance(checkpoint, str)
+        self._restore(Path(checkpoint))
+        self._run.reopen()
+
+    def cleanup(self) -> None:
+        """Drop what the job holds, and its temporary folder."""
+        self._run.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _start(self, config: Mapping[str, Any]) -> None:
+        job = parse_job(config[JOB])
+        if isinstance(job, TrainJob) and job.resources.is_group:
+            self._folder = self._sweep_folder.group(job.spec.trial_key)
+            self._folder.mkdir(parents=True, exist_ok=True)
+        else:
+            self._folder = scratch_folder("trial")
+        if isinstance(job, TrainJob) and job.resume_from is not None:
+            self._restore(job.resume_from)
+        if self._sweep_folder.all_packages.exists():  # seen from here
+            note_packages(self._sweep_folder)
+        stop = self._sweep_folder.stop
+        self._run = JobRun(
+            job, self._supplies, self._folder, should_stop=stop.exists, stop_file=stop
+        )
+
+    def _restore(self, checkpoint: Path) -> None:
+        shutil.copytree(checkpoint, self._folder, dirs_exist_ok=True)

@@ -1,0 +1,98 @@
+"""What runs the jobs of a sweep: the seam between what is to be done and what does it.
+
+Two forms hold to it: ``tune_executor`` (Ray Tune, on this machine or a cluster) and
+``inline_executor`` (this process, one job at a time, without Ray).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from sg_ray.cluster.epochs import Supplies
+from sg_ray.config import Resources
+from sg_ray.host.signals import StopRequest
+from sg_ray.models.families import get_family
+from sg_ray.models.family import EstimatorFamily
+from sg_ray.records.record import Failure
+from sg_ray.sweep.execute.worklist import Worklist
+from sg_ray.sweep.plan.jobs import AnyJob, TrainJob
+from sg_ray.sweep_folder import SweepFolder
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What jobs are run with: what they are given, what they take, and where they leave it."""
+
+    supplies: Supplies
+    folder: SweepFolder
+    takes: Mapping[str, Resources]
+    """By family, what one trial takes."""
+    max_concurrent_trials: int | None = None
+    own_metrics: tuple[str, ...] = ()
+    """Those of the user's own that trials measure."""
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How far an executor came: to the end, or to a signal that ``positions`` tells of."""
+
+    is_finished: bool
+    positions: str = ""
+
+
+class Executor(Protocol):
+    """Runs jobs until a worklist has no more.
+
+    Of each job it tells the worklist ``on_started``; of each epoch but the last it asks
+    ``on_epoch`` whether to go on, and tells ``journal_epoch`` of all of them; then comes
+    ``on_finished``, once ``failure_of_results`` has seen nothing missing. A job whose process or
+    machine was lost is handed out again, see ``lose``. Whatever it keeps lies in a new attempt of
+    the sweep's folder, where ``newest_checkpoint`` finds it, after a kill too.
+    """
+
+    @property
+    def is_here(self) -> bool:
+        """Whether trials run in this very process: a breakpoint in one needs the terminal."""
+
+    def check(self, takes: Mapping[str, Resources]) -> None:
+        """Raise InputError, before anything is written, for what it could not run."""
+
+    def execute(self, worklist: Worklist, setting: Setting, stop: StopRequest) -> Execution:
+        """Run what the worklist hands out.
+
+        If ``stop`` is asked for first, running trials save their positions in the middle of an
+        epoch, as far as they can. Raises what our own bookkeeping met (a full disk, say), and
+        SgRayError if what runs the jobs itself ended.
+        """
+
+
+def lose(
+    worklist: Worklist, job: AnyJob, failure: Failure, checkpoint: Path | None, max_failures: int
+) -> AnyJob | None:
+    """Return a lost job to be handed out again; None if that was its last chance: it has failed."""
+    if job.num_losses < max_failures:
+        worklist.on_lost(job, failure.message)
+        return job.model_copy(update={"num_losses": job.num_losses + 1})
+    worklist.on_finished(job, {"failure": failure.model_dump()}, checkpoint, pruned=False)
+    return None
+
+
+def saves_position(job: AnyJob) -> bool:
+    """Return whether a job can be stopped with its position saved.
+
+    What is trained by steps can; an estimator's fit, a range test and a test are begun anew.
+    """
+    return isinstance(job, TrainJob) and not isinstance(
+        get_family(job.spec.family), EstimatorFamily
+    )
+
+
+def told_positions(num_saved: int, num_lost: int = 0) -> str:
+    """Say what a stop has saved of the trainings it met."""
+    if num_lost:
+        return (
+            f"{num_saved} of {num_saved + num_lost} trials saved their positions in time; the "
+            "others go on from their last whole epoch"
+        )
+    return "positions saved" if num_saved else "no trial was in the middle of its training"

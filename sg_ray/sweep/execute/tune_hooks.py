@@ -1,0 +1,317 @@
+"""What Tune asks and is told: which job comes next, what to give up, what became of each."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import tune
+from ray.exceptions import (
+    LocalRayletDiedError,
+    RayActorError,
+    RayError,
+    RaySystemError,
+    RayTaskError,
+)
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
+
+from sg_ray.cluster.losses import infrastructure_failure
+from sg_ray.cluster.ray_private.library_names import RayActorManager, TrackedActorTask
+from sg_ray.cluster.trouble import temporary_folder
+from sg_ray.host.disk import disk_trouble
+from sg_ray.host.signals import StopRequest
+from sg_ray.records.record import Failure
+from sg_ray.sweep.execute.actor import JOB
+from sg_ray.sweep.execute.checkpoints import keep_position
+from sg_ray.sweep.execute.executor import lose, saves_position
+from sg_ray.sweep.execute.worklist import Worklist
+from sg_ray.sweep.plan.jobs import AnyJob, TrainJob
+
+GRACE_S = 30.0
+"""How long trials get to save their position after a signal; what cannot be saved is left."""
+
+WAIT_TOLD_S = 60.0
+"""So often it is said that no trial begins."""
+
+
+@dataclass
+class InFlight:
+    """Jobs handed to Tune and not yet finished, by Tune's trial id."""
+
+    stop: StopRequest
+    max_failures: int
+    jobs: dict[str, AnyJob] = field(default_factory=dict)
+    started: set[str] = field(default_factory=set)
+    """Of the jobs, those whose process has begun."""
+    pruned: set[str] = field(default_factory=set)
+    lost: list[AnyJob] = field(default_factory=list)
+    """Jobs whose process or machine died, to be handed out again."""
+    error: Exception | None = None
+    """What went wrong in our own bookkeeping (a full disk, say). Nothing more is started."""
+    done: bool = False
+    num_saved: int = 0
+    """Trainings that a stop has met, and that have saved their position."""
+
+    @property
+    def num_saving(self) -> int:
+        """Running trainings that learn by steps: an estimator's fit has no position in it."""
+        running = [job for trial_id, job in self.jobs.items() if trial_id in self.started]
+        return sum(saves_position(job) for job in running)
+
+    def end(self, trial_id: str) -> AnyJob:
+        """Return the job that was Tune's trial; it is in flight no longer."""
+        self.started.discard(trial_id)
+        return self.jobs.pop(trial_id)
+
+
+def _guarded(method: Callable[..., None]) -> Callable[..., None]:
+    """Keep a callback's exception for ``execute``: Tune would blame the trial for it."""
+
+    @wraps(method)
+    def call(self: "RecordingCallback", *args: Any, **kwargs: Any) -> None:
+        try:
+            method(self, *args, **kwargs)
+        except Exception as error:
+            self.flight.error = self.flight.error or error
+
+    return call
+
+
+class _ActorManager(RayActorManager):
+    """Tune's keeper of actors, for whom every death of an actor is one.
+
+    Ray's own knows ``RayActorError`` alone. Of an actor that the memory monitor ended it hears
+    ``OutOfMemoryError``, and gives up the whole run.
+    """
+
+    def _actor_task_failed(
+        self, tracked_actor_task: TrackedActorTask, exception: Exception
+    ) -> None:
+        if isinstance(exception, RayError) and not isinstance(exception, _NO_ACTORS_DEATH):
+            exception = RayActorError(error_msg=str(exception))
+        super()._actor_task_failed(tracked_actor_task, exception)
+
+
+_NO_ACTORS_DEATH = (RayActorError, RayTaskError, LocalRayletDiedError, RaySystemError)
+"""What Ray's keeper knows, and what ends Ray itself."""
+
+
+class _Inert:
+    """Tune pickles searchers, schedulers and callbacks for a restore that is never used."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+class PlanSearcher(_Inert, Searcher):
+    """Hands the planner's jobs to Tune, no more at a time than may run."""
+
+    def __init__(self, worklist: Worklist, flight: InFlight, max_concurrent: int) -> None:
+        super().__init__()
+        self._worklist, self._flight, self._max_concurrent = worklist, flight, max_concurrent
+
+    def suggest(self, trial_id: str) -> Any:
+        """Return the configuration of a job; None for none now, FINISHED for none any more."""
+        try:
+            return self._suggest(trial_id)
+        except Exception as error:
+            self._flight.error = self._flight.error or error
+            return Searcher.FINISHED
+
+    def _suggest(self, trial_id: str) -> Any:
+        if len(self._flight.jobs) >= self._max_concurrent:
+            return None
+        job = self._next_job()
+        if job is None:
+            self._flight.done = not self._flight.jobs
+            return Searcher.FINISHED if self._flight.done else None
+        self._flight.jobs[trial_id] = job
+        return {JOB: job.model_dump_json()}
+
+    def _next_job(self) -> AnyJob | None:
+        if self._flight.error or self._flight.stop():
+            return None
+        if self._flight.lost:
+            return self._worklist.again(self._flight.lost.pop(0))
+        return self._worklist.next_job()
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """Nothing: the callback below has more to go by."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Leave the file that Tune asks for, empty."""
+        Path(checkpoint_path).touch()
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Refuse."""
+        raise NotImplementedError("a sweep resumes from its records, not from Tune's state")
+
+
+class PruningScheduler(_Inert, FIFOScheduler):
+    """Stops a trial when the planner gives it up."""
+
+    def __init__(self, worklist: Worklist, flight: InFlight) -> None:
+        super().__init__()
+        self._worklist, self._flight = worklist, flight
+
+    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
+        """Put our keeper of actors in place, while there are none to keep."""
+        controller = tune_controller._tune_controller  # what comes is a wrapper around it
+        manager = controller._actor_manager
+        if not isinstance(manager, _ActorManager):
+            controller._actor_manager = _ActorManager(manager._resource_manager)
+        keep_from_asking(trial)
+        super().on_trial_add(tune_controller, trial)
+
+    def on_trial_result(self, _controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        """Return whether to go on after an epoch. Tune asks of all but the last."""
+        job = self._flight.jobs[trial.trial_id]
+        stop = self._flight.error is not None
+        if isinstance(job, TrainJob) and not stop:
+            try:
+                stop = self._worklist.on_epoch(job, result["epoch"], _metrics(result))
+            except Exception as error:
+                self._flight.error, stop = error, True
+            if stop and self._flight.error is None:
+                self._flight.pruned.add(trial.trial_id)
+        return str(TrialScheduler.STOP if stop else TrialScheduler.CONTINUE)
+
+
+class RecordingCallback(_Inert, tune.Callback):
+    """Tells the worklist what became of each job."""
+
+    def __init__(self, worklist: Worklist, flight: InFlight) -> None:
+        self._worklist, self.flight = worklist, flight
+        self._deadline_s: float | None = None
+        self._idle_since_s = self._told_at_s = time.monotonic()
+
+    def setup(self, **_: Any) -> None:
+        """Take SIGUSR1 back: Tune has just put a handler of its own in place."""
+        self.flight.stop.hear()
+
+    def on_step_begin(self, **_: Any) -> None:
+        """Give up, after a signal, what has no position to save or does not do so in time."""
+        if not self.flight.stop():
+            self._tell_of_waiting()
+            return
+        if self._deadline_s is None:
+            self._deadline_s = time.monotonic() + GRACE_S
+        if not self.flight.num_saving or time.monotonic() > self._deadline_s:
+            raise KeyboardInterrupt
+
+    @_guarded
+    def _tell_of_waiting(self) -> None:
+        """Say once a minute that there are trials to run, and that none has begun."""
+        now_s = time.monotonic()
+        if self.flight.started or not self.flight.jobs:
+            self._idle_since_s = self._told_at_s = now_s
+        elif now_s - self._told_at_s >= WAIT_TOLD_S:
+            self._told_at_s = now_s
+            self._worklist.on_waiting(now_s - self._idle_since_s, _why_none_begins())
+
+    @_guarded
+    def on_trial_start(self, *, trial: Trial, **_: Any) -> None:
+        """Take note that its process has begun."""
+        self.flight.started.add(trial.trial_id)
+        self._worklist.on_started(self.flight.jobs[trial.trial_id])
+
+    @_guarded
+    def on_trial_result(self, *, trial: Trial, result: dict[str, Any], **_: Any) -> None:
+        """Journal an epoch."""
+        job = self.flight.jobs[trial.trial_id]
+        if isinstance(job, TrainJob) and result.get("epoch") is not None:
+            self._worklist.journal_epoch(job, result["epoch"], result["metrics"])
+
+    @_guarded
+    def on_trial_complete(self, *, trial: Trial, **_: Any) -> None:
+        """Take note of how it ended."""
+        result = trial.last_result or {}
+        self._finish(trial, result, pruned=trial.trial_id in self.flight.pruned)
+
+    @_guarded
+    def on_trial_error(self, *, trial: Trial, **_: Any) -> None:
+        """Take note of the death of its process or machine."""
+        failure = infrastructure_failure(_error_of(trial))
+        if disk_trouble(failure.traceback):  # not the trial's fault: it stays unfinished
+            self.flight.end(trial.trial_id)
+            raise OSError(failure.message)
+        self._lose(trial, failure)
+
+    def _finish(self, trial: Trial, result: Mapping[str, Any], *, pruned: bool) -> None:
+        job, checkpoint = self.flight.jobs[trial.trial_id], _checkpoint(trial)
+        if result.get("interrupted", False):
+            self.flight.end(trial.trial_id)
+            self.flight.num_saved += checkpoint is not None and keep_position(checkpoint)
+        elif self.flight.error is not None:  # it was cut short
+            self.flight.end(trial.trial_id)
+        elif lack := self._worklist.failure_of_results(job, result, checkpoint, pruned=pruned):
+            self._lose(trial, lack)
+        else:
+            self.flight.end(trial.trial_id)
+            self._worklist.on_finished(job, result, checkpoint, pruned=pruned)
+        _forget_results(trial)
+
+    def _lose(self, trial: Trial, failure: Failure) -> None:
+        """Hand a lost job out again, or count it as failed if that was its last chance."""
+        job = self.flight.end(trial.trial_id)
+        again = lose(self._worklist, job, failure, _checkpoint(trial), self.flight.max_failures)
+        if again is None:
+            _forget_results(trial)
+        else:
+            self.flight.lost.append(again)
+
+
+def _why_none_begins() -> str:
+    """Say whether the cluster has room for a trial that Ray has been asked for."""
+    groups = ray.util.placement_group_table().values()
+    if any(group["state"] in ("PENDING", "RESCHEDULING") for group in groups):
+        have, free = ray.cluster_resources(), ray.available_resources()
+        shares = (f"{free.get(n, 0):g} of {have[n]:g} {n}s" for n in ("CPU", "GPU") if n in have)
+        return f"Ray has no room for one ({', '.join(shares) or 'no CPUs'} are free)"
+    logs = temporary_folder() / "ray/session_latest/logs"
+    return f"Ray has room for one, but its process does not start; on its node {logs} tells more"
+
+
+def _error_of(trial: Trial) -> str:
+    """Return what Tune wrote down of the death of a trial's process or machine."""
+    path = trial.error_file  # Tune's copy in storage comes later
+    return Path(path).read_text(encoding="utf-8", errors="replace") if path else ""
+
+
+def _checkpoint(trial: Trial) -> Path | None:
+    return Path(trial.checkpoint.path) if trial.checkpoint else None
+
+
+def keep_from_asking(trial: Trial) -> None:
+    """Give a trial of Tune's, before its first result, something that is not empty.
+
+    Tune would ask the actor for more where it has nothing, above all once that actor has died; and
+    of one that the memory monitor ended, the answer is an error that would end the whole run.
+    """
+    trial.run_metadata.last_result = {"done": False}
+
+
+def _forget_results(trial: Trial) -> None:
+    """Free what Tune gathers of a trial's results, and keeps to the end of the sweep.
+
+    It is 50 KB a trial, four fifths of what a sweep of thousands would grow by; nobody reads it.
+    """
+    known = trial.run_metadata
+    known.metric_analysis.clear()
+    known.metric_n_steps.clear()
+    known.last_result = {"done": True}  # an empty one would have Tune ask the actor for another
+    for checkpoint in known.checkpoint_manager.best_checkpoint_results:
+        checkpoint.metrics = {}
+
+
+def _metrics(result: Mapping[str, Any]) -> dict[str, Any]:
+    """Undo Tune's flattening: it hands schedulers ``metrics/val_f1``."""
+    prefix = "metrics/"
+    return {k.removeprefix(prefix): v for k, v in result.items() if k.startswith(prefix)}

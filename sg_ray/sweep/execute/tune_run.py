@@ -1,0 +1,163 @@
+"""Ray Tune, set up to ask a worklist for all and to decide nothing itself.
+
+Tune's own restore is not used: each start is a new Tune experiment whose jobs come from the
+planner, and an interrupted trial's job names the newest Tune checkpoint that it left.
+"""
+
+import logging
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
+from typing import Any
+
+import ray
+from ray import tune
+from ray.tune.experiment import Trial
+
+from sg_ray.cluster.admission import any_group, num_fitting_trials
+from sg_ray.cluster.losses import infrastructure_failure
+from sg_ray.errors import InfrastructureError, InputError, SgRayError
+from sg_ray.host.disk import disk_trouble
+from sg_ray.host.signals import StopRequest
+from sg_ray.sweep.execute.actor import JOB, Shared, TrialActor
+from sg_ray.sweep.execute.executor import Execution, Setting, told_positions
+from sg_ray.sweep.execute.tune_hooks import (
+    InFlight,
+    PlanSearcher,
+    PruningScheduler,
+    RecordingCallback,
+)
+from sg_ray.sweep.execute.worklist import Worklist
+from sg_ray.sweep.plan.jobs import TrainJob, parse_job
+from sg_ray.sweep_folder import RAY_LOG
+from sg_ray.trial import OwnCode
+
+_WAITING_ACTOR = {"node:__internal_head__": 0.001}
+"""What the Tune actor of a multi-worker trial takes: nothing its workers need, for it only waits.
+
+A bundle must not be empty, and a hundredth of a CPU would keep the workers from filling the node.
+"""
+
+_TUNE_ENVIRONMENT = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # records replace Tune's own logs
+    "RAY_AIR_NEW_OUTPUT": "0",  # the newer output prints even when told to be silent
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # signals are ours, see on_step_begin
+    "TUNE_GLOBAL_CHECKPOINT_S": "86400",  # no snapshots of Tune: nobody would read them
+}
+
+
+def run_tune(worklist: Worklist, setting: Setting, stop: StopRequest, *, grows: bool) -> Execution:
+    """Run jobs until the worklist has no more, as of ``Executor.execute``. Ray is initialised.
+
+    ``grows`` says that Ray may add nodes, so that what it has now is not the limit.
+    """
+    os.environ.update(_TUNE_ENVIRONMENT)
+    supplies, folder = setting.supplies, setting.folder
+    flight = InFlight(stop, supplies.max_failures)
+    stop.file = folder.stop
+    stop.file.unlink(missing_ok=True)
+    with _explaining_rays_end():
+        shared = Shared(
+            ray.put(supplies.features),
+            OwnCode.of(setting.takes, setting.own_metrics),
+            supplies.cache_dir.absolute(),
+            folder,
+            supplies.max_failures,
+        )
+        tuner = _tuner(worklist, setting, flight, shared, grows=grows)
+        stop.raises = False  # from here on there are positions to save
+        with suppress(KeyboardInterrupt):  # see on_step_begin
+            tuner.fit()
+    stop.raises = True
+    stop.file.unlink(missing_ok=True)
+    if flight.error is not None:
+        raise flight.error
+    if flight.done and not stop():
+        return Execution(is_finished=True)
+    if not stop():  # Tune's own handler heard it, before any trial began: see setup
+        stop.number = signal.SIGUSR1
+    positions = told_positions(flight.num_saved, flight.num_saving)
+    return Execution(is_finished=False, positions=positions)
+
+
+@contextmanager
+def _explaining_rays_end() -> Iterator[None]:
+    """Turn what Ray raises, and no trial's death explains, into an error that helps."""
+    try:
+        yield
+    except SgRayError:
+        raise
+    except Exception as error:
+        if disk_trouble(error):  # told with the folder by whoever works on it
+            raise
+        logging.getLogger("ray").exception("Ray ended the sweep")
+        reason = infrastructure_failure(f"{type(error).__name__}: {error}").message
+        raise InfrastructureError(
+            f"Ray could not go on: {reason} ({RAY_LOG} tells more). All that was recorded is kept: "
+            "the same command again, or --resume, goes on from there."
+        ) from error
+
+
+def _tuner(
+    worklist: Worklist, setting: Setting, flight: InFlight, shared: Shared, *, grows: bool
+) -> tune.Tuner:
+    trainable = tune.with_parameters(TrialActor, shared=shared)
+    attempt = setting.folder.new_attempt  # becomes the Tune experiment
+    return tune.Tuner(
+        tune.with_resources(trainable, _placement),
+        tune_config=tune.TuneConfig(
+            num_samples=-1,
+            search_alg=PlanSearcher(worklist, flight, num_at_once(setting, grows=grows)),
+            scheduler=PruningScheduler(worklist, flight),
+            # Tune does not see what a group of workers takes: an actor kept for reuse would
+            # hold what the next trial's workers wait for.
+            reuse_actors=not any_group(setting.takes),
+            trial_name_creator=_job_name,
+            trial_dirname_creator=_job_name,
+        ),
+        run_config=tune.RunConfig(
+            name=attempt.name,
+            storage_path=str(attempt.parent.absolute()),
+            verbose=0,
+            failure_config=tune.FailureConfig(max_failures=0),  # see on_trial_error
+            checkpoint_config=tune.CheckpointConfig(num_to_keep=2, checkpoint_frequency=1),
+            callbacks=[RecordingCallback(worklist, flight)],
+        ),
+    )
+
+
+def num_at_once(setting: Setting, *, grows: bool) -> int:
+    """Return how many trials can run at once without waiting for each other's workers.
+
+    The smallest over CPUs and GPUs of "what the cluster has / what the largest trial takes",
+    at most ``max_concurrent_trials`` if that is set; on a cluster that grows, that number itself.
+    Raises InputError if a trial does not fit.
+    """
+    limit = setting.max_concurrent_trials
+    if grows and limit is not None:
+        return limit
+    try:
+        fits = num_fitting_trials(setting.takes, ray.cluster_resources())
+    except InputError as error:
+        hint = " On a cluster that adds nodes, set max_concurrent_trials=N." if grows else ""
+        raise InputError(f"{error}{hint}") from error
+    return min(fits, limit or fits)
+
+
+def _placement(config: dict[str, Any]) -> tune.PlacementGroupFactory:
+    job = parse_job(config[JOB])
+    takes = job.resources
+    if isinstance(job, TrainJob) and takes.is_group:
+        return tune.PlacementGroupFactory([_WAITING_ACTOR])
+    return _bundle(takes.cpus, takes.gpus)
+
+
+@cache  # Tune keeps what each trial takes: 1 KB, unless they share it
+def _bundle(cpus: float, gpus: float) -> tune.PlacementGroupFactory:
+    return tune.PlacementGroupFactory([{"CPU": cpus, "GPU": gpus}])
+
+
+def _job_name(trial: Trial) -> str:
+    return parse_job(trial.config[JOB]).name

@@ -1,0 +1,249 @@
+"""Between planner and executor: turns finished jobs into records, events and learning rates."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sg_ray.cluster.losses import infrastructure_failure
+from sg_ray.records import learning_rates
+from sg_ray.records.events import (
+    EpochEnded,
+    FinalistDropped,
+    JobLost,
+    RateSource,
+    StageStarted,
+    SweepWaiting,
+    TrialFinished,
+    TrialResumed,
+    TrialStarted,
+)
+from sg_ray.records.journal import Journal
+from sg_ray.records.planned import PlannedName, PlannedStage, num_planned
+from sg_ray.records.record import (
+    Failure,
+    RunRecord,
+    read_history,
+    read_surroundings,
+    record_of,
+    write_record,
+)
+from sg_ray.sweep.execute.checkpoints import (
+    drop_checkpoints,
+    drop_group_of_other_code,
+    is_finished,
+    keep_results,
+    lacks_results,
+    newest_checkpoint,
+    read_environment,
+)
+from sg_ray.sweep.execute.winner_scoring import WinnerTest
+from sg_ray.sweep.plan.jobs import AnyJob, LrRangeJob, TestJob, TrainJob
+from sg_ray.sweep.plan.planner import Planner
+from sg_ray.training.checkpoint import weights_id
+from sg_ray.trial import job_name, now_ms
+
+
+class Worklist:
+    """The executor's view of a sweep: jobs out, outcomes in."""
+
+    def __init__(self, planner: Planner, stages: Sequence[PlannedStage], journal: Journal) -> None:
+        """``stages`` are those that the planner has by plan."""
+        self._planner, self._rules, self._stages = planner, planner.rules, stages
+        self._journal, self._folder = journal, planner.ledger.folder
+        self._winner_test = WinnerTest(planner, journal, self._folder)
+        self._announced: set[tuple[str, str]] = set()
+        self._started_at_ms: dict[str, int] = {}
+        for record in planner.ledger.records.values():  # a kill may have come after the record
+            plan = planner.plans.get(record.model)
+            if plan is not None:
+                spec = plan.spec(record.configuration, record.seed).with_streams(record.streams)
+                self._settle(record, job_name(spec))
+
+    def next_job(self) -> AnyJob | None:
+        """Return the next job with the checkpoint it goes on from, or None."""
+        while (job := self._planner.next_job()) is not None:
+            if isinstance(job, TrainJob):
+                self._announce(job.spec.model, job.stage)
+                job = self._from_checkpoint(job)
+                if not self._is_given_up(job):
+                    return job
+            elif not (isinstance(job, LrRangeJob) and self._take_cached_learning_rate(job)):
+                return job
+        return self._winner_test.next_job() if self._planner.finished else None
+
+    def again(self, job: AnyJob) -> AnyJob:
+        """Return a job that was lost with the newest checkpoint that it left."""
+        return self._from_checkpoint(job) if isinstance(job, TrainJob) else job
+
+    @property
+    def test_scored(self) -> bool:
+        """True if the winner has its test scores, or there is no test split."""
+        return self._winner_test.done
+
+    @property
+    def problems(self) -> list[str]:
+        """What went wrong outside of trials, in sentences for the user."""
+        return self._winner_test.problems
+
+    def on_started(self, job: AnyJob) -> None:
+        """Journal the start of a trial."""
+        if isinstance(job, TrainJob):
+            self._started_at_ms.setdefault(job.spec.trial_key, now_ms())
+            self._journal.append(
+                TrialStarted(
+                    trial_key=job.spec.trial_key,
+                    model=job.spec.model,
+                    family=job.spec.family,
+                    name=job.spec.configuration.name,
+                    stage=job.stage,
+                    config=job.spec.configuration.values,
+                    config_hash=job.spec.config_hash,
+                    seed=job.spec.seed,
+                    streams=job.spec.streams,
+                )
+            )
+        elif isinstance(job, LrRangeJob):
+            self._announce(job.spec.model, "lr_range")
+
+    def on_lost(self, job: AnyJob, reason: str) -> None:
+        """Journal that a job's process or machine died; it is handed out again."""
+        key = job.spec.trial_key if isinstance(job, TrainJob) else None
+        self._journal.append(JobLost(name=job.name, reason=reason, trial_key=key))
+
+    def on_waiting(self, wait_s: float, reason: str) -> None:
+        """Journal that no trial has begun for so long."""
+        self._journal.append(SweepWaiting(wait_s=round(wait_s), reason=reason))
+
+    def on_epoch(self, job: TrainJob, epoch: int, metrics: Mapping[str, float | None]) -> bool:
+        """Return True if the trial should be given up after this epoch."""
+        return self._planner.on_epoch(job, epoch, metrics.get(self._rules.objective))
+
+    def journal_epoch(self, job: TrainJob, epoch: int, metrics: Mapping[str, float | None]) -> None:
+        """Journal an epoch's metrics."""
+        self._journal.append(EpochEnded(trial_key=job.spec.trial_key, epoch=epoch, metrics=metrics))
+
+    def on_finished(
+        self, job: AnyJob, result: Mapping[str, Any], checkpoint: Path | None, *, pruned: bool
+    ) -> None:
+        """Write down what became of a job."""
+        match job:
+            case TrainJob():
+                self._record(job, result, checkpoint, pruned=pruned)
+            case LrRangeJob():
+                found = learning_rates.from_result(self._rules.lr_range, job.spec, result)
+                self._use_learning_rate(job, found, source="range test")
+            case TestJob():
+                self._winner_test.on_finished(job, result)
+
+    def failure_of_results(
+        self, job: AnyJob, result: Mapping[str, Any], checkpoint: Path | None, *, pruned: bool
+    ) -> Failure | None:
+        """Return a failure if a training that says it went well left nothing to show for it."""
+        if not isinstance(job, TrainJob) or result.get("failure"):
+            return None
+        num_epochs = 1 if pruned else int(result.get("epoch") or 0)
+        lack = lacks_results(checkpoint, num_epochs=num_epochs, is_whole=not pruned)
+        return None if lack is None else infrastructure_failure(lack)
+
+    def _from_checkpoint(self, job: TrainJob) -> TrainJob:
+        """Return the job with the newest checkpoint that an interruption left of it, if any."""
+        drop_group_of_other_code(self._folder, job)
+        checkpoint = newest_checkpoint(self._folder, job)
+        if checkpoint is None:
+            return job
+        epoch = len(read_history(checkpoint))
+        self._journal.append(TrialResumed(trial_key=job.spec.trial_key, epoch=epoch))
+        return job.model_copy(update={"resume_from": checkpoint})
+
+    def _is_given_up(self, job: TrainJob) -> bool:
+        """Record a trial as pruned if a kill came between that decision and its record.
+
+        The epochs in its checkpoint are reported again, for the kill may have come before that.
+        """
+        if job.resume_from is None or is_finished(job.resume_from):
+            return False
+        for metrics in read_history(job.resume_from):
+            if self.on_epoch(job, int(metrics["epoch"] or 0), metrics):
+                result = {"environment": read_environment(job.resume_from)}
+                self._record(job, result, job.resume_from, pruned=True)
+                return True
+        return False
+
+    def _announce(self, model: str, stage: PlannedName) -> None:
+        if (model, stage) not in self._announced:
+            self._announced.add((model, stage))
+            num_trials = num_planned(self._stages, model, stage)
+            self._journal.append(StageStarted(model=model, stage=stage, num_trials=num_trials))
+
+    def _record(
+        self,
+        job: TrainJob,
+        result: Mapping[str, Any],
+        checkpoint: Path | None,
+        *,
+        pruned: bool,
+    ) -> None:
+        spec = job.spec
+        failure = result.get("failure")
+        history: list[dict[str, float | None]] = []
+        environment = dict(result.get("environment", {}))
+        if checkpoint is not None:
+            folder = keep_results(self._folder, spec.trial_key, checkpoint, model=failure is None)
+            history = read_history(folder)
+            environment |= read_surroundings(folder)
+        for epoch in history:  # one that a kill kept from being told is told now
+            metrics = {name: value for name, value in epoch.items() if name != "epoch"}
+            self.journal_epoch(job, int(epoch["epoch"] or 0), metrics)
+        record = record_of(
+            spec,
+            job.stage,
+            history,
+            status="failed" if failure else "pruned" if pruned else "completed",
+            started_at_ms=self._started_at_ms.get(spec.trial_key, now_ms()),
+            environment=environment,
+            failure=Failure(**failure) if failure else None,
+            weights=weights_id(self._folder.trial(spec.trial_key)),
+        )
+        write_record(self._folder, record)
+        self._planner.on_finished(record)
+        self._settle(record, job.base_name)
+        self._tell_drops(record.model)
+
+    def _settle(self, record: RunRecord, base_name: str) -> None:
+        """Do what follows from a record; doing it again changes nothing."""
+        self._journal.append(
+            TrialFinished(
+                trial_key=record.trial_key,
+                status=record.status,
+                epochs=record.epochs,
+                metrics=record.metrics,
+            )
+        )
+        if record.failure is None or not record.failure.is_infrastructure:
+            drop_checkpoints(self._folder, record.trial_key, base_name)
+
+    def _tell_drops(self, model: str) -> None:
+        """Journal which finalists the race has given up; the journal says each once."""
+        seeds = self._rules.replicate.all_seeds
+        for drop in self._planner.plans[model].dropped(seeds).values():
+            self._journal.append(
+                FinalistDropped(
+                    model=model,
+                    config_hash=drop.config,
+                    against=drop.against,
+                    after_seeds=drop.after_seeds,
+                )
+            )
+
+    def _take_cached_learning_rate(self, job: LrRangeJob) -> bool:
+        found = learning_rates.cached(self._rules.lr_range, job.spec)
+        if found is None:
+            return False
+        self._use_learning_rate(job, found, source="cache")
+        return True
+
+    def _use_learning_rate(
+        self, job: LrRangeJob, found: learning_rates.Found, *, source: RateSource
+    ) -> None:
+        learning_rates.note(self._folder, self._journal, job.spec, found, source=source)
+        self._planner.ledger.learning_rates[job.spec.model] = found["suggestion"]

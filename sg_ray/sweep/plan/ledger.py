@@ -1,0 +1,52 @@
+"""What a sweep has done so far, and what all its models share: what plans are made from."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from sg_ray.records.record import RunRecord
+from sg_ray.sweep_folder import SweepFolder
+
+
+@dataclass
+class Ledger:
+    """What is done so far: the records by trial key, and each model's suggested learning rate.
+
+    The records lack history and environment, most of their bytes: no plan asks for those.
+    ``learning_rates[model]`` is None when its range test found nothing; no entry, not yet run.
+    """
+
+    folder: SweepFolder
+    records: dict[str, RunRecord]
+    learning_rates: dict[str, float | None] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.records = {key: _outcome(record) for key, record in self.records.items()}
+
+    def add(self, record: RunRecord) -> None:
+        """Take note of a finished trial."""
+        self.records[record.trial_key] = _outcome(record)
+
+    def of_model(self, model: str) -> list[RunRecord]:
+        """Return the records of one model, oldest first."""
+        return [record for record in self.records.values() if record.model == model]
+
+
+def _outcome(record: RunRecord) -> RunRecord:
+    return record.model_copy(update={"history": (), "environment": {}})
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What every trial of a sweep shares: its data and the code that trains it."""
+
+    data_fingerprint: str
+    code_version: str
+    has_test_split: bool
+    own_code_versions: Mapping[str, str] = field(default_factory=dict)
+    """By family, where another one than ``code_version`` counts."""
+    trained_with: Mapping[str, str] = field(default_factory=dict)
+    """By family, the version that trains, where another one counts."""
+
+    def code_version_of(self, family: str) -> str:
+        """Return the version of the code that trials of a family count as made by."""
+        return self.own_code_versions.get(family, self.code_version)

@@ -1,0 +1,175 @@
+"""One model's way through the stages of a sweep, from the records and its journal alone."""
+
+from collections.abc import Mapping, Sequence
+
+from sg_ray.config import Model, Rules
+from sg_ray.configuration import Configuration
+from sg_ray.records.race import drops
+from sg_ray.records.record import RunRecord, Stage
+from sg_ray.statistics.racing import Drop
+from sg_ray.sweep.plan.jobs import AnyJob, TrainJob
+from sg_ray.sweep.plan.ledger import Identity, Ledger
+from sg_ray.trial import BranchSource, TrialSpec
+
+_SpecKey = tuple[Configuration, int, tuple[tuple[str, ...], ...]]
+"""A configuration, a seed, and which branches it builds on."""
+
+
+class ModelPlan:
+    """One model's way through the stages. Subclasses say which trials the model needs."""
+
+    def __init__(self, model: Model, rules: Rules, ledger: Ledger, identity: Identity) -> None:
+        self.model = model
+        self._rules = rules
+        self._ledger = ledger
+        self._identity = identity
+        self._in_flight: dict[str, TrainJob] = {}
+        self._specs: dict[_SpecKey, TrialSpec] = {}
+
+    def next_job(self) -> AnyJob | None:
+        """Return a job that can start now, or None: wait for what runs, or there is none left."""
+        raise NotImplementedError
+
+    @property
+    def finished(self) -> bool:
+        """True once every trial of the model is on record."""
+        raise NotImplementedError
+
+    def on_epoch(self, trial_key: str, epoch: int, objective: float | None) -> bool:
+        """Take note of an epoch; return True if the trial should be given up."""
+        del trial_key, epoch, objective
+        return False
+
+    def on_finished(self, record: RunRecord) -> None:
+        """Take note of a finished trial, already in the ledger."""
+        self._in_flight.pop(record.trial_key, None)
+
+    def spec(self, configuration: Configuration, seed: int) -> TrialSpec:
+        """Return the trial of one configuration and seed of this model."""
+        branches = self.branch_sources(seed)
+        # Plans are asked many times a second, and a spec's key is a hash of all that it holds.
+        identities = tuple(tuple(source.identity) for source in branches.values())
+        key = (configuration, seed, identities)
+        if key not in self._specs:
+            self._specs[key] = TrialSpec(
+                configuration=configuration,
+                seed=seed,
+                objective=self._rules.objective,
+                data_fingerprint=self._identity.data_fingerprint,
+                code_version=self._identity.code_version_of(configuration.family),
+                branches=branches,
+                trained_with=self._identity.trained_with.get(configuration.family),
+                own_metrics=self._rules.own_metrics,
+            )
+        return self._specs[key]
+
+    def branch_sources(self, seed: int) -> Mapping[str, BranchSource]:
+        """Return the trained branches that a trial with this seed builds on."""
+        del seed
+        return {}
+
+    def has_branches(self, seed: int) -> bool:
+        """Return True if a trial with this seed has all that it builds on."""
+        del seed
+        return True
+
+    @property
+    def branch(self) -> Configuration | None:
+        """The configuration that other models build on, if there is one and it is known."""
+        return None
+
+    @property
+    def finalists(self) -> list[Configuration]:
+        """Configurations that get every seed unless the race drops them; empty: not yet known."""
+        raise NotImplementedError
+
+    def trials(self, seeds: Sequence[int]) -> dict[str, dict[int, RunRecord]]:
+        """Return the finalists' records by the configuration's hash and, of ``seeds``, the seed."""
+        first = self._rules.replicate.seeds[0]
+        found: dict[str, dict[int, RunRecord]] = {}
+        for finalist in self.finalists:
+            keys = {seed: self.spec(finalist, seed).trial_key for seed in seeds}
+            records = self._ledger.records
+            of_seed = {seed: records[key] for seed, key in keys.items() if key in records}
+            found[self.spec(finalist, first).config_hash] = of_seed
+        return found
+
+    def dropped(self, seeds: Sequence[int]) -> dict[str, Drop]:
+        """Return the finalists that a race over ``seeds`` drops."""
+        replicate = self._rules.replicate
+        rounds = [seed for seed in seeds if seed != replicate.seeds[0]]
+        return drops(self.trials(seeds), rounds, self._rules.objective, replicate.race_alpha)
+
+    def in_race(self, seeds: Sequence[int]) -> list[Configuration]:
+        """Return the finalists that a race over ``seeds`` leaves."""
+        first = self._rules.replicate.seeds[0]
+        dropped = self.dropped(seeds)
+        return [one for one in self.finalists if self.spec(one, first).config_hash not in dropped]
+
+    def is_on_record(self, configuration: Configuration, seed: int) -> bool:
+        """Return True if the trial has finished."""
+        return self.is_known(self.spec(configuration, seed))
+
+    def is_known(self, spec: TrialSpec) -> bool:
+        """Return True if the trial has finished."""
+        return spec.trial_key in self._ledger.records
+
+    def extra_job(self, configuration: Configuration, seed: int) -> TrainJob | None:
+        """Return the job of one more seed; None if it is on record, or running."""
+        return self.job(self.spec(configuration, seed), "replicate")
+
+    def num_epochs(self, seeds: Sequence[int]) -> int:
+        """Return how many epochs the model's trials with ``seeds`` took."""
+        records = [r for r in self._ledger.of_model(self.model.name) if r.counts_as_seed]
+        return sum(record.epochs for record in records if record.seed in seeds)
+
+    def job(self, spec: TrialSpec, stage: Stage) -> TrainJob | None:
+        """Return the job of ``spec``; None if it is on record, or running."""
+        if spec.trial_key in self._ledger.records or spec.trial_key in self._in_flight:
+            return None
+        job = TrainJob(spec=spec, stage=stage, resources=self.model.resources)
+        self._in_flight[spec.trial_key] = job
+        return job
+
+    def _next_planned_seed(self, stage: Stage) -> TrainJob | None:
+        """Return the next missing trial of those that get the planned seeds, seed by seed."""
+        replicated = self._replicated
+        for seed in self._rules.replicate.seeds:
+            for configuration in replicated if self.has_branches(seed) else ():
+                job = self.job(self.spec(configuration, seed), stage)
+                if job is not None:
+                    return job
+        return None
+
+    @property
+    def _replicated(self) -> list[Configuration]:
+        """Those that get the planned seeds: still in the race after what is known of them."""
+        return self.in_race(self._rules.replicate.seeds)
+
+    @property
+    def _has_planned_seeds(self) -> bool:
+        """True once those that get the planned seeds have all of them on record."""
+        seeds, replicated = self._rules.replicate.seeds, self._replicated
+        return all(self.is_on_record(one, seed) for one in replicated for seed in seeds)
+
+
+class FloorPlan(ModelPlan):
+    """The floor: its baseline configuration with every seed, neither tuned nor searched."""
+
+    @property
+    def finalists(self) -> list[Configuration]:
+        """The only configuration."""
+        return [self.model.baseline]
+
+    def next_job(self) -> AnyJob | None:
+        """Return the next missing seed."""
+        return self._next_planned_seed("floor")
+
+    def extra_job(self, configuration: Configuration, seed: int) -> TrainJob | None:
+        """Return the job of one more seed; None if it is on record, or running."""
+        return self.job(self.spec(configuration, seed), "floor")
+
+    @property
+    def finished(self) -> bool:
+        """True once every planned seed is on record."""
+        return self._has_planned_seeds

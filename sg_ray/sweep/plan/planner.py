@@ -1,0 +1,146 @@
+"""What is left to do: one place that decides it, from the records and the search journals alone.
+
+A first start is the same code with nothing on record. Models go their ways independently, see
+``model_plan`` and ``search_plan``. What the planned seeds leave undecided gets more of them in
+the end, see ``extra_seeds``; last come the trials that split the winner's variance, see
+``variance_trials``.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from sg_ray.code_version import code_version
+from sg_ray.config import Model, Rules
+from sg_ray.data.samples import DataSet
+from sg_ray.prepare.branches import GivenBranches
+from sg_ray.records.code_versions import CodeVersions, trial_code_version
+from sg_ray.records.leaderboard import Row, rank
+from sg_ray.records.learning_rates import read_learning_rates
+from sg_ray.records.record import RunRecord, read_records
+from sg_ray.sweep.plan.extra_seeds import ExtraSeeds
+from sg_ray.sweep.plan.jobs import AnyJob, TrainJob
+from sg_ray.sweep.plan.ledger import Identity, Ledger
+from sg_ray.sweep.plan.model_plan import FloorPlan, ModelPlan
+from sg_ray.sweep.plan.search_plan import SearchPlan
+from sg_ray.sweep.plan.variance_trials import VarianceTrials
+from sg_ray.sweep_folder import SweepFolder
+from sg_ray.trial import BranchSource
+
+
+class Planner:
+    """All models of a sweep; asked for the next job whenever there is room for one."""
+
+    def __init__(
+        self,
+        models: Sequence[Model],
+        rules: Rules,
+        ledger: Ledger,
+        identity: Identity,
+        given_branches: Mapping[str, Callable[[int], BranchSource | None]],
+    ) -> None:
+        """``models``: those that others build on first. ``given_branches``, by family, are trained
+        outside this sweep.
+        """
+        self.ledger = ledger
+        self.has_test_split = identity.has_test_split
+        self.rules = rules
+        self.plans: dict[str, ModelPlan] = {}
+        for model in models:
+            if model.is_floor:
+                self.plans[model.name] = FloorPlan(model, rules, ledger, identity)
+                continue
+            branches = {
+                family: given_branches[family]
+                if family in given_branches
+                else self._search_plan(name).branch_with_seed
+                for family, name in model.branches.items()
+            }
+            self.plans[model.name] = SearchPlan(model, rules, ledger, identity, branches)
+        self._extra_seeds = ExtraSeeds(self.plans, rules.replicate, rules.objective)
+        self._variance_trials = VarianceTrials(self.plans, rules.replicate, self.winner)
+
+    @property
+    def finished(self) -> bool:
+        """True once no model has anything left to do."""
+        return self._has_all_seeds and self._variance_trials.settled
+
+    @property
+    def _has_all_seeds(self) -> bool:
+        return self._has_planned_seeds and self._extra_seeds.settled
+
+    @property
+    def _has_planned_seeds(self) -> bool:
+        """True once every model that can be finished is."""
+        return all(plan.finished or self._is_blocked(name) for name, plan in self.plans.items())
+
+    def _is_blocked(self, model: str) -> bool:
+        """Return True if what a model builds on has ended without anything to build on."""
+        names = [name for name in self.plans[model].model.branches.values() if name in self.plans]
+        return any(
+            self._is_blocked(name)
+            or (self.plans[name].finished and self.plans[name].branch is None)
+            for name in names
+        )
+
+    def next_job(self) -> AnyJob | None:
+        """Return a job that can start now, or None: wait for what runs, or nothing is left."""
+        for plan in self.plans.values():
+            job = plan.next_job()
+            if job is not None:
+                return job
+        if not self._has_planned_seeds:
+            return None
+        if not self._extra_seeds.settled:
+            return self._extra_seeds.next_job()
+        return self._variance_trials.next_job()
+
+    def on_epoch(self, job: TrainJob, epoch: int, objective: float | None) -> bool:
+        """Take note of an epoch; return True if the trial should be given up."""
+        return self.plans[job.spec.model].on_epoch(job.spec.trial_key, epoch, objective)
+
+    def on_finished(self, record: RunRecord) -> None:
+        """Take note of a finished trial."""
+        self.ledger.add(record)
+        self.plans[record.model].on_finished(record)
+
+    def winners(self) -> dict[str, Row]:
+        """Return each finished model's winner, the floor left out."""
+        plans = (plan for plan in self.plans.values() if isinstance(plan, SearchPlan))
+        rows = {plan.model.name: plan.winner() for plan in plans}
+        return {model: row for model, row in rows.items() if row is not None}
+
+    def winner(self) -> Row | None:
+        """Return the best of the models' winners (never the floor); None if none completed."""
+        hashes = {row.config_hash for row in self.winners().values()}
+        rows = rank(
+            [r for r in self.ledger.records.values() if r.config_hash in hashes],
+            objective=self.rules.objective,
+            seeds=self.rules.replicate.all_seeds,
+        )
+        return next((row for row in rows if row.seeds), None)
+
+    def _search_plan(self, model: str) -> SearchPlan:
+        plan = self.plans[model]
+        assert isinstance(plan, SearchPlan)
+        return plan
+
+
+def make_planner(
+    models: Sequence[Model],
+    rules: Rules,
+    folder: SweepFolder,
+    data: DataSet,
+    given_branches: GivenBranches,
+) -> Planner:
+    """Return the plan of what the sweep's folder does not hold yet."""
+    families = [model.family for model in models]
+    counted = CodeVersions.of(folder).by_family(families, rules.own_metrics)
+    of_now = {family: trial_code_version(family, rules.own_metrics) for family in families}
+    identity = Identity(
+        data.fingerprint,
+        code_version(),
+        "test" in data.splits,
+        counted,
+        {family: version for family, version in of_now.items() if version != counted[family]},
+    )
+    ledger = Ledger(folder, read_records(folder), read_learning_rates(folder))
+    return Planner(models, rules, ledger, identity, given_branches.by_family)

@@ -1,0 +1,138 @@
+"""``sg-ray status`` and ``sg-ray clean`` on a real sweep."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import sg_ray
+from sg_ray.cli import main
+from sg_ray.files import scratch_folder
+from sg_ray.host.lock import locked
+from sg_ray.sweep_folder import SweepFolder
+
+TINY = SweepFolder(Path("outputs/tiny"))
+INTERRUPTED = SweepFolder(Path("outputs/cut"))
+
+
+def interrupt(name: str = "cut") -> SweepFolder:
+    """Make a copy of the sweep whose journal never tells an end."""
+    folder = SweepFolder(Path("outputs") / name)
+    shutil.copytree(TINY.path, folder.path)
+    settings = folder.settings.read_text().replace("name: tiny", f"name: {name}")
+    folder.settings.write_text(settings)
+    lines = folder.events.read_text().splitlines(keepends=True)
+    ends = ('"ranked"', '"sweep_finished"')
+    folder.events.write_text("".join(line for line in lines if not any(e in line for e in ends)))
+    return folder
+
+
+def leave_behind(folder: SweepFolder) -> list[Path]:
+    """Leave in a sweep's folder what killed processes leave."""
+    left = [folder.tune / "attempt-001" / "last.pt", folder.group("key") / "last.pt"]
+    for path in left:
+        path.parent.mkdir(parents=True)
+        path.write_bytes(bytes(2**20))
+    return left
+
+
+def test_status_tells_state_progress_and_what_to_do(
+    swept: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    interrupt()
+    assert main(["status"]) == 0
+    header, cut, tiny = (line.split("  ") for line in capsys.readouterr().out.splitlines())
+    told = [[cell.strip() for cell in line if cell.strip()] for line in (header, cut, tiny)]
+    assert told[0][:3] == ["sweep", "state", "trials"]
+    assert told[1][:3] == ["outputs/cut", "interrupted", "5 of 5"]
+    assert told[1][-1].endswith("sweep --resume outputs/cut")
+    assert told[2][:3] == ["outputs/tiny", "complete", "5 of 5"]
+    assert told[2][-1].endswith("report outputs/tiny")
+    assert told[2][4].startswith("lexical 0."), "the floor comes first"
+    with locked(TINY):
+        assert main(["status", "outputs/tiny"]) == 0
+    assert " running " in capsys.readouterr().out
+
+
+def test_status_of_none_and_of_one_that_is_damaged(
+    swept: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["status", "cache-of-nobody"]) == 2
+    (swept / "empty").mkdir()
+    assert main(["status", "empty"]) == 0
+    assert "holds no sweep" in capsys.readouterr().out
+    broken = SweepFolder(Path("outputs/broken"))
+    broken.path.mkdir()
+    broken.settings.write_text("name: [")
+    assert main(["status"]) == 1
+    printed = capsys.readouterr().out
+    assert "outputs/tiny" in printed
+    assert "cannot be read: outputs/broken/sweep.yaml" in printed
+
+
+def test_clean_deletes_what_no_resume_and_no_report_needs(
+    swept: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    left = leave_behind(TINY)
+    features = list((swept / ".cache/features").iterdir())
+    assert len(features) == 1
+    table = sg_ray.open_sweep("tiny").predictions
+    assert main(["clean", "--dry-run"]) == 0
+    planned = capsys.readouterr().out
+    assert all(path.exists() for path in (*left, *features))
+    assert main(["clean"]) == 0
+    told = capsys.readouterr().out
+    assert told.splitlines()[:-1] == planned.splitlines()[:-1]
+    assert ".cache/features/" in told
+    assert not any(path.exists() for path in (*left, *features))
+    assert float(told.splitlines()[-1].split()[0]) > 2
+    assert main(["report", "tiny"]) == 0
+    assert sg_ray.open_sweep("tiny").predictions.equals(table)
+    before = sg_ray.open_sweep("tiny").seeds
+    assert sg_ray.resume_sweep("tiny", executor="inline", show=False).seeds.equals(before)
+    assert main(["clean", "tiny"]) == 0
+    assert main(["clean", "tiny"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].split() == ["0.0", "MB", "deleted"]
+
+
+def test_clean_leaves_what_is_not_over_and_what_it_reads(
+    swept: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cut = interrupt()
+    kept = leave_behind(cut)
+    features = list((swept / ".cache/features").iterdir())
+    assert main(["clean"]) == 0
+    printed = capsys.readouterr()
+    assert "outputs/cut: left alone" in printed.err
+    assert all(path.exists() for path in (*kept, *features))
+    assert main(["clean", "tiny"]) == 0
+    assert all(path.exists() for path in features), "the sweep beside it reads them"
+    shutil.rmtree(cut.path)
+    with locked(TINY):
+        assert main(["clean", "tiny"]) == 0
+        assert "it is running" in capsys.readouterr().err
+    assert all(path.exists() for path in features)
+    assert main(["clean", "nobody"]) == 2
+
+
+def test_clean_deletes_the_scratch_of_dead_processes_only(
+    swept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    own = scratch_folder("trial")
+    script = "from sg_ray.files import scratch_folder; print(scratch_folder('trial'))"
+    dead = Path(
+        subprocess.run(
+            [sys.executable, "-c", script],
+            env={"PYTHONPATH": str(Path(sg_ray.__file__).parents[1]), "TMPDIR": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+    )
+    assert dead.is_dir()
+    assert main(["clean"]) == 0
+    assert not dead.exists()
+    assert own.is_dir()
