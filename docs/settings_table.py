@@ -19,7 +19,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from sg_ray.config.experiment import Experiment
-from sg_ray.models.families import FAMILIES
+from sg_ray.models.families import BUILT_IN, get_family
 
 PAGE = Path(__file__).parent / "settings.md"
 BEGIN = "<!-- From here on made by docs/settings_table.py. -->\n"
@@ -52,7 +52,7 @@ class Table:
 def tables() -> Iterator[Table]:
     """Yield every section of an experiment, then the settings of each family."""
     yield from _tables(Experiment, "")
-    for name, family in FAMILIES.items():
+    for name, family in ((name, get_family(name)) for name in BUILT_IN):
         yield from _tables(family.Config, f"models.{name}.config")
 
 
