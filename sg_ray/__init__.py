@@ -12,12 +12,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sg_ray.api.comparing import compare
+    from sg_ray.api.experiments import load_experiment
+    from sg_ray.api.one_model import train_model
+    from sg_ray.api.running import resume_sweep, run_sweep
+    from sg_ray.api.sweep_results import open_sweep
     from sg_ray.detector import Detector
-    from sg_ray.library.comparing import compare
-    from sg_ray.library.experiments import load_experiment
-    from sg_ray.library.one_model import train_model
-    from sg_ray.library.running import resume_sweep, run_sweep
-    from sg_ray.library.sweep_results import open_sweep
 
 __version__ = "0.1.0"
 
@@ -34,12 +34,12 @@ __all__ = [
 
 _HOMES = {
     "Detector": "sg_ray.detector",
-    "compare": "sg_ray.library.comparing",
-    "load_experiment": "sg_ray.library.experiments",
-    "open_sweep": "sg_ray.library.sweep_results",
-    "resume_sweep": "sg_ray.library.running",
-    "run_sweep": "sg_ray.library.running",
-    "train_model": "sg_ray.library.one_model",
+    "compare": "sg_ray.api.comparing",
+    "load_experiment": "sg_ray.api.experiments",
+    "open_sweep": "sg_ray.api.sweep_results",
+    "resume_sweep": "sg_ray.api.running",
+    "run_sweep": "sg_ray.api.running",
+    "train_model": "sg_ray.api.one_model",
 }
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from sg_ray.api.running import show_end
 from sg_ray.cli import main
 from sg_ray.commands import sg_ray_command
 from sg_ray.config import Experiment
-from sg_ray.library.running import show_end
 from sg_ray.live.stream import SafeStream
 from sg_ray.sweep.run import Outcome
 from sg_ray.sweep_folder import SweepFolder

@@ -42,7 +42,7 @@ BROKEN_PIPE = 141
 def main(arguments: Sequence[str] | None = None, *, default_experiment: Path | None = None) -> int:
     """Run one command and return its exit code.
 
-    ``default_experiment`` is what is run if none is named; None leaves that to ``sg_ray.library``.
+    ``default_experiment`` is what is run if none is named; None leaves that to ``sg_ray.api``.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a notebook's own take any text

@@ -3,10 +3,10 @@
 import argparse
 import sys
 
+from sg_ray.api.places import OUTPUTS, named_folder, sweeps_in
 from sg_ray.cli.settings import folder_argument
 from sg_ray.commands import from_here
 from sg_ray.errors import InputError
-from sg_ray.library.places import OUTPUTS, named_folder, sweeps_in
 from sg_ray.sweep_folder import SweepFolder
 
 
@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Delete, and print each place with its size."""
-    from sg_ray.library.cleaning import clean
+    from sg_ray.api.cleaning import clean
 
     folders = [SweepFolder(named_folder(name)) for name in arguments.sweeps] or sweeps_in(OUTPUTS)
     for folder in folders:

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from sg_ray.api.places import named_folder
 from sg_ray.cli.settings import folder_argument, text_argument
-from sg_ray.library.places import named_folder
 from sg_ray.scan.source_files import Function, Piece, pieces_in
 from sg_ray.sweep_folder import BEST_DIR
 

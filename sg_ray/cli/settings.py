@@ -6,11 +6,11 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from sg_ray.api.default_experiment import USUAL, default_experiment
+from sg_ray.api.places import resumed
 from sg_ray.config import Experiment, Given, load_experiment
 from sg_ray.config.yaml_text import read_value
 from sg_ray.errors import InputError
-from sg_ray.library.default_experiment import USUAL, default_experiment
-from sg_ray.library.places import resumed
 from sg_ray.setting_types import Seed, Text, checked_place
 
 

@@ -6,16 +6,16 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sg_ray.api.places import OUTPUTS, sweeps_in
 from sg_ray.cli.settings import folder_argument
 from sg_ray.commands import from_here, sg_ray_command
 from sg_ray.errors import InputError
-from sg_ray.library.places import OUTPUTS, sweeps_in
 from sg_ray.records.planned import up_to
 from sg_ray.report.text.columns import aligned
 from sg_ray.sweep_folder import SweepFolder
 
 if TYPE_CHECKING:
-    from sg_ray.library.sweep_state import SweepState
+    from sg_ray.api.sweep_state import SweepState
 
 _HEADER = ("sweep", "state", "trials", "last event", "best so far", "next")
 
@@ -55,8 +55,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _line(folder: SweepFolder) -> tuple[str, ...]:
+    from sg_ray.api.sweep_state import read_state
     from sg_ray.config import load_experiment
-    from sg_ray.library.sweep_state import read_state
 
     state = read_state(folder, load_experiment(folder.settings, loads_code=False).objective)
     best = ", ".join(f"{family} {value:.4f}" for family, value in state.best.items())

@@ -108,7 +108,7 @@ def run_or_describe(
     Return the exit code. Raises InputError for what is in its way, the same for both.
     """
     if not is_dry:
-        from sg_ray.library.running import run_with_all
+        from sg_ray.api.running import run_with_all
 
         return run_with_all(experiment, executor, decide=decide, extends=extends).exit_code
     from sg_ray.sweep.forecast import describe_plan

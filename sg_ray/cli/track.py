@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sg_ray.api.places import named_folder
 from sg_ray.cli.settings import folder_argument, text_argument
 from sg_ray.config import Given, load_experiment
 from sg_ray.errors import InputError
-from sg_ray.library.places import named_folder
 from sg_ray.sweep_folder import SweepFolder
 
 if TYPE_CHECKING:

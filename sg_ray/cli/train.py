@@ -67,9 +67,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Train; return the exit code."""
+    from sg_ray.api.one_model import train_and_show
     from sg_ray.host.cache_lock import using_cache
     from sg_ray.host.signals import StopRequest, stopping
-    from sg_ray.library.one_model import train_and_show
     from sg_ray.live.work_view import WorkView
     from sg_ray.single.train_one import prepare_training
     from sg_ray.tracking.mlflow_mirror import check_tracking

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from sg_ray import plugins
+from sg_ray.api.places import resumed
 from sg_ray.code_version import code_version
 from sg_ray.config import load_experiment, resolved_yaml
 from sg_ray.errors import InputError
-from sg_ray.library.places import resumed
 from sg_ray.models.families import (
     ENTRY_POINTS,
     FAMILIES,

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from sg_ray.api import default_experiment
 from sg_ray.config import load_experiment
-from sg_ray.library import default_experiment
 
 ROOT = Path(__file__).parents[2]
 SOURCES = ("sg_ray", "experiments", "search_spaces", "pyproject.toml", "README.md", "LICENSE")

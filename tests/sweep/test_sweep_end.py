@@ -10,10 +10,10 @@ import pytest
 from markupsafe import escape
 from tiny_sweep import tiny_experiment
 
+from sg_ray.api.running import run_and_show, show_end
 from sg_ray.commands import runnable
 from sg_ray.config import Experiment
 from sg_ray.data.sources import load_data
-from sg_ray.library.running import run_and_show, show_end
 from sg_ray.live.stream import SafeStream
 from sg_ray.records.events import Event, StageStarted, SweepFinished, SweepRanked
 from sg_ray.records.origin import origin_of_this_process

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pandas as pd
 
+from sg_ray.api.experiments import as_experiment
+from sg_ray.api.frames import Metrics, curve_of, curves_frame
+from sg_ray.api.running import raise_again
 from sg_ray.config import Experiment, ModelSettings
 from sg_ray.config.hardware import describe, this_machine
 from sg_ray.detector import Detector
 from sg_ray.host.cache_lock import using_cache
 from sg_ray.host.signals import StopRequest, stopping
-from sg_ray.library.experiments import as_experiment
-from sg_ray.library.frames import Metrics, curve_of, curves_frame
-from sg_ray.library.running import raise_again
 from sg_ray.live.work_view import WorkView
 from sg_ray.models.families import FAMILIES, get_family
 from sg_ray.plugins import Plugin, is_reference

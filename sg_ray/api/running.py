@@ -7,13 +7,13 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from sg_ray.api.experiments import Settings, as_experiment, given_values
+from sg_ray.api.places import resumed
+from sg_ray.api.sweep_results import SweepResults
 from sg_ray.commands import from_here, sg_ray_command
 from sg_ray.config import Experiment
 from sg_ray.config.hardware import describe, this_machine
 from sg_ray.data.samples import DataSet
-from sg_ray.library.experiments import Settings, as_experiment, given_values
-from sg_ray.library.places import resumed
-from sg_ray.library.sweep_results import SweepResults
 from sg_ray.live.emphasis import write_with_emphasis
 from sg_ray.live.stream import SafeStream
 from sg_ray.live.view import LiveView

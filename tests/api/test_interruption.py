@@ -12,7 +12,7 @@ import pytest
 from tiny_experiment import SETTINGS
 
 import sg_ray
-from sg_ray.library.sweep_results import SweepResults
+from sg_ray.api.sweep_results import SweepResults
 from sg_ray.sweep_folder import SweepFolder
 
 TIME_VALUED = ["epoch_time_s", "samples_per_s"]

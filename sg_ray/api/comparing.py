@@ -5,9 +5,9 @@ from typing import Any
 
 import pandas as pd
 
+from sg_ray.api.places import named_folder
+from sg_ray.api.sweep_results import SweepResults
 from sg_ray.errors import InputError
-from sg_ray.library.places import named_folder
-from sg_ray.library.sweep_results import SweepResults
 from sg_ray.report.text.results import ConfigurationResults, Origin, read_configurations
 from sg_ray.report.text.tables import line_of
 

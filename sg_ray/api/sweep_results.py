@@ -8,11 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from sg_ray.commands import from_here
-from sg_ray.config import Experiment, load_experiment
-from sg_ray.errors import InputError
-from sg_ray.files import short_hash
-from sg_ray.library.frames import (
+from sg_ray.api.frames import (
     Metrics,
     curve_of,
     curves_frame,
@@ -21,8 +17,12 @@ from sg_ray.library.frames import (
     seeds_frame,
     trials_frame,
 )
-from sg_ray.library.places import named_folder
-from sg_ray.library.sweep_state import State, SweepState, read_state
+from sg_ray.api.places import named_folder
+from sg_ray.api.sweep_state import State, SweepState, read_state
+from sg_ray.commands import from_here
+from sg_ray.config import Experiment, load_experiment
+from sg_ray.errors import InputError
+from sg_ray.files import short_hash
 from sg_ray.records.events import EpochEnded, TrialStarted
 from sg_ray.records.journal import read_events
 from sg_ray.records.leaderboard import Row, format_mean

@@ -9,11 +9,11 @@ import pytest
 from tiny_experiment import SETTINGS
 
 import sg_ray
+from sg_ray.api import cleaning
+from sg_ray.api.cleaning import clean
 from sg_ray.cli import main
 from sg_ray.config import resolved_yaml
 from sg_ray.host.cache_lock import using_cache
-from sg_ray.library import cleaning
-from sg_ray.library.cleaning import clean
 from sg_ray.records.events import (
     DataChecked,
     Event,
@@ -138,7 +138,7 @@ def test_a_training_uses_the_cache(place: str | None, monkeypatch: pytest.Monkey
         raise KeyboardInterrupt
 
     # the importer first: one that is imported later would keep what is patched here
-    monkeypatch.setattr("sg_ray.library.one_model.prepare_training", clean_and_stop)
+    monkeypatch.setattr("sg_ray.api.one_model.prepare_training", clean_and_stop)
     monkeypatch.setattr("sg_ray.single.train_one.prepare_training", clean_and_stop)
     if place is None:
         main(["train", "gnn", "tracking.enabled=false"])

@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 
 import sg_ray
+from sg_ray.api.sweep_results import SweepResults
 from sg_ray.errors import InputError
 from sg_ray.host.lock import locked
-from sg_ray.library.sweep_results import SweepResults
 from sg_ray.sweep_folder import SweepFolder
 
 SWEEP = Path("outputs/tiny")

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from sg_ray import config
+from sg_ray.api.default_experiment import default_experiment
 from sg_ray.config import Experiment, Given
-from sg_ray.library.default_experiment import default_experiment
 
 Settings = Mapping[str, Any]
 """Values of settings by key, e.g. ``{"search.num_trials": 8}``."""
