@@ -17,7 +17,7 @@ from sg_ray.sweep_folder import SweepFolder
 if TYPE_CHECKING:
     from sg_ray.api.sweep_state import SweepState
 
-_HEADER = ("sweep", "state", "trials", "last event", "best so far", "next")
+_HEADER = ("sweep", "state", "trials", "last event", "best trial so far", "next")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
