@@ -54,6 +54,8 @@ SECONDS_BETWEEN_PASSES = 1.0
 SECONDS_BEFORE_RETRY = 30.0
 _TURN_S = 30.0
 """How long another process may hold the folder's mirror before that is told, and tried again."""
+OF_TRAININGS = "-trainings"
+"""Ends the name of the experiment of all trainings by themselves from experiments of one name."""
 MAX_FAILURES_IN_A_ROW = 3
 """After so many files that could not be stored the others wait: their place is away."""
 
@@ -373,9 +375,9 @@ class MlflowMirror:
         sweep = _read_identity(self._journal)
         if sweep is None:
             return
-        owner = owner_of(self._folder, self._address)
-        store = MlflowStore(self._address, self._experiment, sweep.sweep_id, owner)
-        if store.experiment_name != self._experiment:
+        name, owner = self._place_of(sweep)
+        store = MlflowStore(self._address, name, sweep.sweep_id, owner)
+        if store.experiment_name != name:
             self._tell(
                 f"MLflow: an experiment {self._experiment} of another folder is there already. "
                 f"This sweep is experiment {store.experiment_name}, and so is its model."
@@ -392,6 +394,16 @@ class MlflowMirror:
         has_all_runs = saved.run_ids.items() <= self._replay.run_ids().items()
         is_known = is_same_place and has_all_runs and _begins_a_line(self._journal, saved.offset)
         self._position = saved if is_known else begin
+
+    def _place_of(self, sweep: SweepIdentity) -> tuple[str, str]:
+        """Return the name of the experiment to mirror to, and whose it is.
+
+        Trainings by themselves share one, which is nobody's: each has a folder of its own, and
+        were they in the sweep's, whoever came first would take its name from the others.
+        """
+        if sweep.is_single_training:
+            return f"{self._experiment}{OF_TRAININGS}", ""
+        return self._experiment, owner_of(self._folder, self._address)
 
     def _beginning_lost(self) -> StoreTrouble:
         command = sg_ray_command("sweep", "--resume", from_here(self._folder.path))

@@ -4,7 +4,7 @@ All goes through an explicit client, so neither an active run nor the process's 
 
 An experiment belongs to the folder that first mirrored a sweep of its name. Another sweep of that
 name has an experiment (and a registered model) of its own, with a suffix: on a shared server two
-people's ``quick`` are two things.
+people's ``quick`` are two things. An experiment without an owner is shared by whoever names it.
 
 In a SQLite store the artifacts of a new experiment lie beside the database, in ``mlartifacts/``:
 MLflow's own default depends on the current folder, which Ray changes.
