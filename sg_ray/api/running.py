@@ -17,15 +17,15 @@ from sg_ray.data.samples import DataSet
 from sg_ray.live.emphasis import write_with_emphasis
 from sg_ray.live.stream import SafeStream
 from sg_ray.live.view import LiveView
+from sg_ray.preflight.readiness import check_ready
+from sg_ray.records.changed import Decide, OnChange, check_decision
 from sg_ray.records.journal import read_events
 from sg_ray.records.leaderboard import format_table
 from sg_ray.records.record import stamp_run_ids
 from sg_ray.report.page.content import read_verdict
 from sg_ray.sweep import run
-from sg_ray.sweep.changed import Decide, OnChange, check_decision
 from sg_ray.sweep.execute.choice import ExecutorName, named_executor
 from sg_ray.sweep.execute.executor import Executor
-from sg_ray.sweep.readiness import check_ready
 from sg_ray.sweep.run import Outcome
 from sg_ray.tracking.mlflow_mirror import check_tracking, mirror_of
 from sg_ray.verdict.words.in_brief import in_brief
@@ -105,7 +105,7 @@ def run_with_all(
 
     ``decide`` is asked what is to be done if what is on record was made with something else than
     there is now, and for what the user asked if not: ``anew`` also trains again what was kept;
-    ``extends`` as of ``sg_ray.sweep.begin``. Raises InputError for what is in its way.
+    ``extends`` as of ``sg_ray.records.begin``. Raises InputError for what is in its way.
     """
     check_tracking(experiment.tracking)
     ready = check_ready(experiment, executor, extends=extends)

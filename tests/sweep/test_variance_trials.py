@@ -11,6 +11,7 @@ from sg_ray.config import Experiment, resolved_yaml
 from sg_ray.configuration import Configuration
 from sg_ray.errors import InputError
 from sg_ray.files import short_hash, write_text
+from sg_ray.jobs.job import TrainJob, parse_job
 from sg_ray.prepare.branches import GivenBranches
 from sg_ray.records.folder_format import write_format
 from sg_ray.records.journal import Journal, read_events
@@ -25,7 +26,6 @@ from sg_ray.records.record import (
 )
 from sg_ray.single.reproduce_one import _spec
 from sg_ray.sweep.execute.worklist import Worklist
-from sg_ray.sweep.plan.jobs import TrainJob, parse_job
 from sg_ray.sweep.plan.ledger import Identity, Ledger
 from sg_ray.sweep.plan.planner import Planner
 from sg_ray.sweep.winners import _best_records

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 
 from sg_ray.config import Experiment, Model, ReplicateSettings, resolved_yaml
 from sg_ray.config.hardware import describe, this_machine
+from sg_ray.records.begin import check_same_sweep
 from sg_ray.records.planned import PlannedStage, planned_stages, up_to
 from sg_ray.records.race import attainable_p
 from sg_ray.records.record import read_records
-from sg_ray.sweep.begin import check_same_sweep
 from sg_ray.sweep_folder import SweepFolder
 
 
