@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sg_ray.config import Experiment, resolved_yaml
+from sg_ray.config import Experiment
 from sg_ray.configuration import Configuration
 from sg_ray.errors import InputError
 from sg_ray.files import short_hash, write_text
@@ -147,7 +147,7 @@ def test_of_a_seed_the_newest_is_exported() -> None:
 
 def test_other_families_do_not_build_on_them(tmp_path: Path) -> None:
     source = experiment(tmp_path, families=["transformer", "gnn"])
-    write_text(source.folder.path / "sweep.yaml", resolved_yaml(source))
+    write_text(source.folder.path / "sweep.yaml", source.to_yaml())
     write_format(source.folder)
     of_transformer = recorded(spec(family="transformer"), "replicate", 0.7)
     for record in (*PLAIN, *VARIED, of_transformer):
