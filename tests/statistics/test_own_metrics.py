@@ -52,8 +52,6 @@ WEIGHTS = np.array([[1, 1, 1, 1, 1, 1, 1], [2, 0, 3, 0, 1, 1, 0]], dtype=np.floa
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return the working folder, with ``own.py`` in it; no metric is known."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(OWN_METRICS, "_plugged", {})
-    monkeypatch.setattr(OWN_METRICS, "_directions", {})
     Path("own.py").write_text(METRICS)
     return tmp_path
 

@@ -8,7 +8,7 @@ import torch
 from sg_ray.config import hardware, load_experiment
 from sg_ray.config.hardware import Profile, profile_of, this_machine
 from sg_ray.errors import InputError
-from sg_ray.models.families import FAMILIES, plug_in
+from sg_ray.models.families import plug_in
 from sg_ray.models.family import NeuralConfig
 from sg_ray.models.gnn import Gnn
 
@@ -129,10 +129,7 @@ class Toy(Gnn):
     Config = ToyConfig  # type: ignore[assignment]
 
 
-def test_auto_works_for_a_family_that_the_table_does_not_know(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(FAMILIES, "_plugged", {})
+def test_auto_works_for_a_family_that_the_table_does_not_know(tmp_path: Path) -> None:
     assert plug_in(f"{__name__}:Toy") == "toy"
     path = write(tmp_path, AUTO.replace("gnn", "toy"))
     baseline = load_experiment(path, ["resources.gpus=0"]).model("toy").settings

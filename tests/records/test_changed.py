@@ -14,7 +14,7 @@ from sg_ray.config import Experiment, LrRangeSettings, load_experiment
 from sg_ray.configuration import Configuration
 from sg_ray.errors import InputError
 from sg_ray.models import families
-from sg_ray.models.families import FAMILIES, family_code_version
+from sg_ray.models.families import family_code_version
 from sg_ray.preflight.context import Context
 from sg_ray.prepare.prepare import baselines
 from sg_ray.records import lr_cache
@@ -57,7 +57,6 @@ class Own(Gnn):
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(FAMILIES, "_plugged", {})
     return tmp_path
 
 
