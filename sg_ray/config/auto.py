@@ -8,10 +8,10 @@ keeps them on any hardware. ``batch_size`` decides what is learned. ``max_units_
 does not, but it is part of a trial's configuration and thereby of its key, as every value is.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from sg_ray.config.experiment import Experiment
+from sg_ray.config.experiment import ModelSettings
 from sg_ray.config.hardware import describe, this_machine
 from sg_ray.config.resources import AUTO, Resources
 from sg_ray.models.families import FAMILIES, get_family
@@ -19,15 +19,19 @@ from sg_ray.models.families import FAMILIES, get_family
 FIELDS = ("batch_size", "max_units_per_micro_batch")
 
 
-def with_hardware(experiment: Experiment) -> Experiment:
-    """Return the experiment with every ``auto`` of its families' configurations resolved."""
-    models = {
+def with_hardware(
+    models: Mapping[str, ModelSettings], resources_of: Callable[[str], Resources]
+) -> dict[str, ModelSettings]:
+    """Return an experiment's ``models`` with every ``auto`` of their configurations resolved.
+
+    ``resources_of`` says what a trial of a model takes.
+    """
+    return {
         name: settings.model_copy(
-            update={"config": _resolved(name, settings.config, experiment.resources_of(name))}
+            update={"config": _resolved(name, settings.config, resources_of(name))}
         )
-        for name, settings in experiment.models.items()
+        for name, settings in models.items()
     }
-    return experiment.model_copy(update={"models": models})
 
 
 def hardware_line(gpus_per_trial: float, families: Iterable[str]) -> str:

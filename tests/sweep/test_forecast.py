@@ -10,9 +10,9 @@ from sg_ray.config import Experiment, load_experiment
 from sg_ray.config.hardware import describe, profile_of
 from sg_ray.configuration import Configuration
 from sg_ray.errors import InputError
+from sg_ray.preflight.forecast import describe_plan
+from sg_ray.records.begin import begin
 from sg_ray.records.record import RunRecord, Status, write_record
-from sg_ray.sweep.begin import begin
-from sg_ray.sweep.forecast import describe_plan
 
 DEFAULT = Path(__file__).parents[2] / "experiments" / "quick.yaml"
 
