@@ -13,7 +13,7 @@ from typing import Any
 
 from sg_ray.config.experiment import Experiment
 from sg_ray.config.hardware import this_machine
-from sg_ray.config.resources import AUTO, Resources
+from sg_ray.config.resources import AUTO
 from sg_ray.models.families import FAMILIES, get_family
 
 FIELDS = ("batch_size", "max_units_per_micro_batch")
@@ -22,18 +22,17 @@ FIELDS = ("batch_size", "max_units_per_micro_batch")
 def with_hardware(experiment: Experiment) -> Experiment:
     """Return the experiment with every ``auto`` of its families' configurations resolved."""
     models = {
-        name: settings.model_copy(
-            update={"config": _resolved(name, settings.config, experiment.resources_of(name))}
-        )
+        name: settings.model_copy(update={"config": _resolved(experiment, name, settings.config)})
         for name, settings in experiment.models.items()
     }
     return experiment.model_copy(update={"models": models})
 
 
-def _resolved(family: str, config: Mapping[str, Any], takes: Resources) -> dict[str, Any]:
+def _resolved(experiment: Experiment, name: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    family, takes = experiment.family_of(name), experiment.resources_of(name)
     known = get_family(family).Config.model_fields if family in FAMILIES else {}
-    asked = [name for name in FIELDS if name in known and config.get(name) == AUTO]
+    asked = [field for field in FIELDS if field in known and config.get(field) == AUTO]
     if not asked:
         return dict(config)
     budget = this_machine(takes.gpus).budget(family)
-    return {**config, **{name: getattr(budget, name) for name in asked}}
+    return {**config, **{field: getattr(budget, field) for field in asked}}
