@@ -6,6 +6,7 @@ once. Worker processes of Ray inherit it.
 
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +24,20 @@ os.environ.update(
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell starts its background jobs so; commands under test would inherit it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def no_code_of_other_tests() -> Iterator[None]:
+    """What a test plugs in, families and metrics of its own, is forgotten with it."""
+    yield
+    for module, table in (
+        ("sg_ray.models.families", "FAMILIES"),
+        ("sg_ray.statistics.own_metrics", "OWN_METRICS"),
+    ):
+        if module in sys.modules:  # a test that needs none of it need not wait for its import
+            known = getattr(sys.modules[module], table)
+            for names in (known._plugged, getattr(known, "_directions", {})):
+                names.clear()
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ import pandas as pd
 from sg_ray.api.experiments import as_experiment
 from sg_ray.api.frames import Metrics, curve_of, curves_frame
 from sg_ray.api.running import raise_again
-from sg_ray.config import Experiment, ModelSettings
+from sg_ray.config import Experiment
 from sg_ray.config.hardware import describe, this_machine
 from sg_ray.detector import Detector
 from sg_ray.host.cache_lock import using_cache
@@ -77,9 +77,11 @@ def train_model(
     """
     chosen = as_experiment(experiment)
     if is_reference(family):
-        chosen, family = _with_own(chosen, family)
+        plugin = Plugin.of(family)
+        family = FAMILIES.plug_in(plugin)
+        chosen = chosen.with_code(family, plugin.reference)
     get_family(family)  # an unknown one is named before anything else
-    chosen = _alone(chosen, family)
+    chosen = chosen.only(family)
     chosen_seed = chosen.replicate.seeds[0] if seed is None else seed
     place = None if folder is None else Path(folder)
     check_tracking(chosen.tracking)
@@ -107,22 +109,6 @@ def train_and_show(training: Training, stop: StopRequest, view: WorkView) -> Tra
     with mirror_of(own.tracking, own.name, training.folder) as mirror:
         record = train_once(training, listeners=(mirror,), stop=stop, on_epoch=view.show_epoch)
     return TrainedModel(training.folder, record)
-
-
-def _with_own(experiment: Experiment, reference: str) -> tuple[Experiment, str]:
-    """Return the experiment that knows where a family of one's own comes from, and its name."""
-    plugin = Plugin.of(reference)
-    name = FAMILIES.plug_in(plugin)
-    families = {**experiment.plugins.families, name: plugin.reference}
-    plugins = experiment.plugins.model_copy(update={"families": families})
-    return experiment.model_copy(update={"plugins": plugins}), name
-
-
-def _alone(experiment: Experiment, family: str) -> Experiment:
-    """Return the experiment with this family only, and nothing to search."""
-    settings = experiment.models.get(family, ModelSettings()).model_copy(update={"space": {}})
-    models = {**experiment.models, family: settings}
-    return experiment.model_copy(update={"families": (family,), "models": models})
 
 
 def _introduction(training: Training) -> Sequence[str]:

@@ -13,19 +13,18 @@ from sg_ray.api.sweep_results import SweepResults
 from sg_ray.commands import from_here, sg_ray_command
 from sg_ray.config import Experiment
 from sg_ray.config.hardware import describe, this_machine
-from sg_ray.data.samples import DataSet
 from sg_ray.live.emphasis import write_with_emphasis
 from sg_ray.live.stream import SafeStream
 from sg_ray.live.view import LiveView
+from sg_ray.preflight.readiness import check_ready
+from sg_ray.records.changed import Decide, OnChange, check_decision
 from sg_ray.records.journal import read_events
 from sg_ray.records.leaderboard import format_table
 from sg_ray.records.record import stamp_run_ids
 from sg_ray.report.page.content import read_verdict
 from sg_ray.sweep import run
-from sg_ray.sweep.changed import Decide, OnChange, check_decision
 from sg_ray.sweep.execute.choice import ExecutorName, named_executor
 from sg_ray.sweep.execute.executor import Executor
-from sg_ray.sweep.readiness import check_ready
 from sg_ray.sweep.run import Outcome
 from sg_ray.tracking.mlflow_mirror import check_tracking, mirror_of
 from sg_ray.verdict.words.in_brief import in_brief
@@ -101,37 +100,18 @@ def run_with_all(
     extends: bool = False,
     show: bool = True,
 ) -> Outcome:
-    """Run a sweep with all that goes with it, once nothing is in its way.
+    """Run a sweep with live table, verdict and MLflow, once nothing is in its way; tell its end.
 
     ``decide`` is asked what is to be done if what is on record was made with something else than
     there is now, and for what the user asked if not: ``anew`` also trains again what was kept;
-    ``extends`` as of ``sg_ray.sweep.begin``. Raises InputError for what is in its way.
+    ``extends`` as of ``sg_ray.records.begin``. Raises InputError for what is in its way.
     """
     check_tracking(experiment.tracking)
     ready = check_ready(experiment, executor, extends=extends)
-    for warning in ready.warnings:
-        if show:
-            print(f"warning: {warning}")
-        else:
-            _LOGGER.warning("%s", warning)
+    _warn(ready.warnings, show=show)
     on_change = decide(ready.change)
     if ready.change is not None:
         check_decision(ready.change, on_change)
-    return run_and_show(
-        experiment, executor, extends=extends, on_change=on_change, data=ready.data, show=show
-    )
-
-
-def run_and_show(
-    experiment: Experiment,
-    executor: Executor,
-    *,
-    extends: bool = False,
-    on_change: OnChange = "stop",
-    data: DataSet | None = None,
-    show: bool = True,
-) -> Outcome:
-    """Run a sweep with live table and MLflow, and tell its end; ``data`` if they have been read."""
     past = list(read_events(experiment.folder.events))
     mirror = mirror_of(experiment.tracking, experiment.name, experiment.folder)
     stream = sys.stdout if show else io.StringIO()
@@ -145,12 +125,21 @@ def run_and_show(
             progress=view.show_preparing,
             extends=extends,
             on_change=on_change,
-            data=data,
+            data=ready.data,
         )
     stamp_run_ids(outcome.folder, mirror.run_ids())
     if show:
         show_end(outcome, experiment.objective, view.stream, mirror.where_to_look())
     return outcome
+
+
+def _warn(warnings: Sequence[str], *, show: bool) -> None:
+    """Print warnings where the sweep is shown; else log them."""
+    for warning in warnings:
+        if show:
+            print(f"warning: {warning}")
+        else:
+            _LOGGER.warning("%s", warning)
 
 
 def show_end(

@@ -9,7 +9,7 @@ from sg_ray.config import Experiment
 from sg_ray.sweep.execute.choice import EXECUTORS, named_executor
 
 if TYPE_CHECKING:
-    from sg_ray.sweep.changed import Change, Decide, OnChange
+    from sg_ray.records.changed import Change, Decide, OnChange
     from sg_ray.sweep.execute.executor import Executor
 
 
@@ -111,8 +111,8 @@ def run_or_describe(
         from sg_ray.api.running import run_with_all
 
         return run_with_all(experiment, executor, decide=decide, extends=extends).exit_code
-    from sg_ray.sweep.forecast import describe_plan
-    from sg_ray.sweep.readiness import check_ready
+    from sg_ray.preflight.forecast import describe_plan
+    from sg_ray.preflight.readiness import check_ready
     from sg_ray.tracking.mlflow_mirror import check_tracking
 
     check_tracking(experiment.tracking)

@@ -10,7 +10,7 @@ from sg_ray.config.experiment import (
     SearchSettings,
     TrackingSettings,
 )
-from sg_ray.config.load import load_experiment, resolved_yaml
+from sg_ray.config.load import load_experiment
 from sg_ray.config.model import FLOOR, Model
 from sg_ray.config.resources import Resources
 from sg_ray.config.values import Given
@@ -29,5 +29,4 @@ __all__ = [
     "SearchSettings",
     "TrackingSettings",
     "load_experiment",
-    "resolved_yaml",
 ]

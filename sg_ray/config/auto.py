@@ -8,31 +8,38 @@ keeps them on any hardware. ``batch_size`` decides what is learned. ``max_units_
 does not, but it is part of a trial's configuration and thereby of its key, as every value is.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from sg_ray.config.experiment import Experiment
+from sg_ray.config.experiment import ModelSettings
 from sg_ray.config.hardware import this_machine
-from sg_ray.config.resources import AUTO
+from sg_ray.config.resources import AUTO, Resources
 from sg_ray.models.families import FAMILIES, get_family
 
 FIELDS = ("batch_size", "max_units_per_micro_batch")
 
 
-def with_hardware(experiment: Experiment) -> Experiment:
-    """Return the experiment with every ``auto`` of its families' configurations resolved."""
-    models = {
-        name: settings.model_copy(update={"config": _resolved(experiment, name, settings.config)})
-        for name, settings in experiment.models.items()
+def with_hardware(
+    models: Mapping[str, ModelSettings],
+    family_of: Callable[[str], str],
+    resources_of: Callable[[str], Resources],
+) -> dict[str, ModelSettings]:
+    """Return an experiment's ``models`` with every ``auto`` of their configurations resolved.
+
+    ``resources_of`` says what a trial of a model takes.
+    """
+    return {
+        name: settings.model_copy(
+            update={"config": _resolved(family_of(name), settings.config, resources_of(name))}
+        )
+        for name, settings in models.items()
     }
-    return experiment.model_copy(update={"models": models})
 
 
-def _resolved(experiment: Experiment, name: str, config: Mapping[str, Any]) -> dict[str, Any]:
-    family, takes = experiment.family_of(name), experiment.resources_of(name)
+def _resolved(family: str, config: Mapping[str, Any], takes: Resources) -> dict[str, Any]:
     known = get_family(family).Config.model_fields if family in FAMILIES else {}
-    asked = [field for field in FIELDS if field in known and config.get(field) == AUTO]
+    asked = [name for name in FIELDS if name in known and config.get(name) == AUTO]
     if not asked:
         return dict(config)
     budget = this_machine(takes.gpus).budget(family)
-    return {**config, **{field: getattr(budget, field) for field in asked}}
+    return {**config, **{name: getattr(budget, name) for name in asked}}

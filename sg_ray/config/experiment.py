@@ -11,6 +11,8 @@ from pydantic import Field, PlainSerializer, Strict, model_validator
 from sg_ray.config.model import FLOOR, Model
 from sg_ray.config.own_code import PluginSettings
 from sg_ray.config.resources import Resources
+from sg_ray.config.written import plain_settings
+from sg_ray.config.yaml_text import write_yaml
 from sg_ray.data.sources import DataConfig
 from sg_ray.files import content_hash
 from sg_ray.models.families import FAMILIES, builds_on, get_family
@@ -297,6 +299,35 @@ class Experiment(StrictModel):
         takes = self.models.get(name, ModelSettings()).resources or self.resources
         is_fitted = isinstance(FAMILIES.get(self.family_of(name)), EstimatorFamily)
         return Resources(cpus=takes.cpus) if is_fitted else takes
+
+    def only(
+        self, name: str, *, config: Mapping[str, Any] | None = None, seed: int | None = None
+    ) -> Self:
+        """Return the experiment with one model and nothing to search.
+
+        ``config`` are its values, ``seed`` is its only one, where they are settled.
+        """
+        settings = self.models.get(name, ModelSettings()).model_copy(update={"space": {}})
+        if config is not None:
+            settings = settings.model_copy(update={"config": config})
+        seeds = self.replicate.seeds if seed is None else (seed,)
+        return self.model_copy(
+            update={
+                "families": (name,),
+                "models": {**self.models, name: settings},
+                "replicate": self.replicate.model_copy(update={"seeds": seeds}),
+            }
+        )
+
+    def with_code(self, family: str, reference: str) -> Self:
+        """Return the experiment that knows where the code of a family of one's own is."""
+        families = {**self.plugins.families, family: reference}
+        plugins = self.plugins.model_copy(update={"families": families})
+        return self.model_copy(update={"plugins": plugins})
+
+    def to_yaml(self) -> str:
+        """Return YAML that ``load_experiment`` reads back to an equal experiment."""
+        return write_yaml(plain_settings(self))
 
     @property
     def identity(self) -> dict[str, Any]:

@@ -1,12 +1,12 @@
 """From an experiment file to an ``Experiment``: read, override, fill in ``auto``, check."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from sg_ray.commands import sg_ray_command
 from sg_ray.config.auto import with_hardware
@@ -14,7 +14,7 @@ from sg_ray.config.experiment import Experiment, ModelSettings
 from sg_ray.config.explain import explain, told, wanted_place
 from sg_ray.config.own_code import with_own_code
 from sg_ray.config.values import Given, Override, Values, read_override, read_values
-from sg_ray.config.yaml_text import Key, write_yaml
+from sg_ray.config.yaml_text import Key
 from sg_ray.errors import InputError
 from sg_ray.models.families import FAMILIES, get_family
 from sg_ray.models.family import EstimatorFamily
@@ -64,21 +64,15 @@ def load_experiment(
     OWN_METRICS.tell(given.plugins.directions)
     known = _known_names((*given.families, *given.models), given.plugins.families)
     _check_names(given.objective, given.families, given.models, known, values)
-    _check_objective_is_measured(given, values)
-    experiment = with_hardware(given)
-    own = experiment.models
+    _check_objective_is_measured(given.objective, given.own_metrics, values)
+    own = with_hardware(given.models, given.family_of, given.resources_of)
     checked = {name: _checked(name, own.get(name, ModelSettings()), values) for name in known}
-    if experiment.branches_from is None:
-        for name in (name for name in experiment.families if name in known):
-            _check_branches(name, experiment.families, experiment.output_dir, values)
+    if given.branches_from is None:
+        for name in (name for name in given.families if name in known):
+            _check_branches(name, given.families, given.output_dir, values)
     _check_nothing_is_empty(values)
     models = {name: checked.get(name, as_given) for name, as_given in own.items()}
-    return experiment.model_copy(update={"models": models})
-
-
-def resolved_yaml(experiment: Experiment) -> str:
-    """Return the experiment as YAML that ``load_experiment`` reads back to an equal object."""
-    return write_yaml(_without_absent(experiment))
+    return given.model_copy(update={"models": models})
 
 
 def _refuse_secrets(values: Values) -> None:
@@ -101,28 +95,6 @@ def _texts(value: Any, key: Key = ()) -> Iterator[tuple[Key, str]]:
     listed = enumerate(value) if isinstance(value, list | tuple) else ()
     for name, item in (*items, *listed):
         yield from _texts(item, (*key, str(name)))
-
-
-def _without_absent(settings: BaseModel) -> dict[str, Any]:
-    """Return plain values of all settings but those that are None when they are left out.
-
-    A file of the user's may not say null for what would then be left out: see MaybeFolder.
-    """
-    fields = type(settings).model_fields
-    whole = settings.model_dump(mode="json")
-    return {
-        name: _plain(value, whole[name])
-        for name, value in settings
-        if value is not None or fields[name].default is not None
-    }
-
-
-def _plain(value: Any, dumped: Any) -> Any:
-    if isinstance(value, BaseModel):
-        return _without_absent(value)
-    if isinstance(value, Mapping):
-        return {name: _plain(item, dumped[name]) for name, item in value.items()}
-    return dumped
 
 
 def _check_counts(change: Given | Override, values: Values) -> None:
@@ -166,10 +138,12 @@ def _check_names(
             raise InputError(told(values, key, reason)) from error
 
 
-def _check_objective_is_measured(given: Experiment, values: Values) -> None:
+def _check_objective_is_measured(
+    objective: str, own_metrics: Collection[str], values: Values
+) -> None:
     """Raise InputError for a metric of the user's own that this experiment does not name."""
-    name = given.objective.removeprefix("val_")
-    if given.objective not in OBJECTIVES and name not in given.own_metrics:
+    name = objective.removeprefix("val_")
+    if objective not in OBJECTIVES and name not in own_metrics:
         reason = f"metrics does not hold {name}, so no trial measures it. Add it there"
         raise InputError(told(values, ("objective",), reason))
 

@@ -10,7 +10,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Literal
 
-_NAME = ".in_use"
+LOCK_NAME = ".in_use"
 
 
 @contextlib.contextmanager
@@ -48,5 +48,5 @@ def _open(cache_dir: Path) -> FileIO | None:
     modes: tuple[Literal["ab+", "rb"], ...] = ("ab+", "rb")
     for mode in modes:
         with contextlib.suppress(OSError):
-            return (cache_dir / _NAME).open(mode, buffering=0)
+            return (cache_dir / LOCK_NAME).open(mode, buffering=0)
     return None

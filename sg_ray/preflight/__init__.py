@@ -1,1 +1,1 @@
-"""Whether an experiment can run here, found out in a minute or two, before hours are spent."""
+"""What an experiment would do, and whether it can run here: found out before hours are spent."""

@@ -8,9 +8,9 @@ from sg_ray.errors import InputError
 from sg_ray.models.families import get_family
 from sg_ray.preflight.context import Context
 from sg_ray.preflight.finding import Finding
+from sg_ray.preflight.readiness import is_here
 from sg_ray.prepare.prepare import check_data as check_objective_on
 from sg_ray.prepare.pretrained_folders import Pretrained, pretrained_of
-from sg_ray.sweep.readiness import is_here
 from sg_ray.training.checkpoint import read_best
 
 _HUB_TIMEOUT_S = 10

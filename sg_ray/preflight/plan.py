@@ -2,8 +2,8 @@
 
 from sg_ray.preflight.context import Context
 from sg_ray.preflight.finding import Finding
+from sg_ray.preflight.readiness import check_folder, what_has_changed
 from sg_ray.records.race import attainable_p
-from sg_ray.sweep.readiness import check_folder, what_has_changed
 
 
 def check_sweep_folder(context: Context) -> Finding:

@@ -1,1 +1,1 @@
-"""What was done: records, journal, tables, and what follows from them."""
+"""What was begun and done: settings, records, journal, tables, and what follows from them."""

@@ -12,7 +12,7 @@ from typing import Literal
 
 from sg_ray.cluster.epochs import Supplies, epochs_here
 from sg_ray.commands import sg_ray_command
-from sg_ray.config import Experiment, LrRangeSettings, ModelSettings, resolved_yaml
+from sg_ray.config import Experiment, LrRangeSettings
 from sg_ray.errors import InfrastructureError, InputError
 from sg_ray.export import export_model, withdraw_model
 from sg_ray.files import remove_scratch, to_plain, write_text
@@ -144,7 +144,8 @@ def prepare_training(
     require_own_format(place)
     check_folder(spec, folder)
     _check_place_of_model(place)
-    return Training(_as_trained(experiment, spec), spec, context, place, lr_range)
+    settled = experiment.only(name, config=spec.configuration.values, seed=seed)
+    return Training(settled, spec, context, place, lr_range)
 
 
 def steps_per_epoch(training: Training) -> int:
@@ -170,7 +171,7 @@ def train_once(
     remove_scratch()  # of a killed training's workers
     with locked(folder), explaining_disk_trouble(folder.path):
         write_format(folder)
-        write_text(folder.training_settings, resolved_yaml(training.experiment))
+        write_text(folder.training_settings, training.experiment.to_yaml())
         note_packages(folder)
         look_up_origin()  # of now, not of when a record is written
         journal = Journal(folder.events, listeners)
@@ -333,19 +334,6 @@ def _find_lr(
     except Exception as error:  # a training need not fail because its range test did
         result = {"failure": Failure.of(error).model_dump()}
     return RangeTest(spec, learning_rates.from_result(settings, spec, result), "range test")
-
-
-def _as_trained(experiment: Experiment, spec: TrialSpec) -> Experiment:
-    """Return the experiment that describes this one trial, its learning rate settled."""
-    own = experiment.models.get(spec.model, ModelSettings())
-    settings = own.model_copy(update={"config": spec.configuration.values})
-    return experiment.model_copy(
-        update={
-            "families": (spec.model,),
-            "models": {**experiment.models, spec.model: settings},
-            "replicate": experiment.replicate.model_copy(update={"seeds": (spec.seed,)}),
-        }
-    )
 
 
 def _check_branches(

@@ -1,1 +1,1 @@
-"""A sweep from experiment to leaderboard: what is left to do (plan), who does it (execute)."""
+"""A sweep from experiment to verdict: what is left to do (plan), who does it (execute)."""

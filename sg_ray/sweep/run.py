@@ -16,8 +16,11 @@ from sg_ray.host.cache_lock import using_cache
 from sg_ray.host.disk import explaining_disk_trouble
 from sg_ray.host.lock import locked
 from sg_ray.host.signals import StopRequest, stopping
+from sg_ray.jobs.checkpoints import drop_attempts
 from sg_ray.prepare.branches import GivenBranches
 from sg_ray.prepare.prepare import Progress, baselines, pinned, prepare, read_data
+from sg_ray.records.begin import begin
+from sg_ray.records.changed import OnChange, find_change, settle
 from sg_ray.records.events import (
     DataChecked,
     EndStatus,
@@ -35,16 +38,13 @@ from sg_ray.records.origin import look_up_origin, note_packages
 from sg_ray.records.planned import planned_stages
 from sg_ray.records.record import RunRecord
 from sg_ray.records.search_journal import release_journals
+from sg_ray.records.taking_back import take_back
 from sg_ray.records.test_scores import read_test_scores
 from sg_ray.report.page.html import build_report
-from sg_ray.sweep.begin import begin
-from sg_ray.sweep.changed import OnChange, find_change, settle
-from sg_ray.sweep.execute.checkpoints import drop_attempts
 from sg_ray.sweep.execute.executor import Executor, Setting
 from sg_ray.sweep.execute.tune_executor import TuneExecutor
 from sg_ray.sweep.execute.worklist import Worklist
 from sg_ray.sweep.plan.planner import Planner, make_planner
-from sg_ray.sweep.taking_back import take_back
 from sg_ray.sweep.winners import export_winners
 from sg_ray.sweep_folder import SweepFolder
 from sg_ray.verdict.assemble import write_verdict

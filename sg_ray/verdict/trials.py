@@ -7,6 +7,7 @@ from itertools import takewhile
 from pathlib import Path
 
 from sg_ray.config import Experiment, Resources, Rules, load_experiment
+from sg_ray.config.own_code import MetricSettings
 from sg_ray.records.leaderboard import Row, is_number, rank
 from sg_ray.records.record import RunRecord, read_records
 from sg_ray.statistics.scores import DEFAULT_THRESHOLD
@@ -171,12 +172,12 @@ def read_results(folder: SweepFolder) -> Results:
         records=records,
         variants=[record for record in everything if not record.counts_as_seed],
         takes=takes,
-        metric_code=_metric_code(experiment),
+        metric_code=_metric_code(experiment.objective, experiment.plugins.metrics),
     )
 
 
-def _metric_code(experiment: Experiment) -> str:
-    own = experiment.plugins.metrics.get(experiment.objective.removeprefix("val_"))
+def _metric_code(objective: str, own_metrics: Mapping[str, MetricSettings]) -> str:
+    own = own_metrics.get(objective.removeprefix("val_"))
     return "" if own is None else own.code
 
 

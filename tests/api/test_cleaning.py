@@ -12,7 +12,6 @@ import sg_ray
 from sg_ray.api import cleaning
 from sg_ray.api.cleaning import clean
 from sg_ray.cli import main
-from sg_ray.config import resolved_yaml
 from sg_ray.host.cache_lock import using_cache
 from sg_ray.records.events import (
     DataChecked,
@@ -41,7 +40,7 @@ def begin(name: str, events: Sequence[Event], output_dir: str = "outputs") -> Sw
     settings = {"name": name, "output_dir": output_dir, "tracking.enabled": False}
     folder = SweepFolder(Path(output_dir) / name)
     folder.path.mkdir(parents=True)
-    folder.settings.write_text(resolved_yaml(sg_ray.load_experiment(settings=settings)))
+    folder.settings.write_text(sg_ray.load_experiment(settings=settings).to_yaml())
     tell(folder, events)
     position(folder).parent.mkdir(parents=True)
     position(folder).write_text("hours of training")

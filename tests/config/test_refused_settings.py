@@ -7,6 +7,7 @@ import pytest
 from sg_ray.cli import main
 from sg_ray.config import load_experiment
 from sg_ray.errors import InputError
+from sg_ray.host.cache_lock import LOCK_NAME
 from sg_ray.records.folder_format import write_format
 from sg_ray.setting_types import MAX_SEEDS
 
@@ -27,7 +28,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def contents() -> dict[Path, bytes]:
     """Every file here, but for the empty one that says that a cache is in use."""
-    files = (path for path in Path().rglob("*") if path.is_file() and path.name != ".in_use")
+    files = (path for path in Path().rglob("*") if path.is_file() and path.name != LOCK_NAME)
     return {path: path.read_bytes() for path in files}
 
 

@@ -15,7 +15,7 @@ import sg_ray
 from sg_ray.cli import _parse
 from sg_ray.cli.settings import named_experiment
 from sg_ray.cli.train import _experiment
-from sg_ray.config import Experiment, Given, load_experiment, resolved_yaml
+from sg_ray.config import Experiment, Given, load_experiment
 from sg_ray.config.yaml_text import read_yaml, write_yaml
 from sg_ray.errors import InputError
 from sg_ray.records.folder_format import write_format
@@ -69,7 +69,7 @@ def check(folder: Path, chosen: Chosen) -> Experiment:
     assert by_flags(folder, chosen) == experiment
     assert from_python(folder, chosen) == experiment
     written = folder / "sweep.yaml"
-    written.write_text(resolved_yaml(experiment))
+    written.write_text(experiment.to_yaml())
     again = load_experiment(written)
     assert again == experiment
     assert again.identity == experiment.identity
@@ -107,7 +107,7 @@ def at(values: Mapping[str, Any], key: str) -> Any:
 def test_every_setting_that_may_be_null_stays_null(tmp_path: Path) -> None:
     """Also one whose default is another value, to which a null that is lost would return."""
     experiment = from_python(tmp_path, dict.fromkeys(NULLABLE))
-    (tmp_path / "sweep.yaml").write_text(resolved_yaml(experiment))
+    (tmp_path / "sweep.yaml").write_text(experiment.to_yaml())
     again = load_experiment(tmp_path / "sweep.yaml")
     assert again == experiment
     content = again.model_dump()
@@ -166,7 +166,7 @@ def test_b05_a_sweep_in_any_folder_is_resumed_and_extended_as_it_was(
     begun = by_flags(tmp_path, chosen)
     begun.folder.path.mkdir(parents=True)
     write_format(begun.folder)
-    (begun.folder.path / "sweep.yaml").write_text(resolved_yaml(begun))
+    (begun.folder.path / "sweep.yaml").write_text(begun.to_yaml())
     for name in (f"{place}/quick", f"{place}/quick/", f"./{place}/quick"):
         assert named_experiment([], Path("unused"), name) == begun
     quoted = f"output_dir={in_one_line(place)}"
@@ -184,7 +184,7 @@ def test_a_sweep_never_goes_on_in_another_ones_folder(
         begun = by_flags(tmp_path, {"name": name})
         begun.folder.path.mkdir(parents=True)
         write_format(begun.folder)
-        (begun.folder.path / "sweep.yaml").write_text(resolved_yaml(begun))
+        (begun.folder.path / "sweep.yaml").write_text(begun.to_yaml())
     (tmp_path / "outputs/quick").rename("outputs/renamed")
     with pytest.raises(InputError, match="Call the folder quick again, or give its new name: name"):
         named_experiment([], Path("unused"), "renamed")
@@ -201,7 +201,7 @@ def test_b05_a_training_in_any_folder_is_read_again_as_it_was(tmp_path: Path) ->
     folder.mkdir()
     chosen = {**without(chosen_edges(2), LEFT_OUT), "families": ["gnn"], "models.gnn.space": {}}
     trained = by_flags(tmp_path, chosen)
-    (folder / "experiment.yaml").write_text(resolved_yaml(trained))
+    (folder / "experiment.yaml").write_text(trained.to_yaml())
     (folder / "last.pt").touch()
     known = argparse.Namespace(default=Path("unused"))
     parsed = _parse(["train", "gnn", "--resume", str(folder)], known)
@@ -210,8 +210,8 @@ def test_b05_a_training_in_any_folder_is_read_again_as_it_was(tmp_path: Path) ->
 
 def test_the_same_text_is_written_for_the_same_experiment(tmp_path: Path) -> None:
     experiment = on_the_command_line(tmp_path, without(chosen_edges(1), LEFT_OUT))
-    text = resolved_yaml(experiment)
+    text = experiment.to_yaml()
     (tmp_path / "sweep.yaml").write_text(text)
-    assert resolved_yaml(load_experiment(tmp_path / "sweep.yaml")) == text
+    assert load_experiment(tmp_path / "sweep.yaml").to_yaml() == text
     assert text.isascii()
     assert read_yaml(text, str).content["name"] == experiment.name

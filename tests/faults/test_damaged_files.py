@@ -19,6 +19,7 @@ from sg_ray.config import LrRangeSettings, load_experiment
 from sg_ray.detector import Detector, read_card, read_winner
 from sg_ray.errors import InputError, SgRayError
 from sg_ray.files import write_json
+from sg_ray.jobs.checkpoints import read_environment
 from sg_ray.records import lr_cache
 from sg_ray.records.events import DataChecked
 from sg_ray.records.journal import read_events
@@ -28,7 +29,6 @@ from sg_ray.records.search_journal import mend_search_journal, read_search_journ
 from sg_ray.records.test_scores import read_scores
 from sg_ray.report.page.content import read_sweep, read_verdict
 from sg_ray.report.text.results import read_results
-from sg_ray.sweep.execute.checkpoints import read_environment
 from sg_ray.sweep_folder import SweepFolder
 from sg_ray.tracking.summary import Summary
 from sg_ray.training.checkpoint import read_best

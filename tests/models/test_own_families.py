@@ -10,7 +10,7 @@ import pytest
 from sg_ray import plugins
 from sg_ray.api.places import resumed
 from sg_ray.code_version import code_version
-from sg_ray.config import load_experiment, resolved_yaml
+from sg_ray.config import load_experiment
 from sg_ray.errors import InputError
 from sg_ray.models.families import (
     ENTRY_POINTS,
@@ -154,7 +154,7 @@ def test_an_experiment_names_a_file_beside_it_and_its_copy_reads_back_equal(fold
     assert experiment.plugins.families == {"own": f"{folder / 'mine' / 'own.py'}:Own"}
     assert experiment.model("own").space["hidden_dim"].choice == (4, 8), "the family's own space"
     copy = folder / "sweep.yaml"
-    copy.write_text(resolved_yaml(experiment))
+    copy.write_text(experiment.to_yaml())
     assert load_experiment(copy) == experiment
     assert load_experiment(path, ["models.own.space={}"]).model("own").space == {}
 

@@ -326,7 +326,7 @@ def test_a_folder_that_cannot_be_written_fails(preflight: Preflight, setting: st
 
 
 def test_a_folder_begun_with_other_settings_fails(preflight: Preflight) -> None:
-    from sg_ray.sweep.begin import begin
+    from sg_ray.records.begin import begin
 
     begin(load_experiment(preflight.path))
     printed = preflight(only=("sweep folder",))

@@ -10,8 +10,8 @@ import yaml
 from sg_ray.cli import main
 from sg_ray.config import load_experiment
 from sg_ray.errors import InputError
+from sg_ray.records.begin import begin
 from sg_ray.records.folder_format import format_of, require_own_format, write_format
-from sg_ray.sweep.begin import begin
 from sg_ray.sweep_folder import FORMAT, SweepFolder
 
 EXPERIMENT = {"name": "s", "families": ["gnn"], "data": {"num_samples": 240}}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sg_ray import plugins
-from sg_ray.config import Experiment, load_experiment, resolved_yaml
+from sg_ray.config import Experiment, load_experiment
 from sg_ray.errors import InputError
 from sg_ray.plugins import Plugin
 from sg_ray.statistics import own_metrics
@@ -52,8 +52,6 @@ WEIGHTS = np.array([[1, 1, 1, 1, 1, 1, 1], [2, 0, 3, 0, 1, 1, 0]], dtype=np.floa
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return the working folder, with ``own.py`` in it; no metric is known."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(OWN_METRICS, "_plugged", {})
-    monkeypatch.setattr(OWN_METRICS, "_directions", {})
     Path("own.py").write_text(METRICS)
     return tmp_path
 
@@ -121,7 +119,7 @@ def test_an_experiment_notes_code_and_direction_and_reads_back_equal(folder: Pat
     assert experiment.own_metrics == {"misses": "minimise", "flags": "maximise"}
     assert experiment.plugins.metrics["misses"].code == f"{folder / 'own.py'}:misses"
     assert experiment.identity["metrics"] == ["misses", "flags"]
-    Path("copy.yaml").write_text(resolved_yaml(experiment))
+    Path("copy.yaml").write_text(experiment.to_yaml())
     assert load_experiment(Path("copy.yaml")) == experiment
     Path("own.py").unlink()
     OWN_METRICS._plugged.clear()
@@ -137,7 +135,7 @@ def test_an_experiment_notes_code_and_direction_and_reads_back_equal(folder: Pat
 
 def test_one_that_is_turned_round_is_not_gone_on_with() -> None:
     experiment = load("metrics: [./own.py:misses]\nobjective: val_misses\n")
-    Path("copy.yaml").write_text(resolved_yaml(experiment))
+    Path("copy.yaml").write_text(experiment.to_yaml())
     Path("own.py").write_text(METRICS.replace("missed, lower_is_better=True", "missed"))
     with pytest.raises(InputError, match="minimise, but its code is to maximise now"):
         load_experiment(Path("copy.yaml"))

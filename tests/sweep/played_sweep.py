@@ -6,8 +6,8 @@ from pathlib import Path
 
 from sg_ray.config import Experiment, Model
 from sg_ray.files import content_hash
+from sg_ray.jobs.job import LrRangeJob, TrainJob
 from sg_ray.records.record import Failure, RunRecord
-from sg_ray.sweep.plan.jobs import LrRangeJob, TrainJob
 from sg_ray.sweep.plan.ledger import Identity, Ledger
 from sg_ray.sweep.plan.planner import Planner
 from sg_ray.trial import TrialSpec

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sg_ray.files import remove_scratch, scratch_folder
-from sg_ray.sweep.execute.checkpoints import (
+from sg_ray.jobs.checkpoints import (
     drop_checkpoints,
     keep_position,
     keep_results,

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from sg_ray.config import hardware, load_experiment, resolved_yaml
+from sg_ray.config import hardware, load_experiment
 from sg_ray.config.hardware import Profile, profile_of, this_machine
 from sg_ray.errors import InputError
-from sg_ray.models.families import FAMILIES, plug_in
+from sg_ray.models.families import plug_in
 from sg_ray.models.family import NeuralConfig
 from sg_ray.models.gnn import Gnn
 
@@ -33,7 +33,7 @@ def test_overrides_reach_nested_keys_and_parse_yaml(tmp_path: Path) -> None:
 
 def test_resolved_yaml_reads_back_equal(tmp_path: Path) -> None:
     experiment = load_experiment(ROOT / "experiments" / "quick.yaml", ["search.num_trials=5"])
-    again = load_experiment(write(tmp_path, resolved_yaml(experiment)))
+    again = load_experiment(write(tmp_path, experiment.to_yaml()))
     assert again == experiment
     assert again.identity_hash == experiment.identity_hash
 
@@ -93,7 +93,7 @@ def test_what_auto_became_is_kept_on_other_hardware(
         begun = load_experiment(path)
     assert (begun.resources.cpus, begun.resources.gpus) == (8, 1)
     resumed = load_experiment(
-        write(tmp_path, resolved_yaml(begun)), ["resources.gpus=0", "resources.cpus=auto"]
+        write(tmp_path, begun.to_yaml()), ["resources.gpus=0", "resources.cpus=auto"]
     )
     assert resumed.model("gnn").settings == begun.model("gnn").settings
     assert resumed.identity_hash == begun.identity_hash
@@ -129,10 +129,7 @@ class Toy(Gnn):
     Config = ToyConfig  # type: ignore[assignment]
 
 
-def test_auto_works_for_a_family_that_the_table_does_not_know(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(FAMILIES, "_plugged", {})
+def test_auto_works_for_a_family_that_the_table_does_not_know(tmp_path: Path) -> None:
     assert plug_in(f"{__name__}:Toy") == "toy"
     path = write(tmp_path, AUTO.replace("gnn", "toy"))
     baseline = load_experiment(path, ["resources.gpus=0"]).model("toy").settings

@@ -10,9 +10,9 @@ from sg_ray.config import Experiment
 from sg_ray.config.hardware import describe, profile_of
 from sg_ray.configuration import Configuration
 from sg_ray.errors import InputError
+from sg_ray.preflight.forecast import describe_plan
+from sg_ray.records.begin import begin
 from sg_ray.records.record import RunRecord, Status, write_record
-from sg_ray.sweep.begin import begin
-from sg_ray.sweep.forecast import describe_plan
 
 
 def add_record(plan: Experiment, key: str, status: Status, version: str) -> None:

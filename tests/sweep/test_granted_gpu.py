@@ -10,8 +10,8 @@ from sg_ray.cluster.epochs import Supplies
 from sg_ray.config import Resources
 from sg_ray.configuration import Configuration
 from sg_ray.errors import InfrastructureError
-from sg_ray.sweep.execute.job_run import JobRun
-from sg_ray.sweep.plan.jobs import TrainJob
+from sg_ray.jobs.job import TrainJob
+from sg_ray.jobs.job_run import JobRun
 from sg_ray.training.compute import device_for
 from sg_ray.training.loop import never
 from sg_ray.trial import TrialContext, TrialSpec

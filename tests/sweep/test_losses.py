@@ -11,10 +11,10 @@ from ray.exceptions import RayActorError, RayError
 from sg_ray.cluster.losses import UNEXPLAINED, infrastructure_failure
 from sg_ray.configuration import Configuration
 from sg_ray.errors import InfrastructureError
+from sg_ray.records import taking_back
 from sg_ray.records.journal import Journal
 from sg_ray.records.record import Failure, RunRecord, read_records, write_record
-from sg_ray.sweep import taking_back
-from sg_ray.sweep.taking_back import take_back
+from sg_ray.records.taking_back import take_back
 from sg_ray.sweep_folder import SweepFolder
 
 OUT_OF_MEMORY = """\

@@ -38,14 +38,13 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("own")
     before = Path.cwd()
     os.chdir(folder)
-    plugged, FAMILIES._plugged = FAMILIES._plugged, {}
     try:
         assert main(["new", "family", "tree_lstm"]) == 0
         Path("e.yaml").write_text(TINY)
         assert main(["sweep", "e.yaml", "--executor", "inline"]) == 0
     finally:
         os.chdir(before)
-        FAMILIES._plugged = plugged
+        FAMILIES._plugged.clear()
     return folder
 
 
@@ -53,7 +52,6 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def there(swept: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Stand in that folder, in a process that knows no family from outside."""
     monkeypatch.chdir(swept)
-    monkeypatch.setattr(FAMILIES, "_plugged", {})
     return swept
 
 

@@ -59,9 +59,8 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def there(swept: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Stand in that folder, in a process that knows no metric from outside."""
+    """Stand in that folder."""
     monkeypatch.chdir(swept)
-    forget(monkeypatch)
     return swept
 
 

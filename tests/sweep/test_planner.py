@@ -5,7 +5,7 @@ from pathlib import Path
 
 from played_sweep import SEEDS, Sweep, experiment
 
-from sg_ray.sweep.plan.jobs import LrRangeJob, TrainJob
+from sg_ray.jobs.job import LrRangeJob, TrainJob
 
 
 def test_a_job_that_runs_is_not_handed_out_again(tmp_path: Path) -> None:

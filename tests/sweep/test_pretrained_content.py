@@ -14,8 +14,8 @@ from sg_ray.features.spec import TokenSpec
 from sg_ray.features.tokens import TokenFeaturiser
 from sg_ray.models.transformer import TransformerConfig
 from sg_ray.prepare.prepare import baselines, pinned
+from sg_ray.records.changed import find_change, settle
 from sg_ray.records.record import read_records, record_of, write_record
-from sg_ray.sweep.changed import find_change, settle
 from sg_ray.sweep_folder import SweepFolder
 from sg_ray.trial import TrialSpec
 

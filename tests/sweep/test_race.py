@@ -12,10 +12,10 @@ from played_sweep import Sweep, experiment
 from sg_ray.cli.extend import seeds_after_extension
 from sg_ray.config import Experiment
 from sg_ray.errors import InputError
+from sg_ray.records.begin import begin
 from sg_ray.records.leaderboard import rank
 from sg_ray.records.race import attainable_p, drops, model_claims
 from sg_ray.records.record import RunRecord, write_record
-from sg_ray.sweep.begin import begin
 from sg_ray.trial import TrialSpec
 
 MANY = [42, *range(100, 109)]

@@ -11,8 +11,8 @@ from sg_ray.config import load_experiment
 from sg_ray.configuration import Configuration
 from sg_ray.errors import InputError
 from sg_ray.files import content_hash, short_hash
-from sg_ray.sweep.begin import begin
-from sg_ray.sweep.plan.jobs import TrainJob
+from sg_ray.jobs.job import TrainJob
+from sg_ray.records.begin import begin
 from sg_ray.sweep.plan.search import ModelSearch
 from sg_ray.trial import BranchSource, TrialSpec
 

@@ -10,7 +10,7 @@ import pytest
 from markupsafe import escape
 from tiny_sweep import tiny_experiment
 
-from sg_ray.api.running import run_and_show, show_end
+from sg_ray.api.running import run_with_all, show_end
 from sg_ray.commands import runnable
 from sg_ray.config import Experiment
 from sg_ray.data.sources import load_data
@@ -67,7 +67,7 @@ def test_a_finished_sweep_ends_with_its_verdict(
 ) -> None:
     experiment.folder.verdict.unlink()
     experiment.folder.report.unlink()
-    outcome = run_and_show(experiment, InlineExecutor())
+    outcome = run_with_all(experiment, InlineExecutor(), decide=lambda _: "stop")
     assert outcome.exit_code == 0, "nothing is left to train"
     printed = capsys.readouterr().out
     verdict = build_verdict(experiment.folder)

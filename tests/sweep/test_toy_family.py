@@ -2,19 +2,14 @@
 
 from pathlib import Path
 
-import pytest
 from tiny_sweep import MODELS, read_json_records, tiny_experiment
 
-from sg_ray.models.families import FAMILIES
 from sg_ray.sweep.run import run_sweep
 
 SOURCE = Path(__file__).parent / "byte_count.py"
 
 
-def test_a_fourth_family_needs_one_class_in_one_file(
-    ray_session: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(FAMILIES, "_plugged", {})
+def test_a_fourth_family_needs_one_class_in_one_file(ray_session: None, tmp_path: Path) -> None:
     own = tmp_path / "own.py"
     own.write_bytes(SOURCE.read_bytes())
     experiment = tiny_experiment(

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from sg_ray.config import Experiment, resolved_yaml
+from sg_ray.config import Experiment
 from sg_ray.configuration import Configuration
 from sg_ray.errors import InputError
 from sg_ray.files import short_hash, write_text
+from sg_ray.jobs.job import TrainJob, parse_job
 from sg_ray.prepare.branches import GivenBranches
 from sg_ray.records.folder_format import write_format
 from sg_ray.records.journal import Journal, read_events
@@ -26,7 +27,6 @@ from sg_ray.records.record import (
 )
 from sg_ray.single.reproduce_one import _spec
 from sg_ray.sweep.execute.worklist import Worklist
-from sg_ray.sweep.plan.jobs import TrainJob, parse_job
 from sg_ray.sweep.plan.ledger import Identity, Ledger
 from sg_ray.sweep.plan.planner import Planner
 from sg_ray.sweep.winners import _best_records
@@ -148,7 +148,7 @@ def test_of_a_seed_the_newest_is_exported() -> None:
 
 def test_other_families_do_not_build_on_them(tmp_path: Path) -> None:
     source = experiment(tmp_path, families=["transformer", "gnn"])
-    write_text(source.folder.path / "sweep.yaml", resolved_yaml(source))
+    write_text(source.folder.path / "sweep.yaml", source.to_yaml())
     write_format(source.folder)
     of_transformer = recorded(spec(family="transformer"), "replicate", 0.7)
     for record in (*PLAIN, *VARIED, of_transformer):

@@ -12,7 +12,7 @@ from mlflow_server import PASSWORD, USER, Server
 from scripted_sweep import tell_sweep, write_winner
 
 from sg_ray.cli import main
-from sg_ray.config import Experiment, load_experiment, resolved_yaml
+from sg_ray.config import Experiment, load_experiment
 from sg_ray.errors import InputError
 from sg_ray.files import to_plain
 from sg_ray.records.journal import Journal
@@ -54,7 +54,7 @@ def experiment_file(tmp_path: Path) -> Path:
 def test_case_08_settings_keep_them_in_memory(uri: str, experiment_file: Path) -> None:
     experiment = load_experiment(experiment_file, [f"tracking.uri={uri}"])
     assert experiment.tracking.uri == uri
-    written = resolved_yaml(experiment)
+    written = experiment.to_yaml()
     copy = pickle.loads(pickle.dumps(experiment))
     for text in (written, str(to_plain(experiment)), repr(experiment), copy.tracking.uri):
         assert not shows_a_secret(text)

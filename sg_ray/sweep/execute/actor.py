@@ -15,9 +15,9 @@ from ray import tune
 from sg_ray.cluster.epochs import Supplies
 from sg_ray.features.packed import Features
 from sg_ray.files import remove_scratch, scratch_folder
+from sg_ray.jobs.job import TrainJob, parse_job
+from sg_ray.jobs.job_run import JobRun, Result
 from sg_ray.records.origin import note_packages
-from sg_ray.sweep.execute.job_run import JobRun, Result
-from sg_ray.sweep.plan.jobs import TrainJob, parse_job
 from sg_ray.sweep_folder import SweepFolder
 from sg_ray.trial import OwnCode
 

@@ -12,11 +12,11 @@ from typing import Protocol
 from sg_ray.cluster.epochs import Supplies
 from sg_ray.config import Resources
 from sg_ray.host.signals import StopRequest
+from sg_ray.jobs.job import AnyJob, TrainJob
 from sg_ray.models.families import get_family
 from sg_ray.models.family import EstimatorFamily
 from sg_ray.records.record import Failure
 from sg_ray.sweep.execute.worklist import Worklist
-from sg_ray.sweep.plan.jobs import AnyJob, TrainJob
 from sg_ray.sweep_folder import SweepFolder
 
 

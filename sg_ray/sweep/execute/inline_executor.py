@@ -16,11 +16,11 @@ from sg_ray.cluster.losses import infrastructure_failure
 from sg_ray.config import Resources
 from sg_ray.errors import InfrastructureError, InputError
 from sg_ray.host.signals import StopRequest
-from sg_ray.sweep.execute.checkpoints import keep_position
+from sg_ray.jobs.checkpoints import keep_position
+from sg_ray.jobs.job import AnyJob, TrainJob
+from sg_ray.jobs.job_run import JobRun, Result
 from sg_ray.sweep.execute.executor import Execution, Setting, lose, saves_position, told_positions
-from sg_ray.sweep.execute.job_run import JobRun, Result
 from sg_ray.sweep.execute.worklist import Worklist
-from sg_ray.sweep.plan.jobs import AnyJob, TrainJob
 
 
 class InlineExecutor:

@@ -25,12 +25,12 @@ from sg_ray.cluster.ray_private.library_names import RayActorManager, TrackedAct
 from sg_ray.cluster.trouble import temporary_folder
 from sg_ray.host.disk import disk_trouble
 from sg_ray.host.signals import StopRequest
+from sg_ray.jobs.checkpoints import keep_position
+from sg_ray.jobs.job import AnyJob, TrainJob
 from sg_ray.records.record import Failure
 from sg_ray.sweep.execute.actor import JOB
-from sg_ray.sweep.execute.checkpoints import keep_position
 from sg_ray.sweep.execute.executor import lose, saves_position
 from sg_ray.sweep.execute.worklist import Worklist
-from sg_ray.sweep.plan.jobs import AnyJob, TrainJob
 
 GRACE_S = 30.0
 """How long trials get to save their position after a signal; what cannot be saved is left."""

@@ -21,6 +21,7 @@ from sg_ray.cluster.losses import infrastructure_failure
 from sg_ray.errors import InfrastructureError, InputError, SgRayError
 from sg_ray.host.disk import disk_trouble
 from sg_ray.host.signals import StopRequest
+from sg_ray.jobs.job import TrainJob, parse_job
 from sg_ray.sweep.execute.actor import JOB, Shared, TrialActor
 from sg_ray.sweep.execute.executor import Execution, Setting, told_positions
 from sg_ray.sweep.execute.tune_hooks import (
@@ -30,7 +31,6 @@ from sg_ray.sweep.execute.tune_hooks import (
     RecordingCallback,
 )
 from sg_ray.sweep.execute.worklist import Worklist
-from sg_ray.sweep.plan.jobs import TrainJob, parse_job
 from sg_ray.sweep_folder import RAY_LOG
 from sg_ray.trial import OwnCode
 

@@ -5,9 +5,9 @@ from statistics import fmean
 from typing import Any
 
 from sg_ray.files import write_json
+from sg_ray.jobs.job import TestJob
 from sg_ray.records.events import WinnerTested
 from sg_ray.records.journal import Journal
-from sg_ray.sweep.plan.jobs import TestJob
 from sg_ray.sweep.plan.planner import Planner
 from sg_ray.sweep_folder import SweepFolder
 

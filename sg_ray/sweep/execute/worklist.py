@@ -5,6 +5,16 @@ from pathlib import Path
 from typing import Any
 
 from sg_ray.cluster.losses import infrastructure_failure
+from sg_ray.jobs.checkpoints import (
+    drop_checkpoints,
+    drop_group_of_other_code,
+    is_finished,
+    keep_results,
+    lacks_results,
+    newest_checkpoint,
+    read_environment,
+)
+from sg_ray.jobs.job import AnyJob, LrRangeJob, TestJob, TrainJob
 from sg_ray.records import learning_rates
 from sg_ray.records.events import (
     EpochEnded,
@@ -27,17 +37,7 @@ from sg_ray.records.record import (
     record_of,
     write_record,
 )
-from sg_ray.sweep.execute.checkpoints import (
-    drop_checkpoints,
-    drop_group_of_other_code,
-    is_finished,
-    keep_results,
-    lacks_results,
-    newest_checkpoint,
-    read_environment,
-)
 from sg_ray.sweep.execute.winner_scoring import WinnerTest
-from sg_ray.sweep.plan.jobs import AnyJob, LrRangeJob, TestJob, TrainJob
 from sg_ray.sweep.plan.planner import Planner
 from sg_ray.training.checkpoint import weights_id
 from sg_ray.trial import job_name, now_ms

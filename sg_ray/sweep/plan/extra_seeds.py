@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from sg_ray.config import ReplicateSettings
 from sg_ray.configuration import Configuration
+from sg_ray.jobs.job import TrainJob
 from sg_ray.records.race import CLAIM_ALPHA, model_claims
-from sg_ray.sweep.plan.jobs import TrainJob
 from sg_ray.sweep.plan.model_plan import ModelPlan
 
 

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 
 from sg_ray.config import Model, Rules
 from sg_ray.configuration import Configuration
+from sg_ray.jobs.job import AnyJob, TrainJob
 from sg_ray.records.race import drops
 from sg_ray.records.record import RunRecord, Stage
 from sg_ray.statistics.racing import Drop
-from sg_ray.sweep.plan.jobs import AnyJob, TrainJob
 from sg_ray.sweep.plan.ledger import Identity, Ledger
 from sg_ray.trial import BranchSource, TrialSpec
 

@@ -11,13 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 from sg_ray.code_version import code_version
 from sg_ray.config import Model, Rules
 from sg_ray.data.samples import DataSet
+from sg_ray.jobs.job import AnyJob, TrainJob
 from sg_ray.prepare.branches import GivenBranches
 from sg_ray.records.code_versions import CodeVersions, trial_code_version
 from sg_ray.records.leaderboard import Row, rank
 from sg_ray.records.learning_rates import read_learning_rates
 from sg_ray.records.record import RunRecord, read_records
 from sg_ray.sweep.plan.extra_seeds import ExtraSeeds
-from sg_ray.sweep.plan.jobs import AnyJob, TrainJob
 from sg_ray.sweep.plan.ledger import Identity, Ledger
 from sg_ray.sweep.plan.model_plan import FloorPlan, ModelPlan
 from sg_ray.sweep.plan.search_plan import SearchPlan

@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 from sg_ray.config import Model, Rules
 from sg_ray.configuration import Configuration
+from sg_ray.jobs.job import AnyJob, LrRangeJob, TrainJob
 from sg_ray.records.leaderboard import Row, rank
 from sg_ray.records.record import RunRecord
 from sg_ray.short_names import ShortNames
-from sg_ray.sweep.plan.jobs import AnyJob, LrRangeJob, TrainJob
 from sg_ray.sweep.plan.ledger import Identity, Ledger
 from sg_ray.sweep.plan.model_plan import ModelPlan
 from sg_ray.sweep.plan.search import ModelSearch, Point

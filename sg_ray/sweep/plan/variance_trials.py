@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import count, islice
 
 from sg_ray.config import ReplicateSettings
+from sg_ray.jobs.job import TrainJob
 from sg_ray.records.leaderboard import Row
-from sg_ray.sweep.plan.jobs import TrainJob
 from sg_ray.sweep.plan.model_plan import ModelPlan
 from sg_ray.trial import TrialSpec
 

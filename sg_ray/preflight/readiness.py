@@ -15,12 +15,12 @@ from sg_ray.host.folders import require_writable
 from sg_ray.prepare.branches import GivenBranches
 from sg_ray.prepare.prepare import baselines, pinned, read_data
 from sg_ray.prepare.pretrained_folders import check_folders
+from sg_ray.records.begin import check_same_sweep
+from sg_ray.records.changed import Change, find_change
 from sg_ray.records.learning_rates import read_learning_rates
 from sg_ray.records.record import read_records
 from sg_ray.records.search_journal import read_search_journal
 from sg_ray.records.test_scores import read_scores
-from sg_ray.sweep.begin import check_same_sweep
-from sg_ray.sweep.changed import Change, find_change
 from sg_ray.sweep.execute.executor import Executor
 from sg_ray.sweep_folder import SweepFolder
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from sg_ray.errors import InputError, SgRayError, TrainingError
 from sg_ray.files import write_json
+from sg_ray.jobs.job import TrainJob
 from sg_ray.reading import read_object
 from sg_ray.records.record import read_history
-from sg_ray.sweep.plan.jobs import TrainJob
 from sg_ray.sweep_folder import (
     BEST,
     ENVIRONMENT,

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from sg_ray.cluster.epochs import GroupFailure, Supplies, open_epochs
 from sg_ray.errors import InfrastructureError
 from sg_ray.host.disk import disk_trouble
+from sg_ray.jobs.checkpoints import read_environment, write_environment
+from sg_ray.jobs.job import AnyJob, LrRangeJob, TestJob, TrainJob
 from sg_ray.records.record import Failure
-from sg_ray.sweep.execute.checkpoints import read_environment, write_environment
-from sg_ray.sweep.plan.jobs import AnyJob, LrRangeJob, TestJob, TrainJob
 from sg_ray.training.loop import EpochResult, Interrupted
 from sg_ray.trial import find_learning_rate, score_test
 

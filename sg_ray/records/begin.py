@@ -8,7 +8,6 @@ from sg_ray.config import (
     ReplicateSettings,
     SearchSettings,
     load_experiment,
-    resolved_yaml,
 )
 from sg_ray.errors import InputError
 from sg_ray.files import write_text
@@ -30,7 +29,7 @@ def begin(experiment: Experiment, *, extends: bool = False) -> bool:
         if load_experiment(path, loads_code=False).identity != experiment.identity:
             set_test_aside(experiment.folder)
     write_format(experiment.folder)
-    write_text(path, f"# identity: {experiment.identity_hash}\n{resolved_yaml(experiment)}")
+    write_text(path, f"# identity: {experiment.identity_hash}\n{experiment.to_yaml()}")
     return resumed
 
 

@@ -3,12 +3,12 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from sg_ray.config import Experiment, Model, ReplicateSettings, resolved_yaml
+from sg_ray.config import Experiment, Model, ReplicateSettings
 from sg_ray.config.hardware import describe, this_machine
+from sg_ray.records.begin import check_same_sweep
 from sg_ray.records.planned import PlannedStage, planned_stages, up_to
 from sg_ray.records.race import attainable_p
 from sg_ray.records.record import read_records
-from sg_ray.sweep.begin import check_same_sweep
 from sg_ray.sweep_folder import SweepFolder
 
 
@@ -36,7 +36,7 @@ def describe_plan(
         _in_all(stages, experiment.replicate, extends),
         *attainable_p(len(experiment.replicate.all_seeds), len(models)),
         "",
-        resolved_yaml(experiment),
+        experiment.to_yaml(),
     ]
     return "\n".join(lines)
 

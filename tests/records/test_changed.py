@@ -14,14 +14,14 @@ from sg_ray.config import Experiment, LrRangeSettings, load_experiment
 from sg_ray.configuration import Configuration
 from sg_ray.errors import InputError
 from sg_ray.models import families
-from sg_ray.models.families import FAMILIES, family_code_version
+from sg_ray.models.families import family_code_version
 from sg_ray.preflight.context import Context
 from sg_ray.prepare.prepare import baselines
 from sg_ray.records import lr_cache
+from sg_ray.records.begin import begin
+from sg_ray.records.changed import Change, find_change, settle
 from sg_ray.records.code_versions import CodeVersions
 from sg_ray.records.record import RunRecord, read_records, write_record
-from sg_ray.sweep.begin import begin
-from sg_ray.sweep.changed import Change, find_change, settle
 from sg_ray.sweep.execute.inline_executor import InlineExecutor
 from sg_ray.sweep.run import Outcome, run_sweep
 from sg_ray.trial import TrialSpec
@@ -57,7 +57,6 @@ class Own(Gnn):
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(FAMILIES, "_plugged", {})
     return tmp_path
 
 

@@ -14,8 +14,8 @@ from sg_ray.configuration import Configuration
 from sg_ray.preflight.context import Context
 from sg_ray.preflight.inputs import check_branches, check_data, check_pretrained
 from sg_ray.preflight.plan import check_records, check_seeds, check_sweep_folder
+from sg_ray.records.begin import begin
 from sg_ray.records.record import RunRecord, write_record
-from sg_ray.sweep.begin import begin
 
 SETTINGS = """
 name: v
