@@ -198,7 +198,7 @@ def test_a_package_offers_search_spaces_by_name(
     beside = load_experiment(path).model("gnn").space["hidden_dim"]
     assert beside.choice == (32, 64), "what lies beside the experiment comes first"
     copy = folder / "sweep.yaml"
-    copy.write_text(resolved_yaml(experiment))
+    copy.write_text(experiment.to_yaml())
     (there / "spaces" / "gnn.yaml").unlink()
     assert load_experiment(copy) == experiment, "a sweep notes the space itself"
     assert "spacious" not in sys.modules, "none of its code is executed"

@@ -163,7 +163,7 @@ def test_other_families_do_not_build_on_them(tmp_path: Path) -> None:
 
 def test_branches_are_found_by_the_names_of_their_models(tmp_path: Path) -> None:
     source = experiment(tmp_path)
-    write_text(source.folder.path / "sweep.yaml", resolved_yaml(source))
+    write_text(source.folder.path / "sweep.yaml", source.to_yaml())
     write_format(source.folder)
     called = Configuration(model="wide", family="gnn", values={"epochs": 3})
     for record in PLAIN:
