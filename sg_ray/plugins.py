@@ -152,6 +152,47 @@ def entry_point(group: str, name: str) -> Plugin | None:
 
     Raises InputError if several packages offer it.
     """
+    found = _offer(group, name)
+    return None if found is None else Plugin(found.module, found.attr)
+
+
+def offered_file(group: str, name: str) -> Path | None:
+    """Return the file that an installed package offers under ``name``; None if none does.
+
+    Raises InputError if several packages offer it, or if the one that does lacks the file.
+    """
+    found = _offer(group, name)
+    if found is None:
+        return None
+    path = package_file(found.value)
+    if path is None:
+        raise InputError(
+            f"{name!r} is offered as {found.value}, and there is no such file in an installed "
+            "package. It is written PACKAGE:FILE, or PACKAGE.FOLDER:FILE."
+        )
+    return path
+
+
+def package_file(reference: str) -> Path | None:
+    """Return the file that ``my_package:spaces/bilstm.yaml`` names; None if it names none.
+
+    So does ``my_package.spaces:bilstm.yaml``, which is how an entry point can be written. The
+    package is installed, and none of its code is executed.
+    """
+    place, _, inner = reference.partition(":")
+    package, *folders = place.split(".")
+    spec = _spec_or_none(package) if package.isidentifier() and inner else None
+    roots = () if spec is None else spec.submodule_search_locations or ()
+    files = (Path(root, *folders, inner) for root in roots)
+    return next((path for path in files if path.is_file()), None)
+
+
+def offered(group: str) -> list[str]:
+    """Return the names that installed packages offer."""
+    return sorted({one.name for one in _entry_points(group)})
+
+
+def _offer(group: str, name: str) -> EntryPoint | None:
     found = [one for one in _entry_points(group) if one.name == name]
     if len({one.value for one in found}) > 1:
         packages = " and ".join(sorted(one.dist.name for one in found if one.dist is not None))
@@ -159,24 +200,7 @@ def entry_point(group: str, name: str) -> Plugin | None:
             f"{name!r} is offered by {packages}. Uninstall one of them, or say which is meant: "
             + " or ".join(sorted(one.value for one in found))
         )
-    return Plugin(found[0].module, found[0].attr) if found else None
-
-
-def package_file(reference: str) -> Path | None:
-    """Return the file that ``my_package:spaces/bilstm.yaml`` names; None if it names none.
-
-    The package is installed, and none of its code is executed.
-    """
-    package, _, inner = reference.partition(":")
-    spec = _spec_or_none(package) if package.isidentifier() and inner else None
-    folders = () if spec is None else spec.submodule_search_locations or ()
-    files = (Path(folder) / inner for folder in folders)
-    return next((path for path in files if path.is_file()), None)
-
-
-def offered(group: str) -> list[str]:
-    """Return the names that installed packages offer."""
-    return sorted({one.name for one in _entry_points(group)})
+    return found[0] if found else None
 
 
 @lru_cache

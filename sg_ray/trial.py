@@ -124,8 +124,8 @@ class TrialSpec(BaseModel):
 
     @property
     def seeds(self) -> Seeds:
-        """The seed of each stream."""
-        return Seeds.of(self.seed, self.streams)
+        """What its training draws from."""
+        return Seeds(self.seed, self.streams)
 
     def with_streams(self, streams: Mapping[Stream, int]) -> Self:
         """Return the trial that takes these streams, and no others, from seeds of their own."""
@@ -245,8 +245,7 @@ def _epochs(
         family.split_data(config, inputs, "train"),
         family.split_data(config, inputs, "valid"),
         config,
-        seed=spec.seed,
-        streams=spec.streams,
+        seeds=spec.seeds,
         objective=spec.objective,
         folder=folder,
         identity=_identity(spec),

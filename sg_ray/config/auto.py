@@ -20,7 +20,9 @@ FIELDS = ("batch_size", "max_units_per_micro_batch")
 
 
 def with_hardware(
-    models: Mapping[str, ModelSettings], resources_of: Callable[[str], Resources]
+    models: Mapping[str, ModelSettings],
+    family_of: Callable[[str], str],
+    resources_of: Callable[[str], Resources],
 ) -> dict[str, ModelSettings]:
     """Return an experiment's ``models`` with every ``auto`` of their configurations resolved.
 
@@ -28,7 +30,7 @@ def with_hardware(
     """
     return {
         name: settings.model_copy(
-            update={"config": _resolved(name, settings.config, resources_of(name))}
+            update={"config": _resolved(family_of(name), settings.config, resources_of(name))}
         )
         for name, settings in models.items()
     }

@@ -267,17 +267,22 @@ class Experiment(StrictModel):
     def model_names(self) -> tuple[str, ...]:
         """The names of ``all_models``, known also where the code of one is not."""
         names = dict.fromkeys(name for name in self.families if name != FLOOR)
-        return (FLOOR, *sorted(names, key=lambda name: len(builds_on(name))))
+        return (FLOOR, *sorted(names, key=lambda name: len(builds_on(self.family_of(name)))))
+
+    def family_of(self, name: str) -> str:
+        """Return the family of a model: today a model is called as its family is."""
+        return name
 
     def model(self, name: str) -> Model:
-        """Return one of the experiment's models, or what it would be; today it is a family's name.
+        """Return one of the experiment's models, or what it would be.
 
         Raises InputError for the name of no family.
         """
-        given, family = self.models.get(name, ModelSettings()), get_family(name)
+        given, called = self.models.get(name, ModelSettings()), self.family_of(name)
+        family = get_family(called)
         return Model(
             name=name,
-            family=name,
+            family=called,
             settings=family.Config.model_validate(given.config),
             space=given.space,
             resources=self.resources_of(name),
@@ -292,7 +297,7 @@ class Experiment(StrictModel):
     def resources_of(self, name: str) -> Resources:
         """Return what one trial of a model takes; one that fits in one go takes no GPU."""
         takes = self.models.get(name, ModelSettings()).resources or self.resources
-        is_fitted = isinstance(FAMILIES.get(name), EstimatorFamily)
+        is_fitted = isinstance(FAMILIES.get(self.family_of(name)), EstimatorFamily)
         return Resources(cpus=takes.cpus) if is_fitted else takes
 
     def only(
@@ -338,9 +343,9 @@ class Experiment(StrictModel):
         return {**kept, "families": list(models), "models": models}
 
     def _identity_of(self, name: str) -> dict[str, Any]:
-        given = self.models.get(name, ModelSettings())
+        given, family = self.models.get(name, ModelSettings()), self.family_of(name)
         # Of a family whose code is not here, nor was it asked for, it is what was given.
-        values = self.model(name).baseline.values if name in FAMILIES else given.config
+        values = self.model(name).baseline.values if family in FAMILIES else given.config
         dimensions = given.space.items()
         return {
             "config": values,

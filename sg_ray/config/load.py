@@ -65,7 +65,7 @@ def load_experiment(
     known = _known_names((*given.families, *given.models), given.plugins.families)
     _check_names(given.objective, given.families, given.models, known, values)
     _check_objective_is_measured(given.objective, given.own_metrics, values)
-    own = with_hardware(given.models, given.resources_of)
+    own = with_hardware(given.models, given.family_of, given.resources_of)
     checked = {name: _checked(name, own.get(name, ModelSettings()), values) for name in known}
     if given.branches_from is None:
         for name in (name for name in given.families if name in known):

@@ -10,7 +10,10 @@ from typing import Any
 
 from sg_ray.config.yaml_text import MAX_DEPTH, Key, Written, read_value, read_yaml
 from sg_ray.errors import InputError
-from sg_ray.plugins import package_file
+from sg_ray.plugins import offered, offered_file, package_file
+
+SPACES = "sg_ray.spaces"
+"""The group in which an installed package offers search spaces: ``name = "package:file.yaml"``."""
 
 MAX_SHOWN = 200
 """Characters of an override in a message."""
@@ -115,8 +118,8 @@ class Values:
     def with_spaces(self) -> "Values":
         """Return the values with what the file holds in place of each ``space: FILE``.
 
-        FILE is relative to the experiment's folder, or ``PACKAGE:FILE`` of an installed package.
-        Raises InputError if there is no such file.
+        FILE is relative to the experiment's folder, ``PACKAGE:FILE`` of an installed package, or a
+        name under which such a package offers one. Raises InputError if there is no such file.
         """
         models = self.content.get("models")
         if not isinstance(models, dict):
@@ -132,15 +135,16 @@ class Values:
 
     def _space(self, key: Key, name: str) -> "Values":
         path = self.path.parent / name
-        in_package = None if path.is_file() else package_file(name)
-        if in_package is not None:
-            return read_values(in_package)
+        if not path.is_file():
+            path = offered_file(SPACES, name) or package_file(name) or path
         if not path.is_file():
             problem = "is no file" if path.exists() else "does not exist"
             what = f"{name} {problem}" if name.strip() else "no file given"
+            names = ", ".join(offered(SPACES))
+            by_name = f", and those that packages offer by name: {names}" if names else ""
             raise InputError(
                 f"{self.where(key)}: {'.'.join(key)}: {what} (search spaces are looked for beside "
-                "the experiment, and as PACKAGE:FILE in an installed package)."
+                f"the experiment, and as PACKAGE:FILE in an installed package{by_name})."
             )
         return read_values(path)
 

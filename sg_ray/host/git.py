@@ -45,9 +45,9 @@ def _checkout(folder: Path, *status_of: str) -> Checkout | None:
 def _git(folder: Path, *arguments: str) -> str | None:
     """Return what git prints about ``folder``; None if it fails.
 
-    Of the programs that a repository's own configuration names it runs filters, such as git-lfs,
-    as every ``git status`` does, but no monitor. That git itself started this process, as for one
-    of its hooks, makes no difference.
+    Of the programs that a repository's own configuration names it runs no monitor, but filters,
+    such as git-lfs, as every ``git status`` does: without them a fresh clone would count as
+    changed. That git itself started this process, as for one of its hooks, makes no difference.
     """
     own = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     command = ["git", "-c", "core.fsmonitor=false", "-C", str(folder), *arguments]

@@ -87,7 +87,7 @@ class Context:
     def model_of(self, name: str) -> Model:
         """Return a model with the experiment's own values, or with those of its given branch."""
         model = self.models.get(name) or self.experiment.model(name)
-        given = self.given_branches.get(model.family)
+        given = self.given_branches.get(name)
         if not given:
             return model
         values = given[0].configuration.values
@@ -119,11 +119,11 @@ class Context:
         """The trained branches that ``branches_from`` names: one per planned seed that has one."""
         lookups = GivenBranches(
             self.models.values(), self.experiment.branches_from, self.data.fingerprint
-        ).by_family
+        ).by_model
         seeds = self.experiment.replicate.seeds
         return {
-            family: [branch for branch in map(find, seeds) if branch is not None]
-            for family, find in lookups.items()
+            name: [branch for branch in map(find, seeds) if branch is not None]
+            for name, find in lookups.items()
         }
 
     @property

@@ -101,14 +101,14 @@ def check_branches(context: Context) -> Finding:
     """The branches that ``branches_from`` names are there for every seed, and can be read."""
     experiment = context.experiment
     given = context.given_branches
-    for family, branches in given.items():
+    for name, branches in given.items():
         if len(branches) < len(experiment.replicate.seeds):
             seeds = ", ".join(map(str, experiment.replicate.seeds))
             return Finding.fail(
-                f"branches_from={experiment.branches_from}: has {family} for {len(branches)} of "
+                f"branches_from={experiment.branches_from}: has {name} for {len(branches)} of "
                 f"the seeds {seeds}. Train the others there, or set replicate.seeds to those it has"
             )
         for branch in branches:
             read_best(branch.folder)
-    found = ", ".join(f"{len(branches)} x {family}" for family, branches in given.items())
+    found = ", ".join(f"{len(branches)} x {name}" for name, branches in given.items())
     return Finding.ok(f"{found} from {experiment.branches_from}")

@@ -25,9 +25,9 @@ class _Found:
 
 
 class GivenBranches:
-    """One configuration of each family that models build on but that is not among them, by seed.
+    """The models that others build on and that are not among them: of each, one configuration.
 
-    From a sweep's folder it is the family's winner; from a folder of trainings (``sg-ray train``)
+    From a sweep's folder it is that model's winner; from a folder of trainings (``sg-ray train``)
     the only configuration that was trained on the same data.
     """
 
@@ -44,30 +44,33 @@ class GivenBranches:
             return
         self._folder = branches_from
         is_sweep = SweepFolder(self._folder).is_sweep
-        for family in missing:
-            found = self._winner(family) if is_sweep else self._trained(family)
+        for name in missing:
+            found = self._winner(name) if is_sweep else self._trained(name)
             if data_fingerprint is not None:
-                found = self._of_data(family, found, data_fingerprint)
+                found = self._of_data(name, found, data_fingerprint)
             newest_last = sorted(found, key=lambda one: one.record.finished_at_ms)
-            self._by_seed[family] = {one.record.seed: one for one in newest_last}
+            self._by_seed[name] = {one.record.seed: one for one in newest_last}
 
     @property
-    def by_family(self) -> dict[str, Callable[[int], BranchSource | None]]:
-        """Return, by family, the lookup "the branch trained with this seed"."""
-        return {family: self._lookup(family) for family in self._by_seed}
+    def by_model(self) -> dict[str, Callable[[int], BranchSource | None]]:
+        """Return, by the branch's model, the lookup "the one trained with this seed"."""
+        return {name: self._lookup(name) for name in self._by_seed}
 
-    def with_seed(self, seed: int) -> dict[str, BranchSource]:
-        """Return, by family, the branch trained with this seed, where there is one."""
-        found = {family: by_seed.get(seed) for family, by_seed in self._by_seed.items()}
-        return {family: _source(one) for family, one in found.items() if one is not None}
+    def of_model(self, model: Model, seed: int) -> dict[str, BranchSource]:
+        """Return what ``model`` builds on with this seed, by family, where there is one."""
+        given = self.by_model
+        found = {
+            family: given[name](seed) for family, name in model.branches.items() if name in given
+        }
+        return {family: source for family, source in found.items() if source is not None}
 
     def require(self, seeds: Sequence[int]) -> None:
-        """Raise InputError if a family lacks a trained branch with one of ``seeds``."""
-        for family, by_seed in self._by_seed.items():
+        """Raise InputError if a model that is built on was not trained with one of ``seeds``."""
+        for name, by_seed in self._by_seed.items():
             missing = [str(seed) for seed in seeds if seed not in by_seed]
             if missing:
                 raise InputError(
-                    f"branches_from={self._folder}: has no trained {family} with seed "
+                    f"branches_from={self._folder}: has no trained {name} with seed "
                     f"{', '.join(missing)}. Train it there, or set replicate.seeds to those of "
                     f"{sorted(by_seed)}."
                 )
@@ -76,13 +79,14 @@ class GivenBranches:
     def feature_specs(self) -> Sequence[FeatureSpec]:
         """Return the feature kinds that the branches read."""
         specs: list[FeatureSpec] = []
-        for name, by_seed in self._by_seed.items():
-            family = get_family(name)
-            for values in (one.record.configuration.values for one in by_seed.values()):
-                specs.extend(family.feature_specs(family.Config.model_validate(values)))
+        for by_seed in self._by_seed.values():
+            for configuration in (one.record.configuration for one in by_seed.values()):
+                family = get_family(configuration.family)
+                settings = family.Config.model_validate(configuration.values)
+                specs.extend(family.feature_specs(settings))
         return specs
 
-    def _winner(self, family: str) -> list[_Found]:
+    def _winner(self, name: str) -> list[_Found]:
         sweep = SweepFolder(self._folder)
         require_own_format(sweep)
         source = load_experiment(sweep.settings, loads_code=False)
@@ -93,10 +97,10 @@ class GivenBranches:
             seeds=source.replicate.all_seeds,
             race_alpha=source.replicate.race_alpha,
         )
-        winner = next((row for row in rows if row.family == family and row.seeds), None)
+        winner = next((row for row in rows if row.model == name and row.seeds), None)
         if winner is None:
             raise InputError(
-                f"branches_from={self._folder}: holds no finished {family} trial. Finish it first: "
+                f"branches_from={self._folder}: holds no finished {name} trial. Finish it first: "
                 + sg_ray_command("sweep", "--resume", self._folder)
             )
         return [
@@ -107,7 +111,7 @@ class GivenBranches:
             and record.counts_as_seed
         ]
 
-    def _trained(self, family: str) -> list[_Found]:
+    def _trained(self, name: str) -> list[_Found]:
         folders = sorted(path.parent for path in self._folder.rglob(RECORDS))
         for folder in folders:
             require_own_format(SweepFolder(folder))
@@ -115,34 +119,34 @@ class GivenBranches:
             _Found(record, folder)
             for folder in folders
             for record in read_records(SweepFolder(folder)).values()
-            if (record.family, record.stage, record.status) == (family, "train", "completed")
+            if (record.model, record.stage, record.status) == (name, "train", "completed")
         ]
         if not found:
             raise InputError(
-                f"branches_from={self._folder}: holds no trained {family}. Train it first: "
-                + sg_ray_command("train", family)
+                f"branches_from={self._folder}: holds no trained {name}. Train it first: "
+                + sg_ray_command("train", name)
             )
         return found
 
-    def _of_data(self, family: str, found: list[_Found], data_fingerprint: str) -> list[_Found]:
+    def _of_data(self, name: str, found: list[_Found], data_fingerprint: str) -> list[_Found]:
         """Return those trained on these data, all of one configuration."""
         same = [one for one in found if one.record.data_fingerprint == data_fingerprint]
         if not same:
             raise InputError(
-                f"branches_from={self._folder}: {family} was trained on other data, "
+                f"branches_from={self._folder}: {name} was trained on other data, "
                 f"{found[0].record.data_fingerprint}; here it is {data_fingerprint}. Use the same "
                 "data.*"
             )
         if len({one.record.config_hash for one in same}) > 1:
-            names = "".join(f"  {one.folder}\n" for one in same)
+            folders = "".join(f"  {one.folder}\n" for one in same)
             raise InputError(
-                f"branches_from={self._folder}: holds {family} in several configurations:\n{names}"
+                f"branches_from={self._folder}: holds {name} in several configurations:\n{folders}"
                 "Name a folder that holds one of them."
             )
         return same
 
-    def _lookup(self, family: str) -> Callable[[int], BranchSource | None]:
-        by_seed: Mapping[int, _Found] = self._by_seed[family]
+    def _lookup(self, name: str) -> Callable[[int], BranchSource | None]:
+        by_seed: Mapping[int, _Found] = self._by_seed[name]
 
         def find(seed: int) -> BranchSource | None:
             one = by_seed.get(seed)
@@ -152,10 +156,10 @@ class GivenBranches:
 
 
 def _missing(models: Iterable[Model]) -> list[str]:
-    """Return the families of the branches that no model of these stands for."""
+    """Return the names of the branches that are none of these models."""
     known = {model.name: model for model in models}
-    wanted = {family: name for model in known.values() for family, name in model.branches.items()}
-    return [family for family, name in wanted.items() if name not in known]
+    wanted = dict.fromkeys(name for model in known.values() for name in model.branches.values())
+    return [name for name in wanted if name not in known]
 
 
 def _source(found: _Found) -> BranchSource:

@@ -122,14 +122,14 @@ def prepare_training(
     features = prepare(list(models.values()), given, data, experiment.cache_dir, progress)
     if branches_from is None and experiment.folder.is_sweep:  # the sweep of this name has them
         branches_from = experiment.folder.path
-    branches = GivenBranches([model], branches_from, data.fingerprint).with_seed(seed)
+    trained = GivenBranches([model], branches_from, data.fingerprint)
     spec = TrialSpec(
         configuration=model.baseline,
         seed=seed,
         objective=experiment.objective,
         data_fingerprint=data.fingerprint,
         code_version=trial_code_version(model.family, experiment.own_metrics),
-        branches=branches,
+        branches=trained.of_model(model, seed),
         own_metrics=experiment.own_metrics,
     )
     _check_branches(spec, experiment.branches_from, experiment.output_dir / "train", settings)

@@ -20,14 +20,8 @@ from sg_ray.host.folders import nearest_existing, require_writable
 from sg_ray.sweep_folder import SweepFolder
 from sg_ray.tracking.address import Address, find_address
 from sg_ray.tracking.client import open_client
-from sg_ray.tracking.mlflow_store import (
-    ARTIFACTS,
-    Metric,
-    MlflowStore,
-    StoredRun,
-    find_experiment,
-    owner_of,
-)
+from sg_ray.tracking.mlflow_experiments import ARTIFACTS, find_experiment, owner_of
+from sg_ray.tracking.mlflow_store import Metric, MlflowStore, StoredRun
 from sg_ray.tracking.troubles import StoreTrouble, reason, trouble_of, unreachable
 
 _TRIED = "sg-ray-preflight"

@@ -18,13 +18,10 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
-
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sg_ray.commands import from_here, sg_ray_command
 from sg_ray.errors import InputError
@@ -37,11 +34,19 @@ from sg_ray.records.events import (
     TrainingFinished,
     TrainingStarted,
 )
-from sg_ray.records.journal import parse_event, read_events
+from sg_ray.records.journal import read_events
 from sg_ray.sweep_folder import SweepFolder
 from sg_ray.tracking.address import Address, find_address
 from sg_ray.tracking.client import import_mlflow, open_client
-from sg_ray.tracking.mlflow_store import MlflowStore, exclusive, owner_of
+from sg_ray.tracking.mirror_position import (
+    Position,
+    begins_a_line,
+    count_events,
+    events_from,
+    read_position,
+)
+from sg_ray.tracking.mlflow_experiments import of_trainings, owner_of
+from sg_ray.tracking.mlflow_store import MlflowStore, exclusive
 from sg_ray.tracking.replay import PARENT, Replay, SweepIdentity
 from sg_ray.tracking.troubles import Refusal, StoreTrouble, trouble_of
 from sg_ray.tracking.views import CONFIGURATIONS, view_address
@@ -54,8 +59,6 @@ SECONDS_BETWEEN_PASSES = 1.0
 SECONDS_BEFORE_RETRY = 30.0
 _TURN_S = 30.0
 """How long another process may hold the folder's mirror before that is told, and tried again."""
-OF_TRAININGS = "-trainings"
-"""Ends the name of the experiment of all trainings by themselves from experiments of one name."""
 MAX_FAILURES_IN_A_ROW = 3
 """After so many files that could not be stored the others wait: their place is away."""
 
@@ -121,22 +124,6 @@ class SyncResult:
         return not (self.num_pending or self.error or self.num_refused)
 
 
-class Position(BaseModel):
-    """Content of ``tracking.json``: how far which journal has been mirrored to where."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    store: str = ""
-    """Hash of the store's URI, without its credentials."""
-    experiment: str = ""
-    sweep_id: str = ""
-    offset: int = Field(default=0, ge=0)
-    """Bytes of the journal that have been mirrored."""
-    run_ids: Mapping[str, str] = Field(default_factory=dict)
-    """MLflow run by trial key; the sweep's own under the empty key."""
-    unsent: tuple[int, ...] = ()
-    """Where in the journal the events begin whose files are not stored yet."""
-
-
 class MlflowMirror:
     """Replays ``events.jsonl`` of a sweep folder into MLflow, in the background or on demand.
 
@@ -161,7 +148,7 @@ class MlflowMirror:
         self._experiment = experiment
         self._journal = self._folder.events
         self._position_path = self._folder.position_of_mirror
-        begin, saved = self._beginning(), self._saved_position()
+        begin, saved = self._beginning(), read_position(self._position_path)
         is_same_place = (saved.store, saved.experiment) == (begin.store, begin.experiment)
         self._position = saved if is_same_place else begin
         self._replay: Replay | None = None
@@ -322,11 +309,11 @@ class MlflowMirror:
             _log.warning("%s", text)
 
     def _mirror_journal(self) -> None:
-        saved = self._saved_position()
+        saved = read_position(self._position_path)
         if self._replay is None or saved != self._position:
             self._open(saved)
         while self._replay is not None:
-            events, offset = _read_events(self._journal, self._position.offset)
+            events, offset = events_from(self._journal, self._position.offset, EVENTS_PER_COMMIT)
             if not events:
                 break
             for _, event in events:
@@ -356,7 +343,7 @@ class MlflowMirror:
 
     def _send_files_of(self, replay: Replay, offset: int) -> list[Refusal]:
         """Send the files of the event at a place in the journal; return what was not stored."""
-        events, _ = _read_events(self._journal, offset, 1)
+        events, _ = events_from(self._journal, offset, 1)
         refused = [one for _, event in events for one in replay.send(event)]
         for what, error in (one.args for one in refused):
             why = replay.reason(error)
@@ -375,7 +362,9 @@ class MlflowMirror:
         sweep = _read_identity(self._journal)
         if sweep is None:
             return
-        name, owner = self._place_of(sweep)
+        name, owner = self._experiment, owner_of(self._folder, self._address)
+        if sweep.is_single_training:
+            name, owner = of_trainings(name), ""
         store = MlflowStore(self._address, name, sweep.sweep_id, owner)
         if store.experiment_name != name:
             self._tell(
@@ -392,18 +381,8 @@ class MlflowMirror:
         begin = self._beginning().model_copy(update={"sweep_id": sweep.sweep_id})
         is_same_place = begin == saved.model_copy(update={"offset": 0, "run_ids": {}, "unsent": ()})
         has_all_runs = saved.run_ids.items() <= self._replay.run_ids().items()
-        is_known = is_same_place and has_all_runs and _begins_a_line(self._journal, saved.offset)
+        is_known = is_same_place and has_all_runs and begins_a_line(self._journal, saved.offset)
         self._position = saved if is_known else begin
-
-    def _place_of(self, sweep: SweepIdentity) -> tuple[str, str]:
-        """Return the name of the experiment to mirror to, and whose it is.
-
-        Trainings by themselves share one, which is nobody's: each has a folder of its own, and
-        were they in the sweep's, whoever came first would take its name from the others.
-        """
-        if sweep.is_single_training:
-            return f"{self._experiment}{OF_TRAININGS}", ""
-        return self._experiment, owner_of(self._folder, self._address)
 
     def _beginning_lost(self) -> StoreTrouble:
         command = sg_ray_command("sweep", "--resume", from_here(self._folder.path))
@@ -426,15 +405,8 @@ class MlflowMirror:
         with suppress(OSError):  # a full disk, say: the position only saves time
             write_json(self._position_path, self._position)
 
-    def _saved_position(self) -> Position:
-        try:
-            return Position.model_validate_json(self._position_path.read_bytes())
-        except (OSError, ValidationError):
-            return Position()
-
     def _result(self) -> SyncResult:
-        lines = _whole_lines(self._journal, self._position.offset)
-        num_events = sum(parse_event(line) is not None for line in lines)
+        num_events = count_events(self._journal, self._position.offset)
         num_unsent, trouble = len(self._position.unsent), self._trouble
         return SyncResult(
             self._num_mirrored,
@@ -473,40 +445,3 @@ def _read_identity(journal: Path) -> SweepIdentity | None:
         if isinstance(event, SweepStarted | TrainingStarted):
             return SweepIdentity.of(event)
     return None
-
-
-def _read_events(
-    journal: Path, offset: int, limit: int = EVENTS_PER_COMMIT
-) -> tuple[list[tuple[int, Event]], int]:
-    """Return at most ``limit`` whole events from byte ``offset``, and the offset after them.
-
-    Each comes with the offset at which it begins. What is no event is passed over; whoever opens
-    the journal tells of it.
-    """
-    events: list[tuple[int, Event]] = []
-    for line in _whole_lines(journal, offset):
-        if len(events) == limit:
-            break
-        if (event := parse_event(line)) is not None:
-            events.append((offset, event))
-        offset += len(line)
-    return events, offset
-
-
-def _begins_a_line(journal: Path, offset: int) -> bool:
-    """Whether a line may begin there: not so if the journal was mended by hand, or is another."""
-    if offset == 0:
-        return True
-    with journal.open("rb") as file:
-        file.seek(offset - 1)
-        return file.read(1) == b"\n"
-
-
-def _whole_lines(journal: Path, offset: int) -> Iterator[bytes]:
-    if not journal.exists():
-        return
-    with journal.open("rb") as file:
-        file.seek(offset)
-        for line in file:
-            if line.endswith(b"\n"):
-                yield line

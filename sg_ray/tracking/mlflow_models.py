@@ -22,7 +22,7 @@ from sg_ray.tracking.pyfunc import DETECTOR_DIR
 ALIAS = "champion"
 TRIAL_KEY_TAG = "trial_key"
 OWNER_TAG = "sg_ray.owner"
-"""Whose an experiment or a registered model is, see ``mlflow_store.owner_of``."""
+"""Whose an experiment or a registered model is, see ``mlflow_experiments.owner_of``."""
 EXAMPLE = "int add(int a, int b)\n{\n    return a + b;\n}\n"
 """The input example. Never a sample of the user's data."""
 

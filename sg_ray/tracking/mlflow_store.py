@@ -1,17 +1,9 @@
 """One sweep's runs in an MLflow store; every operation may be repeated without effect.
 
 All goes through an explicit client, so neither an active run nor the process's tracking URI exist.
-
-An experiment belongs to the folder that first mirrored a sweep of its name. Another sweep of that
-name has an experiment (and a registered model) of its own, with a suffix: on a shared server two
-people's ``quick`` are two things. An experiment without an owner is shared by whoever names it.
-
-In a SQLite store the artifacts of a new experiment lie beside the database, in ``mlartifacts/``:
-MLflow's own default depends on the current folder, which Ray changes.
 """
 
 import json
-import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,16 +11,20 @@ from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
-from urllib.parse import quote
 
 from filelock import FileLock, Timeout
 
-from sg_ray.files import content_hash
-from sg_ray.sweep_folder import SweepFolder
 from sg_ray.tracking.address import Address
 from sg_ray.tracking.client import open_client
 from sg_ray.tracking.datasets import DataInput, to_mlflow
-from sg_ray.tracking.mlflow_models import OWNER_TAG, TRIAL_KEY_TAG, MlflowModels
+from sg_ray.tracking.mlflow_experiments import (
+    EXPERIMENT_KIND,
+    KIND_TAG,
+    SWEEP_ID_TAG,
+    experiment_of,
+    search_runs,
+)
+from sg_ray.tracking.mlflow_models import TRIAL_KEY_TAG, MlflowModels
 from sg_ray.tracking.summary import MAX_CHARS
 from sg_ray.tracking.troubles import (
     ExperimentDeleted,
@@ -40,14 +36,7 @@ from sg_ray.tracking.troubles import (
     trouble_of,
 )
 
-SWEEP_ID_TAG = "sg_ray.sweep_id"
 PARENT_TAG = "mlflow.parentRunId"
-KIND_TAG = "mlflow.experimentKind"
-EXPERIMENT_KIND = "custom_model_development"
-"""Untold, MLflow's page asks what kind of experiment it is, or shows that of chat models."""
-
-ARTIFACTS = "mlartifacts"
-"""The folder of artifacts beside a SQLite database."""
 
 EndStatus = Literal["FINISHED", "FAILED", "KILLED"]
 
@@ -56,7 +45,6 @@ _MAX_PARAMS_PER_BATCH = 100
 _MAX_PARAM_CHARS = 6000
 _MAX_TAG_CHARS = MAX_CHARS
 _SHOWN_CHARS = 60
-_OWNER_CHARS = 8
 _SET_UP_S = 300.0
 """How long another process may take to set up a new database: seconds, minutes on a busy disk."""
 
@@ -90,11 +78,13 @@ class MlflowStore:
         Setting up takes seconds and must not be done twice at once, hence the lock. ``owner`` says
         whose sweeps of the name are one and the same experiment. Raises StoreTrouble.
         """
-        self._address, self._sweep_id, self._owner = address, sweep_id, owner
+        self._address, self._sweep_id = address, sweep_id
         try:
             with _setup_lock(address.database):
                 self._client = open_client(address)
-                self.experiment_name, self.experiment_id = self._find_or_create(experiment)
+                self.experiment_name, self.experiment_id = experiment_of(
+                    self._client, address, experiment, sweep_id, owner
+                )
         except Exception as error:  # whatever MLflow, its database or its server raises
             raise trouble_of(error, address) from error
         self._artifacts_at = lru_cache(maxsize=1)(self._open_artifacts)
@@ -274,7 +264,7 @@ class MlflowStore:
                 self._client.set_terminated(run.info.run_id, status=status, end_time=at_ms)
 
     def _search(self, condition: str = "") -> Iterator[Any]:
-        return _search(self._client, self.experiment_id, self._sweep_id, condition)
+        return search_runs(self._client, self.experiment_id, self._sweep_id, condition)
 
     def try_models(self) -> None:
         """Ask the registry for something, so that one that is not there says so."""
@@ -297,84 +287,6 @@ class MlflowStore:
         remove = getattr(store, f"_hard_delete_{kind}", None)
         if remove is not None:
             remove(identifier)
-
-    def _find_or_create(self, name: str) -> tuple[str, str]:
-        """Return name and id of the experiment for the sweep called ``name``."""
-        own_name, found = find_experiment(
-            self._client, self._address, name, self._sweep_id, self._owner
-        )
-        found = found or self._create(own_name)
-        if self._owner and found.tags.get(OWNER_TAG) != self._owner:
-            self._client.set_experiment_tag(found.experiment_id, OWNER_TAG, self._owner)
-        return own_name, str(found.experiment_id)
-
-    def _create(self, name: str) -> Any:
-        from mlflow.exceptions import MlflowException
-
-        place = _artifact_location(self._address.database, name)
-        owner = {OWNER_TAG: self._owner} if self._owner else {}
-        tags = {KIND_TAG: EXPERIMENT_KIND, **owner}
-        try:
-            self._client.create_experiment(name, place, tags)
-        except MlflowException as error:  # somebody was faster
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
-        return self._client.get_experiment_by_name(name)
-
-
-def find_experiment(
-    client: Any, address: Address, name: str, sweep_id: str, owner: str
-) -> tuple[str, Any | None]:
-    """Return the experiment of a sweep called ``name``, under the name that it has or is to have.
-
-    That is another one if somebody else's sweep has the name. Raises ExperimentDeleted.
-    """
-    found = client.get_experiment_by_name(name)
-    if found is not None and _is_anothers(client, found, sweep_id, owner):
-        name = f"{name}-{owner}"
-        found = client.get_experiment_by_name(name)
-    if found is not None and found.lifecycle_stage == "deleted":
-        raise ExperimentDeleted(address, name, found.experiment_id)
-    return name, found
-
-
-def owner_of(folder: SweepFolder, address: Address) -> str:
-    """Return whose sweeps are the same by their name: those of one folder (on one machine).
-
-    A database that is a file is seen by one machine, whatever that is called today.
-    """
-    machine = "" if address.database is not None else socket.gethostname()
-    return content_hash([machine, str(folder.path.resolve())], _OWNER_CHARS)
-
-
-def _is_anothers(client: Any, experiment: Any, sweep_id: str, owner: str) -> bool:
-    """Whether the name is taken: not by this folder's sweeps, nor by this one, moved."""
-    noted = experiment.tags.get(OWNER_TAG)
-    if not owner or noted in (None, owner):
-        return False
-    return next(_search(client, experiment.experiment_id, sweep_id), None) is None
-
-
-def _search(client: Any, experiment_id: str, sweep_id: str, condition: str = "") -> Iterator[Any]:
-    from mlflow.entities import ViewType
-
-    wanted = f"tags.`{SWEEP_ID_TAG}` = '{sweep_id}'"
-    query = f"{wanted} and {condition}" if condition else wanted
-    token = None
-    while True:
-        page = client.search_runs(
-            [experiment_id], query, run_view_type=ViewType.ALL, page_token=token
-        )
-        yield from page
-        token = page.token
-        if not token:
-            return
-
-
-def _artifact_location(database: Path | None, experiment: str) -> str | None:
-    if database is None:
-        return None
-    return (database.parent / ARTIFACTS / quote(experiment, safe="")).as_uri()
 
 
 @contextmanager

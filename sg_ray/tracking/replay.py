@@ -313,7 +313,7 @@ class Replay:
         key = event.trial_key
         if key not in self._runs:
             seeds = seed_name(event.seed, event.streams)
-            name = f"{event.name or event.model} {short_hash(event.config_hash)}-{seeds}"
+            name = f"{_name(event)} {short_hash(event.config_hash)}-{seeds}"
             parent = self._runs.get(PARENT)
             tags = {
                 **_SOURCE,
@@ -436,6 +436,14 @@ def _run_name(key: str) -> str:
 
 
 def _configuration(trial: TrialStarted) -> str:
-    """Return what a trial is averaged under: one that is no seed of a configuration, apart."""
+    """Return what a trial is averaged under: one that is no seed of a configuration, apart.
+
+    It begins with what people call the configuration; the hash, in full, tells it from all others.
+    """
     apart = ", variance" if trial.stage == "variance" else ""
-    return f"{trial.model} {trial.config_hash}{apart}"
+    return f"{_name(trial)} {trial.config_hash}{apart}"
+
+
+def _name(trial: TrialStarted) -> str:
+    """Return what people call a trial's configuration, or its model's name."""
+    return trial.name or trial.model

@@ -28,13 +28,7 @@ from sg_ray.training.metrics import check_objective, sigmoid, validation_metrics
 from sg_ray.training.optimiser import Optimiser, linear_schedule
 from sg_ray.training.position import EpochResult, Progress
 from sg_ray.training.predictions import Predictions
-from sg_ray.training.seeding import (
-    Seeds,
-    Stream,
-    allow_nondeterminism,
-    determinism,
-    stream_seed,
-)
+from sg_ray.training.seeding import Seeds, allow_nondeterminism, determinism, stream_seed
 from sg_ray.training.step import StepOutcome, Stepper
 from sg_ray.training.workers import ALONE, Workers
 
@@ -58,12 +52,11 @@ def train(
     valid_split: SplitData,
     config: NeuralConfig,
     *,
-    seed: int,
+    seeds: Seeds,
     objective: str,
     folder: Path,
     identity: Mapping[str, Any],
     device: torch.device,
-    streams: Mapping[Stream, int] | None = None,
     workers: Workers = ALONE,
     should_stop: Callable[[], bool] = never,
     valid_ids: NDArray[np.str_] | None = None,
@@ -74,10 +67,10 @@ def train(
     If ``folder`` holds the ``last.pt`` of an interrupted run with these settings, training goes on
     from there, inside an epoch if need be, and on one worker ends in the same bits; of a finished
     run the last result is yielded again. ``model`` is left with its last weights: see
-    ``load_best``. torch's global generator is reseeded before every step. ``streams`` are the seeds
-    of those streams that do not draw from ``seed``; that of "init" is only noted, for the weights
-    are drawn by whoever builds ``model``. ``valid_ids``, shape [n], name the samples of
-    ``valid_split`` in the predictions that are kept. ``own_metrics`` are the user's, measured too.
+    ``load_best``. torch's global generator is reseeded before every step. ``seeds`` are those with
+    which ``model`` was built: its weights are there already. ``valid_ids``, shape [n], name the
+    samples of ``valid_split`` in the predictions that are kept. ``own_metrics`` are the user's,
+    measured too.
 
     Raises InputError for settings that cannot work or a ``last.pt`` of other settings; Diverged if
     loss, gradient or logits are not finite; Collapsed if ``config.collapse_patience`` validations
@@ -92,12 +85,11 @@ def train(
     settings = {
         "config": config.model_dump(mode="json"),
         "identity": to_plain(identity),
-        "seed": seed,
-        "streams": dict(streams or {}),
+        "seed": seeds.seed,
+        "streams": dict(seeds.streams),
         "objective": objective,
     }
     compute = make_compute(config, device, workers)
-    seeds = Seeds.of(seed, streams)
     training = _Training(
         model, train_split, valid_split, config, seeds, settings, folder, compute, valid_ids,
         own_metrics,

@@ -13,8 +13,8 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Literal, Self, get_args
+from dataclasses import dataclass, field
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -36,16 +36,28 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Seeds:
-    """The seed of each stream of a training."""
+    """The seed of a training, and those of the streams that have one of their own in its place."""
 
-    init: int
-    order: int
-    dropout: int
+    seed: int
+    streams: Mapping[Stream, int] = field(default_factory=dict)
 
-    @classmethod
-    def of(cls, seed: int, streams: Mapping[Stream, int] | None = None) -> Self:
-        """Return ``seed`` for every stream but those that have one of their own in ``streams``."""
-        return cls(**{**dict.fromkeys(STREAMS, seed), **(streams or {})})
+    @property
+    def init(self) -> int:
+        """Of the first weights."""
+        return self._of("init")
+
+    @property
+    def order(self) -> int:
+        """Of the order of the samples."""
+        return self._of("order")
+
+    @property
+    def dropout(self) -> int:
+        """Of what dropout drops."""
+        return self._of("dropout")
+
+    def _of(self, stream: Stream) -> int:
+        return self.streams.get(stream, self.seed)
 
 
 def seed_name(seed: int, streams: Mapping[Stream, int]) -> str:

@@ -51,6 +51,21 @@ def test_results_are_no_change_of_a_project(repository: Path) -> None:
     assert not around.is_dirty
 
 
+def test_files_that_a_filter_keeps_in_another_form_are_no_change(repository: Path) -> None:
+    git(repository, "config", "filter.upper.clean", "tr a-z A-Z")  # git-lfs is such a filter
+    (repository / ".gitattributes").write_text("*.txt filter=upper\n")
+    git(repository, "add", "--renormalize", ".gitattributes", "notes.txt")
+    git(repository, "commit", "-qm", "filtered")
+    (repository / "notes.txt").write_text("a\n")
+    around = checkout_around(repository)
+    assert around is not None
+    assert not around.is_dirty
+    (repository / "notes.txt").write_text("b\n")
+    around = checkout_around(repository)
+    assert around is not None
+    assert around.is_dirty
+
+
 def test_a_package_that_is_installed_within_a_repository_is_none_of_it(repository: Path) -> None:
     installed = repository / ".venv" / "lib" / "package"
     installed.mkdir(parents=True)

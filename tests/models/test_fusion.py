@@ -18,6 +18,7 @@ from sg_ray.models.family import Batch, Branch, Classifier, Inputs
 from sg_ray.models.fusion import Fusion, FusionConfig, fit_inverse_temperature
 from sg_ray.training.loop import train
 from sg_ray.training.metrics import validation_metrics
+from sg_ray.training.seeding import Seeds
 
 NUM_SAMPLES = {"train": 1000, "valid": 600}
 NUM_FEATURES = 60
@@ -103,7 +104,7 @@ def fusion_metrics(inputs: Inputs, folder: Path, metric: str, **settings: Any) -
         Fusion().split_data(config, inputs, "train"),
         Fusion().split_data(config, inputs, "valid"),
         config,
-        seed=0,
+        seeds=Seeds(0),
         objective="val_roc_auc",
         folder=folder,
         identity={"trial_key": "fusion"},

@@ -184,6 +184,39 @@ def test_a_package_brings_search_spaces(folder: Path, monkeypatch: pytest.Monkey
     assert "spaced" not in sys.modules, "none of its code is executed"
 
 
+def test_a_package_offers_search_spaces_by_name(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = package(folder, monkeypatch, "spacious")
+    (there / "spaces").mkdir()
+    (there / "spaces" / "gnn.yaml").write_text("hidden_dim: {choice: [16, 64]}\n")
+    installed = folder / "site" / "spacious-1.0.dist-info"
+    installed.mkdir()
+    (installed / "METADATA").write_text("Name: spacious\nVersion: 1.0\n")
+    (installed / "entry_points.txt").write_text(
+        "[sg_ray.spaces]\nwide = spacious.spaces:gnn.yaml\ngone = spacious:gone.yaml\n"
+    )
+    monkeypatch.setattr(plugins, "_entry_points", plugins._entry_points.__wrapped__)
+    path = folder / "e.yaml"
+    path.write_text("name: e\nfamilies: [gnn]\nmodels: {gnn: {space: wide}}\n")
+    experiment = load_experiment(path)
+    assert experiment.model("gnn").space["hidden_dim"].choice == (16, 64)
+    for name, reason in (
+        ("gone", r"'gone' is offered as spacious:gone\.yaml"),
+        ("wider", r"space: wider does not exist .* by name: gone, wide\)"),
+    ):
+        with pytest.raises(InputError, match=reason):
+            load_experiment(path, [f"models.gnn.space={name}"])
+    (folder / "wide").write_text("hidden_dim: {choice: [32, 64]}\n")
+    beside = load_experiment(path).model("gnn").space["hidden_dim"]
+    assert beside.choice == (32, 64), "what lies beside the experiment comes first"
+    copy = folder / "sweep.yaml"
+    copy.write_text(experiment.to_yaml())
+    (there / "spaces" / "gnn.yaml").unlink()
+    assert load_experiment(copy) == experiment, "a sweep notes the space itself"
+    assert "spacious" not in sys.modules, "none of its code is executed"
+
+
 def test_a_command_line_names_a_file_from_where_it_is_typed(folder: Path) -> None:
     (folder / "mine").mkdir()
     (folder / "mine" / "own.py").write_text(FAMILY.replace('"own"', '"other"'))

@@ -1,6 +1,7 @@
 """Trials that vary one stream of random numbers alone: on record, and never a seed of anything."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -153,11 +154,27 @@ def test_other_families_do_not_build_on_them(tmp_path: Path) -> None:
     for record in (*PLAIN, *VARIED, of_transformer):
         write_record(source.folder, record)
     builder = experiment(tmp_path, families=["fusion"], branches_from=source.folder.path)
-    find = GivenBranches(builder.all_models, builder.branches_from, "data").by_family["gnn"]
+    find = GivenBranches(builder.all_models, builder.branches_from, "data").by_model["gnn"]
     for record in PLAIN:
         branch = find(record.seed)
         assert branch is not None
         assert branch.trial_key == record.trial_key
+
+
+def test_branches_are_found_by_the_names_of_their_models(tmp_path: Path) -> None:
+    source = experiment(tmp_path)
+    write_text(source.folder.path / "sweep.yaml", source.to_yaml())
+    write_format(source.folder)
+    called = Configuration(model="wide", family="gnn", values={"epochs": 3})
+    for record in PLAIN:
+        own = spec(record.seed).with_configuration(called)
+        write_record(source.folder, record)
+        write_record(source.folder, recorded(own, "replicate", 0.6))
+    fusion = replace(experiment(tmp_path).model("fusion"), branches={"gnn": "wide"})
+    given = GivenBranches([fusion], source.folder.path, "data")
+    assert given.of_model(fusion, SEEDS[0])["gnn"].configuration == called, "not the better gnn"
+    assert list(given.by_model) == ["wide"]
+    assert given.feature_specs, "it reads what its family reads"
 
 
 def test_a_restart_settles_each_under_its_own_name(tmp_path: Path) -> None:

@@ -436,3 +436,19 @@ def test_a_trial_that_varies_one_stream_is_a_run_apart(client, journal, sweep_di
     assert "seed.init" not in runs["t-best"].data.params
     assert runs["t-best"].data.tags["configuration"] == "gnn ab12cd34"
     assert run.data.tags["configuration"] == "gnn ab12cd34, variance", "it is in no mean of seeds"
+
+
+def test_seeds_are_averaged_under_the_name_that_people_say_and_the_whole_hash(
+    client, journal, sweep_dir, uri
+):
+    tell_sweep(journal, sweep_dir)
+    named, alike = "ab12cd34ef56", "ab12cd34ef57"
+    for key, seed, config_hash in (("t-1", 1, named), ("t-2", 2, named), ("t-3", 1, alike)):
+        start_trial(journal, key, seed, name="gnn lr 2e-5", config_hash=config_hash)
+    MlflowMirror(SweepFolder(sweep_dir), uri, "tiny").sync()
+
+    runs = runs_by_key(client)
+    groups = {key: runs[key].data.tags["configuration"] for key in ("t-1", "t-2", "t-3")}
+    assert groups["t-1"] == groups["t-2"] == f"gnn lr 2e-5 {named}"
+    assert groups["t-3"] == f"gnn lr 2e-5 {alike}", "digits that are not shown count, too"
+    assert runs["t-1"].info.run_name == "gnn lr 2e-5 ab12cd34-seed1"

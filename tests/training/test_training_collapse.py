@@ -12,6 +12,7 @@ from sg_ray.training.collapse import auc_standard_error, is_collapsed
 from sg_ray.training.loop import EpochResult, train
 from sg_ray.training.metrics import roc_auc
 from sg_ray.training.precision import Precision
+from sg_ray.training.seeding import Seeds
 
 LABELS = (np.arange(200) % 2).astype(np.int8)
 NOISE = np.random.default_rng(0).normal(size=200)
@@ -40,7 +41,7 @@ def start(folder: Path, model: TinyClassifier, config: NeuralConfig) -> Iterator
         tiny_split(45),
         tiny_split(60, seed=1),
         config,
-        seed=1,
+        seeds=Seeds(1),
         objective="val_roc_auc",
         folder=folder,
         identity={},

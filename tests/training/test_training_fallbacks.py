@@ -18,7 +18,7 @@ from sg_ray.training.compute import make_compute
 from sg_ray.training.loop import EpochResult, Interrupted, never, predict, train
 from sg_ray.training.lr_range import range_test
 from sg_ray.training.optimiser import Optimiser
-from sg_ray.training.seeding import determinism, deterministic
+from sg_ray.training.seeding import Seeds, determinism, deterministic
 
 CPU = torch.device("cpu")
 ROOMY = 10_000
@@ -49,7 +49,7 @@ def start(
         split(45, seed=0),
         split(30, seed=1),
         config,
-        seed=1,
+        seeds=Seeds(1),
         objective="val_roc_auc",
         folder=folder,
         identity={},

@@ -16,6 +16,7 @@ from sg_ray.training.compute import make_compute
 from sg_ray.training.loop import EpochResult, load_best, predict, train
 from sg_ray.training.metrics import OBJECTIVES
 from sg_ray.training.optimiser import Optimiser
+from sg_ray.training.seeding import Seeds
 from sg_ray.training.step import Stepper
 
 CPU = torch.device("cpu")
@@ -36,7 +37,7 @@ def start(
         train_split,
         valid_split,
         config,
-        seed=seed,
+        seeds=Seeds(seed),
         objective=objective,
         folder=folder,
         identity={"family": "tiny", "trial_key": "abc"},

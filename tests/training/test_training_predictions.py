@@ -11,6 +11,7 @@ from sg_ray.errors import InputError
 from sg_ray.sweep_folder import VALID_PREDICTIONS
 from sg_ray.training.loop import load_best, predict, train
 from sg_ray.training.predictions import Predictions, read_predictions, write_predictions
+from sg_ray.training.seeding import Seeds
 
 CPU = torch.device("cpu")
 KEPT = Predictions(np.array([0, 1, 1], dtype=np.int8), np.array([0.25, 1.0, 1 / 3]))
@@ -110,7 +111,7 @@ def test_a_training_keeps_what_its_best_model_says_again_bit_for_bit(tmp_path):
         tiny_split(),
         split,
         config,
-        seed=1,
+        seeds=Seeds(1),
         objective="val_loss",
         folder=tmp_path,
         identity={},
@@ -134,7 +135,7 @@ def test_a_training_keeps_the_best_epochs_and_not_the_last_ones(tmp_path):
         tiny_split(),
         tiny_split(30, seed=1),
         tiny_config(learning_rate=1.0, warmup_ratio=0),
-        seed=1,
+        seeds=Seeds(1),
         objective="val_loss",
         folder=tmp_path,
         identity={},

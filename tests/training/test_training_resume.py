@@ -15,6 +15,7 @@ from sg_ray.errors import InputError, TrainingError
 from sg_ray.training import checkpoint
 from sg_ray.training.checkpoint import check_resumable
 from sg_ray.training.loop import EpochResult, Interrupted, never, train
+from sg_ray.training.seeding import Seeds
 
 STEPS_PER_EPOCH = 6  # 45 samples in batches of 8
 CONFIG = tiny_config(weighted_sampling=True)
@@ -30,8 +31,7 @@ def start(
         tiny_split(),
         tiny_split(30, seed=1),
         settings["config"],
-        seed=settings["seed"],
-        streams=settings.get("streams"),
+        seeds=Seeds(settings["seed"], settings.get("streams", {})),
         objective=settings["objective"],
         folder=folder,
         identity={"trial_key": settings.get("trial_key", "abc")},

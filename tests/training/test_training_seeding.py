@@ -29,8 +29,9 @@ def test_stream_seed_is_the_same_in_every_process_and_fits_torch():
 
 
 def test_streams_take_the_seed_unless_they_have_their_own():
-    assert Seeds.of(42) == Seeds(init=42, order=42, dropout=42)
-    assert Seeds.of(42, {"order": 7}) == Seeds(init=42, order=7, dropout=42)
+    alike, varied = Seeds(42), Seeds(42, {"order": 7})
+    assert (alike.init, alike.order, alike.dropout) == (42, 42, 42)
+    assert (varied.init, varied.order, varied.dropout) == (42, 7, 42)
 
 
 def test_seeds_of_single_streams_are_named_in_one_order():

@@ -11,6 +11,7 @@ from tiny_classifier import TinyClassifier, tiny_config, tiny_split
 from sg_ray.errors import SgRayError
 from sg_ray.models.family import Batch
 from sg_ray.training.loop import never, predict, train
+from sg_ray.training.seeding import Seeds
 from sg_ray.training.workers import SingleWorker, TorchGroup, Workers
 
 CPU = torch.device("cpu")
@@ -53,7 +54,7 @@ def run_training(
         tiny_split(45),
         split,
         config.model_copy(update={"batch_size": 4}),
-        seed=1,
+        seeds=Seeds(1),
         objective="val_roc_auc",
         folder=folder,
         identity={"family": "tiny"},

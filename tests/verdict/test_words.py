@@ -381,3 +381,13 @@ def test_in_brief_the_command_finds_the_sweep_from_wherever_it_is_printed(tmp_pa
     monkeypatch.chdir(tmp_path / "else where")
     told = in_brief(verdict, Path("../outputs/made"))
     assert f"sg-ray extend {shlex.quote(str(folder))} replicate.max_seeds=" in told
+
+
+def test_in_brief_a_sweep_may_be_called_as_a_command_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    made = MadeSweep(tmp_path / "elsewhere" / "extend", seeds=(SEARCH_SEED, 1), name="extend")
+    made.add("gnn", "a", {SEARCH_SEED: 0.9, 1: 0.9})
+    made.add("lexical", "floor", {SEARCH_SEED: 0.7, 1: 0.7})
+    folder = made.folder.path
+    told = in_brief(build_verdict(SweepFolder(folder)), folder)
+    assert "sg-ray extend elsewhere/extend replicate.max_seeds=" in told

@@ -37,8 +37,8 @@ class Planner:
         identity: Identity,
         given_branches: Mapping[str, Callable[[int], BranchSource | None]],
     ) -> None:
-        """``models``: those that others build on first. ``given_branches``, by family, are trained
-        outside this sweep.
+        """``models``: those that others build on first. ``given_branches``, by model, are
+        trained outside this sweep.
         """
         self.ledger = ledger
         self.has_test_split = identity.has_test_split
@@ -49,8 +49,8 @@ class Planner:
                 self.plans[model.name] = FloorPlan(model, rules, ledger, identity)
                 continue
             branches = {
-                family: given_branches[family]
-                if family in given_branches
+                family: given_branches[name]
+                if name in given_branches
                 else self._search_plan(name).branch_with_seed
                 for family, name in model.branches.items()
             }
@@ -160,4 +160,4 @@ def make_planner(
         {family: version for family, version in of_now.items() if version != counted[family]},
     )
     ledger = Ledger(folder, read_records(folder), read_learning_rates(folder))
-    return Planner(models, rules, ledger, identity, given_branches.by_family)
+    return Planner(models, rules, ledger, identity, given_branches.by_model)

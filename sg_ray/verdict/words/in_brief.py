@@ -30,17 +30,17 @@ def in_brief(verdict: Verdict, folder: Path) -> str:
 
 def _of_folder(command: str, sweep: str, folder: Path) -> str:
     """Name the folder in a command that would not find the sweep from here by what it says."""
-    return shlex.join(
-        str(from_here(folder.resolve())) if _is_lost(word, sweep, folder) else word
-        for word in shlex.split(command)
-    )
+    words = shlex.split(command)
+    place = max(number for number, word in enumerate(words) if Path(word).name == sweep)
+    if not _leads_to(words[place], folder):
+        words[place] = str(from_here(folder.resolve()))
+    return shlex.join(words)
 
 
-def _is_lost(word: str, sweep: str, folder: Path) -> bool:
-    if "=" in word or Path(word).name != sweep:
-        return False
+def _leads_to(place: str, folder: Path) -> bool:
+    """Whether a command that is run from here finds the folder by its path, or a sweep's name."""
     usual = Experiment.model_fields["output_dir"].default
-    return not any(one.exists() and one.samefile(folder) for one in (Path(word), usual / word))
+    return any(path.exists() and path.samefile(folder) for path in (Path(place), usual / place))
 
 
 def _purpose(comparison: Comparison) -> str:
