@@ -17,8 +17,8 @@ from sg_ray.config.explain import told
 from sg_ray.config.values import Values
 from sg_ray.config.yaml_text import Key, Written
 from sg_ray.errors import InputError
-from sg_ray.models.families import FAMILIES, FamilyTable
-from sg_ray.plugins import Plugin, is_reference
+from sg_ray.models.families import ENTRY_POINTS, FAMILIES, FamilyTable
+from sg_ray.plugins import Plugin, is_reference, offered
 from sg_ray.setting_types import StrictModel, Text
 from sg_ray.statistics.own_metrics import OWN_METRICS, Direction, MetricTable, offered_metric
 from sg_ray.sweep_folder import SweepFolder
@@ -73,7 +73,14 @@ def _with_own_families(values: Values) -> Values:
     if known:
         references = {name: plugin.reference for name, plugin in known.items()}
         values = _with(values, _FAMILIES, references)
-    return _with_own_spaces(values, known)
+    return _with_own_spaces(values, {**known, **_offered(values)})
+
+
+def _offered(values: Values) -> dict[str, Plugin]:
+    """Return those of the families that installed packages offer under the name that is given."""
+    given = values.content.get("families")
+    names = [item for item in given if isinstance(item, str)] if isinstance(given, list) else []
+    return {name: FAMILIES.plugin(name) for name in names if name in offered(ENTRY_POINTS)}
 
 
 def _with_own_metrics(values: Values) -> Values:

@@ -47,7 +47,6 @@ class Own(NeuralFamily[Settings]):
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return the working folder, with ``own.py`` in it; nothing is plugged in."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(FAMILIES, "_plugged", {})
     Path("own.py").write_text(FAMILY)
     return tmp_path
 
@@ -91,7 +90,9 @@ def test_a_package_offers_families_by_name(folder: Path, monkeypatch: pytest.Mon
     assert "own" in FAMILIES
     path = folder / "e.yaml"
     path.write_text("name: e\nfamilies: [own, gnn]\n")
-    assert load_experiment(path).model_names == ("lexical", "own", "gnn")
+    experiment = load_experiment(path)
+    assert experiment.model_names == ("lexical", "own", "gnn")
+    assert experiment.model("own").space["hidden_dim"].choice == (4, 8), "the family's own space"
 
 
 def test_two_packages_that_offer_one_name_are_named(
