@@ -6,8 +6,11 @@ PIP_ARGS ?=
 ARGS     ?=
 JOBS     ?= 2
 
-# Quick tests of different files run side by side; JOBS=0 runs all in one process, for a debugger.
+# Tests of different files run side by side; JOBS=0 runs all in one process, for a debugger.
 side_by_side := -n $(JOBS) --dist loadfile
+
+# pytest's exit code where ARGS choose tests of the other kind only.
+none_of_them := [ $$? -eq 5 ]
 
 BIN := .venv/bin
 PIP  = $(BIN)/python -m pip install --no-compile -c constraints.txt $(PIP_ARGS)
@@ -31,10 +34,10 @@ test: .venv/.dev ## run the quick tests, JOBS files at a time; ARGS="..." go to 
 	@$(BIN)/python -m pytest -m "not slow" $(side_by_side) $(ARGS)
 
 test-slow: .venv/.dev ## run the tests that take minutes
-	@$(BIN)/python -m pytest -m slow $(ARGS)
+	@$(BIN)/python -m pytest -m "slow and not alone" $(side_by_side) $(ARGS) || $(none_of_them)
+	@$(BIN)/python -m pytest -m "slow and alone" $(ARGS) || $(none_of_them)
 
-test-all: .venv/.dev ## run every test
-	@$(BIN)/python -m pytest $(ARGS)
+test-all: test test-slow ## run every test
 
 coverage: .venv/.dev ## run the quick tests and fail if they reach less than pyproject.toml asks for
 	@$(BIN)/python -m pytest -m "not slow" $(side_by_side) --cov --cov-report=term-missing --cov-report=xml $(ARGS)

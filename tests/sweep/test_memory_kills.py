@@ -54,6 +54,7 @@ def test_case_02_an_actor_that_died_before_its_first_result_is_not_asked_for_one
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.timeout(600)
 def test_case_02_a_worker_ended_for_want_of_memory_is_started_again(tmp_path: Path) -> None:
     write_experiment(
