@@ -122,6 +122,8 @@ class WinnerCard(BaseModel):
     model: str
     config_hash: str
     trial_key: str
+    is_below_floor: bool = False
+    """Whether the sweep's leaderboard has the floor above it."""
 
 
 class _Scorer(Protocol):
@@ -222,6 +224,15 @@ def read_winner(best_dir: Path) -> WinnerCard | None:
     if not path.exists():
         return None
     return read_model(path, WinnerCard, what="note of the winner", remedy=_EXPORT_AGAIN)
+
+
+def is_below_floor(folder: Path) -> bool:
+    """Whether an exported model is the winner of the sweep it lies in, with the floor above it.
+
+    Raises InputError that names the file if the sweep's note of its winner is damaged.
+    """
+    winner = read_winner(folder.parent)
+    return winner is not None and winner.model == folder.name and winner.is_below_floor
 
 
 def read_card(folder: Path) -> ModelCard:

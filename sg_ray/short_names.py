@@ -7,6 +7,7 @@ hash, always shown beside it, tells the rest.
 """
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -17,6 +18,7 @@ MAX_CHARS = 28
 """What tables have room for."""
 
 _FIRST = "learning_rate"
+_HIDDEN = re.compile(r" \+\d+\b")
 _SHORT = {"learning_rate": "lr", "batch_size": "batch", "weight_decay": "decay"}
 _CONTENT = "_content"
 _NUM_DIGITS = (2, 3, 4, 6, 9, 17)
@@ -50,6 +52,11 @@ class ShortNames:
         own = f" {short_hash(configuration.hash)}"
         texts = [f"{_said(key)} {_told(value, _NUM_DIGITS[0])}" for key, value in differing]
         yield _fitted(configuration.model, texts, MAX_CHARS - len(own)) + own
+
+
+def hides_settings(name: str) -> bool:
+    """Whether a name counts settings that it has no room for, as ``gnn lr 5e-3 +2`` does."""
+    return _HIDDEN.search(name) is not None
 
 
 def _differing(baseline: Mapping[str, Any], values: Mapping[str, Any]) -> list[tuple[str, Any]]:

@@ -143,10 +143,12 @@ def checked_space(
         checked[name] = _with_choices(dimension, values, where(name))
         own = getattr(baseline, name)
         if not checked[name].contains(own):
+            is_given = name in baseline.model_fields_set
+            whose = "the experiment's own: change" if is_given else "the family's default: set"
             raise InputError(
                 f"{where(name)}: the value that the search begins with, {own!r}, lies outside "
-                f"{dimension.model_dump(exclude_none=True)}; it is the experiment's own, or else "
-                f"the family's default. Widen the space or change config.{name}."
+                f"{dimension.model_dump(exclude_none=True)}; it is {whose} "
+                f"config.{name}, or widen the space."
             )
     for pair in combinations(checked, 2):
         for both in product(*(checked[name].examples() for name in pair)):

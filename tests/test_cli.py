@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from sg_ray.cli import main
+from sg_ray.cli.settings import told_default
 
 ROOT = Path(__file__).parents[1]
 QUICK = str(ROOT / "experiments" / "quick.yaml")
@@ -38,6 +39,22 @@ def test_commands_run_in_a_notebook(
         assert main(["data", "check", "nowhere"]) == 2
     assert "made" in out.getvalue()
     assert "nowhere does not exist" in err.getvalue()
+
+
+def test_the_default_experiment_is_told_where_the_folder_has_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = told_default()
+    told = capsys.readouterr().out
+    assert told.startswith("experiment: quick")
+    assert str(path) in told
+    assert len(told.splitlines()) == 1
+    own = tmp_path / "experiments" / "quick.yaml"
+    own.parent.mkdir()
+    own.write_text("name: mine\n")
+    assert told_default().resolve() == own
+    assert capsys.readouterr().out == ""
 
 
 BAD = {

@@ -12,7 +12,7 @@ from sg_ray.api.experiments import as_experiment
 from sg_ray.api.frames import Metrics, curve_of, curves_frame
 from sg_ray.api.running import raise_again
 from sg_ray.config import Experiment
-from sg_ray.config.hardware import describe, this_machine
+from sg_ray.config.auto import hardware_line
 from sg_ray.detector import Detector
 from sg_ray.host.cache_lock import using_cache
 from sg_ray.host.signals import StopRequest, stopping
@@ -115,7 +115,7 @@ def _introduction(training: Training) -> Sequence[str]:
     """Say what is trained, on what, and what the range test found."""
     spec, takes = training.spec, training.experiment.resources_of(training.spec.model)
     lines = [
-        describe(this_machine(takes.gpus)),
+        hardware_line(takes.gpus, [spec.family]),
         f"{spec.name} on {training.context.device.type}, in {training.folder}",
     ]
     if training.lr_range is None:

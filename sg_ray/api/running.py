@@ -12,7 +12,7 @@ from sg_ray.api.places import resumed
 from sg_ray.api.sweep_results import SweepResults
 from sg_ray.commands import from_here, sg_ray_command
 from sg_ray.config import Experiment
-from sg_ray.config.hardware import describe, this_machine
+from sg_ray.config.auto import hardware_line
 from sg_ray.live.emphasis import write_with_emphasis
 from sg_ray.live.stream import SafeStream
 from sg_ray.live.view import LiveView
@@ -115,7 +115,7 @@ def run_with_all(
     past = list(read_events(experiment.folder.events))
     mirror = mirror_of(experiment.tracking, experiment.name, experiment.folder)
     stream = sys.stdout if show else io.StringIO()
-    print(describe(this_machine(experiment.resources.gpus)), file=stream)
+    print(hardware_line(experiment.resources.gpus, experiment.model_names), file=stream)
     redraws = not executor.is_here
     with LiveView(experiment.objective, past=past, stream=stream, redraws=redraws) as view, mirror:
         outcome = run.run_sweep(

@@ -21,7 +21,7 @@ class SweepState:
     """What a sweep is doing, and how far it has come.
 
     ``num_planned`` are the trials of the whole sweep, at least and at most. ``best`` is the best
-    value of the objective so far, by model.
+    value of the objective of a single trial so far, by model.
     """
 
     folder: SweepFolder

@@ -68,7 +68,10 @@ def _sample(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    """Print what was found; return 1 if a sweep as it is by default would refuse the data."""
+    """Print what was found; return 1 if a sweep as it is by default would refuse the data.
+
+    Duplicates, conflicts, leaks and names are told only: a sweep keeps them, and says so.
+    """
     from sg_ray.config import Experiment
     from sg_ray.data.samples import labels_of
     from sg_ray.data.sources import DataConfig, load_data

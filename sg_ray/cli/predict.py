@@ -5,10 +5,12 @@ import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sg_ray.api.places import named_folder
 from sg_ray.cli.settings import folder_argument, text_argument
+from sg_ray.commands import from_here
 from sg_ray.scan.source_files import Function, Piece, pieces_in
 from sg_ray.sweep_folder import BEST_DIR
 
@@ -52,14 +54,16 @@ def _predict(arguments: argparse.Namespace) -> int:
     What decides, from which probability on, and what could not be read go to standard error.
     Returns 1 if functions may have been left out.
     """
-    from sg_ray.detector import Detector
+    from sg_ray.detector import Detector, model_folder
 
-    detector = Detector.load(named_folder(arguments.folder), families=arguments.family)
+    folder = model_folder(named_folder(arguments.folder))
+    detector = Detector.load(folder, families=arguments.family)
     card = detector.card
     _note(
         f"{card.configuration.title(card.config_hash)} seed {card.seed}: vulnerable from "
         f"{card.threshold:.4f} on (chosen on the validation split)"
     )
+    _note_the_floor(folder)
     reading = _Reading(piece for name in arguments.files for piece in pieces_in(name))
     functions = iter(reading)
     while some := list(islice(functions, FUNCTIONS_AT_ONCE)):
@@ -68,6 +72,18 @@ def _predict(arguments: argparse.Namespace) -> int:
     if reading.num_losses:
         _note(f"incomplete: what is named above was not scored ({reading.num_losses} in all)")
     return 1 if reading.num_losses else 0
+
+
+def _note_the_floor(folder: Path) -> None:
+    """Say so if the sweep of a winner ranks the floor above it."""
+    from sg_ray.config import FLOOR
+    from sg_ray.detector import is_below_floor
+
+    if is_below_floor(folder):
+        _note(
+            f"note: the floor ({FLOOR}) is ranked above it in its sweep; to score with the floor, "
+            f"name {from_here(folder.with_name(FLOOR))}"
+        )
 
 
 class _Reading:

@@ -8,6 +8,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from sg_ray.api.default_experiment import USUAL, default_experiment
 from sg_ray.api.places import resumed
+from sg_ray.commands import from_here
 from sg_ray.config import Experiment, Given, load_experiment
 from sg_ray.config.yaml_text import read_value
 from sg_ray.errors import InputError
@@ -35,10 +36,10 @@ def named_experiment(
 
 
 def told_default() -> Path:
-    """Return the default experiment; say so if it is not one of the working folder."""
+    """Return the default experiment; say which it is unless it is one of the working folder."""
     path = default_experiment()
     if path != USUAL:
-        print(f"no {USUAL} here: the one that comes with sg-ray, {path}")
+        print(f"experiment: {path.stem}, the default one of sg-ray ({from_here(path)})")
     return path
 
 

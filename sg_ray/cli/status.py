@@ -17,7 +17,12 @@ from sg_ray.sweep_folder import SweepFolder
 if TYPE_CHECKING:
     from sg_ray.api.sweep_state import SweepState
 
-_HEADER = ("sweep", "state", "trials", "last event", "best so far", "next")
+_HEADER = ("sweep", "state", "trials", "last event", "best trial so far", "next")
+_OF_OWN_FAILURES = (
+    "What failed by itself is kept as failed. If the code of its family was mended, add --anew "
+    "(the family is trained again) or --keep-records (what is on record stays, the failures "
+    "too); other settings are another sweep, with another name=..."
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,32 +47,53 @@ def run(arguments: argparse.Namespace) -> int:
     if not sweeps:
         print(f"{folder}/ holds no sweep. To make one: {sg_ray_command('sweep')}")
         return 0
-    lines, problems = [], []
+    lines, problems, own_failures = [], [], False
     for sweep in sweeps:
         try:
-            lines.append(_line(sweep))
+            state = _state(sweep)
+            own_failures |= state.state == "failed" and _has_own_failures(sweep)
+            lines.append(_line(state))
         except InputError as error:
             problems.append(str(error))
     print(aligned([_HEADER, *lines]))
+    if own_failures:
+        print(_OF_OWN_FAILURES)
     for problem in problems:
         print(f"cannot be read: {problem}")
     return 1 if problems else 0
 
 
-def _line(folder: SweepFolder) -> tuple[str, ...]:
+def _state(folder: SweepFolder) -> "SweepState":
     from sg_ray.api.sweep_state import read_state
     from sg_ray.config import load_experiment
 
-    state = read_state(folder, load_experiment(folder.settings, loads_code=False).objective)
+    return read_state(folder, load_experiment(folder.settings, loads_code=False).objective)
+
+
+def _has_own_failures(folder: SweepFolder) -> bool:
+    """Whether trials failed for which no process or machine is to blame."""
+    from sg_ray.records.record import read_records
+
+    failures = (record.failure for record in read_records(folder).values())
+    return any(failure is not None and not failure.is_infrastructure for failure in failures)
+
+
+def _line(state: "SweepState") -> tuple[str, ...]:
     best = ", ".join(f"{family} {value:.4f}" for family, value in state.best.items())
     return (
-        str(from_here(folder.path)),
+        str(from_here(state.folder.path)),
         state.state,
         f"{state.num_finished} of {up_to(*state.num_planned)}",
         _age(state),
         best or "-",
-        state.next_step or "wait for it",
+        _next(state),
     )
+
+
+def _next(state: "SweepState") -> str:
+    if state.next_step is None:
+        return "wait for it"
+    return f"{'fix the cause, then ' if state.state == 'failed' else ''}{state.next_step}"
 
 
 def _age(state: "SweepState") -> str:

@@ -3,7 +3,7 @@
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sg_ray.cli.settings import (
     file_argument,
@@ -21,6 +21,9 @@ from sg_ray.models.family import EstimatorFamily
 from sg_ray.plugins import Plugin, is_reference
 from sg_ray.single.train_one import FindLr
 from sg_ray.sweep_folder import BEST, LAST, METADATA, METRICS, RECORDS, TRAINING_SETTINGS
+
+if TYPE_CHECKING:
+    from sg_ray.records.record import RunRecord
 
 QUICK_TEST = {"data.limit.train": 200, "data.limit.valid": 100, "data.limit.test": 100}
 
@@ -100,14 +103,20 @@ def run(arguments: argparse.Namespace) -> int:
         except KeyboardInterrupt:
             print(f"interrupted; go on with: {arguments.again}", file=sys.stderr)
             return stop.exit_code
-    best = {name: trained.metrics.get(name) for name in ("val_f1", "val_roc_auc", "val_accuracy")}
-    shown = "  ".join(f"{name} {value:.4f}" for name, value in best.items() if value is not None)
-    print(f"best epoch {trained.record.best_epoch}: {shown}")
+    print(_best_epoch(trained.record))
     print(f"{training.folder}: {BEST}, {METADATA}, {METRICS}, {RECORDS}/")
     own = training.experiment.plugins.families.get(training.spec.family)
     code = [] if own is None else ["--family", own]
     print(f"score C functions with: {sg_ray_command('predict', training.folder, 'FILE.c', *code)}")
     return 0
+
+
+def _best_epoch(record: "RunRecord") -> str:
+    """Return the line of the best epoch: which metric chose it, that metric, then others."""
+    names = dict.fromkeys([record.objective, "val_roc_auc", "val_f1", "val_accuracy"])
+    found = {name: record.metrics.get(name) for name in names}
+    shown = "  ".join(f"{name} {value:.4f}" for name, value in found.items() if value is not None)
+    return f"best epoch {record.best_epoch} by {record.objective}: {shown}"
 
 
 def _experiment(arguments: argparse.Namespace) -> Experiment:

@@ -8,11 +8,11 @@ keeps them on any hardware. ``batch_size`` decides what is learned. ``max_units_
 does not, but it is part of a trial's configuration and thereby of its key, as every value is.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from sg_ray.config.experiment import ModelSettings
-from sg_ray.config.hardware import this_machine
+from sg_ray.config.hardware import describe, this_machine
 from sg_ray.config.resources import AUTO, Resources
 from sg_ray.models.families import FAMILIES, get_family
 
@@ -34,6 +34,19 @@ def with_hardware(
         )
         for name, settings in models.items()
     }
+
+
+def hardware_line(gpus_per_trial: float, families: Iterable[str]) -> str:
+    """Return one line for the user: the hardware, and what ``auto`` means on it for ``families``.
+
+    Those that fit in one go, and those whose code is not here, have no batches to tell of.
+    """
+    batched = [name for name in families if _has_batches(name)]
+    return describe(this_machine(gpus_per_trial), batched)
+
+
+def _has_batches(family: str) -> bool:
+    return family in FAMILIES and set(FIELDS) <= set(get_family(family).Config.model_fields)
 
 
 def _resolved(family: str, config: Mapping[str, Any], takes: Resources) -> dict[str, Any]:

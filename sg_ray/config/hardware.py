@@ -13,7 +13,7 @@ A graph network 256 wide with 8 gated layers keeps 0.11 MB a node, hence NODES_P
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -29,6 +29,8 @@ MIN_TOKENS = 1024
 """Two or three long functions: the least that is worth a forward pass."""
 CPU_TOKENS = 4096
 """On a CPU larger micro-batches only take memory: CodeBERT-base keeps 2.5 GB for these."""
+
+_UNITS = {"transformer": "tokens", "gnn": "nodes", "fusion": "tokens"}
 
 _WITHOUT_BF16 = re.compile(r"\b(Tesla|Quadro|TITAN|GTX|RTX 20\d\d|[KMPVT]\d+\w*)\b")
 """GPUs before Ampere, by name."""
@@ -116,15 +118,18 @@ def cpus_beside(wanted: int, *, num_cpus: int, num_trials: float) -> int:
     return max(1, min(wanted, int(num_cpus / num_trials)))
 
 
-def describe(profile: Profile) -> str:
-    """Return one line for the user: the hardware, and what ``auto`` means on it."""
-    transformer, gnn = profile.budget("transformer"), profile.budget("gnn")
+def describe(profile: Profile, families: Iterable[str]) -> str:
+    """Return one line for the user: the hardware, and what ``auto`` means on it for families."""
+    batches = "".join(f"{_batches_of(name, profile.budget(name))}; " for name in families)
     return (
-        f"hardware: {profile.device_name}: {profile.precision}; auto: transformer batch "
-        f"{transformer.batch_size} in micro-batches of "
-        f"{transformer.max_units_per_micro_batch:,} tokens, gnn batch {gnn.batch_size} in "
-        f"{gnn.max_units_per_micro_batch:,} nodes, {_counted(profile.cpus, 'CPU')} a trial"
+        f"hardware: {profile.device_name}: {profile.precision}; auto: {batches}"
+        f"{_counted(profile.cpus, 'CPU')} a trial"
     )
+
+
+def _batches_of(family: str, budget: Budget) -> str:
+    at_once = f"{budget.max_units_per_micro_batch:,} {_UNITS.get(family, 'units')} at once"
+    return f"{family} batch {budget.batch_size}, {at_once}"
 
 
 def _counted(number: int, noun: str) -> str:

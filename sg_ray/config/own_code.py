@@ -15,7 +15,7 @@ from pydantic import Field
 
 from sg_ray.config.explain import told
 from sg_ray.config.values import Values
-from sg_ray.config.yaml_text import Key
+from sg_ray.config.yaml_text import Key, Written
 from sg_ray.errors import InputError
 from sg_ray.models.families import FAMILIES, FamilyTable
 from sg_ray.plugins import Plugin, is_reference
@@ -180,11 +180,12 @@ def _refuse_code_of_folder(values: Values, key: Key, plugin: Plugin, reference: 
 
 def _with_own_spaces(values: Values, known: Mapping[str, Plugin]) -> Values:
     """Return the values with the search space that a family brings, where none is given."""
-    for name in known:
-        space = FAMILIES[name].space
-        settings = _section(values, ("models", name))
-        if space and "space" not in settings:
-            values = _with(values, ("models", name, "space"), dict(space))
+    for name, plugin in known.items():
+        space, key = FAMILIES[name].space, ("models", name, "space")
+        if space and "space" not in _section(values, key[:-1]):
+            place = Written(f"the search space that {plugin.reference} brings")
+            values = _with(values, key, dict(space))
+            values = replace(values, origins={**values.origins, key: place})
     return values
 
 

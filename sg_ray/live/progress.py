@@ -84,6 +84,7 @@ class Progress:
     waiting: tuple[int, str] | None = None
     """For how many seconds no trial has begun, and why; None if anything happened since."""
     best: dict[str, float] = field(default_factory=dict)
+    """Of each model the best value of a single trial, which is no mean over seeds."""
     learning_rates: dict[str, str] = field(default_factory=dict)
     durations_s: dict[str, list[float]] = field(default_factory=dict)
     """Seconds that finished trials took, by model."""

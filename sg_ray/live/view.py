@@ -27,6 +27,7 @@ from sg_ray.records.events import (
     WinnerTested,
 )
 from sg_ray.records.planned import up_to
+from sg_ray.verdict.words.sentences import count_of
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -123,7 +124,7 @@ class LiveView:
                 planned = f", {event.num_trials} trials" if event.stage in TRIAL_STAGES else ""
                 return f"[{_clock_text(self._elapsed_s())}] stage {_title(progress)}{planned}"
             case LearningRateFound():
-                return f"  learning rate of {event.model}: {progress.learning_rates[event.model]}"
+                return f"  learning rate of {event.model}: {self._rate(event)}"
             case TrialFinished() if self._may_write(event.status):
                 return self._trial_line(event)
             case FinalistDropped() if event.config_hash not in self._told_drops:
@@ -137,11 +138,18 @@ class LiveView:
             case SweepWaiting():
                 return f"  {_waiting(event.wait_s, event.reason)}"
             case WinnerTested():
-                metrics = ", ".join(f"{k} {_number(v)}" for k, v in event.metrics.items())
-                return f"  test split, {event.model}: {metrics}"
+                return f"  {_on_test(event)}"
             case SweepFinished():
                 return f"[{_clock_text(self._elapsed_s())}] sweep {event.status}"
         return None
+
+    def _rate(self, event: LearningRateFound) -> str:
+        """Return the rate, where it is from and, of the default, why the range test has none."""
+        rate = self._progress.learning_rates[event.model]
+        if event.reason is None:
+            return rate
+        why = event.reason.partition("\n")[0]
+        return f"{rate}, for the range test found none: {why}"
 
     def _may_write(self, status: str) -> bool:
         now_s = self._clock()
@@ -162,7 +170,8 @@ class LiveView:
         progress = self._progress
         best = ", ".join(f"{model} {value:.4f}" for model, value in progress.best.items())
         times = _times(self._elapsed_s(), time_left_s(progress))
-        return f"{_trials(progress)}{f', best {best}' if best else ''}, {times}"
+        told = f", best single trial {best}" if best else ""
+        return f"{_trials(progress)}{told}, {times}"
 
     def _elapsed_s(self) -> float:
         return self._clock() - self._started_s
@@ -196,7 +205,8 @@ def _table(progress: Progress, elapsed_s: float) -> "Table":
     times = _times(elapsed_s, time_left_s(progress))
     caption = f"{as_ascii(_waiting(*progress.waiting))}\n{times}" if progress.waiting else times
     table = Table(title=title, caption=caption, box=box.ASCII, title_justify="left")
-    for column in ("model", "trials", "running", "learning rate", f"best {progress.objective}"):
+    best = f"best {progress.objective} of one trial"
+    for column in ("model", "trials", "running", "learning rate", best):
         table.add_column(column, overflow="fold")
     for model in progress.models:
         outcomes = sorted(progress.outcomes(model).items())
@@ -219,6 +229,14 @@ def _title(progress: Progress) -> str:
 
 def _trials(progress: Progress) -> str:
     return f"{progress.num_finished}/{up_to(*progress.num_planned)} trials"
+
+
+def _on_test(event: WinnerTested) -> str:
+    """Return the winner's scores on the test split, and of how many seeds they are the means."""
+    seeds = f" (means over {count_of(event.num_seeds, 'seed')})" if event.num_seeds > 1 else ""
+    metrics = ", ".join(f"{name} {_number(value)}" for name, value in event.metrics.items())
+    note = "; note: the floor is ranked above it" if event.is_below_floor else ""
+    return f"test split, {event.model}{seeds}: {metrics}{note}"
 
 
 def _waiting(wait_s: int, reason: str) -> str:

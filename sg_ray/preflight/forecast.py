@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from sg_ray.config import Experiment, Model, ReplicateSettings
-from sg_ray.config.hardware import describe, this_machine
+from sg_ray.config.auto import hardware_line
 from sg_ray.records.begin import check_same_sweep
 from sg_ray.records.planned import PlannedStage, planned_stages, up_to
 from sg_ray.records.race import attainable_p
@@ -28,7 +28,7 @@ def describe_plan(
         f"sweep {experiment.name} -> {experiment.folder}",
         *_on_record(experiment.folder),
         *(f"  warning: {warning}" for warning in warnings),
-        describe(this_machine(experiment.resources.gpus)),
+        hardware_line(experiment.resources.gpus, experiment.model_names),
         "",
         "model         lr range  search  replicate    per trial",
         *(_model_line(model, stages) for model in models),
@@ -36,9 +36,18 @@ def describe_plan(
         _in_all(stages, experiment.replicate, extends),
         *attainable_p(len(experiment.replicate.all_seeds), len(models)),
         "",
-        experiment.to_yaml(),
+        _without_unused(experiment).to_yaml(),
     ]
     return "\n".join(lines)
+
+
+def _without_unused(experiment: Experiment) -> Experiment:
+    """Return the experiment without the settings of families that it has no model of.
+
+    It is the same sweep: nothing that decides its results is left out.
+    """
+    used = {n: one for n, one in experiment.models.items() if n in experiment.model_names}
+    return experiment.model_copy(update={"models": used})
 
 
 def _on_record(folder: SweepFolder) -> list[str]:

@@ -279,6 +279,10 @@ class WinnerTested(EventBase):
     model: str
     metrics: Metrics
     """Means over its seeds."""
+    num_seeds: int = 0
+    """How many those are; 0 where that was not noted."""
+    is_below_floor: bool = False
+    """Whether the floor is ranked above it."""
 
 
 class SweepRanked(EventBase):

@@ -20,6 +20,7 @@ from sg_ray.configuration import Configuration
 from sg_ray.files import atomic_path, short_hash, to_plain
 from sg_ray.records.race import drops
 from sg_ray.records.record import RunRecord
+from sg_ray.short_names import hides_settings
 from sg_ray.statistics.racing import Drop
 from sg_ray.statistics.scores import Score
 from sg_ray.training.metrics import direction
@@ -151,6 +152,8 @@ def format_table(rows: Sequence[Row], objective: str) -> str:
     )
     if any(row.is_floor for row in rows):
         text += "\n* floor: what a model must beat to be worth its cost"
+    if any(hides_settings(row.configuration.name) for row in rows):
+        text += "\n+N at a name's end: N more settings differ from the experiment's own"
     if any(row.failed_seeds and row.seeds for row in rows):
         text += "\nmeans leave failed seeds out; in the ranking they count as the worst value"
     return text

@@ -30,7 +30,12 @@ def export_winners(planner: Planner, cache_dir: Path) -> None:
         (best_dir / WINNER_CARD).unlink(missing_ok=True)
         return
     key = exported[winner.model].trial_key
-    card = WinnerCard(model=winner.model, config_hash=winner.config_hash, trial_key=key)
+    card = WinnerCard(
+        model=winner.model,
+        config_hash=winner.config_hash,
+        trial_key=key,
+        is_below_floor=planner.winner_is_below_floor,
+    )
     write_json(best_dir / WINNER_CARD, card)
 
 

@@ -2,7 +2,8 @@
 
 An experiment belongs to the folder that first mirrored a sweep of its name. Another sweep of that
 name has an experiment (and a registered model) of its own, with a suffix: on a shared server two
-people's ``quick`` are two things.
+people's ``quick`` are two things. Trainings by themselves share one experiment, which is nobody's:
+each has a folder of its own, and in the sweep's experiment the first would take it from all others.
 
 In a SQLite store the artifacts of a new experiment lie beside the database, in ``mlartifacts/``:
 MLflow's own default depends on the current folder, which Ray changes.
@@ -36,8 +37,8 @@ def experiment_of(
 ) -> tuple[str, str]:
     """Return name and id of the experiment for the sweep called ``name``, found or created.
 
-    ``owner`` says whose sweeps of the name are one and the same experiment. Raises
-    ExperimentDeleted.
+    ``owner`` says whose sweeps of the name are one and the same experiment; "" shares it with all.
+    Raises ExperimentDeleted.
     """
     own_name, found = find_experiment(client, address, name, sweep_id, owner)
     found = found or _create(client, address, own_name, owner)
@@ -60,6 +61,11 @@ def find_experiment(
     if found is not None and found.lifecycle_stage == "deleted":
         raise ExperimentDeleted(address, name, found.experiment_id)
     return name, found
+
+
+def of_trainings(name: str) -> str:
+    """Return the name of the experiment of trainings by themselves of what is called ``name``."""
+    return f"{name}-trainings"
 
 
 def owner_of(folder: SweepFolder, address: Address) -> str:

@@ -45,7 +45,7 @@ from sg_ray.tracking.mirror_position import (
     events_from,
     read_position,
 )
-from sg_ray.tracking.mlflow_experiments import owner_of
+from sg_ray.tracking.mlflow_experiments import of_trainings, owner_of
 from sg_ray.tracking.mlflow_store import MlflowStore, exclusive
 from sg_ray.tracking.replay import PARENT, Replay, SweepIdentity
 from sg_ray.tracking.troubles import Refusal, StoreTrouble, trouble_of
@@ -362,9 +362,11 @@ class MlflowMirror:
         sweep = _read_identity(self._journal)
         if sweep is None:
             return
-        owner = owner_of(self._folder, self._address)
-        store = MlflowStore(self._address, self._experiment, sweep.sweep_id, owner)
-        if store.experiment_name != self._experiment:
+        name, owner = self._experiment, owner_of(self._folder, self._address)
+        if sweep.is_single_training:
+            name, owner = of_trainings(name), ""
+        store = MlflowStore(self._address, name, sweep.sweep_id, owner)
+        if store.experiment_name != name:
             self._tell(
                 f"MLflow: an experiment {self._experiment} of another folder is there already. "
                 f"This sweep is experiment {store.experiment_name}, and so is its model."

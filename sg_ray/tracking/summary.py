@@ -171,9 +171,9 @@ def _verdict(verdict: Verdict) -> Iterator[str]:
     if verdict.test is not None:
         test = verdict.test
         yield from ("", "### Test split, read once")
-        yield f"{test.model} {short_hash(test.config_hash)}: {test.metric} {test.mean:.4f}" + (
-            f" [{test.interval.low:.4f}, {test.interval.high:.4f}]" if test.interval else ""
-        )
+        name, interval = f"{test.model} {short_hash(test.config_hash)}", test.interval
+        span = f" [{interval.low:.4f}, {interval.high:.4f}]" if interval else ""
+        yield f"{name}: {test.metric} {test.mean:.4f}{span}, mean over its seeds"
     commands = [c.command for q in verdict.questions for c in q.comparisons if c.command]
     if commands:
         yield from ("", "### How to go on", "```", *dict.fromkeys(commands), "```")

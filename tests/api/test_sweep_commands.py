@@ -1,8 +1,10 @@
 """``sg-ray status`` and ``sg-ray clean`` on a real sweep."""
 
+import re
 import shutil
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,9 @@ import sg_ray
 from sg_ray.cli import main
 from sg_ray.files import scratch_folder
 from sg_ray.host.lock import locked
+from sg_ray.records.events import SweepFinished, SweepRanked
+from sg_ray.records.journal import Journal
+from sg_ray.records.record import Failure, read_records, write_record
 from sg_ray.sweep_folder import SweepFolder
 
 TINY = SweepFolder(Path("outputs/tiny"))
@@ -54,6 +59,23 @@ def test_status_tells_state_progress_and_what_to_do(
     with locked(TINY):
         assert main(["status", "outputs/tiny"]) == 0
     assert " running " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("kind", ["InfrastructureError", "RuntimeError"])
+def test_status_of_a_failed_sweep_says_what_its_cause_asks_for(
+    kind: str, swept: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cut = interrupt()
+    with closing(Journal(cut.events)) as journal:
+        journal.append(SweepRanked(status="failed"))
+        journal.append(SweepFinished(status="failed"))
+    record = list(read_records(cut).values())[-1]
+    failure = Failure(kind=kind, message="gone", traceback="")
+    write_record(cut, record.model_copy(update={"status": "failed", "failure": failure}))
+    assert main(["status", "outputs/cut"]) == 0
+    told = capsys.readouterr().out
+    assert re.search(r" failed .* fix the cause, then .*sweep --resume outputs/cut\n", told)
+    assert ("--anew" in told) == (kind == "RuntimeError")
 
 
 def test_status_of_none_and_of_one_that_is_damaged(

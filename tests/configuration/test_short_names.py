@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from sg_ray.configuration import Configuration
-from sg_ray.short_names import MAX_CHARS, ShortNames
+from sg_ray.short_names import MAX_CHARS, ShortNames, hides_settings
 
 OWN = {
     "learning_rate": 1e-3, "dropout": 0.1, "num_layers": 2, "weighted_sampling": False,
@@ -44,6 +44,7 @@ def names(*configurations: Configuration) -> list[str]:
 )
 def test_a_name_tells_what_differs(changes: dict[str, Any], name: str) -> None:
     assert names(made(**changes)) == [name]
+    assert hides_settings(name) == name.endswith("+1")
 
 
 def test_the_later_of_two_shows_more_digits() -> None:
@@ -74,6 +75,7 @@ def test_what_is_elided_on_both_sides_is_told_by_the_hash() -> None:
     long_names = [{"pretrained": f"microsoft/a-name-of-an-encoder-{n}"} for n in "ab"]
     found = [made(**changes) for changes in long_names]
     assert names(*found) == ["gnn +1", f"gnn +1 {found[1].hash[:8]}"]
+    assert all(map(hides_settings, names(*found)))
 
 
 def test_names_fit_tables() -> None:

@@ -1,3 +1,9 @@
+from pathlib import Path
+
+import pytest
+
+from sg_ray.cli import main
+from sg_ray.data.jsonl import write_jsonl
 from sg_ray.data.repeats import Removals, check_splits
 from sg_ray.data.samples import Sample
 
@@ -80,3 +86,17 @@ def test_clean_data_leaves_no_notes():
 def test_text_that_is_no_utf8_can_be_checked():
     _, report = check_splits({"train": _rows(("\ud800", 0), ("\ud800", 0))}, Removals())
     assert report.num_duplicates == {"train": 1}
+
+
+def test_the_command_tells_what_it_finds_and_fails_only_of_what_cannot_be_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for split, samples in SPLITS.items():
+        write_jsonl(tmp_path / f"{split}.jsonl", samples)
+    assert main(["data", "check", str(tmp_path)]) == 0
+    told = capsys.readouterr().out
+    assert all(word in told for word in ("repeat", "both labels", "also occur in train"))
+    valid = tmp_path / "valid.jsonl"
+    valid.write_text(f'{valid.read_text()}{{"func": "int z;"}}\n')
+    assert main(["data", "check", str(tmp_path)]) == 2
+    assert f"{valid}, line 5: " in capsys.readouterr().err

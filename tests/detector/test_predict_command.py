@@ -9,7 +9,8 @@ import pytest
 import zstandard
 
 from sg_ray.cli import main
-from sg_ray.detector import Detector
+from sg_ray.detector import Detector, WinnerCard
+from sg_ray.files import write_json
 
 TWO_FUNCTIONS = """\
 #include <string.h>
@@ -258,6 +259,21 @@ def test_rules_of_lex_and_yacc_are_named_and_what_stands_around_them_is_scored(p
     path.write_text('/*\n%%\n*/\nint f(void) { return "%%\\\n%%\\\n"[a]; }\n')
     code, out, error = predict(path)
     assert (code, len(out.splitlines())) == (0, 1)
+
+
+@pytest.mark.parametrize("is_below", [True, False])
+def test_a_winner_below_the_floor_is_told_to_be_so(is_below, lexical_model, tmp_path, capsys):
+    best = lexical_model.parent
+    lexical_model.rename(best / "gnn")  # what scores is of no matter here
+    card = {"model": "gnn", "config_hash": "ab", "trial_key": "cd"}
+    write_json(best / "winner.json", WinnerCard(**card, is_below_floor=is_below))
+    path = tmp_path / "a.c"
+    path.write_text(SOURCE)
+    for named in (best.parent, best / "gnn"):
+        assert main(["predict", str(named), str(path)]) == 0
+        out, error = capsys.readouterr()
+        assert len(out.splitlines()) == 1
+        assert (str(best / "lexical") in error) == is_below
 
 
 def test_a_missing_model_is_named(tmp_path, capsys):

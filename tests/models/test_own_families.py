@@ -159,6 +159,19 @@ def test_an_experiment_names_a_file_beside_it_and_its_copy_reads_back_equal(fold
     assert load_experiment(path, ["models.own.space={}"]).model("own").space == {}
 
 
+def test_a_space_of_a_family_that_leaves_its_default_out_is_blamed_on_the_family(
+    folder: Path,
+) -> None:
+    (folder / "own.py").write_text(FAMILY.replace("[4, 8]", "[4, 6]"))
+    path = folder / "e.yaml"
+    path.write_text("name: e\nfamilies: [./own.py:Own]\n")
+    innocent = "models.own.config.epochs=2"
+    with pytest.raises(InputError, match=r"that .*own\.py:Own brings: .*, 8, .*default") as told:
+        load_experiment(path, [innocent])
+    assert innocent not in str(told.value)
+    assert load_experiment(path, [innocent, "models.own.config.hidden_dim=6"])
+
+
 def test_a_package_brings_search_spaces(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     there = package(folder, monkeypatch, "spaced")
     (there / "gnn.yaml").write_text("hidden_dim: {choice: [16, 64]}\n")

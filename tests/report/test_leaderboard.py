@@ -2,12 +2,16 @@ import csv
 import json
 import math
 import statistics
+from dataclasses import replace
 from itertools import permutations
 
 import pytest
 from sample_sweep import SEEDS, make_record, sample_records
 
 from sg_ray.records.leaderboard import format_table, rank, ranked_value, write_leaderboard
+from sg_ray.report.page.content import read_sweep
+from sg_ray.report.page.sections.leaderboard_section import section
+from sg_ray.sweep_folder import SweepFolder
 
 SMALL, LARGE, WIDE = {"width": 1}, {"width": 2}, {"width": 3}
 
@@ -169,3 +173,13 @@ def test_no_records_make_an_empty_board(tmp_path):
         "rank,name,model,family,config_hash,num_seeds,num_failed,config\n"
     )
     assert "rank" in format_table([], "val_f1")
+
+
+@pytest.mark.parametrize(("name", "is_explained"), [("gnn lr 5e-3", False), ("gnn +4", True)])
+def test_settings_that_a_name_has_no_room_for_are_explained(name, is_explained, tmp_path):
+    record = scored(0.7)
+    named = record.configuration.model_copy(update={"short_name": name})
+    rows = f1_rank([record.model_copy(update={"configuration": named})])
+    assert ("+N at a name's end" in format_table(rows, "val_f1")) == is_explained
+    sweep = replace(read_sweep(SweepFolder(tmp_path)), rows=rows)
+    assert section(sweep).content.hides_settings == is_explained

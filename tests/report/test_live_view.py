@@ -14,10 +14,12 @@ from sg_ray.live.view import LiveView
 from sg_ray.records.events import (
     Event,
     JobLost,
+    LearningRateFound,
     StageStarted,
     SweepWaiting,
     TrialFinished,
     TrialStarted,
+    WinnerTested,
 )
 from sg_ray.records.journal import read_events
 
@@ -128,7 +130,7 @@ def test_plain_lines_for_stages_and_trials_but_not_epochs(journal_path, stream):
     lines = stream.getvalue().splitlines()
     assert lines.count("[0:00:00] stage search gnn, 6 trials") == 1
     assert "[0:00:00] stage lr_range gnn" in lines
-    assert "  learning rate of fusion: 1.00e-03 (default)" in lines
+    assert any(line.startswith("  learning rate of fusion: 1.00e-03 (default)") for line in lines)
     assert "[0:00:00] sweep completed" in lines
     assert any("test split, fusion: test_f1 0.7320" in line for line in lines)
     assert not any("epoch" in line for line in lines)
@@ -204,7 +206,7 @@ def test_a_terminal_gets_a_table(journal_path):
 @pytest.mark.parametrize(("columns", "term"), [("20", "xterm"), ("100", "dumb")])
 def test_e08_a_terminal_without_room_for_a_table_gets_lines(journal_path, columns, term):
     lines = shown_on_a_terminal(journal_path, TERM=term, COLUMNS=columns).splitlines()
-    assert b"  learning rate of fusion: 1.00e-03 (default)" in lines
+    assert any(line.startswith(b"  learning rate of fusion: 1.00e-03 (default)") for line in lines)
 
 
 def test_e05_a_full_disk_below_the_log_is_noted_and_stops_nothing(journal_path):
@@ -221,6 +223,39 @@ def test_a_trial_that_varies_one_stream_is_named_and_is_not_the_best():
     assert progress.trials["b"].name == "gnn ab12cd34-seed42-init7"
     assert progress.best == {"gnn": 0.7}
     assert progress.num_finished == 2
+
+
+def lines_of(*events: Event) -> list[str]:
+    stream = io.StringIO()
+    with LiveView(OBJECTIVE, stream=stream) as view:
+        for event in events:
+            view(event)
+    return stream.getvalue().splitlines()
+
+
+def test_the_score_on_test_says_of_how_many_seeds_it_is_and_that_the_floor_is_above():
+    tested = WinnerTested(model="gnn", metrics={"test_f1": 0.5}, num_seeds=5, is_below_floor=True)
+    (line,) = lines_of(tested)
+    assert "test split, gnn (means over 5 seeds): test_f1 0.5000" in line
+    assert "the floor is ranked above it" in line
+    alone = tested.model_copy(update={"num_seeds": 1, "is_below_floor": False})
+    assert lines_of(alone) == ["  test split, gnn: test_f1 0.5000"]
+
+
+def test_a_learning_rate_by_default_says_why():
+    rate = {"model": "gnn", "learning_rate": 1e-3, "curve": []}
+    (line,) = lines_of(
+        LearningRateFound(**rate, source="default", reason="RuntimeError: out of memory\nat 0x1")
+    )
+    assert line.startswith("  learning rate of gnn: 1.00e-03 (default)")
+    assert line.endswith("RuntimeError: out of memory")
+    found = LearningRateFound(**rate, source="range test")
+    assert lines_of(found) == ["  learning rate of gnn: 1.00e-03 (range test)"]
+
+
+def test_the_best_of_a_line_is_said_to_be_of_one_trial():
+    lines = lines_of(stage(1), started("a"), finished("a", 1))
+    assert "best single trial gnn 0.7000" in lines[1]
 
 
 LOST = {"name": "gnn-ab12cd34-seed42", "reason": "out of memory"}

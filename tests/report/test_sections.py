@@ -188,6 +188,20 @@ def test_the_winner_is_scored_on_both_splits(folder, page):
     assert "validation flattered it by 0.0221" in page.section("test")
 
 
+def test_the_scores_on_test_say_of_how_many_seeds_they_are_and_if_the_floor_is_above(
+    folder, page, tmp_path
+):
+    section = page.section("test")
+    assert section.count("3 seeds") == 2
+    assert "the floor is ranked above it" not in section
+    write_sample_sweep(tmp_path)
+    for seed in SEEDS:
+        better = make_record("lexical", {"ngram_max": 3}, seed, stage="floor", penalty=-0.3)
+        write_record(SweepFolder(tmp_path), better)
+    page = Page(build_report(SweepFolder(tmp_path)).read_text(encoding="utf-8"))
+    assert "the floor is ranked above it" in page.section("test")
+
+
 def test_decisions_are_shown_once_a_family(page):
     section = page.section("decisions")
     assert section.count('class="confusion"') == section.count('class="chart square"') == 4

@@ -191,7 +191,7 @@ WRONG = {
     ),
     "own value outside the space": (
         "name: a\nmodels: {gnn: {config: {dropout: 0.5}, space: {dropout: {uniform: [0, 0.1]}}}}\n",
-        "begins with, 0.5, lies outside",
+        "begins with, 0.5, lies outside {'uniform': (0.0, 0.1)}; it is the experiment's own",
     ),
     "unknown hyperparameter": (
         "name: a\nmodels: {gnn: {config: {num_layer: 2}}}\n",

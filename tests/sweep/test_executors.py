@@ -13,7 +13,8 @@ from executed_sweeps import bits, everything, journal, signal_at_epoch, small, t
 from tiny_sweep import read_json_records, write_experiment
 
 from sg_ray.config import Experiment
-from sg_ray.sweep.execute import checkpoints, worklist
+from sg_ray.jobs import checkpoints
+from sg_ray.sweep.execute import worklist
 from sg_ray.sweep.execute.choice import EXECUTORS, ExecutorName, named_executor
 from sg_ray.sweep.run import Outcome, run_sweep
 

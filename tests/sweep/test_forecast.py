@@ -6,13 +6,15 @@ import pytest
 from tiny_sweep import tiny_experiment
 
 from sg_ray.code_version import code_version
-from sg_ray.config import Experiment
+from sg_ray.config import Experiment, load_experiment
 from sg_ray.config.hardware import describe, profile_of
 from sg_ray.configuration import Configuration
 from sg_ray.errors import InputError
 from sg_ray.preflight.forecast import describe_plan
 from sg_ray.records.begin import begin
 from sg_ray.records.record import RunRecord, Status, write_record
+
+DEFAULT = Path(__file__).parents[2] / "experiments" / "quick.yaml"
 
 
 def add_record(plan: Experiment, key: str, status: Status, version: str) -> None:
@@ -41,9 +43,22 @@ def add_record(plan: Experiment, key: str, status: Status, version: str) -> None
 
 def test_the_hardware_is_named_and_a_new_name_has_nothing_on_record(tmp_path: Path) -> None:
     described = describe_plan(tiny_experiment(tmp_path))
-    assert describe(profile_of(None, None)) in described
+    assert describe(profile_of(None, None), ["gnn"]) in described
+    assert "transformer" not in described
     assert "on record" not in described
     assert "refused" not in described
+
+
+def test_the_settings_are_those_of_the_families_in_use_and_make_the_same_sweep(
+    tmp_path: Path,
+) -> None:
+    plan = load_experiment(DEFAULT, ["families=[gnn]"])
+    shown = describe_plan(plan)
+    assert "transformer" in plan.models
+    assert "transformer" not in shown
+    settings = tmp_path / "shown.yaml"
+    settings.write_text(shown[shown.index("\nname: ") :])
+    assert load_experiment(settings).identity == plan.identity
 
 
 def test_what_is_on_record_is_counted_by_status(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from sg_ray.config.auto import hardware_line
 from sg_ray.config.hardware import (
     CPU_TOKENS,
     MB_PER_TOKEN,
@@ -89,10 +90,12 @@ def test_a_machine_is_its_smallest_gpu_and_a_share_of_it(monkeypatch: pytest.Mon
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(12)))
     whole, quarter = this_machine(), this_machine(0.25)
-    assert describe(whole) == (
-        "hardware: A100-SXM4-80GB: bf16; auto: transformer batch 64 in micro-batches of 65,536 "
-        "tokens, gnn batch 64 in 262,144 nodes, 6 CPUs a trial"
+    assert describe(whole, ["transformer", "gnn"]) == (
+        "hardware: A100-SXM4-80GB: bf16; auto: transformer batch 64, 65,536 tokens at once; "
+        "gnn batch 64, 262,144 nodes at once; 6 CPUs a trial"
     )
+    of_own = hardware_line(1, ["lexical", "gnn", "not_here"])
+    assert of_own == describe(whole, ["gnn"])
     assert quarter.budgets == profile_of("L", 21).budgets
     assert quarter.cpus == 1
     assert this_machine(2).budgets == whole.budgets

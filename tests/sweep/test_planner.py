@@ -85,6 +85,17 @@ def test_the_floor_never_wins(tmp_path: Path) -> None:
     winner = sweep.planner.winner()
     assert winner is not None
     assert winner.family == "gnn"
+    assert sweep.planner.winner_is_below_floor
+
+
+def test_a_winner_above_the_floor_is_known_to_be_so(tmp_path: Path) -> None:
+    sweep = Sweep(experiment(tmp_path, families=("gnn",)))
+    assert not sweep.planner.winner_is_below_floor, "there is none yet"
+    sweep.run()
+    for key, record in sweep.ledger.records.items():
+        if record.stage == "floor":
+            sweep.ledger.records[key] = record.model_copy(update={"metrics": {"val_f1": -1.0}})
+    assert not sweep.planner.winner_is_below_floor
 
 
 def test_a_seed_whose_branch_failed_stays_a_seed_of_its_configuration(tmp_path: Path) -> None:

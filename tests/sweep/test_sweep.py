@@ -17,10 +17,11 @@ from tiny_sweep import own_processes, read_json_records, tiny_experiment
 from sg_ray.data.sources import write_jsonl
 from sg_ray.data.synthetic import generate
 from sg_ray.errors import InputError
+from sg_ray.jobs import checkpoints
 from sg_ray.records.journal import read_events
 from sg_ray.records.record import RunRecord, write_record
 from sg_ray.single.train_one import prepare_training, train_once
-from sg_ray.sweep.execute import checkpoints, worklist
+from sg_ray.sweep.execute import worklist
 from sg_ray.sweep.execute.inline_executor import InlineExecutor
 from sg_ray.sweep.run import run_sweep
 from sg_ray.sweep_folder import TEST_PREDICTIONS, VALID_PREDICTIONS, SweepFolder

@@ -66,7 +66,11 @@ def test_a_quick_test_trains_saves_and_logs(
     val_f1 = record["history"][0]["val_f1"]
     assert logged(folder / "mlflow.db", "val_f1") == [(pytest.approx(val_f1), 1)]
     assert mlflow_state(folder / "mlflow.db")[0] == Counter(FINISHED=1)
-    assert f"val_f1 {val_f1:.4f}" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert (
+        f"best epoch 1 by val_roc_auc: val_roc_auc {record['metrics']['val_roc_auc']:.4f}" in told
+    )
+    assert f"val_f1 {val_f1:.4f}" in told
     assert main(["report", "run"]) == 0
     assert "gnn" in capsys.readouterr().out
     limits = (f"data.limit.{split}={size}" for split, size in (("train", 200), ("valid", 100)))

@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 from mlflow_server import Server
-from scripted_sweep import OUTCOMES, begin, tell_sweep, write_winner
+from scripted_sweep import OUTCOMES, begin, tell_sweep, tell_trial, write_winner
 
 from sg_ray.cli import main
 from sg_ray.errors import InputError
+from sg_ray.records.events import TrainingFinished, TrainingStarted
 from sg_ray.records.journal import Journal
 from sg_ray.sweep_folder import SweepFolder
 from sg_ray.tracking.address import WHOLE_URI
@@ -289,6 +290,25 @@ def test_b26_two_sweeps_of_one_name_are_two_experiments_and_two_models(
     assert MlflowMirror(SweepFolder(moved), uri, "quick").sync().is_complete
     assert {one.name for one in client.search_experiments()} >= names
     assert len(client.search_experiments()) == len(names) + 2, "a moved sweep is the same"
+
+
+def test_trainings_share_an_experiment_and_leave_the_sweep_its_own(
+    client: Any, journal: Journal, sweep_dir: Path, tmp_path: Path, uri: str
+) -> None:
+    trainings = [tmp_path / "outputs" / "train" / name for name in ("gnn-a", "gnn-b")]
+    for number, folder in enumerate(trainings):
+        with closing(Journal(folder / "events.jsonl")) as own:
+            own.append(TrainingStarted(name="tiny", sweep_id=f"training-{number}", plan={}))
+            tell_trial(own, folder, f"t-{number}", "completed")
+            own.append(TrainingFinished(trial_key=f"t-{number}", status="completed"))
+        assert MlflowMirror(SweepFolder(folder), uri, "tiny").sync().is_complete
+    tell_sweep(journal, sweep_dir)
+    assert MlflowMirror(SweepFolder(sweep_dir), uri, "tiny").sync().is_complete
+    found = {one.name: one for one in client.search_experiments()}
+    assert found.keys() - {"Default", "template"} == {"tiny", "tiny-trainings"}
+    sizes = {"tiny": len(OUTCOMES) + 1, "tiny-trainings": len(trainings)}
+    for name, size in sizes.items():
+        assert len(client.search_runs([found[name].experiment_id])) == size
 
 
 def test_the_next_sweep_of_a_folder_has_the_same_experiment(

@@ -54,7 +54,14 @@ class WinnerTest:
             "seeds": self._scores,
         }
         write_json(self._path, summary)
-        self._journal.append(WinnerTested(model=job.spec.model, metrics=means))
+        self._journal.append(
+            WinnerTested(
+                model=job.spec.model,
+                metrics=means,
+                num_seeds=len(self._scores),
+                is_below_floor=self._planner.winner_is_below_floor,
+            )
+        )
 
     def _plan(self) -> list[TestJob]:
         winner = self._planner.winner()

@@ -118,6 +118,23 @@ class Planner:
         )
         return next((row for row in rows if row.seeds), None)
 
+    @property
+    def winner_is_below_floor(self) -> bool:
+        """True if the leaderboard has the floor above the ``winner``."""
+        winner = self.winner()
+        rows = rank(
+            self.ledger.records.values(),
+            objective=self.rules.objective,
+            seeds=self.rules.replicate.all_seeds,
+            race_alpha=self.rules.replicate.race_alpha,
+        )
+        if winner is None:
+            return False
+        return next(
+            (row.is_floor for row in rows if row.is_floor or row.config_hash == winner.config_hash),
+            False,
+        )
+
     def _search_plan(self, model: str) -> SearchPlan:
         plan = self.plans[model]
         assert isinstance(plan, SearchPlan)

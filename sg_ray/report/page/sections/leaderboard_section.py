@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from sg_ray.records.leaderboard import Row
 from sg_ray.report.page.content import Sweep, varied_settings
 from sg_ray.report.page.sections.section import Section
+from sg_ray.short_names import hides_settings
 from sg_ray.verdict.model import Standing
 
 TABLE_METRICS = ("val_roc_auc", "val_f1", "val_accuracy", "val_mcc")
@@ -29,6 +30,8 @@ class LeaderboardContent:
     metrics: Sequence[str]
     has_intervals: bool
     has_failures: bool
+    hides_settings: bool
+    """Whether a name counts settings that it has no room for."""
 
 
 def section(sweep: Sweep) -> Section:
@@ -47,6 +50,7 @@ def section(sweep: Sweep) -> Section:
         table_metrics(sweep.objective, sweep.rows),
         has_intervals=any(line.standing and line.standing.interval for line in lines),
         has_failures=any(row.failed_seeds for row in sweep.rows),
+        hides_settings=any(hides_settings(row.configuration.name) for row in sweep.rows),
     )
     return Section("leaderboard", "Leaderboard", "leaderboard.html.jinja", content)
 

@@ -42,6 +42,7 @@ class WinnerContent:
     score: TestScore | None
     metrics: Sequence[MetricLine]
     num_earlier: int
+    is_below_floor: bool
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,10 @@ def on_test(sweep: Sweep) -> Section | None:
         for name in (*_SHOWN, *OWN_METRICS)
         if f"test_{name}" in row.test
     ]
-    content = WinnerContent(row, score, metrics, len(sweep.folder.tests_set_aside))
+    floor = sweep.floor
+    is_below_floor = floor is not None and floor.rank < row.rank
+    num_earlier = len(sweep.folder.tests_set_aside)
+    content = WinnerContent(row, score, metrics, num_earlier, is_below_floor)
     return Section("test", "Winner on the test split", "winner.html.jinja", content)
 
 
