@@ -9,7 +9,7 @@ import json
 import re
 import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -63,10 +63,14 @@ class Winner:
 class MlflowModels:
     """The logged models of one experiment, and the registry of its store."""
 
-    def __init__(self, client: Any, experiment_id: str, owner: str = "") -> None:
+    def __init__(
+        self, client: Any, experiment_id: str, owner: str, artifacts_at: Callable[[str], Any]
+    ) -> None:
+        """``artifacts_at`` opens the artifacts at a URI, as MLflow's own repository of them."""
         self._client = client
         self._experiment_id = experiment_id
         self._owner = owner
+        self._artifacts_at = artifacts_at
 
     def name_for(self, name: str, trial_key: str) -> str:
         """Return ``name`` if a model of that name is to be made or ours, else one with a suffix.
@@ -157,7 +161,7 @@ class MlflowModels:
         for run_id in winner.shown_at:
             self._link(run_id, model.model_id)
         if str(model.status) != "READY":
-            self._fill(model.model_id, winner)
+            self._fill(model, winner)
             if read_card(winner.folder) != card:
                 raise RuntimeError(f"{winner.folder} was exported anew while it was copied")
             self._client.finalize_logged_model(model.model_id, "READY")
@@ -181,14 +185,15 @@ class MlflowModels:
         if model_id not in linked:
             self._client.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])
 
-    def _fill(self, model_id: str, winner: Winner) -> None:
+    def _fill(self, model: Any, winner: Winner) -> None:
         """Copy weights and description into the store, and the run's best metrics beside them."""
+        artifacts = self._artifacts_at(model.artifact_location)
         with tempfile.TemporaryDirectory() as temporary:
             description = Path(temporary) / "model"
-            _describe(description, model_id, winner)
-            self._client.log_model_artifacts(model_id, str(description))
-        self._client.log_model_artifacts(model_id, str(winner.folder), DETECTOR_DIR)
-        self._copy_metrics(model_id, winner.run_id)
+            _describe(description, model.model_id, winner)
+            artifacts.log_artifacts(str(description))
+        artifacts.log_artifacts(str(winner.folder), DETECTOR_DIR)
+        self._copy_metrics(model.model_id, winner.run_id)
 
     def _copy_metrics(self, model_id: str, run_id: str) -> None:
         """Attach the best metrics of the run; for the run they are points that it has already."""

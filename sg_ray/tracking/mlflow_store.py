@@ -88,7 +88,7 @@ class MlflowStore:
         except Exception as error:  # whatever MLflow, its database or its server raises
             raise trouble_of(error, address) from error
         self._artifacts_at = lru_cache(maxsize=1)(self._open_artifacts)
-        self.models = MlflowModels(self._client, self.experiment_id, owner)
+        self.models = MlflowModels(self._client, self.experiment_id, owner, self._artifacts_at)
 
     def require_health(self, error: Exception, run: StoredRun | None = None) -> None:
         """Raise StoreTrouble if ``error`` is the store's fault, RunGone if the run was deleted.
@@ -233,7 +233,7 @@ class MlflowStore:
             self._artifacts_at(run.artifact_uri).log_artifact(str(path), folder)
 
     def _open_artifacts(self, uri: str) -> Any:
-        """Open a run's artifacts as the client does, which would keep 6 KB for each run."""
+        """Open artifacts of a run or model as the client does, which would keep 6 KB for each."""
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
         from mlflow.utils.uri import add_databricks_profile_info_to_artifact_uri
 

@@ -99,12 +99,11 @@ class TorchGroup:
         Parameters that a batch does not reach (an edge type that does not occur in it) are looked
         for in each pass, since a family need not know about workers.
         """
-        return DistributedDataParallel(
-            model,
-            forward_sync_buffers=False,
-            find_unused_parameters=True,
-            gradient_as_bucket_view=True,
+        wrapped = DistributedDataParallel(
+            model, find_unused_parameters=True, gradient_as_bucket_view=True
         )
+        wrapped.broadcast_buffers = False  # as an argument it has two names, by release of torch
+        return wrapped
 
     def without_sync(self, wrapped: nn.Module) -> AbstractContextManager[Any]:
         """Return DistributedDataParallel's context without gradient exchange."""

@@ -14,23 +14,25 @@ import time
 from pathlib import Path
 
 import mlflow.tracking
+from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 from scripted_sweep import tell_sweep, write_winner
 
 from sg_ray.records.journal import Journal
 from sg_ray.sweep_folder import SweepFolder
 from sg_ray.tracking.mlflow_mirror import MlflowMirror
 
+FILES = LocalArtifactRepository
+FILE_WRITES = ("log_artifact", "log_artifacts")
+
 TRIALS = {f"t{n}": ("completed", "pruned", "failed")[n % 3] for n in range(6)}
 WRITES = (
     "create_run",
     "log_batch",
-    "log_artifact",
     "log_inputs",
     "set_terminated",
     "create_experiment",
     "create_logged_model",
     "log_outputs",
-    "log_model_artifacts",
     "finalize_logged_model",
     "create_registered_model",
     "create_model_version",
@@ -90,8 +92,9 @@ def _die_after(num_writes: int) -> None:
 
         return wrapped
 
-    for name in WRITES:
-        setattr(client, name, deadly(getattr(client, name)))
+    deadly_ones = [*((client, name) for name in WRITES), *((FILES, name) for name in FILE_WRITES)]
+    for owner, name in deadly_ones:
+        setattr(owner, name, deadly(getattr(owner, name)))
 
 
 if __name__ == "__main__":
