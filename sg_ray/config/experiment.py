@@ -325,6 +325,11 @@ class Experiment(StrictModel):
         plugins = self.plugins.model_copy(update={"families": families})
         return self.model_copy(update={"plugins": plugins})
 
+    def without_unused_models(self) -> Self:
+        """Return the same sweep without the settings of families that it does not compare."""
+        used = {name: one for name, one in self.models.items() if name in self.model_names}
+        return self.model_copy(update={"models": used})
+
     def to_yaml(self) -> str:
         """Return YAML that ``load_experiment`` reads back to an equal experiment."""
         return write_yaml(plain_settings(self))

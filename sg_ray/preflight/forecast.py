@@ -36,18 +36,9 @@ def describe_plan(
         _in_all(stages, experiment.replicate, extends),
         *attainable_p(len(experiment.replicate.all_seeds), len(models)),
         "",
-        _without_unused(experiment).to_yaml(),
+        experiment.without_unused_models().to_yaml(),
     ]
     return "\n".join(lines)
-
-
-def _without_unused(experiment: Experiment) -> Experiment:
-    """Return the experiment without the settings of families that it has no model of.
-
-    It is the same sweep: nothing that decides its results is left out.
-    """
-    used = {n: one for n, one in experiment.models.items() if n in experiment.model_names}
-    return experiment.model_copy(update={"models": used})
 
 
 def _on_record(folder: SweepFolder) -> list[str]:
