@@ -11,6 +11,8 @@ What Python programs use of it is named here, and imported when it is first aske
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from sg_ray.version import __version__
+
 if TYPE_CHECKING:
     from sg_ray.api.comparing import compare
     from sg_ray.api.experiments import load_experiment
@@ -18,8 +20,6 @@ if TYPE_CHECKING:
     from sg_ray.api.running import resume_sweep, run_sweep
     from sg_ray.api.sweep_results import open_sweep
     from sg_ray.detector import Detector
-
-__version__ = "0.1.0"
 
 __all__ = [
     "Detector",

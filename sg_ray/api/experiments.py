@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sg_ray import config
 from sg_ray.api.default_experiment import default_experiment
 from sg_ray.config import Experiment, Given
+from sg_ray.config import load_experiment as load_file
 
 Settings = Mapping[str, Any]
 """Values of settings by key, e.g. ``{"search.num_trials": 8}``."""
@@ -27,7 +27,7 @@ def load_experiment(path: str | Path | None = None, settings: Settings | None = 
         sweep = sg_ray.run_sweep(experiment)
     """
     file = default_experiment() if path is None else Path(path)
-    return config.load_experiment(file, settings=given_values(settings))
+    return load_file(file, settings=given_values(settings))
 
 
 def as_experiment(experiment: Experiment | str | Path | None) -> Experiment:

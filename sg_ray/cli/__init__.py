@@ -8,13 +8,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from sg_ray import __version__
 from sg_ray.commands import sg_ray_command
 from sg_ray.errors import SgRayError
 from sg_ray.host.cpus import num_cpus
 from sg_ray.host.interpreter import why_not_imported
 from sg_ray.host.signals import StopRequest, stopping
 from sg_ray.redaction import hide_secrets
+from sg_ray.version import __version__
 
 COMMANDS = {
     "preflight": "tell whether an experiment can run here",

@@ -9,26 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sg_ray.cluster.losses import infrastructure_failure
+from sg_ray.cluster.losses import GroupFailure, infrastructure_failure
 from sg_ray.config import Resources
 from sg_ray.errors import InfrastructureError, SgRayError
 from sg_ray.features.packed import Features
 from sg_ray.host.signals import StopRequest, stopping
-from sg_ray.records.record import Failure
 from sg_ray.sweep_folder import RAY_LOG, SweepFolder
 from sg_ray.training.loop import EpochResult, never
 from sg_ray.trial import TrialContext, TrialSpec, run_trial
 
 if TYPE_CHECKING:
     from sg_ray.cluster.group import WorkerGroup
-
-
-class GroupFailure(Exception):  # noqa: N818 - a worker's failure, passed on
-    """A worker's exception that no restart would mend."""
-
-    def __init__(self, failure: Failure) -> None:
-        super().__init__(failure.message)
-        self.failure = failure
 
 
 @dataclass(frozen=True)

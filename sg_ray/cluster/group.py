@@ -23,7 +23,7 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig, get_preemption_in
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from ray.util.queue import Empty, Queue
 
-from sg_ray.cluster.epochs import GroupFailure
+from sg_ray.cluster.losses import GroupFailure
 from sg_ray.cluster.ray_private.core_names import raylet
 from sg_ray.cluster.ray_private.library_names import TrainController
 from sg_ray.config import Resources

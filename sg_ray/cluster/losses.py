@@ -1,4 +1,4 @@
-"""Why a job was lost with its process or machine, in a line."""
+"""What ends a job from outside: why its process or machine was lost, or what ended a worker."""
 
 import re
 
@@ -14,6 +14,14 @@ _EXCEPTION = re.compile(r"(?:\w+\.)*(?P<named>\w*(?:Error|Exception|Exit|Interru
 _FRAME = re.compile(r'File ".*", line \d+')
 _NODE_DEATH = re.compile(r"node (?:has died|was terminated|.*dead)", re.IGNORECASE)
 _PROCESS_DEATH = re.compile(r"Worker exit detail: (?P<detail>.*?)\.?(?: There are| Some|$)")
+
+
+class GroupFailure(Exception):  # noqa: N818 - a worker's failure, passed on
+    """A worker's exception that no restart would mend."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
 
 
 def infrastructure_failure(text: str) -> Failure:

@@ -8,7 +8,8 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sg_ray.cluster.epochs import GroupFailure, Supplies, open_epochs
+from sg_ray.cluster.epochs import Supplies, open_epochs
+from sg_ray.cluster.losses import GroupFailure
 from sg_ray.errors import InfrastructureError
 from sg_ray.host.disk import disk_trouble
 from sg_ray.jobs.checkpoints import read_environment, write_environment

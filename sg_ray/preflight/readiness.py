@@ -20,7 +20,7 @@ from sg_ray.records.changed import Change, find_change
 from sg_ray.records.learning_rates import read_learning_rates
 from sg_ray.records.record import read_records
 from sg_ray.records.search_journal import read_search_journal
-from sg_ray.records.test_scores import read_scores
+from sg_ray.records.winner_scores import read_scores
 from sg_ray.sweep.execute.executor import Executor
 from sg_ray.sweep_folder import SweepFolder
 

@@ -12,7 +12,7 @@ from sg_ray.config import (
 from sg_ray.errors import InputError
 from sg_ray.files import write_text
 from sg_ray.records.folder_format import require_own_format, write_format
-from sg_ray.records.test_scores import set_test_aside
+from sg_ray.records.winner_scores import set_test_aside
 
 
 def begin(experiment: Experiment, *, extends: bool = False) -> bool:

@@ -8,14 +8,14 @@ from pathlib import Path, PurePath
 
 from pydantic import BaseModel, ConfigDict
 
-import sg_ray
 from sg_ray.files import write_json
 from sg_ray.host.git import Checkout, checkout_around, checkout_of_sources
 from sg_ray.host.packages import installed_packages, packages_hash
 from sg_ray.redaction import redact_words
 from sg_ray.sweep_folder import SweepFolder
 
-_MAIN_JOB = Path(sg_ray.__file__).resolve().parents[1] / "experiments" / "sweep.py"
+_PACKAGE = Path(__file__).parents[1]
+_MAIN_JOB = _PACKAGE.parent.resolve() / "experiments" / "sweep.py"
 
 
 class Commit(BaseModel):
@@ -45,7 +45,7 @@ class Origin(BaseModel):
 @lru_cache(maxsize=1)
 def origin_of_this_process() -> Origin:
     """Return where this process's results come from, as it was when that was last looked up."""
-    code = checkout_of_sources(Path(sg_ray.__file__).parent)
+    code = checkout_of_sources(_PACKAGE)
     project = checkout_around(Path.cwd())
     if code is not None and project is not None and code.root == project.root:
         project = None

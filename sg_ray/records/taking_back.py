@@ -7,7 +7,7 @@ from sg_ray.records.events import TrialTakenBack
 from sg_ray.records.journal import Journal
 from sg_ray.records.learning_rates import read_failed_range_tests
 from sg_ray.records.record import RunRecord, read_records
-from sg_ray.records.test_scores import set_test_aside
+from sg_ray.records.winner_scores import set_test_aside
 from sg_ray.sweep_folder import SweepFolder
 
 

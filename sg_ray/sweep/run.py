@@ -39,7 +39,7 @@ from sg_ray.records.planned import planned_stages
 from sg_ray.records.record import RunRecord
 from sg_ray.records.search_journal import release_journals
 from sg_ray.records.taking_back import take_back
-from sg_ray.records.test_scores import read_test_scores
+from sg_ray.records.winner_scores import read_test_scores
 from sg_ray.report.page.html import build_report
 from sg_ray.sweep.execute.executor import Executor, Setting
 from sg_ray.sweep.execute.tune_executor import TuneExecutor

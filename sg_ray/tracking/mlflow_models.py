@@ -15,9 +15,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from sg_ray import __version__
 from sg_ray.detector import ModelCard, read_card
 from sg_ray.tracking.pyfunc import DETECTOR_DIR
+from sg_ray.version import __version__
 
 ALIAS = "champion"
 TRIAL_KEY_TAG = "trial_key"

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sg_ray import __version__
 from sg_ray.errors import InfrastructureError
 from sg_ray.host.packages import packages_hash
 from sg_ray.models.family import NeuralConfig, SplitData
@@ -19,6 +18,7 @@ from sg_ray.training.batches import Indices
 from sg_ray.training.fallbacks import Fallbacks
 from sg_ray.training.precision import Precision, resolve_precision
 from sg_ray.training.workers import ALONE, Workers
+from sg_ray.version import __version__
 
 CPU_INFO = Path("/proc/cpuinfo")
 

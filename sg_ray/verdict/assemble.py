@@ -9,12 +9,12 @@ from sg_ray.records.race import CLAIM_ALPHA
 from sg_ray.statistics.expected_best import expected_best_curve
 from sg_ray.sweep_folder import SweepFolder
 from sg_ray.verdict.comparisons import questions
+from sg_ray.verdict.held_out import score_on_test
 from sg_ray.verdict.model import Dropped, ExpectedBest, Verdict
 from sg_ray.verdict.standings import standing, variance_shares
 from sg_ray.verdict.teams import Team
 from sg_ray.verdict.trials import Results, cost_hours, read_results
 from sg_ray.verdict.validation_scores import resample_validation
-from sg_ray.verdict.winner_on_test import score_on_test
 from sg_ray.verdict.words.conclusions import headline
 from sg_ray.verdict.words.notes import notes
 

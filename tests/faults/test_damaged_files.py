@@ -26,7 +26,7 @@ from sg_ray.records.journal import read_events
 from sg_ray.records.learning_rates import read_learning_rates
 from sg_ray.records.record import read_history, read_records
 from sg_ray.records.search_journal import mend_search_journal, read_search_journal
-from sg_ray.records.test_scores import read_scores
+from sg_ray.records.winner_scores import read_scores
 from sg_ray.report.page.content import read_sweep, read_verdict
 from sg_ray.report.text.results import read_results
 from sg_ray.sweep_folder import SweepFolder

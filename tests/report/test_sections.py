@@ -13,7 +13,7 @@ from sg_ray.commands import runnable
 from sg_ray.files import short_hash, write_json
 from sg_ray.records.origin import Commit, Origin
 from sg_ray.records.record import write_record
-from sg_ray.records.test_scores import set_test_aside
+from sg_ray.records.winner_scores import set_test_aside
 from sg_ray.report.page.content import read_sweep
 from sg_ray.report.page.html import build_report
 from sg_ray.report.page.sections import cost_section as cost

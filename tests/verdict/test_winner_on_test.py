@@ -6,8 +6,8 @@ from made_sweep import SEARCH_SEED, MadeSweep, draw_labels, probabilities
 from sklearn.metrics import log_loss, roc_auc_score
 
 from sg_ray.sweep_folder import TEST_PREDICTIONS, SweepFolder
+from sg_ray.verdict.held_out import score_on_test
 from sg_ray.verdict.trials import read_results
-from sg_ray.verdict.winner_on_test import score_on_test
 
 SEEDS = (SEARCH_SEED, 1, 2)
 

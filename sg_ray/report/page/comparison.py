@@ -15,7 +15,7 @@ from sg_ray.report.page.sections.leaderboard_section import table_metrics
 from sg_ray.report.page.sections.section import Section
 from sg_ray.report.page.sections.seeds_section import MAX_STRIPS, Strips, row_strips, row_values
 from sg_ray.sweep_folder import SweepFolder
-from sg_ray.verdict.arithmetic import Arithmetic, mixtures
+from sg_ray.verdict.words.arithmetic import Arithmetic, mixtures
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from sg_ray.records.events import (
 from sg_ray.records.journal import read_events
 from sg_ray.records.leaderboard import Row, is_number, rank
 from sg_ray.records.record import RunRecord, read_records
-from sg_ray.records.test_scores import read_test_scores
+from sg_ray.records.winner_scores import read_test_scores
 from sg_ray.report.page.rendering import Looks
 from sg_ray.sweep_folder import SweepFolder
 from sg_ray.verdict.model import Standing, Verdict

@@ -14,7 +14,7 @@ from sg_ray.records.leaderboard import is_number
 from sg_ray.records.record import RunRecord, read_records
 from sg_ray.report.text.columns import flat, is_of_machine
 from sg_ray.sweep_folder import METADATA, RECORDS, SET_ASIDE, SweepFolder
-from sg_ray.verdict.arithmetic import Arithmetic
+from sg_ray.verdict.words.arithmetic import Arithmetic
 
 UNKNOWN = "-"
 _NOT_KNOWN = Arithmetic()

@@ -13,7 +13,7 @@ from sg_ray.records.leaderboard import is_number
 from sg_ray.report.text.columns import aligned
 from sg_ray.report.text.results import UNKNOWN, ConfigurationResults, Origin
 from sg_ray.statistics.own_metrics import OWN_METRICS
-from sg_ray.verdict.arithmetic import mixtures
+from sg_ray.verdict.words.arithmetic import mixtures
 
 SHOWN_METRICS = ("val_roc_auc", "val_f1", "val_accuracy", "val_mcc", "val_loss", "best_val_f1")
 _SETTINGS_CHARS = 70

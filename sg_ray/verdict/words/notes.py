@@ -7,9 +7,9 @@ from statistics import fmean
 from sg_ray.models.families import builds_on
 from sg_ray.records.race import CLAIM_ALPHA
 from sg_ray.statistics.seeds_needed import seeds_for_anytime_p
-from sg_ray.verdict.arithmetic import Arithmetic, mixtures
 from sg_ray.verdict.model import MODELS, Question, Standing
 from sg_ray.verdict.trials import Contender, Results, Trial
+from sg_ray.verdict.words.arithmetic import Arithmetic, mixtures
 from sg_ray.verdict.words.sentences import amount, count_of, listed, metric_name
 
 _NUM_LISTED = 5

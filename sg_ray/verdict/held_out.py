@@ -4,7 +4,7 @@ from statistics import fmean
 
 from sg_ray.records.leaderboard import is_number
 from sg_ray.records.record import RunRecord
-from sg_ray.records.test_scores import ScoresOnTest, read_scores
+from sg_ray.records.winner_scores import ScoresOnTest, read_scores
 from sg_ray.statistics.bootstrap import score_interval
 from sg_ray.statistics.scores import score_function
 from sg_ray.sweep_folder import TEST_PREDICTIONS, SweepFolder
