@@ -62,6 +62,7 @@ class LiveView:
         self._clock = clock
         self._started_s = clock()
         self._last_line_s = float("-inf")
+        self._num_untold = 0
         self._lock = threading.Lock()
         self._live: Live | None = None
         self._told_drops: set[str] = set()
@@ -156,7 +157,10 @@ class LiveView:
         is_due = now_s - self._last_line_s >= MIN_SECONDS_BETWEEN_LINES
         if is_due:
             self._last_line_s = now_s
-        return is_due or status == "failed"
+        is_told = is_due or status == "failed"
+        if not is_told:
+            self._num_untold += 1
+        return is_told
 
     def _trial_line(self, event: TrialFinished) -> str:
         objective = self._progress.objective
@@ -164,7 +168,9 @@ class LiveView:
         name = trial.name if trial is not None else event.trial_key
         value = event.metrics.get(objective)
         score = f" {objective} {_number(value)}" if value is not None else ""
-        return f"  {name} {event.status}{score} | {self._summary()}"
+        untold, self._num_untold = self._num_untold, 0
+        more = f" (and {untold} more)" if untold else ""
+        return f"  {name} {event.status}{score}{more} | {self._summary()}"
 
     def _summary(self) -> str:
         progress = self._progress

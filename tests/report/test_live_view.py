@@ -147,6 +147,11 @@ def test_lines_are_throttled_but_failures_always_show():
     view(finished("last", 1))
     lines = stream.getvalue().splitlines()
     assert ["1/" in lines[0], "failed" in lines[1], "51/" in lines[2]] == [True] * 3
+    assert ["more)" in lines[0], "(and 29 more)" in lines[1], "(and 19 more)" in lines[2]] == [
+        False,
+        True,
+        True,
+    ]
     assert len(lines) == 3
 
 
