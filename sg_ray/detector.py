@@ -227,12 +227,16 @@ def read_winner(best_dir: Path) -> WinnerCard | None:
 
 
 def is_below_floor(folder: Path) -> bool:
-    """Whether an exported model is the winner of the sweep it lies in, with the floor above it.
+    """Whether an exported model is known as its sweep's winner, with the floor above it.
 
-    Raises InputError that names the file if the sweep's note of its winner is damaged.
+    A note of the winner that cannot be read makes nothing known: the model does not need it.
     """
-    winner = read_winner(folder.parent)
-    return winner is not None and winner.model == folder.name and winner.is_below_floor
+    place = folder.resolve()
+    try:
+        winner = read_winner(place.parent)
+    except InputError:
+        return False
+    return winner is not None and winner.model == place.name and winner.is_below_floor
 
 
 def read_card(folder: Path) -> ModelCard:

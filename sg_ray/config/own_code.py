@@ -5,6 +5,7 @@
 Of metrics it also notes what is to be done with each: a report ranks without their code.
 """
 
+import contextlib
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -73,14 +74,24 @@ def _with_own_families(values: Values) -> Values:
     if known:
         references = {name: plugin.reference for name, plugin in known.items()}
         values = _with(values, _FAMILIES, references)
+    if values.is_passed_on:
+        return values  # what was begun is whole: a space that it does not name is none
     return _with_own_spaces(values, {**known, **_offered(values)})
 
 
 def _offered(values: Values) -> dict[str, Plugin]:
-    """Return those of the families that installed packages offer under the name that is given."""
+    """Return those of the families that installed packages offer under the name that is given.
+
+    One that cannot be loaded is left to those who say where its name was given.
+    """
     given = values.content.get("families")
     names = [item for item in given if isinstance(item, str)] if isinstance(given, list) else []
-    return {name: FAMILIES.plugin(name) for name in names if name in offered(ENTRY_POINTS)}
+    found = {}
+    for name in names:
+        with contextlib.suppress(InputError):
+            if name in offered(ENTRY_POINTS) and FAMILIES[name].space:
+                found[name] = FAMILIES.plugin(name)
+    return found
 
 
 def _with_own_metrics(values: Values) -> Values:
@@ -207,6 +218,7 @@ def _with(values: Values, key: Key, value: Any) -> Values:
     section: Any = content
     for name in key[:-1]:
         section = section.setdefault(name, {})
-    if isinstance(section, dict):  # else it is refused with everything that is no section
-        section[key[-1]] = value
+        if not isinstance(section, dict):
+            return values  # it is refused with everything that is no section
+    section[key[-1]] = value
     return replace(values, content=content)

@@ -136,7 +136,10 @@ class Values:
     def _space(self, key: Key, name: str) -> "Values":
         path = self.path.parent / name
         if not path.is_file():
-            path = offered_file(SPACES, name) or package_file(name) or path
+            try:
+                path = offered_file(SPACES, name) or package_file(name) or path
+            except InputError as error:
+                raise InputError(f"{self.where(key)}: {'.'.join(key)}: {error}") from error
         if not path.is_file():
             problem = "is no file" if path.exists() else "does not exist"
             what = f"{name} {problem}" if name.strip() else "no file given"

@@ -2,8 +2,8 @@
 
 An experiment belongs to the folder that first mirrored a sweep of its name. Another sweep of that
 name has an experiment (and a registered model) of its own, with a suffix: on a shared server two
-people's ``quick`` are two things. Trainings by themselves share one experiment, which is nobody's:
-each has a folder of its own, and in the sweep's experiment the first would take it from all others.
+people's ``quick`` are two things. Trainings by themselves share one experiment: each has a folder
+of its own, and in the sweep's experiment the first would take it from all others.
 
 In a SQLite store the artifacts of a new experiment lie beside the database, in ``mlartifacts/``:
 MLflow's own default depends on the current folder, which Ray changes.
@@ -37,7 +37,7 @@ def experiment_of(
 ) -> tuple[str, str]:
     """Return name and id of the experiment for the sweep called ``name``, found or created.
 
-    ``owner`` says whose sweeps of the name are one and the same experiment; "" shares it with all.
+    ``owner`` says whose runs under the name are one and the same experiment; "" shares it with all.
     Raises ExperimentDeleted.
     """
     own_name, found = find_experiment(client, address, name, sweep_id, owner)
@@ -63,9 +63,12 @@ def find_experiment(
     return name, found
 
 
-def of_trainings(name: str) -> str:
-    """Return the name of the experiment of trainings by themselves of what is called ``name``."""
-    return f"{name}-trainings"
+def of_trainings(name: str) -> tuple[str, str]:
+    """Return name and owner of the experiment of trainings by themselves with settings ``name``.
+
+    A sweep that is called as it is has another owner, and so another experiment.
+    """
+    return f"{name}-trainings", "trainings"
 
 
 def owner_of(folder: SweepFolder, address: Address) -> str:

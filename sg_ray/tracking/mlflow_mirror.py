@@ -364,11 +364,11 @@ class MlflowMirror:
             return
         name, owner = self._experiment, owner_of(self._folder, self._address)
         if sweep.is_single_training:
-            name, owner = of_trainings(name), ""
+            name, owner = of_trainings(name)
         store = MlflowStore(self._address, name, sweep.sweep_id, owner)
         if store.experiment_name != name:
             self._tell(
-                f"MLflow: an experiment {self._experiment} of another folder is there already. "
+                f"MLflow: an experiment {name} of another folder is there already. "
                 f"This sweep is experiment {store.experiment_name}, and so is its model."
             )
         self._replay = Replay(

@@ -321,7 +321,7 @@ class Replay:
                 "sweep": self._sweep.name,
                 "sg_ray.kind": "trial",
                 TRIAL_KEY_TAG: key,
-                CONFIGURATION_TAG: _configuration(event),
+                CONFIGURATION_TAG: self._configuration(event),
                 "stage": event.stage,
                 "model": event.model,
                 "family": event.family,
@@ -424,6 +424,16 @@ class Replay:
         inputs = data_inputs(self._sweep.plan.get("data") or {}, fingerprint)
         self._store.log_data(self._runs[key], inputs)
 
+    def _configuration(self, trial: TrialStarted) -> str:
+        """Return what a trial is averaged under: one that is no seed of a configuration, apart.
+
+        It begins with what people call the configuration; the hash, in full, tells it from all
+        others. A training's name depends on how its settings were given, and does not count.
+        """
+        name = trial.model if self._sweep.is_single_training else _name(trial)
+        apart = ", variance" if trial.stage == "variance" else ""
+        return f"{name} {trial.config_hash}{apart}"
+
     def _record(self, key: str) -> RunRecord | None:
         try:
             return read_record(self._folder.record(key))
@@ -433,15 +443,6 @@ class Replay:
 
 def _run_name(key: str) -> str:
     return f"trial {key}" if key else "the sweep's own run"
-
-
-def _configuration(trial: TrialStarted) -> str:
-    """Return what a trial is averaged under: one that is no seed of a configuration, apart.
-
-    It begins with what people call the configuration; the hash, in full, tells it from all others.
-    """
-    apart = ", variance" if trial.stage == "variance" else ""
-    return f"{_name(trial)} {trial.config_hash}{apart}"
 
 
 def _name(trial: TrialStarted) -> str:

@@ -276,6 +276,17 @@ def test_a_winner_below_the_floor_is_told_to_be_so(is_below, lexical_model, tmp_
         assert (str(best / "lexical") in error) == is_below
 
 
+@pytest.mark.parametrize("note", ["", "{}", '{"of": "another release"}'])
+def test_a_note_of_a_winner_that_cannot_be_read_keeps_no_model_beside_it_from_scoring(
+    note, lexical_model, tmp_path, capsys, monkeypatch
+):
+    (lexical_model.parent / "winner.json").write_text(note)
+    (tmp_path / "a.c").write_text(SOURCE)
+    monkeypatch.chdir(lexical_model)
+    assert main(["predict", ".", str(tmp_path / "a.c")]) == 0
+    assert "note" not in capsys.readouterr().err
+
+
 def test_a_missing_model_is_named(tmp_path, capsys):
     assert main(["predict", str(tmp_path), "x.c"]) == 2
     assert "holds no model.json" in capsys.readouterr().err

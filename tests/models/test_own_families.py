@@ -173,6 +173,42 @@ def test_a_space_of_a_family_that_leaves_its_default_out_is_blamed_on_the_family
     assert load_experiment(path, [innocent, "models.own.config.hidden_dim=6"])
 
 
+@pytest.mark.parametrize("models", ["", " 3"])
+def test_models_that_are_no_section_are_named_beside_a_family_that_brings_a_space(
+    folder: Path, models: str
+) -> None:
+    path = folder / "e.yaml"
+    path.write_text(f"name: e\nfamilies: [./own.py:Own]\nmodels:{models}\n")
+    with pytest.raises(InputError, match=r"e\.yaml:3: models: "):
+        load_experiment(path)
+
+
+def test_a_space_that_a_family_brings_later_does_not_make_another_sweep_of_one_that_was_begun(
+    folder: Path,
+) -> None:
+    path, begun = folder / "e.yaml", folder / "outputs" / "e" / "sweep.yaml"
+    begun.parent.mkdir(parents=True)
+    (folder / "own.py").write_text(FAMILY.replace("    space = ", "    later = "))
+    path.write_text("name: e\nfamilies: [./own.py:Own]\n")
+    experiment = load_experiment(path)
+    begun.write_text(experiment.to_yaml())
+    (folder / "own.py").write_text(FAMILY)
+    again = load_experiment(begun, is_passed_on=True)
+    assert again.identity == experiment.identity
+    assert load_experiment(path).identity != experiment.identity
+
+
+@pytest.mark.parametrize("offer_of", [["absent.lstm:Own"], ["one.lstm:Own", "two.lstm:Own"]])
+def test_an_offer_that_cannot_be_taken_is_told_with_its_place(
+    folder: Path, offer_of: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offer(monkeypatch, *(("own", value) for value in offer_of))
+    path = folder / "e.yaml"
+    path.write_text("name: e\nfamilies: [own, gnn]\n")
+    with pytest.raises(InputError, match=r"e\.yaml:2: families: "):
+        load_experiment(path)
+
+
 def test_a_package_brings_search_spaces(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     there = package(folder, monkeypatch, "spaced")
     (there / "gnn.yaml").write_text("hidden_dim: {choice: [16, 64]}\n")
@@ -203,7 +239,7 @@ def test_a_package_offers_search_spaces_by_name(
     experiment = load_experiment(path)
     assert experiment.model("gnn").space["hidden_dim"].choice == (16, 64)
     for name, reason in (
-        ("gone", r"'gone' is offered as spacious:gone\.yaml"),
+        ("gone", r"models\.gnn\.space: 'gone' is offered as spacious:gone\.yaml"),
         ("wider", r"space: wider does not exist .* by name: gone, wide\)"),
     ):
         with pytest.raises(InputError, match=reason):

@@ -309,6 +309,14 @@ def test_trainings_share_an_experiment_and_leave_the_sweep_its_own(
     sizes = {"tiny": len(OUTCOMES) + 1, "tiny-trainings": len(trainings)}
     for name, size in sizes.items():
         assert len(client.search_runs([found[name].experiment_id])) == size
+    (group,) = {
+        run.data.tags["configuration"]
+        for run in client.search_runs([found["tiny-trainings"].experiment_id])
+    }
+    assert group.startswith("gnn "), "its name, which tells how settings were given, is no part"
+    assert MlflowMirror(SweepFolder(sweep_dir), uri, "tiny-trainings").sync().is_complete
+    (other,) = {one.name for one in client.search_experiments()} - {"Default", "template", *found}
+    assert other.startswith("tiny-trainings-"), "a sweep called so is not theirs"
 
 
 def test_the_next_sweep_of_a_folder_has_the_same_experiment(
