@@ -103,7 +103,7 @@ def test_workers_write_the_same_bytes(tmp_path: Path, slow_reference: dict[str, 
     assert files_in(tmp_path) == slow_reference
 
 
-@pytest.mark.parametrize("num_workers", [1, 2])
+@pytest.mark.parametrize("num_workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_killed_export_goes_on_where_it_was(
     tmp_path: Path, slow_reference: dict[str, bytes], num_workers: int
 ) -> None:

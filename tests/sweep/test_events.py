@@ -183,6 +183,7 @@ def test_secrets_are_neither_written_nor_told(
 NUM_CHARS = 40
 
 
+@pytest.mark.slow
 def test_no_sample_is_quoted_in_what_a_sweep_says(ray_session: None, tmp_path: Path) -> None:
     experiment = tiny_experiment(
         tmp_path,

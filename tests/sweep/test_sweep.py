@@ -261,6 +261,7 @@ def kill_actor_once(monkeypatch: pytest.MonkeyPatch, num_kills: int) -> list[str
     return killed
 
 
+@pytest.mark.slow
 def test_a_trial_whose_process_dies_is_handed_out_again(
     ray_session: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -275,6 +276,7 @@ def test_a_trial_whose_process_dies_is_handed_out_again(
     assert [record["status"] for record in records] == ["completed", "completed"]
 
 
+@pytest.mark.slow
 def test_a_trial_that_keeps_dying_fails_and_the_sweep_goes_on(
     ray_session: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 from tiny_sweep import MODELS, read_json_records, tiny_experiment
 
 from sg_ray.sweep.run import run_sweep
@@ -9,6 +10,7 @@ from sg_ray.sweep.run import run_sweep
 SOURCE = Path(__file__).parent / "byte_count.py"
 
 
+@pytest.mark.slow
 def test_a_fourth_family_needs_one_class_in_one_file(ray_session: None, tmp_path: Path) -> None:
     own = tmp_path / "own.py"
     own.write_bytes(SOURCE.read_bytes())
