@@ -375,15 +375,7 @@ STEPS = {
     ),
 }
 SLOW = {
-    *(
-        "make sweep",
-        "sg-ray sweep ...",
-        "... --address auto",
-        SERVER,
-        CHOSEN_SERVER,
-        PICTURES,
-        OWN_TEST,
-    ),
+    *("make sweep", "... --address auto", SERVER, CHOSEN_SERVER, PICTURES, OWN_TEST),
     *CHECKS,
 }
 """Each starts Python, and Ray or a server, anew."""

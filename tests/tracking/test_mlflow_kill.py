@@ -8,16 +8,16 @@ from scripted_sweep import NUM_EPOCHS
 
 PROGRAM = Path(__file__).with_name("killed_mirrors.py")
 NUM_TRIALS = 6
+NUM_KILLS, SEED = 40, 2
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("num_kills", "seed"), [(40, 2)])
-def test_mirrors_killed_at_any_moment_leave_each_run_once(num_kills, seed, sweep_dir, uri, query):
-    command = [sys.executable, PROGRAM, sweep_dir, uri, str(num_kills), str(seed)]
+def test_mirrors_killed_at_any_moment_leave_each_run_once(sweep_dir, uri, query):
+    command = [sys.executable, PROGRAM, sweep_dir, uri, str(NUM_KILLS), str(SEED)]
     environment = {**os.environ, "PYTHONPATH": str(PROGRAM.parents[2])}
     done = subprocess.run(command, check=True, env=environment, timeout=280, stdout=subprocess.PIPE)
 
-    assert int(done.stdout) > num_kills / 2
+    assert int(done.stdout) > NUM_KILLS / 2
 
     assert query("select count(*) from runs where lifecycle_stage = 'active'") == [
         (NUM_TRIALS + 1,)
