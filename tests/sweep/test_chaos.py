@@ -19,6 +19,7 @@ MUST_HIT = {("memory", signal.SIGKILL), ("driver", signal.SIGUSR1)}
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.timeout(1500)
 def test_a_sweep_killed_at_random_moments_ends_as_if_it_never_was(tmp_path: Path) -> None:
     stages, kinds = zip(*SHORT_ROUND, strict=True)
