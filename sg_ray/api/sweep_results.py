@@ -25,10 +25,9 @@ from sg_ray.errors import InputError
 from sg_ray.files import short_hash
 from sg_ray.records.events import EpochEnded, TrialStarted
 from sg_ray.records.journal import read_events
-from sg_ray.records.leaderboard import Row, format_mean
+from sg_ray.records.leaderboard import Row, format_mean, leaderboard
 from sg_ray.records.record import RunRecord, read_records
 from sg_ray.report.page.content import read_verdict
-from sg_ray.sweep.run import leaderboard
 from sg_ray.sweep_folder import SweepFolder
 from sg_ray.verdict.assemble import build_verdict
 from sg_ray.verdict.model import Verdict

@@ -16,13 +16,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple, TypeGuard
 
+from sg_ray.config import Rules
 from sg_ray.configuration import Configuration
 from sg_ray.files import atomic_path, short_hash, to_plain
 from sg_ray.records.race import drops
 from sg_ray.records.record import RunRecord
+from sg_ray.records.winner_scores import read_test_scores
 from sg_ray.short_names import hides_settings
 from sg_ray.statistics.racing import Drop
 from sg_ray.statistics.scores import Score
+from sg_ray.sweep_folder import SweepFolder
 from sg_ray.training.metrics import direction
 
 LEADING_COLUMNS = ("rank", "name", "model", "family", "config_hash", "num_seeds", "num_failed")
@@ -111,6 +114,17 @@ def ranked_value(row: Row, objective: str) -> float | None:
         return -math.inf if num_failed else -mean if scale.lower_is_better else mean
     total = mean * len(row.seeds) + scale.lowest * num_failed
     return total / (len(row.seeds) + num_failed)
+
+
+def leaderboard(folder: SweepFolder, records: Mapping[str, RunRecord], rules: Rules) -> list[Row]:
+    """Rank a sweep's records, with the winner's test scores in its row."""
+    return rank(
+        records.values(),
+        objective=rules.objective,
+        seeds=rules.replicate.all_seeds,
+        race_alpha=rules.replicate.race_alpha,
+        test_metrics=read_test_scores(folder),
+    )
 
 
 def write_leaderboard(path: Path, rows: Sequence[Row]) -> None:

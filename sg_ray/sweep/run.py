@@ -4,12 +4,12 @@ The journal's listeners (console, MLflow mirror) only look on: nothing here wait
 """
 
 import contextlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from sg_ray.cluster.epochs import Supplies
-from sg_ray.config import Experiment, Rules
+from sg_ray.config import Experiment
 from sg_ray.data.samples import DataSet
 from sg_ray.files import remove_leftovers, remove_scratch, to_plain
 from sg_ray.host.cache_lock import using_cache
@@ -33,13 +33,12 @@ from sg_ray.records.events import (
     SweepStarted,
 )
 from sg_ray.records.journal import Journal, sweep_id_of
-from sg_ray.records.leaderboard import Row, rank, write_leaderboard
+from sg_ray.records.leaderboard import Row, leaderboard, write_leaderboard
 from sg_ray.records.origin import look_up_origin, note_packages
 from sg_ray.records.planned import planned_stages
 from sg_ray.records.record import RunRecord
 from sg_ray.records.search_journal import release_journals
 from sg_ray.records.taking_back import take_back
-from sg_ray.records.winner_scores import read_test_scores
 from sg_ray.report.page.html import build_report
 from sg_ray.sweep.execute.executor import Executor, Setting
 from sg_ray.sweep.execute.tune_executor import TuneExecutor
@@ -209,17 +208,6 @@ def _conclude(planner: Planner, cache_dir: Path, journal: Journal, status: EndSt
     journal.append(SweepRanked(status=status))
     build_report(folder)  # it shows how the sweep ended, which the journal says by now
     journal.append(SweepFinished(status=status))
-
-
-def leaderboard(folder: SweepFolder, records: Mapping[str, RunRecord], rules: Rules) -> list[Row]:
-    """Rank a sweep's records, with the winner's test scores in its row."""
-    return rank(
-        records.values(),
-        objective=rules.objective,
-        seeds=rules.replicate.all_seeds,
-        race_alpha=rules.replicate.race_alpha,
-        test_metrics=read_test_scores(folder),
-    )
 
 
 def _problems(planner: Planner, worklist: Worklist) -> list[str]:

@@ -14,7 +14,7 @@ from sg_ray.data.samples import DataSet
 from sg_ray.jobs.job import AnyJob, TrainJob
 from sg_ray.prepare.branches import GivenBranches
 from sg_ray.records.code_versions import CodeVersions, trial_code_version
-from sg_ray.records.leaderboard import Row, rank
+from sg_ray.records.leaderboard import Row, leaderboard, rank
 from sg_ray.records.learning_rates import read_learning_rates
 from sg_ray.records.record import RunRecord, read_records
 from sg_ray.sweep.plan.extra_seeds import ExtraSeeds
@@ -122,18 +122,11 @@ class Planner:
     def winner_is_below_floor(self) -> bool:
         """True if the leaderboard has the floor above the ``winner``."""
         winner = self.winner()
-        rows = rank(
-            self.ledger.records.values(),
-            objective=self.rules.objective,
-            seeds=self.rules.replicate.all_seeds,
-            race_alpha=self.rules.replicate.race_alpha,
-        )
         if winner is None:
             return False
-        return next(
-            (row.is_floor for row in rows if row.is_floor or row.config_hash == winner.config_hash),
-            False,
-        )
+        rows = leaderboard(self.ledger.folder, self.ledger.records, self.rules)
+        first = next(row for row in rows if row.is_floor or row.config_hash == winner.config_hash)
+        return first.is_floor
 
     def _search_plan(self, model: str) -> SearchPlan:
         plan = self.plans[model]
