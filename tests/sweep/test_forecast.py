@@ -50,8 +50,9 @@ def test_the_hardware_is_named_and_a_new_name_has_nothing_on_record(tmp_path: Pa
 
 
 def test_the_settings_are_those_of_the_families_in_use_and_make_the_same_sweep(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)  # the checkout may hold a sweep of this name
     plan = load_experiment(DEFAULT, ["families=[gnn]"])
     shown = describe_plan(plan)
     assert "transformer" in plan.models
