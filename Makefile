@@ -4,6 +4,7 @@ PYTHON   ?= python3
 TORCH    ?=
 PIP_ARGS ?=
 ARGS     ?=
+ONLY     ?=
 JOBS     ?= 2
 
 # Tests of different files run side by side; JOBS=0 runs all in one process, for a debugger.
@@ -21,7 +22,7 @@ torch_cuda    := torch===$(TORCH_VERSION)
 torch_pinned  := torch==$(TORCH_VERSION)
 torch         := $(if $(filter cuda,$(TORCH)),$(torch_cuda),$(torch_pinned)$(if $(TORCH),+$(TORCH)))
 
-.PHONY: help sweep test test-slow test-all chaos coverage lint format docs wheel install lock clean
+.PHONY: help sweep test test-slow test-all chaos cluster-test coverage lint format docs wheel install lock clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | while IFS='|' read -r name text; do \
@@ -74,6 +75,9 @@ smoke := name=smoke families=[gnn] data.num_samples=240 lr_range.enabled=false \
 
 chaos: .venv/.dev ## kill sweeps at some 27 random moments and compare; ARGS="--rounds 4 --seed 1"
 	@$(BIN)/python tests/sweep/chaos.py $(ARGS)
+
+cluster-test: .venv/.dev ## run labs of several machines, SLURM, ssh and signals; ONLY=name runs one
+	@$(BIN)/python tests/cluster/run_labs.py $(ONLY)
 
 clean: ## remove the environments and tool caches; outputs/ and mlflow.db stay
 	rm -rf .venv .venv-wheel build dist site *.egg-info .coverage coverage.xml
