@@ -5,7 +5,8 @@ Each module in ``labs/`` is one. It has
 - ``TITLE``: what it tries, in a few words;
 - ``missing() -> str | None``: what this machine lacks for it; None if nothing;
 - ``run(folder, parts) -> Iterator[Line]``: a line for each thing that was tried, as soon as it is
-  known, of some parts or (none named) of all. ``folder`` is empty and its own. Whatever was started is ended, also if it raises;
+  known, of some parts or (none named) of all. ``folder`` is empty and its own. Whatever was
+  started is ended, also if it raises;
 - ``PARTS``: the names of what can be run alone, in order; empty if nothing can.
 """
 
