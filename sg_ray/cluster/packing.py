@@ -76,7 +76,7 @@ def num_fitting(machines: Sequence[Machine], takes: Resources) -> int:
 
 def num_mixed(machines: Sequence[Machine], takes: Mapping[str, Resources]) -> Counter[str]:
     """Return how many of each model find room beside each other, dealt out in turn."""
-    found: Counter[str] = Counter({model: 0 for model in takes})
+    found: Counter[str] = Counter(dict.fromkeys(takes, 0))
     used: Counter[Bundle] = Counter()
     models = list(takes)
     while models and found.total() < _ENOUGH:

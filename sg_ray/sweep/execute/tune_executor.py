@@ -35,4 +35,4 @@ class TuneExecutor:
             ray_session(self.address, log=setting.folder.ray_log, several_workers=groups),
             stopping(stop),  # Ray has put handlers of its own in place
         ):
-            return run_tune(worklist, setting, stop, grows=self.address != LOCAL)
+            return run_tune(worklist, setting, stop, of_own=self.address == LOCAL)
