@@ -12,6 +12,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from sg_ray.cluster.packing import Machine
+from sg_ray.cluster.ray_address import ask_for_nodes
 from sg_ray.cluster.ray_private.core_names import state
 
 _MOST_OF_A_TYPE = 1_000
@@ -61,10 +62,16 @@ def capacity(*, of_own: bool, away: Collection[str] = ()) -> Capacity:
     machines = tuple(_machine(node["Resources"]) for node in alive)
     if of_own:
         return Capacity(machines)
-    types = node_types(ray.get_runtime_context().gcs_address)
-    if types is None:
-        return Capacity(machines, may_grow=True)
-    return Capacity(machines, tuple(_to_come(types, machines)))
+    return _with_what_may_come(machines, ray.get_runtime_context().gcs_address)
+
+
+def capacity_at(address: str) -> tuple[str, Capacity]:
+    """Return the HOST:PORT of a cluster, and what it has, without joining it.
+
+    Raises InputError if none answers.
+    """
+    place, nodes = ask_for_nodes(address)
+    return place, _with_what_may_come(tuple(map(_machine, nodes)), place)
 
 
 def draining_nodes() -> set[str]:
@@ -85,6 +92,13 @@ def node_types(gcs_address: str) -> list[NodeType] | None:
             given = [part.removeprefix(_CONFIG) for part in command if part.startswith(_CONFIG)]
             return _read_types(Path(given[0]).expanduser()) if given else []
     return None
+
+
+def _with_what_may_come(machines: tuple[Machine, ...], gcs_address: str) -> Capacity:
+    types = node_types(gcs_address)
+    if types is None:
+        return Capacity(machines, may_grow=True)
+    return Capacity(machines, tuple(_to_come(types, machines)))
 
 
 def _commands() -> Iterator[list[str]]:

@@ -74,13 +74,16 @@ def num_fitting(machines: Sequence[Machine], takes: Resources) -> int:
     return few
 
 
-def num_mixed(machines: Sequence[Machine], takes: Mapping[str, Resources]) -> Counter[str]:
+def num_mixed(
+    machines: Sequence[Machine], takes: Mapping[str, Resources], at_most: int | None = None
+) -> Counter[str]:
     """Return how many of each model find room beside each other, dealt out in turn."""
+    most = _ENOUGH if at_most is None else at_most
     found: Counter[str] = Counter(dict.fromkeys(takes, 0))
     used: Counter[Bundle] = Counter()
     models = list(takes)
-    while models and found.total() < _ENOUGH:
-        for model in list(models):
+    while models and found.total() < most:
+        for model in models[: most - found.total()]:
             more = used + least_bundles(takes[model])
             if hold(machines, more):
                 found[model] += 1
