@@ -58,6 +58,9 @@ class Executor(Protocol):
     def check(self, takes: Mapping[str, Resources]) -> None:
         """Raise InputError, before anything is written, for what it could not run."""
 
+    def machines(self) -> str:
+        """Return one line for the user: the machines that the trials run on."""
+
     def execute(self, worklist: Worklist, setting: Setting, stop: StopRequest) -> Execution:
         """Run what the worklist hands out.
 
