@@ -96,7 +96,7 @@ def describe_cluster(address: str) -> str:
 
 def _described(place: str, nodes: Sequence[Mapping[str, float]]) -> str:
     """Return what the nodes have together, each given by its resources."""
-    counts = [(len(nodes), "node")]
+    counts: list[tuple[float, str]] = [(len(nodes), "node")]
     counts += [(sum(node.get(name, 0) for node in nodes), name) for name in ("CPU", "GPU")]
     return ", ".join([place, *(f"{n:g} {noun}{'' if n == 1 else 's'}" for n, noun in counts)])
 
