@@ -58,6 +58,9 @@ class Executor(Protocol):
     def check(self, takes: Mapping[str, Resources]) -> None:
         """Raise InputError, before anything is written, for what it could not run."""
 
+    def machines(self) -> str:
+        """Return one line for the user: the machines that the trials run on."""
+
     def told_at_once(self, takes: Mapping[str, Resources], at_most: int | None) -> str:
         """Return, for the user, how many trials run at once: ``at_most`` so many.
 

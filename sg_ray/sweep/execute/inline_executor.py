@@ -42,6 +42,10 @@ class InlineExecutor:
                     "here. Set resources.gpus=0."
                 )
 
+    def machines(self) -> str:
+        """Say which machine the trials run on."""
+        return "machines: this one (one trial at a time, in this process)"
+
     def told_at_once(self, takes: Mapping[str, Resources], at_most: int | None) -> str:
         """Return, for the user, that trials run one at a time."""
         del takes, at_most
