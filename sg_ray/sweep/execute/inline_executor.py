@@ -42,6 +42,9 @@ class InlineExecutor:
                     "here. Set resources.gpus=0."
                 )
 
+    def close(self) -> None:
+        """Nothing: it runs nothing elsewhere."""
+
     def execute(self, worklist: Worklist, setting: Setting, stop: StopRequest) -> Execution:
         """Run what the worklist hands out, in its order."""
         self.check(setting.takes)
@@ -110,7 +113,6 @@ class _Run:
             self._setting.supplies,
             folder,
             should_stop=self._stop,
-            stop_file=self._setting.folder.stop,
         )
         try:
             while True:
@@ -130,7 +132,7 @@ class _Run:
         except KeyboardInterrupt:
             if not self._stop():
                 raise
-            return {"done": True, "interrupted": True}
+            return {"done": True, "interrupted": "stop"}
 
     def _tell(self, job: AnyJob, result: Result) -> bool:
         """Tell of an epoch; return whether the trial is given up. A last one is not asked about."""
