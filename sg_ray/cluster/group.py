@@ -12,8 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from functools import cache
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +20,18 @@ import ray
 from pydantic import ValidationError
 from ray.exceptions import GetTimeoutError, RayActorError
 from ray.train import FailureConfig, RunConfig, ScalingConfig, get_preemption_info
-from ray.train.torch import TorchConfig, TorchTrainer, get_device
+from ray.train.torch import TorchTrainer, get_device
 from ray.util.queue import Empty, Queue
 
 from sg_ray.cluster.folder_claim import Claim, claim_for_group
 from sg_ray.cluster.losses import GroupFailure
-from sg_ray.cluster.ray_private.library_names import TorchBackend, TrainController
+from sg_ray.cluster.process_group import GroupConfig
+from sg_ray.cluster.ray_private.library_names import TrainController
 from sg_ray.cluster.stop_board import Board, hear_board, helper_actor, on_this_node
 from sg_ray.config import Resources
 from sg_ray.errors import InfrastructureError, SgRayError
 from sg_ray.files import scratch_folder, write_json
-from sg_ray.host.stop_flag import StopFlag, StopReason, hear_signals
+from sg_ray.host.stop_flag import StopReason, flag_of_this_process
 from sg_ray.records.record import Failure
 from sg_ray.sweep_folder import ENVIRONMENT, METRICS
 from sg_ray.training.loop import EpochResult, Interrupted, ShouldStop
@@ -106,7 +106,7 @@ class WorkerGroup(Iterator[EpochResult]):
                 "results": self._results,
                 "gate": self._gate,
             },
-            torch_config=_TorchWithSignals(backend="nccl" if resources.gpus else "gloo"),
+            torch_config=GroupConfig(backend="nccl" if resources.gpus else "gloo"),
             scaling_config=ScalingConfig(
                 num_workers=_num_workers(resources),
                 use_gpu=resources.gpus > 0,
@@ -211,34 +211,6 @@ def _reason(stop: StopReason | bool | None) -> StopReason | None:
     return "stop" if stop is True else stop or None
 
 
-class _BackendWithSignals(TorchBackend):
-    """Has each worker's process hear signals, which its main thread alone may ask for."""
-
-    def on_start(self, worker_group: Any, backend_config: Any) -> None:
-        """Begin to hear them, before the process group is set up."""
-        worker_group.execute(_hear_signals)
-        super().on_start(worker_group, backend_config)
-
-
-@dataclass
-class _TorchWithSignals(TorchConfig):
-    """How the workers' processes are set up."""
-
-    @property
-    def backend_cls(self) -> type[TorchBackend]:
-        """What sets them up."""
-        return _BackendWithSignals
-
-
-@cache
-def _flag_of_this_process() -> StopFlag:
-    return StopFlag()
-
-
-def _hear_signals() -> None:
-    hear_signals(_flag_of_this_process())
-
-
 def _train_worker(config: dict[str, Any]) -> None:
     """Run on each worker: the trial's epochs, handed over by rank 0."""
     spec = TrialSpec.model_validate_json(config["spec"])
@@ -250,7 +222,7 @@ def _train_worker(config: dict[str, Any]) -> None:
     context = replace(context, device=get_device())
     workers = TorchGroup(context.device)
     hand_over = workers.rank == 0
-    folder, flag = config["folder"], _flag_of_this_process()
+    folder, flag = config["folder"], flag_of_this_process()
     for board in config["boards"]:
         hear_board(board, flag)
 

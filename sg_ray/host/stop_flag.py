@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 import time
+from functools import cache
 from typing import Literal
 
 from sg_ray.host.signals import SAME_SIGNAL_S, SIGNALS
@@ -41,8 +42,14 @@ class StopFlag:
         self._signalled_at_s = None
 
 
-def hear_signals(flag: StopFlag) -> None:
-    """Have each of ``SIGNALS`` tell ``flag``, for the rest of this process; a second one ends it.
+@cache
+def flag_of_this_process() -> StopFlag:
+    """Return the one that ``hear_signals`` has signals tell."""
+    return StopFlag()
+
+
+def hear_signals() -> None:
+    """Have each of ``SIGNALS`` tell this process's flag from now on; a second one ends it.
 
     They are heard whatever the main thread does, on which this must be called. Ray's own processes
     do not hear them (see ``helper_thread``), and hand that down to what they start.
@@ -53,7 +60,7 @@ def hear_signals(flag: StopFlag) -> None:
     for number in SIGNALS:
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, lambda *_: None)  # what is done, the thread does
-    threading.Thread(target=_relay, args=(read_end, flag), daemon=True).start()
+    threading.Thread(target=_relay, args=(read_end, flag_of_this_process()), daemon=True).start()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
 

@@ -16,6 +16,7 @@ from sg_ray.jobs.checkpoints import read_environment, write_environment
 from sg_ray.jobs.job import AnyJob, LrRangeJob, TestJob, TrainJob
 from sg_ray.records.record import Failure
 from sg_ray.sweep_folder import LAST
+from sg_ray.training.compute import release_memory
 from sg_ray.training.loop import EpochResult, Interrupted, ShouldStop
 from sg_ray.trial import find_learning_rate, score_test
 
@@ -75,6 +76,7 @@ class JobRun:
         if self._epochs is not None:
             self._epochs.close()
             self._epochs = None
+            release_memory()
 
     def step(self) -> Result:
         """Take a step. Raises InfrastructureError, an error of a disk, or one of Ray's."""

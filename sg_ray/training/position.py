@@ -22,8 +22,8 @@ class EpochResult:
     metrics: Mapping[str, float]
     is_best: bool
     stop_reason: str | None
-    longest_gap_s: float = 0.0
-    save_s: float = 0.0
+    longest_gap_s: float = field(default=0.0, compare=False)
+    save_s: float = field(default=0.0, compare=False)
 
 
 def _nothing_yet() -> dict[str, float]:

@@ -18,7 +18,7 @@ from sg_ray.cluster.epochs import Supplies
 from sg_ray.cluster.stop_board import hear_board
 from sg_ray.features.packed import Features
 from sg_ray.files import remove_scratch, scratch_folder
-from sg_ray.host.stop_flag import StopFlag, hear_signals
+from sg_ray.host.stop_flag import flag_of_this_process, hear_signals
 from sg_ray.jobs.job import TrainJob, parse_job
 from sg_ray.jobs.job_run import JobRun, Result
 from sg_ray.jobs.positions import PositionShelf
@@ -70,8 +70,8 @@ class TrialActor(tune.Trainable):
     ) -> None:
         """Take what all trials share and the first job; from here on a stop is heard."""
         assert shared is not None
-        self._stop = StopFlag()
-        hear_signals(self._stop)
+        self._stop = flag_of_this_process()
+        hear_signals()
         hear_board(shared.board, self._stop)
         remove_scratch()
         self._shared = shared
