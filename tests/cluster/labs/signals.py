@@ -16,11 +16,10 @@ from collections.abc import Collection, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import psutil
 from chaos_checks import violations
-from chaos_processes import MARKER, Start
+from chaos_processes import MARKER, Start, Victim
 from lab import ROOT, Line
 from tiny_sweep import MODELS, write_experiment
 
@@ -30,7 +29,6 @@ from sg_ray.training.checkpoint import read_place
 
 TITLE = "TERM, INT, USR1 and USR2 to driver, group and tree in the middle of an epoch"
 
-Victim = Literal["driver", "group", "tree"]
 VICTIMS: tuple[Victim, ...] = ("driver", "group", "tree")
 _SIGNALS = {
     "term": signal.SIGTERM,
@@ -189,16 +187,9 @@ def _running(folder: Path, *, after_epoch: int = 0) -> set[str]:
 
 def _stop(start: Start, folder: Path, number: signal.Signals, victim: Victim) -> Stop:
     running = _running(folder)
-    everybody = start.look()
+    start.look()  # takes a moment, which is not the stop's
     began_s = time.monotonic()
-    if victim == "driver":
-        start.driver.send_signal(number)
-    elif victim == "group":
-        os.killpg(start.driver.pid, number)
-    else:
-        for process in everybody:
-            with suppress(psutil.NoSuchProcess):
-                process.send_signal(number)
+    start.hit(victim, number)
     code = start.driver.wait(_PATIENCE_S)
     seconds = time.monotonic() - began_s
     left = start.wait_until_gone(5.0)
