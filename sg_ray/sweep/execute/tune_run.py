@@ -18,6 +18,7 @@ from ray.tune.experiment import Trial
 
 from sg_ray.cluster.admission import any_group, check_fits
 from sg_ray.cluster.capacity import capacity
+from sg_ray.cluster.leaving_nodes import LeavingNodes
 from sg_ray.cluster.losses import infrastructure_failure
 from sg_ray.cluster.stop_board import StopBoard
 from sg_ray.errors import InfrastructureError, SgRayError
@@ -74,7 +75,8 @@ def run_tune(worklist: Worklist, setting: Setting, stop: StopRequest, *, of_own:
             supplies.checkpoint_every_s,
             board.actor,
         )
-        callback = RecordingCallback(worklist, flight, board, grace)
+        leaving = None if of_own else LeavingNodes(board)
+        callback = RecordingCallback(worklist, flight, board, grace, leaving)
         room = _room(setting, of_own=of_own)
         tuner = _tuner(worklist, setting, flight, shared, callback, room)
         stop.raises = False  # from here on there are positions to save
