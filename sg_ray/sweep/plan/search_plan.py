@@ -112,7 +112,7 @@ class SearchPlan(ModelPlan):
     def _branch_on_record(self) -> RunRecord | None:
         """A trial of this model on which another one has been built."""
         records = self._ledger.records
-        keys = (record.branches.get(self.model.family) for record in records.values())
+        keys = self._ledger.built_on(self.model.family)
         own = (records[key] for key in keys if key in records)
         return next((record for record in own if record.model == self.model.name), None)
 
