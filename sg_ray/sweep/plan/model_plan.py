@@ -151,6 +151,8 @@ class ModelPlan:
 
     def _race(self, seeds: Sequence[int]) -> dict[str, Drop]:
         replicate = self._rules.replicate
+        if replicate.race_alpha is None:
+            return {}
         rounds = [seed for seed in seeds if seed != replicate.seeds[0]]
         return drops(self.trials(seeds), rounds, self._rules.objective, replicate.race_alpha)
 
@@ -209,11 +211,13 @@ class ModelPlan:
     @property
     def _has_planned_seeds(self) -> bool:
         """True once those that get the planned seeds have all of them on record."""
-        return self._once_a_record("has planned seeds", self._have_all_planned_seeds)
-
-    def _have_all_planned_seeds(self) -> bool:
-        seeds = self._rules.replicate.seeds
-        return all(len(self._records_of(one, seeds)) == len(seeds) for one in self._replicated)
+        replicated = self._replicated
+        # From the last seed on, which is the last to be on record: most often one look is enough.
+        return all(
+            self._records_of(one, (seed,))
+            for seed in reversed(self._rules.replicate.seeds)
+            for one in replicated
+        )
 
 
 class FloorPlan(ModelPlan):
