@@ -85,7 +85,7 @@ def bound_memory(device: torch.device, gpus: float) -> None:
 
 def release_memory() -> None:
     """Give back what a trial that has ended held of a GPU: others there may need it."""
-    if torch.cuda.is_initialized():
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         gc.collect()  # a model in a cycle of references would keep its part
         torch.cuda.empty_cache()
 
