@@ -8,7 +8,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -77,28 +77,37 @@ def check_address(address: str, *, patience_s: float = PATIENCE_S) -> None:
 def describe_cluster(address: str) -> str:
     """Return where the cluster at ``address`` is and what it has now.
 
-    E.g. ``10.0.0.5:6379, 3 nodes, 96 CPUs, 8 GPUs``. Raises InputError as ``check_address`` does.
+    E.g. ``10.0.0.5:6379, 3 nodes, 96 CPUs, 8 GPUs``. Raises InputError as ``check_address``, which
+    has been asked before.
     """
     if ray.is_initialized():
         place: str = ray.get_runtime_context().gcs_address
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        return _described(place, nodes)
+    else:
+        place, nodes = ask_for_nodes(address)
+    counts: list[tuple[float, str]] = [(len(nodes), "node")]
+    counts += [(sum(node.get(name, 0) for node in nodes), name) for name in ("CPU", "GPU")]
+    return ", ".join([place, *(f"{n:g} {noun}{'' if n == 1 else 's'}" for n, noun in counts)])
+
+
+def ask_for_nodes(address: str) -> tuple[str, list[dict[str, float]]]:
+    """Return the HOST:PORT of the cluster at ``address``, and what each living node of it has.
+
+    The cluster is not joined. Raises InputError as ``check_address``, which has been asked before.
+    """
     with _quiet():
         place = _find(address)
     shown = shown_address(address)
     with grpc.insecure_channel(place, options=_DIRECTLY) as channel:
+        asked = {"timeout": PATIENCE_S, "metadata": tuple(_credentials(shown).items())}
         try:
-            nodes = _ask_for_nodes(channel, _credentials(shown))
+            nodes = stubs.NodeInfoGcsServiceStub(channel).GetAllNodeInfo(
+                messages.GetAllNodeInfoRequest(), **asked
+            )
         except grpc.RpcError as error:
             raise InputError(f"{shown}: {_no_answer(place, error)}") from error
-    return _described(place, nodes)
-
-
-def _described(place: str, nodes: Sequence[Mapping[str, float]]) -> str:
-    """Return what the nodes have together, each given by its resources."""
-    counts: list[tuple[float, str]] = [(len(nodes), "node")]
-    counts += [(sum(node.get(name, 0) for node in nodes), name) for name in ("CPU", "GPU")]
-    return ", ".join([place, *(f"{n:g} {noun}{'' if n == 1 else 's'}" for n, noun in counts)])
+    alive = (node for node in nodes.node_info_list if node.state == node.ALIVE)
+    return place, [dict(node.resources_total) for node in alive]
 
 
 @contextmanager
@@ -187,16 +196,6 @@ def _ask(
     except (ValueError, KeyError, TypeError):
         return None
     return _Versions(alive.ray_version, python)
-
-
-def _ask_for_nodes(
-    channel: grpc.Channel, credentials: Mapping[str, str]
-) -> list[Mapping[str, float]]:
-    """Return the resources of each node that lives. Raises grpc.RpcError."""
-    asked = {"timeout": PATIENCE_S, "metadata": tuple(credentials.items())}
-    stub = stubs.NodeInfoGcsServiceStub(channel)
-    found = stub.GetAllNodeInfo(messages.GetAllNodeInfoRequest(), **asked).node_info_list
-    return [node.resources_total for node in found if node.state == node.ALIVE]
 
 
 def _fits(theirs: _Versions, mine: _Versions) -> bool:

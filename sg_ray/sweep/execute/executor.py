@@ -61,6 +61,12 @@ class Executor(Protocol):
     def machines(self) -> str:
         """Return one line for the user: the machines that the trials run on."""
 
+    def told_at_once(self, takes: Mapping[str, Resources], at_most: int | None) -> str:
+        """Return, for the user, how many trials run at once: ``at_most`` so many.
+
+        Raises InputError as ``check``, which comes first.
+        """
+
     def execute(self, worklist: Worklist, setting: Setting, stop: StopRequest) -> Execution:
         """Run what the worklist hands out.
 

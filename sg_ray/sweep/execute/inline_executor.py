@@ -46,6 +46,11 @@ class InlineExecutor:
         """Say which machine the trials run on."""
         return "machines: this one (one trial at a time, in this process)"
 
+    def told_at_once(self, takes: Mapping[str, Resources], at_most: int | None) -> str:
+        """Return, for the user, that trials run one at a time."""
+        del takes, at_most
+        return "at once: 1 trial, in this process"
+
     def execute(self, worklist: Worklist, setting: Setting, stop: StopRequest) -> Execution:
         """Run what the worklist hands out, in its order."""
         self.check(setting.takes)
