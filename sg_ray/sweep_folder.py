@@ -200,11 +200,6 @@ class SweepFolder:
         return self.path / ".lock"
 
     @property
-    def stop(self) -> Path:
-        """A file whose existence tells trials, on every machine, to save their position and end."""
-        return self.path / ".stop"
-
-    @property
     def ray_log(self) -> Path:
         """What Ray says."""
         return self.path / RAY_LOG

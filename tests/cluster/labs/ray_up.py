@@ -5,9 +5,7 @@ the lab, as somebody does who has prepared .venv: `make install` sees its stamp 
 """
 
 import json
-import os
 import re
-import shlex
 import sys
 import time
 import venv
