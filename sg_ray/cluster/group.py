@@ -7,7 +7,6 @@ to a group that was started again. Nothing passes through Train's own reports an
 group goes on from the folder's ``last.pt``.
 """
 
-import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -24,11 +23,13 @@ from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from ray.util.queue import Empty, Queue
 
 from sg_ray.cluster.losses import GroupFailure
+from sg_ray.cluster.premises import Premises
 from sg_ray.cluster.ray_private.core_names import raylet
 from sg_ray.cluster.ray_private.library_names import TrainController
 from sg_ray.config import Resources
 from sg_ray.errors import InfrastructureError, SgRayError
-from sg_ray.files import scratch_folder, write_json
+from sg_ray.files import write_json
+from sg_ray.host.scratch import ScratchFolder
 from sg_ray.records.record import Failure
 from sg_ray.sweep_folder import ENVIRONMENT, METRICS
 from sg_ray.training.loop import EpochResult, Interrupted
@@ -72,6 +73,7 @@ class WorkerGroup(Iterator[EpochResult]):
         folder: Path,
         stop: Path,
         max_failures: int,
+        premises: Premises,
     ) -> None:
         """Nothing starts before the first epoch is asked for.
 
@@ -82,13 +84,14 @@ class WorkerGroup(Iterator[EpochResult]):
         self._results = Queue(actor_options=_on_this_node())
         self._gate = ray.remote(**_on_this_node())(_Gate).remote()
         self._epoch = 0
-        self._train_storage = str(scratch_folder("train"))
+        self._train_storage = ScratchFolder("train")
         self._trainer = _AbortableTrainer(
             _train_worker,
             train_loop_config={
                 "spec": spec.model_dump_json(),
                 "features_ref": [features_ref],
                 "own_code": OwnCode.of([spec.family], spec.own_metrics),
+                "premises": premises,
                 "cache_dir": cache_dir,
                 "folder": folder,
                 "stop": stop,
@@ -104,7 +107,7 @@ class WorkerGroup(Iterator[EpochResult]):
             ),
             run_config=RunConfig(
                 name=spec.trial_key,
-                storage_path=self._train_storage,
+                storage_path=str(self._train_storage.path),
                 failure_config=FailureConfig(
                     max_failures=max_failures,
                     # That of an elastic group also waits for machines, as long as it takes.
@@ -152,7 +155,7 @@ class WorkerGroup(Iterator[EpochResult]):
             self._thread.join(_ABORT_TIMEOUT_S)
         self._results.shutdown(force=True)
         ray.kill(self._gate)
-        shutil.rmtree(self._train_storage, ignore_errors=True)
+        self._train_storage.remove()
 
     def _end_set_up_if_stopped(self) -> None:
         if self._stop.exists() and not ray.get(self._gate.was_reached.remote()):
@@ -203,6 +206,7 @@ def _on_this_node() -> dict[str, Any]:
 def _train_worker(config: dict[str, Any]) -> None:
     """Run on each worker: the trial's epochs, handed over by rank 0."""
     spec = TrialSpec.model_validate_json(config["spec"])
+    config["premises"].require_here()
     config["own_code"].plug_in()
     features = ray.get(config["features_ref"][0])
     # Train would fall back to the CPU without a word; ``of`` does not. Its own device is this

@@ -13,8 +13,9 @@ import ray
 from ray import tune
 
 from sg_ray.cluster.epochs import Supplies
+from sg_ray.cluster.premises import Premises
 from sg_ray.features.packed import Features
-from sg_ray.files import remove_scratch, scratch_folder
+from sg_ray.host.scratch import ScratchFolder, remove_scratch
 from sg_ray.jobs.job import TrainJob, parse_job
 from sg_ray.jobs.job_run import JobRun, Result
 from sg_ray.records.origin import note_packages
@@ -34,15 +35,20 @@ class Shared:
     cache_dir: Path
     folder: SweepFolder
     max_failures: int
+    premises: Premises
 
     def fetch(self) -> Supplies:
         """Return what the jobs are given here, and make the user's own code known.
 
-        Features are read in place, not copied.
+        Features are read in place, not copied. Raises InfrastructureError if nothing may be
+        trained here.
         """
+        self.premises.require_here()
         self.own_code.plug_in()
         features = ray.get(self.features_ref)
-        return Supplies(features, self.cache_dir, self.max_failures, self.features_ref)
+        return Supplies(
+            features, self.cache_dir, self.max_failures, self.features_ref, self.premises
+        )
 
 
 class TrialActor(tune.Trainable):
@@ -78,11 +84,8 @@ class TrialActor(tune.Trainable):
         """
         if checkpoint_dir is not None:
             return super().save(checkpoint_dir)
-        folder = scratch_folder("trial")
-        try:
-            return super().save(str(folder))
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+        with ScratchFolder("trial") as scratch:
+            return super().save(str(scratch.path))
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Copy the trial's folder: weights, optimiser, history, all that a restart needs."""
@@ -98,14 +101,18 @@ class TrialActor(tune.Trainable):
         """Drop what the job holds, and its temporary folder."""
         self._run.close()
         shutil.rmtree(self._folder, ignore_errors=True)
+        if self._scratch is not None:
+            self._scratch.remove()
 
     def _start(self, config: Mapping[str, Any]) -> None:
         job = parse_job(config[JOB])
+        self._scratch: ScratchFolder | None = None
         if isinstance(job, TrainJob) and job.resources.is_group:
             self._folder = self._sweep_folder.group(job.spec.trial_key)
             self._folder.mkdir(parents=True, exist_ok=True)
         else:
-            self._folder = scratch_folder("trial")
+            self._scratch = ScratchFolder("trial")
+            self._folder = self._scratch.path
         if isinstance(job, TrainJob) and job.resume_from is not None:
             self._restore(job.resume_from)
         if self._sweep_folder.all_packages.exists():  # seen from here

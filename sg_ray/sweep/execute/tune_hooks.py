@@ -20,7 +20,9 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from sg_ray.cluster.losses import infrastructure_failure
+from sg_ray.cluster.losses import address_in, infrastructure_failure
+from sg_ray.cluster.node_check import NodeCheck
+from sg_ray.cluster.placement_groups import told_holders
 from sg_ray.cluster.ray_private.library_names import RayActorManager, TrackedActorTask
 from sg_ray.cluster.trouble import temporary_folder
 from sg_ray.host.disk import disk_trouble
@@ -45,6 +47,8 @@ class InFlight:
 
     stop: StopRequest
     max_failures: int
+    nodes: NodeCheck | None = None
+    """Of a cluster that was joined."""
     jobs: dict[str, AnyJob] = field(default_factory=dict)
     started: set[str] = field(default_factory=set)
     """Of the jobs, those whose process has begun."""
@@ -199,12 +203,19 @@ class RecordingCallback(_Inert, tune.Callback):
     def on_step_begin(self, **_: Any) -> None:
         """Give up, after a signal, what has no position to save or does not do so in time."""
         if not self.flight.stop():
+            self._look_at_nodes()
             self._tell_of_waiting()
             return
         if self._deadline_s is None:
             self._deadline_s = time.monotonic() + GRACE_S
         if not self.flight.num_saving or time.monotonic() > self._deadline_s:
             raise KeyboardInterrupt
+
+    @_guarded
+    def _look_at_nodes(self) -> None:
+        """Have nodes that joined asked what they are, before they train."""
+        if self.flight.nodes is not None:
+            self.flight.nodes.look()
 
     @_guarded
     def _tell_of_waiting(self) -> None:
@@ -260,8 +271,13 @@ class RecordingCallback(_Inert, tune.Callback):
 
     def _lose(self, trial: Trial, failure: Failure) -> None:
         """Hand a lost job out again, or count it as failed if that was its last chance."""
-        job = self.flight.end(trial.trial_id)
-        again = lose(self._worklist, job, failure, _checkpoint(trial), self.flight.max_failures)
+        job, nodes, host = self.flight.end(trial.trial_id), self.flight.nodes, None
+        if nodes is not None:
+            address = address_in(failure.traceback)
+            host = nodes.name_at(address)
+            nodes.doubt(address)
+        checkpoint, max_failures = _checkpoint(trial), self.flight.max_failures
+        again = lose(self._worklist, job, failure, checkpoint, max_failures, host=host)
         if again is None:
             _forget_results(trial)
         else:
@@ -274,7 +290,8 @@ def _why_none_begins() -> str:
     if any(group["state"] in ("PENDING", "RESCHEDULING") for group in groups):
         have, free = ray.cluster_resources(), ray.available_resources()
         shares = (f"{free.get(n, 0):g} of {have[n]:g} {n}s" for n in ("CPU", "GPU") if n in have)
-        return f"Ray has no room for one ({', '.join(shares) or 'no CPUs'} are free)"
+        room = f"Ray has no room for one ({', '.join(shares) or 'no CPUs'} are free)"
+        return "; ".join(filter(None, [room, told_holders()]))
     logs = temporary_folder() / "ray/session_latest/logs"
     return f"Ray has room for one, but its process does not start; on its node {logs} tells more"
 

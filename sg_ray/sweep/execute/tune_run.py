@@ -18,6 +18,8 @@ from ray.tune.experiment import Trial
 
 from sg_ray.cluster.admission import any_group, num_fitting_trials
 from sg_ray.cluster.losses import infrastructure_failure
+from sg_ray.cluster.node_check import NodeCheck
+from sg_ray.cluster.premises import Premises
 from sg_ray.errors import InfrastructureError, InputError, SgRayError
 from sg_ray.host.disk import disk_trouble
 from sg_ray.host.signals import StopRequest
@@ -58,13 +60,16 @@ def run_tune(worklist: Worklist, setting: Setting, stop: StopRequest, *, grows: 
     flight = InFlight(stop, supplies.max_failures)
     stop.file = folder.stop
     stop.file.unlink(missing_ok=True)
-    with _explaining_rays_end():
+    own_code = OwnCode.of(setting.takes, setting.own_metrics)
+    with _explaining_rays_end(), _checked_nodes(worklist, setting, own_code, grows) as nodes:
+        flight.nodes = nodes
         shared = Shared(
             ray.put(supplies.features),
-            OwnCode.of(setting.takes, setting.own_metrics),
+            own_code,
             supplies.cache_dir.absolute(),
             folder,
             supplies.max_failures,
+            Premises() if nodes is None else nodes.premises,
         )
         tuner = _tuner(worklist, setting, flight, shared, grows=grows)
         stop.raises = False  # from here on there are positions to save
@@ -80,6 +85,22 @@ def run_tune(worklist: Worklist, setting: Setting, stop: StopRequest, *, grows: 
         stop.number = signal.SIGUSR1
     positions = told_positions(flight.num_saved, flight.num_saving)
     return Execution(is_finished=False, positions=positions)
+
+
+@contextmanager
+def _checked_nodes(
+    worklist: Worklist, setting: Setting, own_code: OwnCode, grows: bool
+) -> Iterator[NodeCheck | None]:
+    """Hold a check that the nodes of a joined cluster have been put to; None where none is needed.
+
+    A Ray of this machine's own runs this very code. Raises InputError if no node is left.
+    """
+    if not grows and len(ray.nodes()) == 1:
+        yield None
+        return
+    with NodeCheck(setting.folder, own_code.modules, worklist.on_node) as nodes:
+        nodes.ask_all(setting.takes)
+        yield nodes
 
 
 @contextmanager
