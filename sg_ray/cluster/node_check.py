@@ -22,6 +22,7 @@ from sg_ray.cluster import node_question
 from sg_ray.cluster.admission import TakesByModel
 from sg_ray.cluster.losses import infrastructure_failure
 from sg_ray.cluster.node_answer import MODULES, NodeAnswer, faults, notes
+from sg_ray.cluster.packing import Machine, hold, least_bundles
 from sg_ray.cluster.premises import Premises
 from sg_ray.cluster.ray_private.core_names import raylet
 from sg_ray.config import Resources
@@ -112,6 +113,10 @@ class NodeCheck:
         """The nodes that have passed."""
         out = self._avoided.keys() | self._asked.keys()
         return [node for node_id, node in self._nodes.items() if node_id not in out]
+
+    def away(self) -> set[str]:
+        """Return the ids of the nodes on which no trial may begin now."""
+        return {*self._avoided, *self._holds}
 
     def name_at(self, address: str | None) -> str | None:
         """Return the name of the node at an address; None if there is none, or it is the only."""
@@ -298,11 +303,6 @@ def _no_answer(node: Node, how: str) -> str:
 
 
 def _fits(takes: Resources, nodes: Sequence[Node]) -> bool:
-    """Return whether a trial's workers fit on these nodes, each on one of them."""
-    num_workers = (takes.min_workers or takes.num_workers) if takes.is_group else 1
-    return sum(_num_on(node, takes) for node in nodes) >= num_workers
-
-
-def _num_on(node: Node, takes: Resources) -> int:
-    wanted = {"CPU": takes.cpus, "GPU": takes.gpus}
-    return min(int(node.has.get(n, 0) / amount) for n, amount in wanted.items() if amount > 0)
+    """Return whether a trial fits on these nodes while they are empty."""
+    machines = [Machine(node.has.get("CPU", 0), int(node.has.get("GPU", 0))) for node in nodes]
+    return hold(machines, least_bundles(takes))

@@ -8,7 +8,7 @@ from typing import Any
 import ray
 from ray.util.placement_group import PlacementGroup, remove_placement_group
 
-from sg_ray.cluster.ray_private.core_names import cluster_state, gcs_messages
+from sg_ray.cluster.ray_private.core_names import gcs_messages, state
 
 _GROUP = "placement group"
 _KINDS = ("CPU", "GPU")
@@ -38,7 +38,7 @@ class Holder:
 def placement_groups() -> list[Holder]:
     """Return the cluster's placement groups, whoever made them."""
     kinds = gcs_messages.PlacementGroupTableData
-    table = cluster_state._connect_and_get_accessor().get_placement_group_table()
+    table = state._connect_and_get_accessor().get_placement_group_table()
     groups = [kinds.FromString(raw) for raw in table]
     return [
         Holder(
@@ -72,7 +72,7 @@ def told_holders() -> str:
     others = [one for one in holders if one.job != own and one.takes]
     if not others:
         return ""
-    ended = {job["JobID"] for job in cluster_state.job_table() if job["IsDead"]}
+    ended = {job["JobID"] for job in state.job_table() if job["IsDead"]}
     shown = [f"{one}, which has ended" if one.job in ended else str(one) for one in others]
     more = f"; and {len(shown) - _NUM_TOLD} more" if len(shown) > _NUM_TOLD else ""
     left = [one.id for one in others if one.job in ended and one.what == _GROUP]
@@ -97,7 +97,7 @@ def _actors() -> list[Holder]:
 
 
 def _actor_table() -> list[Any]:
-    table = cluster_state._connect_and_get_accessor().get_actor_table(None, None)
+    table = state._connect_and_get_accessor().get_actor_table(None, None)
     return [gcs_messages.ActorTableData.FromString(raw) for raw in table]
 
 

@@ -7,8 +7,8 @@ planner, and an interrupted trial's job names the newest Tune checkpoint that it
 import logging
 import os
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from typing import Any
 
@@ -16,16 +16,18 @@ import ray
 from ray import tune
 from ray.tune.experiment import Trial
 
-from sg_ray.cluster.admission import any_group, num_fitting_trials
+from sg_ray.cluster.admission import any_group, check_fits
+from sg_ray.cluster.capacity import Capacity, capacity
 from sg_ray.cluster.losses import infrastructure_failure
 from sg_ray.cluster.node_check import NodeCheck
 from sg_ray.cluster.premises import Premises
-from sg_ray.errors import InfrastructureError, InputError, SgRayError
+from sg_ray.errors import InfrastructureError, SgRayError
 from sg_ray.host.disk import disk_trouble
 from sg_ray.host.signals import StopRequest
 from sg_ray.jobs.job import TrainJob, parse_job
 from sg_ray.sweep.execute.actor import JOB, Shared, TrialActor
 from sg_ray.sweep.execute.executor import Execution, Setting, told_positions
+from sg_ray.sweep.execute.room import MOST_WAITING, Room
 from sg_ray.sweep.execute.tune_hooks import (
     InFlight,
     PlanSearcher,
@@ -50,10 +52,10 @@ _TUNE_ENVIRONMENT = {
 }
 
 
-def run_tune(worklist: Worklist, setting: Setting, stop: StopRequest, *, grows: bool) -> Execution:
+def run_tune(worklist: Worklist, setting: Setting, stop: StopRequest, *, of_own: bool) -> Execution:
     """Run jobs until the worklist has no more, as of ``Executor.execute``. Ray is initialised.
 
-    ``grows`` says that Ray may add nodes, so that what it has now is not the limit.
+    ``of_own`` says that Ray was started for this sweep, on this machine: nodes neither come nor go.
     """
     os.environ.update(_TUNE_ENVIRONMENT)
     supplies, folder = setting.supplies, setting.folder
@@ -61,7 +63,11 @@ def run_tune(worklist: Worklist, setting: Setting, stop: StopRequest, *, grows: 
     stop.file = folder.stop
     stop.file.unlink(missing_ok=True)
     own_code = OwnCode.of(setting.takes, setting.own_metrics)
-    with _explaining_rays_end(), _checked_nodes(worklist, setting, own_code, grows) as nodes:
+    with _explaining_rays_end(), ExitStack() as held:
+        nodes = None
+        if not of_own:  # that would be this very code, on this machine
+            nodes = held.enter_context(NodeCheck(folder, own_code.modules, worklist.on_node))
+            nodes.ask_all(setting.takes)
         flight.nodes = nodes
         shared = Shared(
             ray.put(supplies.features),
@@ -71,7 +77,9 @@ def run_tune(worklist: Worklist, setting: Setting, stop: StopRequest, *, grows: 
             supplies.max_failures,
             Premises() if nodes is None else nodes.premises,
         )
-        tuner = _tuner(worklist, setting, flight, shared, grows=grows)
+        away = set[str] if nodes is None else nodes.away
+        room = _room(setting, lambda: capacity(of_own=of_own, away=away()))
+        tuner = _tuner(worklist, setting, flight, shared, room)
         stop.raises = False  # from here on there are positions to save
         with suppress(KeyboardInterrupt):  # see on_step_begin
             tuner.fit()
@@ -85,22 +93,6 @@ def run_tune(worklist: Worklist, setting: Setting, stop: StopRequest, *, grows: 
         stop.number = signal.SIGUSR1
     positions = told_positions(flight.num_saved, flight.num_saving)
     return Execution(is_finished=False, positions=positions)
-
-
-@contextmanager
-def _checked_nodes(
-    worklist: Worklist, setting: Setting, own_code: OwnCode, grows: bool
-) -> Iterator[NodeCheck | None]:
-    """Hold a check that the nodes of a joined cluster have been put to; None where none is needed.
-
-    A Ray of this machine's own runs this very code. Raises InputError if no node is left.
-    """
-    if not grows and len(ray.nodes()) == 1:
-        yield None
-        return
-    with NodeCheck(setting.folder, own_code.modules, worklist.on_node) as nodes:
-        nodes.ask_all(setting.takes)
-        yield nodes
 
 
 @contextmanager
@@ -122,15 +114,17 @@ def _explaining_rays_end() -> Iterator[None]:
 
 
 def _tuner(
-    worklist: Worklist, setting: Setting, flight: InFlight, shared: Shared, *, grows: bool
+    worklist: Worklist, setting: Setting, flight: InFlight, shared: Shared, room: Room
 ) -> tune.Tuner:
+    # Tune asks for the next trial once the last has begun, unless several may wait for machines.
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(MOST_WAITING if room.capacity.grows else 1)
     trainable = tune.with_parameters(TrialActor, shared=shared)
     attempt = setting.folder.new_attempt  # becomes the Tune experiment
     return tune.Tuner(
         tune.with_resources(trainable, _placement),
         tune_config=tune.TuneConfig(
             num_samples=-1,
-            search_alg=PlanSearcher(worklist, flight, num_at_once(setting, grows=grows)),
+            search_alg=PlanSearcher(worklist, flight, room),
             scheduler=PruningScheduler(worklist, flight),
             # Tune does not see what a group of workers takes: an actor kept for reuse would
             # hold what the next trial's workers wait for.
@@ -149,22 +143,12 @@ def _tuner(
     )
 
 
-def num_at_once(setting: Setting, *, grows: bool) -> int:
-    """Return how many trials can run at once without waiting for each other's workers.
-
-    The smallest over CPUs and GPUs of "what the cluster has / what the largest trial takes",
-    at most ``max_concurrent_trials`` if that is set; on a cluster that grows, that number itself.
-    Raises InputError if a trial does not fit.
-    """
-    limit = setting.max_concurrent_trials
-    if grows and limit is not None:
-        return limit
-    try:
-        fits = num_fitting_trials(setting.takes, ray.cluster_resources())
-    except InputError as error:
-        hint = " On a cluster that adds nodes, set max_concurrent_trials=N." if grows else ""
-        raise InputError(f"{error}{hint}") from error
-    return min(fits, limit or fits)
+def _room(setting: Setting, capacity_now: Callable[[], Capacity]) -> Room:
+    """Return the room for trials. Raises InputError for one that can never fit."""
+    room = Room(set(setting.takes.values()), capacity_now, setting.max_concurrent_trials)
+    if not room.capacity.may_grow:
+        check_fits(setting.takes, room.capacity.at_most)
+    return room
 
 
 def _placement(config: dict[str, Any]) -> tune.PlacementGroupFactory:
