@@ -23,6 +23,7 @@ from ray.train.torch import TorchTrainer, get_device
 from ray.util.queue import Empty, Queue
 
 from sg_ray.cluster.losses import GroupFailure
+from sg_ray.cluster.placement_groups import remove_groups_of_actor
 from sg_ray.cluster.premises import Premises
 from sg_ray.cluster.process_group import GroupConfig
 from sg_ray.cluster.ray_private.core_names import raylet
@@ -196,6 +197,8 @@ class _AbortableTrainer(TorchTrainer):
         with suppress(RayActorError, GetTimeoutError):  # it ends itself, as it was asked to
             ray.get(self._controller.abort.remote(), timeout=_ABORT_TIMEOUT_S)
         ray.kill(self._controller)
+        # One that was ended while it set its workers up has not freed what it had asked for.
+        remove_groups_of_actor(self._controller._actor_id.hex())
 
 
 def _on_this_node() -> dict[str, Any]:

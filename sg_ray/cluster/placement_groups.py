@@ -1,5 +1,6 @@
 """What holds a cluster's CPUs and GPUs: placement groups and actors, and whose they are."""
 
+import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from sg_ray.cluster.ray_private.core_names import gcs_messages, state
 _GROUP = "placement group"
 _KINDS = ("CPU", "GPU")
 _NUM_TOLD = 3
+_EXPECTED_FOR_S = 60.0
+_LOOK_EVERY_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ class Holder:
     job: str
     """The job that made it, by Ray's number."""
     actor: str
-    """The actor that made it; "" if that was a driver, or if it is an actor itself."""
+    """The actor that made it; "" if a driver did, or if it is an actor itself."""
     takes: Mapping[str, float]
     has_it: bool
     """Whether it has them already."""
@@ -45,7 +48,7 @@ def placement_groups() -> list[Holder]:
             what=_GROUP,
             id=group.placement_group_id.hex(),
             job=group.creator_job_id.hex(),
-            actor=group.creator_actor_id.hex(),
+            actor=_known(group.creator_actor_id),
             takes=_total(bundle.unit_resources for bundle in group.bundles),
             has_it=group.state == kinds.CREATED,
         )
@@ -54,15 +57,43 @@ def placement_groups() -> list[Holder]:
     ]
 
 
-def remove_groups_of_dead_actors(job: str) -> None:
-    """Remove what actors of a job asked for and nobody can use any more: those actors have ended.
-
-    Ray does so itself, unless the request reached it after that actor's end.
-    """
-    dead = {actor.actor_id.hex() for actor in _actor_table() if _is_dead(actor)}
+def remove_groups_of_actor(actor_id: str) -> None:
+    """Remove what an actor has asked for that is being ended."""
     for group in placement_groups():
-        if group.job == job and group.actor in dead:
-            remove_placement_group(PlacementGroup(ray.PlacementGroupID.from_hex(group.id)))
+        if group.actor == actor_id:
+            _remove(group)
+
+
+class LeftGroups:
+    """Placement groups of this job whose actor has died: nobody can use them, and Ray keeps them.
+
+    It does so until the job ends; where the request came after the actor's end, for ever.
+    """
+
+    def __init__(self) -> None:
+        self._until_s = self._next_look_s = 0.0
+
+    def expect(self) -> None:
+        """Take note that an actor has died, or is about to."""
+        self._until_s = time.monotonic() + _EXPECTED_FOR_S
+
+    def look(self) -> None:
+        """Remove them, for a minute from when they were expected. Waits for nothing."""
+        now_s = time.monotonic()
+        if self._next_look_s <= now_s < self._until_s:
+            self._next_look_s = now_s + _LOOK_EVERY_S
+            self.remove()
+
+    def remove(self) -> None:
+        """Remove those that there are now."""
+        job = ray.get_runtime_context().get_job_id()
+        groups = [group for group in placement_groups() if group.job == job and group.actor]
+        if not groups:
+            return
+        dead = {actor.actor_id.hex() for actor in _actor_table() if _is_dead(actor)}
+        for group in groups:
+            if group.actor in dead:
+                _remove(group)
 
 
 def told_holders() -> str:
@@ -105,6 +136,11 @@ def _is_dead(actor: Any) -> bool:
     return bool(actor.state == gcs_messages.ActorTableData.DEAD)
 
 
+def _known(actor_id: bytes) -> str:
+    """Return an actor's id; "" for that of none."""
+    return "" if actor_id == ray.ActorID.nil().binary() else actor_id.hex()
+
+
 def _of_kinds(resources: Mapping[str, float]) -> dict[str, float]:
     return {kind: resources[kind] for kind in _KINDS if resources.get(kind, 0) > 0}
 
@@ -114,6 +150,10 @@ def _total(bundles: Iterable[Mapping[str, float]]) -> dict[str, float]:
     for bundle in bundles:
         total.update(_of_kinds(bundle))
     return dict(total)
+
+
+def _remove(group: Holder) -> None:
+    remove_placement_group(PlacementGroup(ray.PlacementGroupID.from_hex(group.id)))
 
 
 def _command(group_id: str) -> str:

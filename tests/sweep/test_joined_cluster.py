@@ -11,10 +11,16 @@ import pytest
 import ray
 from private_cluster import add_node, private_cluster
 from ray.cluster_utils import Cluster
+from ray.util.placement_group import placement_group
 from tiny_sweep import read_json_records, tiny_experiment
 
 from sg_ray.cluster.node_check import NodeCheck
-from sg_ray.cluster.placement_groups import placement_groups, told_holders
+from sg_ray.cluster.placement_groups import (
+    LeftGroups,
+    placement_groups,
+    remove_groups_of_actor,
+    told_holders,
+)
 from sg_ray.code_version import code_version
 from sg_ray.config import Resources
 from sg_ray.errors import InputError
@@ -120,6 +126,34 @@ def test_a_node_that_joins_is_asked_before_it_trains(
         cluster.remove_node(bad)
         until(lambda: check.look() or len(told) == 6)
         assert [news for news, _ in told[4:]] == ["lost", "lost"]
+
+
+@ray.remote(num_cpus=0)
+class Asking:
+    """Asks for a placement group, as the controller of a group of workers does."""
+
+    def ask(self) -> str:
+        group = placement_group([{"CPU": 1}])
+        group.wait(30)
+        return str(group.id.hex())
+
+
+@pytest.mark.usefixtures("joined")
+def test_c5_what_a_dead_actor_had_asked_for_is_freed() -> None:
+    """Ray itself keeps it for as long as the driver lives: the next group would wait for ever."""
+    dead, alive = Asking.remote(), Asking.remote()
+    left, used = ray.get([dead.ask.remote(), alive.ask.remote()])
+    ray.kill(dead)
+    time.sleep(3)
+    assert {group.id for group in placement_groups()} == {left, used}
+    groups = LeftGroups()
+    groups.look()
+    assert len(placement_groups()) == 2, "nothing has died that we know of"
+    groups.expect()
+    groups.look()
+    assert [group.id for group in placement_groups()] == [used]
+    remove_groups_of_actor(alive._actor_id.hex())
+    assert placement_groups() == []
 
 
 @pytest.mark.usefixtures("joined")

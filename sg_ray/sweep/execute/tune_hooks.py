@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import wraps
 from pathlib import Path
@@ -22,7 +23,7 @@ from ray.tune.search import Searcher
 
 from sg_ray.cluster.losses import address_in, infrastructure_failure
 from sg_ray.cluster.node_check import NodeCheck
-from sg_ray.cluster.placement_groups import told_holders
+from sg_ray.cluster.placement_groups import LeftGroups, told_holders
 from sg_ray.cluster.ray_private.library_names import RayActorManager, TrackedActorTask
 from sg_ray.cluster.trouble import temporary_folder
 from sg_ray.host.disk import disk_trouble
@@ -68,6 +69,7 @@ class InFlight:
     max_failures: int
     nodes: NodeCheck | None = None
     """Of a cluster that was joined."""
+    left_groups: LeftGroups = field(default_factory=LeftGroups)
     jobs: dict[str, AnyJob] = field(default_factory=dict)
     started: set[str] = field(default_factory=set)
     """Of the jobs, those whose process has begun."""
@@ -238,9 +240,11 @@ class RecordingCallback(_Inert, tune.Callback):
 
     @_guarded
     def _look_at_nodes(self) -> None:
-        """Have nodes that joined asked what they are, before they train."""
-        if self.flight.nodes is not None:
-            self.flight.nodes.look()
+        """Have nodes that joined asked what they are; free what a lost group of workers held."""
+        with suppress(RayError):  # at Ray's end Tune itself meets it
+            if self.flight.nodes is not None:
+                self.flight.nodes.look()
+            self.flight.left_groups.look()
 
     @_guarded
     def _tell_of_waiting(self) -> None:
@@ -299,6 +303,8 @@ class RecordingCallback(_Inert, tune.Callback):
             address = address_in(failure.traceback)
             host = nodes.name_at(address)
             nodes.doubt(address)
+        if job.resources.is_group:
+            self.flight.left_groups.expect()
         checkpoint, max_failures = _checkpoint(trial), self.flight.max_failures
         again = lose(self._worklist, job, failure, checkpoint, max_failures, host=host)
         if again is None:

@@ -68,6 +68,8 @@ def run_tune(worklist: Worklist, setting: Setting, stop: StopRequest, *, of_own:
         if not of_own:  # that would be this very code, on this machine
             nodes = held.enter_context(NodeCheck(folder, own_code.modules, worklist.on_node))
             nodes.ask_all(setting.takes)
+            if any_group(setting.takes):
+                held.callback(flight.left_groups.remove)
         flight.nodes = nodes
         shared = Shared(
             ray.put(supplies.features),
