@@ -23,6 +23,7 @@ from sg_ray.cluster.admission import TakesByModel
 from sg_ray.cluster.losses import infrastructure_failure
 from sg_ray.cluster.node_answer import MODULES, NodeAnswer, faults, notes
 from sg_ray.cluster.packing import Machine, hold, least_bundles
+from sg_ray.cluster.placement_groups import HOLD
 from sg_ray.cluster.premises import Premises
 from sg_ray.cluster.ray_private.core_names import raylet
 from sg_ray.config import Resources
@@ -34,8 +35,11 @@ from sg_ray.sweep_folder import SweepFolder
 _PATIENCE_S = 90.0
 """For an answer: most of it is the start of a process on a cold file system."""
 _LOOK_EVERY_S = 3.0
+_ASK_AGAIN_S = 120.0
 _HOLD_WAIT_S = 5.0
 _NUM_TOLD = 3
+_HEAD = "node:__internal_head__"
+"""A resource that the head alone has: from there the workers of a trial are led."""
 
 Tell = Callable[[str, NodeNews, str], None]
 """Takes a node's name, what is new of it, and a sentence."""
@@ -82,6 +86,8 @@ class NodeCheck:
         """By node, the answer to come and when it was asked for."""
         self._avoided: dict[str, str] = {}
         """By node, why."""
+        self._ask_again_at_s: dict[str, float] = {}
+        """By node that is avoided: somebody may mend it."""
         self._holds: dict[str, list[PlacementGroup]] = {}
         self._passed: set[str] = set()
         self._next_look_s = 0.0
@@ -152,6 +158,9 @@ class NodeCheck:
             self._nodes[node_id] = living[node_id]
             self._hold(living[node_id])
             self._ask(living[node_id])
+        for node_id in self._avoided.keys() - self._asked.keys():
+            if time.monotonic() > self._ask_again_at_s[node_id]:
+                self._ask(self._nodes[node_id])
         if self._asked:
             self._collect(joined=True)
 
@@ -163,7 +172,8 @@ class NodeCheck:
                 self._ask(node)
 
     def _ask(self, node: Node) -> None:
-        question = ray.remote(num_cpus=0, max_retries=1)(node_question.answer)
+        # In a process of its own: one that is kept would know what it had imported before.
+        question = ray.remote(num_cpus=0, max_retries=1, max_calls=1)(node_question.answer)
         pinned = question.options(
             name=f"sg_ray asks {node.host}", label_selector={raylet.RAY_NODE_ID_KEY: node.id}
         )
@@ -221,7 +231,8 @@ class NodeCheck:
             return
         del self._asked[node.id]
         self._release(node.id)
-        if node.id in self._passed:
+        is_mended = self._avoided.pop(node.id, None) is not None
+        if node.id in self._passed and not is_mended:
             return
         self._passed.add(node.id)
         if joined:
@@ -231,9 +242,11 @@ class NodeCheck:
 
     def _avoid(self, node: Node, reason: str) -> None:
         self._asked.pop(node.id, None)
-        self._avoided[node.id] = reason
+        self._ask_again_at_s[node.id] = time.monotonic() + _ASK_AGAIN_S
         self._hold(node)
-        self._tell(node.name, "avoided", reason)
+        if self._avoided.get(node.id) != reason:
+            self._avoided[node.id] = reason
+            self._tell(node.name, "avoided", reason)
 
     def _hold(self, node: Node) -> None:
         """Take what the node has, in portions: what is in use by others is taken once it is free.
@@ -245,7 +258,7 @@ class NodeCheck:
         self._holds[node.id] = [
             placement_group(
                 [{kind: amount}],
-                name="sg_ray: node not used",
+                name=HOLD,
                 bundle_label_selector=[{raylet.RAY_NODE_ID_KEY: node.id}],
             )
             for kind in ("CPU", "GPU")
@@ -266,7 +279,8 @@ class NodeCheck:
     def _require_room(self, takes: TakesByModel) -> None:
         avoided = [self._nodes[node_id] for node_id in self._avoided]
         for model, one in takes.items():
-            if _fits(one, self.usable) or not _fits(one, [*self.usable, *avoided]):
+            is_led = not (one.is_group and any(_HEAD in node.has for node in avoided))
+            if (is_led and _fits(one, self.usable)) or not _fits(one, [*self.usable, *avoided]):
                 continue  # that nothing would ever fit is for those to say who count the whole
             reasons = list(self._avoided.values())
             more = len(reasons) - _NUM_TOLD

@@ -14,6 +14,7 @@ from ray.cluster_utils import Cluster
 from ray.util.placement_group import placement_group
 from tiny_sweep import read_json_records, tiny_experiment
 
+from sg_ray.cluster import node_check
 from sg_ray.cluster.node_check import NodeCheck
 from sg_ray.cluster.placement_groups import (
     LeftGroups,
@@ -110,9 +111,13 @@ def test_without_a_node_that_fits_the_sweep_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("joined")
-def test_a_node_that_joins_is_asked_before_it_trains(
-    cluster: Cluster, no_code: Path, tmp_path: Path
+def test_a_node_that_joins_is_asked_before_it_trains_and_again_once_it_may_be_mended(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(node_check, "_ASK_AGAIN_S", 2.0)
+    no_code = tmp_path / "none"
+    no_code.mkdir()
+    (no_code / "sg_ray.py").write_text("raise ModuleNotFoundError\n")
     told: list[tuple[str, str]] = []
     with NodeCheck(SweepFolder(tmp_path), [], lambda _, *news: told.append(news)) as check:
         check.ask_all(GNN)
@@ -122,10 +127,15 @@ def test_a_node_that_joins_is_asked_before_it_trains(
         until(lambda: check.look() or len(told) == 4)
         assert sorted(news for news, _ in told[2:]) == ["avoided", "joined"]
         until(lambda: free_cpus() == 3)
+        (no_code / "sg_ray.py").unlink()
+        (no_code / "sg_ray").symlink_to(PACKAGE)
+        until(lambda: check.look() or len(told) == 5)
+        assert told[-1] == ("joined", "")
+        until(lambda: free_cpus() == 4)
         cluster.remove_node(good)
         cluster.remove_node(bad)
-        until(lambda: check.look() or len(told) == 6)
-        assert [news for news, _ in told[4:]] == ["lost", "lost"]
+        until(lambda: check.look() or len(told) == 7)
+        assert [news for news, _ in told[5:]] == ["lost", "lost"]
 
 
 @ray.remote(num_cpus=0)

@@ -211,6 +211,10 @@ def test_without_a_node_that_fits_a_trial_nothing_begins(tmp_path: Path) -> None
         checked(large, small, tmp_path)._require_room(group)
     elastic = {"gnn": Resources(cpus=1, num_workers=4, min_workers=2)}
     checked(large, small, tmp_path)._require_room(elastic)
+    head = {"head": Node("head", "head", "10.0.0.1", {"CPU": 0, "node:__internal_head__": 1})}
+    checked(head, large, tmp_path)._require_room(gnn)
+    with pytest.raises(InputError, match=r"head .* has other code"):  # its workers are led there
+        checked(head, large, tmp_path)._require_room(group)
     many = {name: one for n in range(5) for name, one in node(f"n{n}", 2).items()}
     with pytest.raises(InputError, match="And 2 nodes more; the sweep's journal names each"):
         checked(many, {}, tmp_path)._require_room(gnn)

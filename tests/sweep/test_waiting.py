@@ -9,6 +9,7 @@ import pytest
 import ray
 
 from sg_ray.cluster import trouble as ray_trouble
+from sg_ray.cluster.placement_groups import HOLD, LeftGroups
 from sg_ray.errors import InputError
 from sg_ray.sweep.execute import tune_hooks
 
@@ -35,6 +36,7 @@ def test_c12_it_is_told_once_a_minute_while_no_trial_has_begun(
         started=set(),
         error=None,
         nodes=None,
+        left_groups=LeftGroups(),
         waiting=tune_hooks.Waiting(),
     )
     waits: Any = Waits()
@@ -67,7 +69,8 @@ def test_c12_it_is_told_once_a_minute_while_no_trial_has_begun(
 def test_c12_the_reason_is_asked_of_ray(
     states: tuple[str, ...], said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    table = {number: {"state": state} for number, state in enumerate(states)}
+    table = {number: {"state": state, "name": ""} for number, state in enumerate(states)}
+    table[len(table)] = {"state": "PENDING", "name": HOLD}  # waits for no trial's sake
     monkeypatch.setattr(ray.util, "placement_group_table", lambda: table)
     monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 4.0, "GPU": 1.0})
     monkeypatch.setattr(ray, "available_resources", dict)

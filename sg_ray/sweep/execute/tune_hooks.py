@@ -23,7 +23,7 @@ from ray.tune.search import Searcher
 
 from sg_ray.cluster.losses import address_in, infrastructure_failure
 from sg_ray.cluster.node_check import NodeCheck
-from sg_ray.cluster.placement_groups import LeftGroups, told_holders
+from sg_ray.cluster.placement_groups import HOLD, LeftGroups, told_holders
 from sg_ray.cluster.ray_private.library_names import RayActorManager, TrackedActorTask
 from sg_ray.cluster.trouble import temporary_folder
 from sg_ray.host.disk import disk_trouble
@@ -322,8 +322,9 @@ def _why_none_is_asked_for() -> str:
 
 def _why_none_begins() -> str:
     """Say whether the cluster has room for a trial that Ray has been asked for."""
-    groups = ray.util.placement_group_table().values()
-    if any(group["state"] in ("PENDING", "RESCHEDULING") for group in groups):
+    table = ray.util.placement_group_table().values()
+    asked_for = [group["state"] for group in table if group["name"] != HOLD]
+    if {"PENDING", "RESCHEDULING"} & set(asked_for):
         have, free = ray.cluster_resources(), ray.available_resources()
         shares = (f"{free.get(n, 0):g} of {have[n]:g} {n}s" for n in ("CPU", "GPU") if n in have)
         room = f"Ray has no room for one ({', '.join(shares) or 'no CPUs'} are free)"
