@@ -93,7 +93,7 @@ class LeftGroups:
         groups = [group for group in placement_groups() if group.job == job and group.actor]
         if not groups:
             return
-        dead = {actor.actor_id.hex() for actor in _actor_table() if _is_dead(actor)}
+        dead = {actor.actor_id.hex() for actor in cluster_actors() if _is_dead(actor)}
         for group in groups:
             if group.actor in dead:
                 _remove(group)
@@ -125,12 +125,13 @@ def _actors() -> list[Holder]:
             takes=_of_kinds(actor.required_resources),
             has_it=True,
         )
-        for actor in _actor_table()
+        for actor in cluster_actors()
         if not _is_dead(actor) and not actor.HasField("placement_group_id")
     ]
 
 
-def _actor_table() -> list[Any]:
+def cluster_actors() -> list[Any]:
+    """Return Ray's notes of all actors, those that have died too."""
     table = state._connect_and_get_accessor().get_actor_table(None, None)
     return [gcs_messages.ActorTableData.FromString(raw) for raw in table]
 

@@ -1,8 +1,11 @@
 """A sweep on a cluster of several nodes that it joins: real Ray, its nodes on this machine."""
 
+import os
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +21,7 @@ from sg_ray.cluster import node_check
 from sg_ray.cluster.node_check import NodeCheck
 from sg_ray.cluster.placement_groups import (
     LeftGroups,
+    cluster_actors,
     placement_groups,
     remove_groups_of_actor,
     told_holders,
@@ -164,6 +168,38 @@ def test_c5_what_a_dead_actor_had_asked_for_is_freed() -> None:
     assert [group.id for group in placement_groups()] == [used]
     remove_groups_of_actor(alive._actor_id.hex())
     assert placement_groups() == []
+
+
+def test_c5_a_group_that_is_killed_while_it_is_set_up_does_not_block_the_sweep(
+    tmp_path: Path,
+) -> None:
+    """Its workers fit once: what the first group had asked for must be free for the second."""
+    experiment = tiny_experiment(
+        tmp_path,
+        data={"source": "synthetic", "num_samples": 60},
+        tracking={"enabled": False},
+        floor=False,
+        resources={"num_workers": 2},
+        search={"num_trials": 1, "pruning": {"enabled": False}},
+        replicate={"top_k": 1, "seeds": [42]},
+    )
+    killed: list[int] = []
+
+    def kill() -> None:
+        until(lambda: ray.is_initialized() and any(group.actor for group in placement_groups()))
+        killed.extend(a.pid for a in cluster_actors() if a.class_name == "ResourceTrainable")
+        os.kill(killed[-1], signal.SIGKILL)
+
+    with private_cluster(2, dashboard=True) as small:
+        killer = threading.Thread(target=kill)
+        killer.start()
+        outcome = run_sweep(experiment, executor=TuneExecutor(small.address))
+        killer.join()
+        ray.init(address=small.address, log_to_driver=False)
+        assert placement_groups() == []
+    assert outcome.exit_code == 0
+    events = [event.type for event in read_events(experiment.folder.events)]
+    assert events.count("job_lost") == 1
 
 
 @pytest.mark.usefixtures("joined")
