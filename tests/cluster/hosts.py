@@ -19,6 +19,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 _NETWORK = "10.77.0"
 """The hosts of each lab have a network of their own, so all labs may use the same addresses."""
 
@@ -61,6 +63,10 @@ class Host:
         if check and process.returncode != 0:
             raise RuntimeError(f"{self.name}: {shlex.join(map(str, command))}: {printed}")
         return str(printed)
+
+    def processes(self, title: str = "") -> list[psutil.Process]:
+        """Return what runs there, by command lines (Ray sets those of its own) that begin so."""
+        return [one for one in self._room.processes() if _command_line(one).startswith(title)]
 
     def cut(self) -> None:
         """Lose in silence whatever is sent to this host or by it."""
@@ -152,6 +158,7 @@ class _Room:
 
     def __init__(self, holder: subprocess.Popen[bytes], pid: int) -> None:
         self._holder, self.pid = holder, pid
+        self._inside = _namespace(pid)
         self._started: list[subprocess.Popen[Any]] = []
 
     def popen(self, command: Sequence[str | Path], **settings: Any) -> subprocess.Popen[Any]:
@@ -166,6 +173,9 @@ class _Room:
         printed, _ = process.communicate()
         if process.returncode != 0:
             raise RuntimeError(f"{shlex.join(command)}: {printed}")
+
+    def processes(self) -> list[psutil.Process]:
+        return [one for one in psutil.process_iter() if _namespace(one.pid) == self._inside]
 
     def kill(self) -> None:
         self.popen(["sh", "-c", "kill -KILL -1"]).wait()
@@ -206,6 +216,21 @@ def _room(set_up: str) -> Iterator[_Room]:
         yield room
     finally:
         room.end()
+
+
+def _namespace(pid: int) -> str | None:
+    """Return which namespace of processes one is in; None if it has ended."""
+    try:
+        return os.readlink(f"/proc/{pid}/ns/pid")
+    except OSError:
+        return None
+
+
+def _command_line(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
 
 
 @contextmanager
