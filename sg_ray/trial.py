@@ -30,7 +30,7 @@ from sg_ray.plugins import Plugin
 from sg_ray.statistics.own_metrics import OWN_METRICS, Direction
 from sg_ray.sweep_folder import BEST, TEST_PREDICTIONS
 from sg_ray.training.checkpoint import load_best, read_best, read_last, weights_id
-from sg_ray.training.compute import device_for
+from sg_ray.training.compute import bound_memory, device_for
 from sg_ray.training.compute import environment as environment
 from sg_ray.training.estimator import fit_estimator
 from sg_ray.training.loop import EpochResult, never, predict, train
@@ -189,9 +189,11 @@ class TrialContext:
     def of(cls, takes: Resources, features: Features, cache_dir: Path) -> Self:
         """Return what a trial that ``takes`` so much computes with in this process.
 
-        Raises InfrastructureError if it takes a GPU and torch cannot use one here.
+        From then on the process has no more of a GPU's memory than that. Raises InfrastructureError
+        if it takes a GPU and torch cannot use one here.
         """
         device = device_for(takes.gpus)
+        bound_memory(device, takes.gpus)
         return cls(features, cache_dir.absolute(), device, takes.num_threads)
 
     @property

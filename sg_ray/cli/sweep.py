@@ -119,5 +119,5 @@ def run_or_describe(
     ready = check_ready(experiment, executor, extends=extends, downloads=False)
     changes = [] if ready.change is None else [f"{ready.change.told}. {ready.change.ways_on}."]
     warnings = (*ready.warnings, *changes)
-    print(describe_plan(experiment, extends=extends, warnings=warnings))
+    print(describe_plan(experiment, executor, extends=extends, warnings=warnings))
     return 0

@@ -20,10 +20,11 @@ import ray
 from pydantic import ValidationError
 from ray.exceptions import GetTimeoutError, RayActorError
 from ray.train import FailureConfig, RunConfig, ScalingConfig, get_preemption_info
-from ray.train.torch import TorchConfig, TorchTrainer, get_device
+from ray.train.torch import TorchTrainer, get_device
 from ray.util.queue import Empty, Queue
 
 from sg_ray.cluster.losses import GroupFailure
+from sg_ray.cluster.process_group import GroupConfig
 from sg_ray.cluster.ray_private.core_names import raylet
 from sg_ray.cluster.ray_private.library_names import TrainController
 from sg_ray.config import Resources
@@ -96,7 +97,7 @@ class WorkerGroup(Iterator[EpochResult]):
                 "results": self._results,
                 "gate": self._gate,
             },
-            torch_config=TorchConfig(backend="nccl" if resources.gpus else "gloo"),
+            torch_config=GroupConfig(backend="nccl" if resources.gpus else "gloo"),
             scaling_config=ScalingConfig(
                 num_workers=_num_workers(resources),
                 use_gpu=resources.gpus > 0,

@@ -73,6 +73,26 @@ def check_address(address: str, *, patience_s: float = PATIENCE_S) -> None:
         )
 
 
+def ask_for_nodes(address: str) -> tuple[str, list[dict[str, float]]]:
+    """Return the HOST:PORT of the cluster at ``address``, and what each living node of it has.
+
+    The cluster is not joined. Raises InputError as ``check_address``, which has been asked before.
+    """
+    with _quiet():
+        place = _find(address)
+    shown = f"--address {address}"
+    with grpc.insecure_channel(place, options=_DIRECTLY) as channel:
+        asked = {"timeout": PATIENCE_S, "metadata": tuple(_credentials(shown).items())}
+        try:
+            nodes = stubs.NodeInfoGcsServiceStub(channel).GetAllNodeInfo(
+                messages.GetAllNodeInfoRequest(), **asked
+            )
+        except grpc.RpcError as error:
+            raise InputError(f"{shown}: {_no_answer(place, error)}") from error
+    alive = (node for node in nodes.node_info_list if node.state == node.ALIVE)
+    return place, [dict(node.resources_total) for node in alive]
+
+
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep to this module's own words: Ray advises on the console, too."""

@@ -15,6 +15,7 @@ from sg_ray.host.disk import disk_trouble
 from sg_ray.jobs.checkpoints import read_environment, write_environment
 from sg_ray.jobs.job import AnyJob, LrRangeJob, TestJob, TrainJob
 from sg_ray.records.record import Failure
+from sg_ray.training.compute import release_memory
 from sg_ray.training.loop import EpochResult, Interrupted
 from sg_ray.trial import find_learning_rate, score_test
 
@@ -71,6 +72,7 @@ class JobRun:
         if self._epochs is not None:
             self._epochs.close()
             self._epochs = None
+            release_memory()
 
     def step(self) -> Result:
         """Take a step. Raises InfrastructureError, an error of a disk, or one of Ray's."""

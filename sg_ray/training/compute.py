@@ -1,5 +1,6 @@
 """How a forward pass is computed: on which device, in which number format, beside which workers."""
 
+import gc
 import platform
 import re
 from dataclasses import dataclass
@@ -21,6 +22,9 @@ from sg_ray.training.workers import ALONE, Workers
 from sg_ray.version import __version__
 
 CPU_INFO = Path("/proc/cpuinfo")
+
+_CONTEXT_BYTES = 600 * 2**20
+"""What a process's CUDA context and loaded kernels take of a GPU."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,29 @@ def device_for(gpus: float) -> torch.device:
             "NVIDIA driver? To train on the CPU, set resources.gpus=0."
         )
     return torch.device("cuda")
+
+
+def bound_memory(device: torch.device, gpus: float) -> None:
+    """Let this process take no more of the GPU's memory than the share that it was given.
+
+    Without a bound a neighbour's peak would be this trial's out-of-memory, which it mends by
+    smaller pieces: its numbers would depend on who ran beside it. What each process takes outside
+    of torch's sight is set apart first.
+    """
+    if device.type != "cuda":
+        return
+    fraction = 1.0
+    if gpus < 1:
+        total = torch.cuda.get_device_properties(device).total_memory
+        fraction = gpus * max(0.5, 1 - int(1 / gpus) * _CONTEXT_BYTES / total)
+    torch.cuda.set_per_process_memory_fraction(fraction, device)
+
+
+def release_memory() -> None:
+    """Give back what a trial that has ended held of a GPU: others there may need it."""
+    if torch.cuda.is_initialized():
+        gc.collect()  # a model in a cycle of references would keep its part
+        torch.cuda.empty_cache()
 
 
 def make_compute(config: NeuralConfig, device: torch.device, workers: Workers = ALONE) -> Compute:

@@ -30,7 +30,11 @@ def test_c12_it_is_told_once_a_minute_while_no_trial_has_begun(
     monkeypatch.setattr(tune_hooks.time, "monotonic", lambda: clock.now_s)
     monkeypatch.setattr(tune_hooks, "_why_none_begins", lambda: "no room")
     flight: Any = SimpleNamespace(
-        stop=lambda: False, jobs={"a": "job", "b": "job"}, started=set(), error=None
+        stop=lambda: False,
+        jobs={"a": "job", "b": "job"},
+        started=set(),
+        error=None,
+        waiting=tune_hooks.Waiting(),
     )
     waits: Any = Waits()
     callback = tune_hooks.RecordingCallback(waits, flight)

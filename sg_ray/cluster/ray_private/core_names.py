@@ -5,6 +5,7 @@ from ray._private import services, worker
 from ray._private.authentication.authentication_token_setup import (
     maybe_enable_token_auth_if_token_available,
 )
+from ray._private.state import state
 from ray._private.utils import compute_version_info
 from ray.core.generated import gcs_service_pb2, gcs_service_pb2_grpc
 
@@ -17,5 +18,6 @@ __all__ = [
     "maybe_enable_token_auth_if_token_available",
     "raylet",
     "services",
+    "state",
     "worker",
 ]

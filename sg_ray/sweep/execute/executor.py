@@ -58,6 +58,12 @@ class Executor(Protocol):
     def check(self, takes: Mapping[str, Resources]) -> None:
         """Raise InputError, before anything is written, for what it could not run."""
 
+    def told_at_once(self, takes: Mapping[str, Resources], at_most: int | None) -> str:
+        """Return, for the user, how many trials run at once: ``at_most`` so many.
+
+        Raises InputError as ``check``, which comes first.
+        """
+
     def execute(self, worklist: Worklist, setting: Setting, stop: StopRequest) -> Execution:
         """Run what the worklist hands out.
 

@@ -42,6 +42,11 @@ class InlineExecutor:
                     "here. Set resources.gpus=0."
                 )
 
+    def told_at_once(self, takes: Mapping[str, Resources], at_most: int | None) -> str:
+        """Return, for the user, that trials run one at a time."""
+        del takes, at_most
+        return "at once: 1 trial, in this process"
+
     def execute(self, worklist: Worklist, setting: Setting, stop: StopRequest) -> Execution:
         """Run what the worklist hands out, in its order."""
         self.check(setting.takes)

@@ -25,6 +25,12 @@ class TuneExecutor:
         """Raise InputError if no cluster answers, or if no trial or no Ray fits here."""
         check_before_start(takes, self.address)
 
+    def told_at_once(self, takes: Mapping[str, Resources], at_most: int | None) -> str:
+        """Return, for the user, how many trials run at once."""
+        from sg_ray.cluster.at_once import told_at_once
+
+        return told_at_once(takes, self.address, at_most)
+
     def execute(self, worklist: Worklist, setting: Setting, stop: StopRequest) -> Execution:
         """Run what the worklist hands out. Inside a process that runs Ray, that one is used."""
         from sg_ray.cluster.session import ray_session  # with Tune that takes seconds
@@ -35,4 +41,4 @@ class TuneExecutor:
             ray_session(self.address, log=setting.folder.ray_log, several_workers=groups),
             stopping(stop),  # Ray has put handlers of its own in place
         ):
-            return run_tune(worklist, setting, stop, grows=self.address != LOCAL)
+            return run_tune(worklist, setting, stop, of_own=self.address == LOCAL)

@@ -30,6 +30,7 @@ from sg_ray.jobs.job import AnyJob, TrainJob
 from sg_ray.records.record import Failure
 from sg_ray.sweep.execute.actor import JOB
 from sg_ray.sweep.execute.executor import lose, saves_position
+from sg_ray.sweep.execute.room import Gap, Room
 from sg_ray.sweep.execute.worklist import Worklist
 
 GRACE_S = 30.0
@@ -37,6 +38,24 @@ GRACE_S = 30.0
 
 WAIT_TOLD_S = 60.0
 """So often it is said that no trial begins."""
+
+
+class Waiting:
+    """Since when no trial runs, which is told once a minute."""
+
+    def __init__(self) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """Take note that something runs, or that nothing is to."""
+        self._since_s = self._told_at_s = time.monotonic()
+
+    def tell(self, worklist: Worklist, why: Callable[[], str]) -> None:
+        """Say that there are trials to run and that none has begun, and why."""
+        now_s = time.monotonic()
+        if now_s - self._told_at_s >= WAIT_TOLD_S:
+            self._told_at_s = now_s
+            worklist.on_waiting(now_s - self._since_s, why())
 
 
 @dataclass
@@ -53,6 +72,7 @@ class InFlight:
     """Jobs whose process or machine died, to be handed out again."""
     error: Exception | None = None
     """What went wrong in our own bookkeeping (a full disk, say). Nothing more is started."""
+    waiting: Waiting = field(default_factory=Waiting)
     done: bool = False
     num_saved: int = 0
     """Trainings that a stop has met, and that have saved their position."""
@@ -109,11 +129,11 @@ class _Inert:
 
 
 class PlanSearcher(_Inert, Searcher):
-    """Hands the planner's jobs to Tune, no more at a time than may run."""
+    """Hands the planner's jobs to Tune, no more at a time than there is room for."""
 
-    def __init__(self, worklist: Worklist, flight: InFlight, max_concurrent: int) -> None:
+    def __init__(self, worklist: Worklist, flight: InFlight, room: Room) -> None:
         super().__init__()
-        self._worklist, self._flight, self._max_concurrent = worklist, flight, max_concurrent
+        self._worklist, self._flight, self._room = worklist, flight, room
 
     def suggest(self, trial_id: str) -> Any:
         """Return the configuration of a job; None for none now, FINISHED for none any more."""
@@ -124,21 +144,27 @@ class PlanSearcher(_Inert, Searcher):
             return Searcher.FINISHED
 
     def _suggest(self, trial_id: str) -> Any:
-        if len(self._flight.jobs) >= self._max_concurrent:
-            return None
-        job = self._next_job()
+        jobs = self._flight.jobs
+        gap = self._room.beside(jobs.values(), len(jobs) - len(self._flight.started))
+        job = self._next_job(gap)
         if job is None:
-            self._flight.done = not self._flight.jobs
+            ends = self._flight.error is not None or self._flight.stop()
+            self._flight.done = not jobs and (ends or not gap.was_refused)
+            if not jobs and not self._flight.done:  # Tune asks on and on, and does nothing else
+                self._flight.waiting.tell(self._worklist, _why_none_is_asked_for)
             return Searcher.FINISHED if self._flight.done else None
-        self._flight.jobs[trial_id] = job
+        jobs[trial_id] = job
         return {JOB: job.model_dump_json()}
 
-    def _next_job(self) -> AnyJob | None:
+    def _next_job(self, gap: Gap) -> AnyJob | None:
         if self._flight.error or self._flight.stop():
             return None
-        if self._flight.lost:
-            return self._worklist.again(self._flight.lost.pop(0))
-        return self._worklist.next_job()
+        if self._flight.jobs and self._room.is_full(gap):
+            return None  # as nearly always: nobody else is asked
+        for index, lost in enumerate(self._flight.lost):
+            if gap(lost.resources):
+                return self._worklist.again(self._flight.lost.pop(index))
+        return self._worklist.next_job(gap)
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -190,7 +216,6 @@ class RecordingCallback(_Inert, tune.Callback):
     def __init__(self, worklist: Worklist, flight: InFlight) -> None:
         self._worklist, self.flight = worklist, flight
         self._deadline_s: float | None = None
-        self._idle_since_s = self._told_at_s = time.monotonic()
 
     def setup(self, **_: Any) -> None:
         """Take SIGUSR1 back: Tune has just put a handler of its own in place."""
@@ -209,12 +234,10 @@ class RecordingCallback(_Inert, tune.Callback):
     @_guarded
     def _tell_of_waiting(self) -> None:
         """Say once a minute that there are trials to run, and that none has begun."""
-        now_s = time.monotonic()
         if self.flight.started or not self.flight.jobs:
-            self._idle_since_s = self._told_at_s = now_s
-        elif now_s - self._told_at_s >= WAIT_TOLD_S:
-            self._told_at_s = now_s
-            self._worklist.on_waiting(now_s - self._idle_since_s, _why_none_begins())
+            self.flight.waiting.end()
+        else:
+            self.flight.waiting.tell(self._worklist, _why_none_begins)
 
     @_guarded
     def on_trial_start(self, *, trial: Trial, **_: Any) -> None:
@@ -266,6 +289,13 @@ class RecordingCallback(_Inert, tune.Callback):
             _forget_results(trial)
         else:
             self.flight.lost.append(again)
+
+
+def _why_none_is_asked_for() -> str:
+    """Say what the cluster has: none of the trials that are left would fit."""
+    have = ray.cluster_resources()
+    has = " and ".join(f"{have.get(name, 0):g} {name}s" for name in ("CPU", "GPU"))
+    return f"no machine that the cluster has now can hold one ({has} in all)"
 
 
 def _why_none_begins() -> str:

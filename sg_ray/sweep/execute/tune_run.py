@@ -9,21 +9,23 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import ray
 from ray import tune
 from ray.tune.experiment import Trial
 
-from sg_ray.cluster.admission import any_group, num_fitting_trials
+from sg_ray.cluster.admission import any_group, check_fits
+from sg_ray.cluster.capacity import capacity
 from sg_ray.cluster.losses import infrastructure_failure
-from sg_ray.errors import InfrastructureError, InputError, SgRayError
+from sg_ray.errors import InfrastructureError, SgRayError
 from sg_ray.host.disk import disk_trouble
 from sg_ray.host.signals import StopRequest
 from sg_ray.jobs.job import TrainJob, parse_job
 from sg_ray.sweep.execute.actor import JOB, Shared, TrialActor
 from sg_ray.sweep.execute.executor import Execution, Setting, told_positions
+from sg_ray.sweep.execute.room import MOST_WAITING, Room
 from sg_ray.sweep.execute.tune_hooks import (
     InFlight,
     PlanSearcher,
@@ -48,10 +50,10 @@ _TUNE_ENVIRONMENT = {
 }
 
 
-def run_tune(worklist: Worklist, setting: Setting, stop: StopRequest, *, grows: bool) -> Execution:
+def run_tune(worklist: Worklist, setting: Setting, stop: StopRequest, *, of_own: bool) -> Execution:
     """Run jobs until the worklist has no more, as of ``Executor.execute``. Ray is initialised.
 
-    ``grows`` says that Ray may add nodes, so that what it has now is not the limit.
+    ``of_own`` says that Ray was started for this sweep, on this machine: nodes neither come nor go.
     """
     os.environ.update(_TUNE_ENVIRONMENT)
     supplies, folder = setting.supplies, setting.folder
@@ -66,7 +68,7 @@ def run_tune(worklist: Worklist, setting: Setting, stop: StopRequest, *, grows: 
             folder,
             supplies.max_failures,
         )
-        tuner = _tuner(worklist, setting, flight, shared, grows=grows)
+        tuner = _tuner(worklist, setting, flight, shared, _room(setting, of_own=of_own))
         stop.raises = False  # from here on there are positions to save
         with suppress(KeyboardInterrupt):  # see on_step_begin
             tuner.fit()
@@ -101,15 +103,17 @@ def _explaining_rays_end() -> Iterator[None]:
 
 
 def _tuner(
-    worklist: Worklist, setting: Setting, flight: InFlight, shared: Shared, *, grows: bool
+    worklist: Worklist, setting: Setting, flight: InFlight, shared: Shared, room: Room
 ) -> tune.Tuner:
+    # Tune asks for the next trial once the last has begun, unless several may wait for machines.
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(MOST_WAITING if room.capacity.grows else 1)
     trainable = tune.with_parameters(TrialActor, shared=shared)
     attempt = setting.folder.new_attempt  # becomes the Tune experiment
     return tune.Tuner(
         tune.with_resources(trainable, _placement),
         tune_config=tune.TuneConfig(
             num_samples=-1,
-            search_alg=PlanSearcher(worklist, flight, num_at_once(setting, grows=grows)),
+            search_alg=PlanSearcher(worklist, flight, room),
             scheduler=PruningScheduler(worklist, flight),
             # Tune does not see what a group of workers takes: an actor kept for reuse would
             # hold what the next trial's workers wait for.
@@ -128,22 +132,13 @@ def _tuner(
     )
 
 
-def num_at_once(setting: Setting, *, grows: bool) -> int:
-    """Return how many trials can run at once without waiting for each other's workers.
-
-    The smallest over CPUs and GPUs of "what the cluster has / what the largest trial takes",
-    at most ``max_concurrent_trials`` if that is set; on a cluster that grows, that number itself.
-    Raises InputError if a trial does not fit.
-    """
-    limit = setting.max_concurrent_trials
-    if grows and limit is not None:
-        return limit
-    try:
-        fits = num_fitting_trials(setting.takes, ray.cluster_resources())
-    except InputError as error:
-        hint = " On a cluster that adds nodes, set max_concurrent_trials=N." if grows else ""
-        raise InputError(f"{error}{hint}") from error
-    return min(fits, limit or fits)
+def _room(setting: Setting, *, of_own: bool) -> Room:
+    """Return the room for trials. Raises InputError for one that can never fit."""
+    takes = set(setting.takes.values())
+    room = Room(takes, partial(capacity, of_own=of_own), setting.max_concurrent_trials)
+    if not room.capacity.may_grow:
+        check_fits(setting.takes, room.capacity.at_most)
+    return room
 
 
 def _placement(config: dict[str, Any]) -> tune.PlacementGroupFactory:

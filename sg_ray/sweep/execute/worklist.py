@@ -38,6 +38,7 @@ from sg_ray.records.record import (
     write_record,
 )
 from sg_ray.sweep.execute.winner_scoring import WinnerTest
+from sg_ray.sweep.plan.model_plan import Fits, all_fit
 from sg_ray.sweep.plan.planner import Planner
 from sg_ray.training.checkpoint import weights_id
 from sg_ray.trial import job_name, now_ms
@@ -59,9 +60,9 @@ class Worklist:
                 spec = plan.spec(record.configuration, record.seed).with_streams(record.streams)
                 self._settle(record, job_name(spec))
 
-    def next_job(self) -> AnyJob | None:
-        """Return the next job with the checkpoint it goes on from, or None."""
-        while (job := self._planner.next_job()) is not None:
+    def next_job(self, fits: Fits = all_fit) -> AnyJob | None:
+        """Return the next job that ``fits``, with the checkpoint it goes on from, or None."""
+        while (job := self._planner.next_job(fits)) is not None:
             if isinstance(job, TrainJob):
                 self._announce(job.spec.model, job.stage)
                 job = self._from_checkpoint(job)
@@ -69,7 +70,7 @@ class Worklist:
                     return job
             elif not (isinstance(job, LrRangeJob) and self._take_cached_learning_rate(job)):
                 return job
-        return self._winner_test.next_job() if self._planner.finished else None
+        return self._winner_test.next_job(fits) if self._planner.finished else None
 
     def again(self, job: AnyJob) -> AnyJob:
         """Return a job that was lost with the newest checkpoint that it left."""
