@@ -11,7 +11,8 @@ a trial in the middle on any machine, at no cost of CPU.
 
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from chaos_checks import violations
 from hosts import Host
 from lab import ROOT, Line
 from ray_cluster import RayCluster, cluster_environment, wait_until
-from tiny_sweep import MODELS, write_experiment
+from tiny_sweep import MODELS, read_json_records, write_experiment
 
 from sg_ray.records.events import Event
 from sg_ray.records.journal import read_events
@@ -27,6 +28,7 @@ from sg_ray.records.journal import read_events
 PACE_S = "LAB_PACE_S"
 """Variable: the seconds that an epoch lasts at least, on this node."""
 
+_SEEDS = (42, 7, 2025, 1, 2, 3, 4, 5)
 _TRIAL = "ray::ResourceTrainable"
 """How Ray calls the process of a trial; it lives between trials, too."""
 
@@ -46,7 +48,7 @@ PACE = Metric("pace", _pace)
 '''
 
 
-def write_sweep(folder: Path, seeds: Sequence[int], **settings: Any) -> None:
+def write_sweep(folder: Path, seeds: Sequence[int] = _SEEDS, **settings: Any) -> None:
     """Write the experiment: one configuration of the GNN, and the floor, with these seeds."""
     folder.mkdir(parents=True)
     (folder / "pace.py").write_text(_PACE, encoding="utf-8")
@@ -86,7 +88,15 @@ class ClusterSweep:
         journal = self.folder / "outputs" / "tiny" / "events.jsonl"
         return [event for event in read_events(journal) if event.type == kind]
 
-    def wait_for(self, is_so: Any, what: str, *, patience_s: float = 180.0) -> None:
+    def num_trained_by_host(self) -> dict[str, int]:
+        """Return how many trials of the GNN each host trained to their end, by its name."""
+        records = read_json_records(self.folder / "outputs" / "tiny")
+        hosts = [one["environment"]["host"] for one in records if one["family"] == "gnn"]
+        return dict(sorted(Counter(hosts).items()))
+
+    def wait_for(
+        self, is_so: Callable[[], object], what: str, *, patience_s: float = 180.0
+    ) -> None:
         """Wait for something to happen while it runs. Raises RuntimeError if it ends before."""
 
         def look() -> bool:

@@ -13,6 +13,7 @@ import ctypes
 import os
 import shlex
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -75,6 +76,15 @@ class Host:
     def mend(self) -> None:
         """Undo ``cut``."""
         self._switch.run("ip", "link", "set", self._port, "master", _BRIDGE)
+
+    def slow_down(self, *, delay_s: float, loss: float) -> None:
+        """Have all that it sends or gets come so much later, and a share of it never.
+
+        Its interface is another one afterwards: what was connected is not any more.
+        """
+        self._switch.run("ip", "link", "delete", self._port)
+        _plug_in_slowly(self._room, self._switch, self._port, delay_s, loss)
+        _set_address(self._room, self.address)
 
     def kill(self) -> None:
         """End all that runs there, at once. The host stays, and can be used again."""
@@ -148,6 +158,26 @@ def _plug_in(room: "_Room", address: str, switch: "_Room", port: str) -> None:
     at_switch = ["nsenter", "--target", str(switch.pid), "--net"]
     subprocess.run([*at_switch, *pair, "netns", str(room.pid)], check=True)
     switch.run("ip", "link", "set", port, "master", _BRIDGE, "up")
+    _set_address(room, address)
+
+
+def _plug_in_slowly(room: "_Room", switch: "_Room", port: str, delay_s: float, loss: float) -> None:
+    """Join a host to the switch by a process that carries what is sent."""
+    ends = [str(room.pid), "eth0", str(switch.pid), port]
+    program = Path(__file__).with_name("slow_link.py")
+    command = [sys.executable, program, *ends, str(delay_s), str(loss)]
+    carrier = switch.popen_outside(command, stdout=subprocess.PIPE, text=True)
+    assert carrier.stdout is not None
+    with carrier.stdout as told:
+        if told.readline() != "ready\n":
+            raise RuntimeError("the slow link could not be made")
+    switch.run("ip", "link", "set", port, "master", _BRIDGE, "up")
+
+
+def _set_address(room: "_Room", address: str) -> None:
+    # The others remember the hardware's, and would ask again only after seconds.
+    hardware = f"02:00:00:00:00:{int(address.rpartition('.')[2]):02x}"
+    room.run("ip", "link", "set", "eth0", "address", hardware)
     room.run("ip", "addr", "add", f"{address}/24", "dev", "eth0")
     room.run("ip", "link", "set", "eth0", "up")
     room.run("ip", "route", "add", "default", "via", _GATEWAY)
@@ -163,8 +193,14 @@ class _Room:
 
     def popen(self, command: Sequence[str | Path], **settings: Any) -> subprocess.Popen[Any]:
         enter = ["nsenter", "--target", str(self.pid), "--net", "--mount", "--uts", "--wd=."]
+        return self.popen_outside([*enter, "--", *command], **settings)
+
+    def popen_outside(
+        self, command: Sequence[str | Path], **settings: Any
+    ) -> subprocess.Popen[Any]:
+        """Start what ends with the others here, yet has this process's network and mounts."""
         with _children_among_those_of(self.pid):
-            process = subprocess.Popen([*enter, "--", *map(str, command)], **settings)
+            process = subprocess.Popen(list(map(str, command)), **settings)
         self._started = [one for one in self._started if one.poll() is None] + [process]
         return process
 
@@ -221,7 +257,7 @@ def _room(set_up: str) -> Iterator[_Room]:
 def _namespace(pid: int) -> str | None:
     """Return which namespace of processes one is in; None if it has ended."""
     try:
-        return os.readlink(f"/proc/{pid}/ns/pid")
+        return str(Path(f"/proc/{pid}/ns/pid").readlink())
     except OSError:
         return None
 

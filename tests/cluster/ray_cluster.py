@@ -49,12 +49,15 @@ class RayCluster:
         self.wait_for_nodes([self.head])
 
     def join(
-        self, num_cpus: Mapping[Host, int], *, variables: Mapping[str, str] | None = None
+        self, num_cpus: Mapping[Host, int], own: Mapping[Host, Mapping[str, str]] | None = None
     ) -> None:
-        """Have hosts join, with so many CPUs each, all at once."""
+        """Have hosts join, with so many CPUs each, all at once; some have variables of their own.
+
+        That they have joined is not waited for.
+        """
         where = f"--address={self.head.address}:{PORT}"
         starts = {
-            host: self._ray_start(host, [where, f"--num-cpus={number}"], variables)
+            host: self._ray_start(host, [where, f"--num-cpus={number}"], (own or {}).get(host))
             for host, number in num_cpus.items()
         }
         for host, start in starts.items():
@@ -100,21 +103,22 @@ class RayCluster:
 
 @contextmanager
 def ray_cluster(
-    nodes: Sequence[Host],
-    *,
-    num_cpus: Sequence[int],
+    num_cpus: Mapping[Host, int],
     log: Path,
-    variables: Mapping[str, str] | None = None,
+    common: Mapping[str, str],
+    own: Mapping[Host, Mapping[str, str]] | None = None,
 ) -> Iterator[RayCluster]:
-    """Yield a cluster of these hosts, the head first, with so many CPUs, whatever they have.
+    """Yield a cluster of hosts, the head first, with so many CPUs, whatever they have.
 
-    It ends with its hosts: nothing is stopped here.
+    ``common`` are variables of all nodes and of the driver, ``own`` those of single nodes. The
+    cluster ends with its hosts: nothing is stopped here.
     """
-    cluster = RayCluster(nodes[0], log, variables or {})
+    head, *others = num_cpus
+    cluster = RayCluster(head, log, common)
     try:
-        cluster.start(num_cpus[0])
-        cluster.join(dict(zip(nodes[1:], num_cpus[1:], strict=True)))
-        cluster.wait_for_nodes(nodes)
+        cluster.start(num_cpus[head])
+        cluster.join({host: num_cpus[host] for host in others}, own)
+        cluster.wait_for_nodes(list(num_cpus))
         yield cluster
     finally:
         cluster.end_watcher()
