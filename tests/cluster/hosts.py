@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from lab import ROOT
 
 _NETWORK = "10.77.0"
 """The hosts of each lab have a network of their own, so all labs may use the same addresses."""
@@ -104,7 +105,7 @@ class Host:
 def hosts(prefix: str, number: int, *, shared: Path) -> Iterator[list[Host]]:
     """Yield hosts PREFIX-1, PREFIX-2 ... that reach each other by name and see folder ``shared``.
 
-    It is at the same path on all of them, also if that lies in /tmp.
+    It is at the same path on all of them, also if that lies in /tmp; so are checkout and Python.
     """
     names = {f"{prefix}-{i}": f"{_NETWORK}.{i}" for i in range(1, number + 1)}
     with ExitStack() as stack:
@@ -139,10 +140,11 @@ def _host_set_up(name: str, folder: Path, shared: Path) -> str:
     tmp.chmod(0o1777)
     (folder / "hosts").touch()
     lines = ["ip link set lo up", f"hostname {name}", "mount -t tmpfs tmpfs /dev/shm"]
-    if shared.is_relative_to("/tmp"):
-        seen = tmp / shared.relative_to("/tmp")
-        seen.mkdir(parents=True)
-        lines.append(f"mount --bind {shlex.quote(str(shared))} {shlex.quote(str(seen))}")
+    for seen in dict.fromkeys((shared, ROOT, Path(sys.prefix), Path(sys.base_prefix))):
+        if seen.is_relative_to("/tmp"):
+            place = tmp / seen.relative_to("/tmp")
+            place.mkdir(parents=True, exist_ok=True)
+            lines.append(f"mount --bind {shlex.quote(str(seen))} {shlex.quote(str(place))}")
     hosts_file = shlex.quote(str(folder / "hosts"))
     lines += [
         f"mount --bind {hosts_file} /etc/hosts",

@@ -41,11 +41,12 @@ class RayCluster:
         """Start the head and wait for it."""
         options = ["--head", f"--port={PORT}", f"--num-cpus={num_cpus}"]
         self._check(self.head, self._ray_start(self.head, options))
-        self._watcher = self.head.popen(
-            [sys.executable, _WATCHER],
-            env=self.variables, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+        with self._log.open("ab") as log:
+            self._watcher = self.head.popen(
+                [sys.executable, _WATCHER],
+                env=self.variables, text=True,
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
+            )  # fmt: skip
         self.wait_for_nodes([self.head])
 
     def join(
