@@ -72,7 +72,7 @@ def run_on_one_machine(host: Host, folder: Path) -> None:
 
 
 class ClusterSweep:
-    """A sweep that runs on a cluster; its driver is on the head."""
+    """A sweep that runs on a cluster, begun or gone on with; its driver is on the head."""
 
     def __init__(
         self, cluster: RayCluster, folder: Path, variables: Mapping[str, str] | None = None
@@ -133,7 +133,9 @@ def compared(what: str, folder: Path, whole: Path) -> Line:
 def _start(
     host: Host, folder: Path, options: Sequence[str], environment: Mapping[str, str]
 ) -> "subprocess.Popen[bytes]":
-    command = [sys.executable, ROOT / "experiments" / "sweep.py", "experiment.yaml", *options]
+    sweep = folder / "outputs" / "tiny"
+    which = ["--resume", sweep] if (sweep / "sweep.yaml").exists() else ["experiment.yaml"]
+    command = [sys.executable, ROOT / "experiments" / "sweep.py", *which, *options]
     with (folder / "console.log").open("ab") as log:
         return host.popen(
             command, cwd=folder, env=environment,
