@@ -77,7 +77,8 @@ def check_address(address: str, *, patience_s: float = PATIENCE_S) -> None:
 def describe_cluster(address: str) -> str:
     """Return where the cluster at ``address`` is and what it has now.
 
-    E.g. ``10.0.0.5:6379, 3 nodes, 96 CPUs, 8 GPUs``. Raises InputError as ``check_address`` does.
+    E.g. ``10.0.0.5:6379, 3 nodes, 96 CPUs, 8 GPUs``. Raises InputError as ``check_address``, which
+    has been asked before.
     """
     place, nodes = ask_for_nodes(address)
     counts: list[tuple[float, str]] = [(len(nodes), "node")]

@@ -13,6 +13,7 @@ import torch
 from same_bits import assert_same_bits
 from tiny_classifier import tiny_config, tiny_model, tiny_split
 
+from sg_ray.cluster.folder_claim import Claim, claim_for_group
 from sg_ray.errors import InfrastructureError, InputError, TrainingError
 from sg_ray.training import checkpoint
 from sg_ray.training.checkpoint import check_resumable
@@ -121,6 +122,19 @@ def test_a_folder_that_is_anothers_by_now_is_not_written_into(tmp_path):
     with pytest.raises(InfrastructureError, match="others go on"):
         list(training)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_zombie_changes_nothing_of_what_others_have_done_since(straight, tmp_path):
+    group = claim_for_group(tmp_path)
+    zombie = start(tmp_path, saving=Saving(ALWAYS_S, check=Claim(tmp_path, group).check))
+    assert next(zombie).epoch == 1
+    others = Claim(tmp_path, claim_for_group(tmp_path))
+    list(start(tmp_path, saving=Saving(check=others.check)))
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(InfrastructureError, match="go on with it"):
+        next(zombie)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert_same_bits(straight, tmp_path)
 
 
 @pytest.mark.parametrize("reason", ["stop", "preempted"])

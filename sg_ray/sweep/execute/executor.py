@@ -85,11 +85,20 @@ class Executor(Protocol):
 
 
 def lose(
-    worklist: Worklist, job: AnyJob, failure: Failure, checkpoint: Path | None, max_failures: int
+    worklist: Worklist,
+    job: AnyJob,
+    failure: Failure,
+    checkpoint: Path | None,
+    max_failures: int,
+    *,
+    host: str | None = None,
 ) -> AnyJob | None:
-    """Return a lost job to be handed out again; None if that was its last chance: it has failed."""
+    """Return a lost job to be handed out again; None if that was its last chance: it has failed.
+
+    ``host`` is the node that it was lost on, if that is known.
+    """
     if job.num_losses < max_failures:
-        worklist.on_lost(job, failure.message)
+        worklist.on_lost(job, failure.message, host)
         return job.lost()
     worklist.on_finished(job, {"failure": failure.model_dump()}, checkpoint, pruned=False)
     return None

@@ -6,8 +6,8 @@ from contextlib import ExitStack
 from sg_ray.cluster.admission import any_group, check_before_start
 from sg_ray.cluster.chosen_address import LOCAL
 from sg_ray.config import Resources
-from sg_ray.files import remove_scratch
 from sg_ray.host.cpus import count_cpus
+from sg_ray.host.scratch import remove_scratch
 from sg_ray.host.signals import StopRequest
 from sg_ray.sweep.execute.executor import Execution, Setting
 from sg_ray.sweep.execute.worklist import Worklist

@@ -13,8 +13,9 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Collection, Iterator
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import psutil
@@ -23,6 +24,7 @@ from chaos_processes import MARKER, Start, Victim
 from lab import ROOT, Line
 from tiny_sweep import MODELS, write_experiment
 
+from sg_ray.host.signals import SAME_SIGNAL_S
 from sg_ray.records.events import Event
 from sg_ray.records.journal import read_events
 from sg_ray.training.checkpoint import read_place
@@ -36,13 +38,17 @@ _SIGNALS = {
     "usr1": signal.SIGUSR1,
     "usr2": signal.SIGUSR2,
 }
-PARTS = tuple(_SIGNALS)
+PARTS = (*_SIGNALS, "second", "kill")
 _TIMES = 2
+_KILLED: tuple[Victim, ...] = ("driver", "worker")
 
 MOST_S = 20.0
 """From a signal to the exit; positions of these trials are saved in no time."""
 _PATIENCE_S = 300.0
+_LONGEST = 600
+"""Characters of a difference that are shown."""
 _INTO_EPOCH_S = 1.0
+_GONE_S = 10.0
 _NUM_TRIALS = 2
 
 
@@ -52,11 +58,16 @@ def missing() -> str | None:
 
 
 def run(folder: Path, parts: Collection[str] = ()) -> Iterator[Line]:
-    """Try the signals in ``parts`` on every victim, twice."""
+    """Try each signal of ``parts`` on every victim, twice; a second one; and kills."""
     whole = run_whole(folder)
     for name in parts or PARTS:
-        for victim in VICTIMS:
-            for number in range(_TIMES):
+        if name == "second":
+            yield try_second(folder / name, whole)
+        elif name == "kill":
+            for killed in _KILLED:
+                yield try_kill(folder / f"kill-{killed}", whole, killed)
+        else:
+            for victim, number in product(VICTIMS, range(_TIMES)):
                 yield try_signal(folder / f"{name}-{victim}-{number}", whole, name, victim)
 
 
@@ -64,30 +75,71 @@ def run_whole(folder: Path) -> Path:
     """Run the sweep that nobody interrupts; return its folder."""
     whole = folder / "whole"
     _write(whole)
-    code = _start(whole, "experiment.yaml").driver.wait(_PATIENCE_S)
-    assert code == 0, _said(whole)
+    with _started(whole, "experiment.yaml") as start:
+        assert start.driver.wait(_PATIENCE_S) == 0, _said(whole)
     return whole
 
 
-def try_signal(folder: Path, whole: Path, name: str, victim: Victim) -> Line:
+def try_signal(
+    folder: Path, whole: Path, name: str, victim: Victim, *, most_s: float = MOST_S
+) -> Line:
     """Stop a sweep by a signal, look at what is left, go on, and compare."""
     _write(folder)
-    start = _start(folder, "experiment.yaml")
-    try:
+    with _started(folder, "experiment.yaml") as start:
         _wait_for_epochs(start, folder)
         time.sleep(_INTO_EPOCH_S)
         stop = _stop(start, folder, _SIGNALS[name], victim)
-    finally:
-        _end(start)
-    again = _start(folder, "--resume", "tiny", f"output_dir={folder / 'outputs'}")
-    try:
-        code = again.driver.wait(_PATIENCE_S)
-    finally:
-        _end(again)
-    problems = [*stop.problems(_SIGNALS[name])]
-    problems += [f"resumed: exit {code}"] if code else violations(folder, whole)
-    resumed = "resumed: bit-identical" if not problems else "; ".join(problems)[:600]
+    problems = [*stop.problems(_SIGNALS[name], most_s), *go_on(folder, whole)]
+    resumed = "resumed: bit-identical" if not problems else "; ".join(problems)[:_LONGEST]
     return Line(f"{_SIGNALS[name].name} to the {victim}", f"{stop}; {resumed}", not problems)
+
+
+def try_kill(folder: Path, whole: Path, victim: Victim) -> Line:
+    """Kill a sweep or one of its trials in mid-epoch, where positions are saved by time."""
+    _write(folder, checkpoint_every_s=0.5)
+    with _started(folder, "experiment.yaml") as start:
+        _wait_for_epochs(start, folder)
+        running = _running(folder)
+        time.sleep(_INTO_EPOCH_S)
+        num_in_epoch = sum(_is_in_epoch(folder, key) for key in running)
+        start.hit(victim, signal.SIGKILL)
+        code = start.driver.wait(_PATIENCE_S)
+    problems = [] if num_in_epoch == len(running) else ["a position was lost"]
+    problems += go_on(folder, whole)
+    what = f"exit {code}, {num_in_epoch} of {len(running)} positions in mid-epoch"
+    return Line(f"SIGKILL to the {victim}", "; ".join([what, *problems])[:_LONGEST], not problems)
+
+
+def try_second(folder: Path, whole: Path) -> Line:
+    """Stop a sweep whose trials do not hear it, then lose patience: a second signal."""
+    _write(folder, grace_s=3600.0)
+    with _started(folder, "experiment.yaml") as start:
+        _wait_for_epochs(start, folder)
+        for trial in start.victims("worker"):
+            trial.suspend()
+        start.driver.send_signal(signal.SIGTERM)
+        time.sleep(2 * SAME_SIGNAL_S)
+        is_patient = start.driver.poll() is None
+        began_s = time.monotonic()
+        start.driver.send_signal(signal.SIGTERM)
+        code = start.driver.wait(_PATIENCE_S)
+        seconds = time.monotonic() - began_s
+        for process in start.look():
+            process.resume()
+        num_left = len(start.wait_until_gone(_GONE_S))
+    problems = [] if is_patient else ["it did not wait for its trials"]
+    problems += [] if code == 128 + signal.SIGTERM else [f"exit code {code}"]
+    problems += [f"{num_left} processes left"] if num_left else []
+    problems += go_on(folder, whole)
+    what = f"exit {code} after {seconds:.1f} s, {num_left} processes left"
+    return Line("SIGTERM twice", "; ".join([what, *problems])[:_LONGEST], not problems)
+
+
+def go_on(folder: Path, whole: Path) -> list[str]:
+    """Resume a sweep; return what is other than in the one that nobody interrupted."""
+    with _started(folder, "--resume", "tiny", f"output_dir={folder / 'outputs'}") as again:
+        code = again.driver.wait(_PATIENCE_S)
+    return [f"resumed: exit {code}: {_said(folder)[-1000:]}"] if code else violations(folder, whole)
 
 
 @dataclass(frozen=True)
@@ -110,12 +162,12 @@ class Stop:
             f"runs, {self.num_processes} processes, {self.num_folders} folders"
         )
 
-    def problems(self, number: signal.Signals) -> Iterator[str]:
+    def problems(self, number: signal.Signals, most_s: float) -> Iterator[str]:
         """Yield what is not as it should be."""
         if self.exit_code != 128 + number:
             yield f"exit code {self.exit_code}: {self.said[-1000:]}"
-        if self.seconds > MOST_S:
-            yield f"more than {MOST_S:.0f} s"
+        if self.seconds > most_s:
+            yield f"more than {most_s:.0f} s"
         if not self.num_running or self.num_in_epoch < self.num_running:
             yield "a position was lost"
         if self.mlflow["RUNNING"]:
@@ -126,7 +178,7 @@ class Stop:
             yield f"it does not say that positions are saved: {self.said[-1000:]}"
 
 
-def _write(folder: Path) -> None:
+def _write(folder: Path, **settings: float) -> None:
     """Write an experiment whose epochs take seconds, two trials at a time."""
     folder.mkdir()
     config = {**MODELS["gnn"]["config"], "epochs": 2, "batch_size": 1}
@@ -137,10 +189,13 @@ def _write(folder: Path) -> None:
         models={"gnn": {**MODELS["gnn"], "config": config}},
         max_concurrent_trials=_NUM_TRIALS,
         replicate={"top_k": 1, "seeds": [42]},
+        **settings,
     )
 
 
-def _start(folder: Path, *arguments: str) -> Start:
+@contextmanager
+def _started(folder: Path, *arguments: str) -> Iterator[Start]:
+    """Start the command; in the end nothing of it is left."""
     marker = folder.name
     shutil.rmtree(_temporary(folder), ignore_errors=True)
     _temporary(folder).mkdir()
@@ -157,7 +212,13 @@ def _start(folder: Path, *arguments: str) -> Start:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    return Start(driver, marker)
+    start = Start(driver, marker)
+    try:
+        yield start
+    finally:
+        for process in start.look():
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
 
 
 def _temporary(folder: Path) -> Path:
@@ -192,7 +253,7 @@ def _stop(start: Start, folder: Path, number: signal.Signals, victim: Victim) ->
     start.hit(victim, number)
     code = start.driver.wait(_PATIENCE_S)
     seconds = time.monotonic() - began_s
-    left = start.wait_until_gone(5.0)
+    left = start.wait_until_gone(_GONE_S)
     return Stop(
         exit_code=code,
         seconds=seconds,
@@ -218,9 +279,3 @@ def _mlflow(folder: Path) -> Counter[str]:
 
 def _said(folder: Path) -> str:
     return (folder / "console.log").read_text(encoding="utf-8", errors="replace")
-
-
-def _end(start: Start) -> None:
-    for process in start.look():
-        with suppress(psutil.NoSuchProcess):
-            process.kill()
