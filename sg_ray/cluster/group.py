@@ -7,6 +7,7 @@ to a group that was started again. Nothing passes through Train's own reports an
 group goes on from the folder's ``last.pt``.
 """
 
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig, get_preemption_in
 from ray.train.torch import TorchTrainer, get_device
 from ray.util.queue import Empty, Queue
 
+from sg_ray.cluster.capacity import node_types
 from sg_ray.cluster.folder_claim import Claim, claim_for_group
 from sg_ray.cluster.losses import GroupFailure
 from sg_ray.cluster.placement_groups import remove_groups_of_actor
@@ -44,6 +46,7 @@ from sg_ray.trial import OwnCode, TrialContext, TrialSpec, run_trial
 _POLL_S = 1.0
 _GATE_POLL_S = 0.05
 _ABORT_TIMEOUT_S = 30.0
+_START_TIMEOUT = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
 
 
 class _Gate(Board):
@@ -194,8 +197,9 @@ class _AbortableTrainer(TorchTrainer):
     def _initialize_and_run_controller(self, **kwargs: Any) -> Any:
         # What the controller starts finds the cluster by this address, not by looking around: it
         # would find none among several on one machine.
-        address = {"RAY_ADDRESS": ray.get_runtime_context().gcs_address}
-        controller_class = ray.remote(**on_this_node(), runtime_env={"env_vars": address})(
+        address = ray.get_runtime_context().gcs_address
+        variables = {"RAY_ADDRESS": address, **_patience(self.scaling_config, address)}
+        controller_class = ray.remote(**on_this_node(), runtime_env={"env_vars": variables})(
             TrainController
         )
         self._controller = controller_class.remote(**kwargs)
@@ -211,6 +215,18 @@ class _AbortableTrainer(TorchTrainer):
         ray.kill(self._controller)
         # One that was ended while it set its workers up has not freed what it had asked for.
         remove_groups_of_actor(self._controller._actor_id.hex())
+
+
+def _patience(scaling: ScalingConfig, address: str) -> dict[str, str]:
+    """Return what has workers wait for machines that an autoscaler may start.
+
+    Train gives up after a minute, and three minutes later the trial would count as lost. An elastic
+    group goes on asking, for it may do with fewer.
+    """
+    is_elastic = not isinstance(scaling.num_workers, int)
+    if is_elastic or _START_TIMEOUT in os.environ or node_types(address) == []:
+        return {}
+    return {_START_TIMEOUT: str(24 * 3600)}
 
 
 def _reason(stop: StopReason | bool | None) -> StopReason | None:
