@@ -20,6 +20,18 @@ PARTS = ("autoscaler", "drain")
 _SEEDS = (42, 7, 2025)
 _MOST_NODES = 2
 _DEADLINE_S = 120
+_NONE = (
+    "initialization_commands",
+    "setup_commands",
+    "head_setup_commands",
+    "worker_setup_commands",
+    "head_start_ray_commands",
+    "worker_start_ray_commands",
+    "cluster_synced_files",
+    "rsync_exclude",
+    "rsync_filter",
+)
+"""What the schema wants and a machine that is a process has none of."""
 _ASK_FOR_NODES = """
 import sys, ray
 ray.init(address=sys.argv[1], log_to_driver=False, logging_level="ERROR")
@@ -76,17 +88,6 @@ def _grown(folder: Path, whole: Path) -> Iterator[Line]:
 
 def _autoscaler() -> dict[str, object]:
     """Settings of an autoscaler whose machines are processes with one CPU each."""
-    none = [
-        "initialization_commands",
-        "setup_commands",
-        "head_setup_commands",
-        "worker_setup_commands",
-        "head_start_ray_commands",
-        "worker_start_ray_commands",
-        "cluster_synced_files",
-        "rsync_exclude",
-        "rsync_filter",
-    ]
     return {
         "cluster_name": "growth",
         "max_workers": _MOST_NODES,
@@ -106,7 +107,7 @@ def _autoscaler() -> dict[str, object]:
                 "max_workers": _MOST_NODES,
             },
         },
-        **{name: [] for name in none},
+        **{name: [] for name in _NONE},
     }
 
 
