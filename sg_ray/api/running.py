@@ -5,6 +5,7 @@ import logging
 import signal
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 from sg_ray.api.experiments import Settings, as_experiment, given_values
@@ -119,19 +120,23 @@ def run_with_all(
     mirror = mirror_of(experiment.tracking, experiment.name, experiment.folder)
     print(hardware_line(experiment.resources.gpus, experiment.model_names), file=stream)
     redraws = not executor.is_here
-    with LiveView(experiment.objective, past=past, stream=stream, redraws=redraws) as view, mirror:
-        outcome = run.run_sweep(
-            experiment,
-            executor=executor,
-            listeners=(view, mirror),
-            progress=view.show_preparing,
-            extends=extends,
-            on_change=on_change,
-            data=ready.data,
-        )
-    stamp_run_ids(outcome.folder, mirror.run_ids())
-    if show:
-        show_end(outcome, experiment.objective, view.stream, mirror.where_to_look())
+    with closing(executor):  # Ray ends last: that takes seconds, which a stop may not have
+        with (
+            LiveView(experiment.objective, past=past, stream=stream, redraws=redraws) as view,
+            mirror,
+        ):
+            outcome = run.run_sweep(
+                experiment,
+                executor=executor,
+                listeners=(view, mirror),
+                progress=view.show_preparing,
+                extends=extends,
+                on_change=on_change,
+                data=ready.data,
+            )
+        stamp_run_ids(outcome.folder, mirror.run_ids())
+        if show:
+            show_end(outcome, experiment.objective, view.stream, mirror.where_to_look())
     return outcome
 
 

@@ -80,11 +80,7 @@ def describe_cluster(address: str) -> str:
     E.g. ``10.0.0.5:6379, 3 nodes, 96 CPUs, 8 GPUs``. Raises InputError as ``check_address``, which
     has been asked before.
     """
-    if ray.is_initialized():
-        place: str = ray.get_runtime_context().gcs_address
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    else:
-        place, nodes = ask_for_nodes(address)
+    place, nodes = ask_for_nodes(address)
     counts: list[tuple[float, str]] = [(len(nodes), "node")]
     counts += [(sum(node.get(name, 0) for node in nodes), name) for name in ("CPU", "GPU")]
     return ", ".join([place, *(f"{n:g} {noun}{'' if n == 1 else 's'}" for n, noun in counts)])
@@ -93,21 +89,20 @@ def describe_cluster(address: str) -> str:
 def ask_for_nodes(address: str) -> tuple[str, list[dict[str, float]]]:
     """Return the HOST:PORT of the cluster at ``address``, and what each living node of it has.
 
-    The cluster is not joined. Raises InputError as ``check_address``, which has been asked before.
+    The cluster is not joined; one that this process has joined is asked through Ray. Raises
+    InputError as ``check_address``.
     """
+    if ray.is_initialized():
+        place: str = ray.get_runtime_context().gcs_address
+        return place, [node["Resources"] for node in ray.nodes() if node["Alive"]]
     with _quiet():
         place = _find(address)
     shown = shown_address(address)
     with grpc.insecure_channel(place, options=_DIRECTLY) as channel:
-        asked = {"timeout": PATIENCE_S, "metadata": tuple(_credentials(shown).items())}
         try:
-            nodes = stubs.NodeInfoGcsServiceStub(channel).GetAllNodeInfo(
-                messages.GetAllNodeInfoRequest(), **asked
-            )
+            return place, _ask_for_nodes(channel, _credentials(shown))
         except grpc.RpcError as error:
             raise InputError(f"{shown}: {_no_answer(place, error)}") from error
-    alive = (node for node in nodes.node_info_list if node.state == node.ALIVE)
-    return place, [dict(node.resources_total) for node in alive]
 
 
 @contextmanager
@@ -196,6 +191,14 @@ def _ask(
     except (ValueError, KeyError, TypeError):
         return None
     return _Versions(alive.ray_version, python)
+
+
+def _ask_for_nodes(channel: grpc.Channel, credentials: Mapping[str, str]) -> list[dict[str, float]]:
+    """Return the resources of each node that lives. Raises grpc.RpcError."""
+    asked = {"timeout": PATIENCE_S, "metadata": tuple(credentials.items())}
+    stub = stubs.NodeInfoGcsServiceStub(channel)
+    found = stub.GetAllNodeInfo(messages.GetAllNodeInfoRequest(), **asked).node_info_list
+    return [dict(node.resources_total) for node in found if node.state == node.ALIVE]
 
 
 def _fits(theirs: _Versions, mine: _Versions) -> bool:
