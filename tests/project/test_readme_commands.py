@@ -71,7 +71,7 @@ _RAY = ".venv/bin/ray"
 ON_A_CLUSTER = (
     {
         f"{_RAY} up cluster.yaml": "",
-        f"{_RAY} exec --tmux cluster.yaml 'cd sg-ray && python experiments/sweep.py'": "^machines: ",
+        f"{_RAY} exec --tmux cluster.yaml 'cd sg-ray && python experiments/sweep.py'": "",
         f"{_RAY} rsync-down cluster.yaml sg-ray/outputs/ outputs/": "",
         f"{_RAY} down cluster.yaml": "",
     },
