@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,13 @@ def test_scripts_that_are_named_exist(cluster):
     named = re.findall(r"~/sg-ray/(clusters/\S+)", "\n".join(commands))
     assert "clusters/set-up.sh" in named
     assert not [path for path in named if not (ROOT / path).is_file()]
+
+
+@pytest.mark.parametrize("script", sorted((ROOT / "clusters").glob("*.sh")), ids=lambda p: p.name)
+def test_scripts_are_read_by_bash(script):
+    subprocess.run(["bash", "-n", script], check=True)
+    first = script.read_text(encoding="utf-8").splitlines()[0]
+    assert first.startswith("#!/usr/bin/env bash") or script.name == "head-shell.sh"
 
 
 @pytest.mark.parametrize("name", CLOUDS)

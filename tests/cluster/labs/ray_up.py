@@ -6,6 +6,7 @@ the lab, as somebody does who has prepared .venv: `make install` sees its stamp 
 
 import json
 import re
+import shlex
 import sys
 import time
 import venv
@@ -14,11 +15,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
 from lab import ROOT, Line, missing_namespaces, missing_programs
 from ssh_hosts import HOME, SshHost, ssh_hosts
 
 TITLE = "ray up over sshd: the plain command on the head, one line from the laptop, ray down"
-PARTS = ("plain", "exec", "job", "stop")
+PARTS = ("plain", "exec", "job", "rayjob", "stop")
 
 RAY = Path(sys.executable).parent / "ray"
 PROJECT = HOME / "sg-ray"
@@ -50,7 +52,7 @@ def run(folder: Path, parts: Collection[str] = ()) -> Iterator[Line]:
     with ssh_hosts("rayup", 3, shared=folder) as (laptop, head, worker):
         lab = _Lab(folder, laptop, head, worker)
         yield lab.up()
-        ways = (lab.plain, lab.one_line, lab.job, lab.stop_a_job)
+        ways = (lab.plain, lab.one_line, lab.job, lab.job_as_of_kubernetes, lab.stop_a_job)
         for name, way in zip(PARTS, ways, strict=True):
             if not parts or name in parts:
                 yield from way()
@@ -111,6 +113,21 @@ class _Lab:
         first = next((one for one in said.splitlines() if one.startswith("machines:")), said[-500:])
         yield Line("ray job submit", first, is_ok=" 2 nodes," in first and "succeeded" in said)
         yield self._complete("job")
+
+    def job_as_of_kubernetes(self) -> Iterator[Line]:
+        """Submit what clusters/kuberay.yaml has KubeRay submit, here and of this size."""
+        text = (ROOT / "clusters" / "kuberay.yaml").read_text(encoding="utf-8")
+        (spec,) = (one["spec"] for one in yaml.safe_load_all(text) if one["kind"] == "RayJob")
+        environment = spec["runtimeEnvYAML"].replace("/shared/sg-ray", str(PROJECT))
+        (self.laptop.home / "environment.yaml").write_text(environment)
+        shell, option, line = shlex.split(spec["entrypoint"].replace("/shared", str(HOME)))
+        line = f"{line.partition(' experiments/prod.yaml')[0]} name=rayjob {SIZE}"
+        options = ["--runtime-env", f"{HOME}/environment.yaml"]
+        with self._tunnel():
+            said = self._job("submit", *options, "--", shell, option, line)
+        told = "succeeded" if "succeeded" in said else said[-500:]
+        yield Line("the job of clusters/kuberay.yaml", told, is_ok=told == "succeeded")
+        yield self._complete("rayjob")
 
     def stop_a_job(self) -> Iterator[Line]:
         """Stop a job in the middle of a trial, then go on with its sweep."""
