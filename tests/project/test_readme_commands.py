@@ -401,11 +401,14 @@ STEPS = {
     ".venv/bin/ray attach cluster.yaml": Step(understood_by_ray),
     ".venv/bin/ray dashboard cluster.yaml": Step(understood_by_ray, prints="8265"),
     JOB: Step(understood_by_ray, prints="(?s)^machines: cluster at .*max_concurrent_trials: 8"),
+    f"{_RAY} job stop --address http://localhost:8265 JOB": Step(
+        understood_by_ray, {"JOB": "raysubmit_1"}, prints="raysubmit_1"
+    ),
     f"python {PROD} resources.gpus=1 max_concurrent_trials=8": Step(
-        in_process, extra="resources.gpus=0 --dry-run", prints="microsoft/codebert-base"
+        in_process, {"gpus=1": "gpus=0"}, "--dry-run", prints="microsoft/codebert-base"
     ),
     "python experiments/sweep.py": Step(in_process, extra=f"name=plain {GNN_SWEEP}", prints=RANKED),
-    PACK: Step(packing),
+    PACK: Step(packing, {"README": "README", "LICENSE": "LICENSE"}),
     **dict.fromkeys(
         (
             "kubectl create configmap sg-ray-code --from-file=sg-ray.tar.gz",
