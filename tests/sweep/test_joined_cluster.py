@@ -178,7 +178,6 @@ def test_c5_a_group_that_is_killed_while_it_is_set_up_does_not_block_the_sweep(
         tmp_path,
         data={"source": "synthetic", "num_samples": 60},
         tracking={"enabled": False},
-        floor=False,
         resources={"num_workers": 2},
         search={"num_trials": 1, "pruning": {"enabled": False}},
         replicate={"top_k": 1, "seeds": [42]},
