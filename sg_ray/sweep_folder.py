@@ -200,11 +200,6 @@ class SweepFolder:
         """Held by the sweep's one driver."""
         return self.path / ".lock"
 
-    @property
-    def stop(self) -> Path:
-        """A file whose existence tells trials, on every machine, to save their position and end."""
-        return self.path / ".stop"
-
     def node_token(self, word: str) -> Path:
         """A file that all machines must see which train; what it holds is its name."""
         return self.path / f"{_TOKEN}{word}"

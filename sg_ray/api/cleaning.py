@@ -117,7 +117,7 @@ def _of_sweeps(sweeps: Iterable[_Sweep]) -> Iterator[Path]:
         failures = (record.failure for record in read_records(folder).values())
         is_retried = any(failure and failure.is_infrastructure for failure in failures)
         places = [] if is_retried else [folder.tune, folder.groups]  # from where it would go on
-        yield from (place for place in (*places, folder.stop) if place.exists())
+        yield from (place for place in places if place.exists())
         yield from leftovers(folder.path)
 
 

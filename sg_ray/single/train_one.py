@@ -311,7 +311,12 @@ def _epochs(training: Training, request: StopRequest) -> Iterator[EpochResult]:
     request.raises = isinstance(get_family(spec.family), EstimatorFamily)
     takes = experiment.resources_of(spec.model)
     context = training.context
-    supplies = Supplies(context.features, context.cache_dir, experiment.max_failures)
+    supplies = Supplies(
+        context.features,
+        context.cache_dir,
+        experiment.max_failures,
+        checkpoint_every_s=experiment.checkpoint_every_s,
+    )
     try:
         yield from epochs_here(spec, takes, supplies, folder, request)
     except Interrupted:
@@ -320,7 +325,6 @@ def _epochs(training: Training, request: StopRequest) -> Iterator[EpochResult]:
         raise
     finally:
         request.raises = True
-        folder.stop.unlink(missing_ok=True)
 
 
 def _find_lr(

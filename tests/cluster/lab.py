@@ -14,6 +14,7 @@ import importlib
 import pkgutil
 import shutil
 import subprocess
+import sys
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from typing import Protocol, cast
 import labs
 
 ROOT = Path(__file__).parents[2]
+sys.path.append(str(ROOT / "tests" / "sweep"))  # labs run and compare sweeps as tests there do
 
 
 @dataclass(frozen=True)

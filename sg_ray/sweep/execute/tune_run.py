@@ -21,12 +21,14 @@ from sg_ray.cluster.capacity import Capacity, capacity
 from sg_ray.cluster.losses import infrastructure_failure
 from sg_ray.cluster.node_check import NodeCheck
 from sg_ray.cluster.premises import Premises
+from sg_ray.cluster.stop_board import StopBoard
 from sg_ray.errors import InfrastructureError, SgRayError
 from sg_ray.host.disk import disk_trouble
 from sg_ray.host.signals import StopRequest
 from sg_ray.jobs.job import TrainJob, parse_job
 from sg_ray.sweep.execute.actor import JOB, Shared, TrialActor
 from sg_ray.sweep.execute.executor import Execution, Setting, told_positions
+from sg_ray.sweep.execute.grace import Grace, places_of
 from sg_ray.sweep.execute.room import MOST_WAITING, Room
 from sg_ray.sweep.execute.tune_hooks import (
     InFlight,
@@ -60,8 +62,8 @@ def run_tune(worklist: Worklist, setting: Setting, stop: StopRequest, *, of_own:
     os.environ.update(_TUNE_ENVIRONMENT)
     supplies, folder = setting.supplies, setting.folder
     flight = InFlight(stop, supplies.max_failures)
-    stop.file = folder.stop
-    stop.file.unlink(missing_ok=True)
+    attempt = folder.new_attempt  # becomes the Tune experiment
+    grace = Grace(setting.grace_s, places_of(folder, attempt))
     own_code = OwnCode.of(setting.takes, setting.own_metrics)
     with _explaining_rays_end(), ExitStack() as held:
         nodes = None
@@ -71,29 +73,36 @@ def run_tune(worklist: Worklist, setting: Setting, stop: StopRequest, *, of_own:
             if any_group(setting.takes):
                 held.callback(flight.left_groups.remove)
         flight.nodes = nodes
+        board = StopBoard()
         shared = Shared(
             ray.put(supplies.features),
             own_code,
             supplies.cache_dir.absolute(),
             folder,
+            attempt,
             supplies.max_failures,
             Premises() if nodes is None else nodes.premises,
+            supplies.checkpoint_every_s,
+            board.actor,
         )
         away = set[str] if nodes is None else nodes.away
+        callback = RecordingCallback(worklist, flight, board, grace)
         room = _room(setting, lambda: capacity(of_own=of_own, away=away()))
-        tuner = _tuner(worklist, setting, flight, shared, room)
+        tuner = _tuner(worklist, setting, flight, shared, callback, room)
         stop.raises = False  # from here on there are positions to save
         with suppress(KeyboardInterrupt):  # see on_step_begin
             tuner.fit()
+        board.close()
     stop.raises = True
-    stop.file.unlink(missing_ok=True)
     if flight.error is not None:
         raise flight.error
     if flight.done and not stop():
         return Execution(is_finished=True)
     if not stop():  # Tune's own handler heard it, before any trial began: see setup
         stop.number = signal.SIGUSR1
-    positions = told_positions(flight.num_saved, flight.num_saving)
+    has_saved = [grace.has_saved(job) for job in flight.saving]  # what was not heard in time
+    num_saved = flight.num_saved + sum(has_saved)
+    positions = told_positions(num_saved, has_saved.count(False))
     return Execution(is_finished=False, positions=positions)
 
 
@@ -116,12 +125,16 @@ def _explaining_rays_end() -> Iterator[None]:
 
 
 def _tuner(
-    worklist: Worklist, setting: Setting, flight: InFlight, shared: Shared, room: Room
+    worklist: Worklist,
+    setting: Setting,
+    flight: InFlight,
+    shared: Shared,
+    callback: RecordingCallback,
+    room: Room,
 ) -> tune.Tuner:
     # Tune asks for the next trial once the last has begun, unless several may wait for machines.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(MOST_WAITING if room.capacity.grows else 1)
     trainable = tune.with_parameters(TrialActor, shared=shared)
-    attempt = setting.folder.new_attempt  # becomes the Tune experiment
     return tune.Tuner(
         tune.with_resources(trainable, _placement),
         tune_config=tune.TuneConfig(
@@ -135,12 +148,12 @@ def _tuner(
             trial_dirname_creator=_job_name,
         ),
         run_config=tune.RunConfig(
-            name=attempt.name,
-            storage_path=str(attempt.parent.absolute()),
+            name=shared.attempt.name,
+            storage_path=str(shared.attempt.parent.absolute()),
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=0),  # see on_trial_error
             checkpoint_config=tune.CheckpointConfig(num_to_keep=2, checkpoint_frequency=1),
-            callbacks=[RecordingCallback(worklist, flight)],
+            callbacks=[callback],
         ),
     )
 
