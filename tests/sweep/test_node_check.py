@@ -1,5 +1,7 @@
 """What a node of a cluster is asked before it trains, and what becomes of one that may not."""
 
+import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -143,23 +145,33 @@ def test_own_code_that_a_node_lacks_has_no_version(
     assert len(versions["json.decoder:JSONDecoder"]) == 12
 
 
-def test_the_question_travels_without_the_package(tmp_path: Path) -> None:
-    """Unpickling must import nothing of ours: the node may not have it."""
+@pytest.mark.parametrize("has_folder", [False, True])
+def test_the_question_travels_without_the_package(tmp_path: Path, *, has_folder: bool) -> None:
+    """Unpickling must import nothing of ours: the node may not have it, or an empty folder."""
     with node_check._by_value():
         pickled = cloudpickle.dumps(node_question.answer)
     (tmp_path / "seen").write_text("seen")
-    places = repr(str(tmp_path / "seen")), repr("seen"), repr(str(tmp_path / "mark"))
+    if has_folder:
+        (tmp_path / "sg_ray").mkdir()
+    places = ", ".join(repr(str(tmp_path / name)) for name in ("seen", "mark"))
+    token, _, mark = places.partition(", ")
+    packages = str(Path(cloudpickle.__file__).parents[2])
     script = (
-        "import pickle, sys; sys.modules['sg_ray'] = None; "
+        f"import json, pickle, sys; sys.path.append({packages!r}); "
         f"answer = pickle.loads({pickled!r}); "
-        f"found = answer({', '.join(places)}, ['json'], []); "
-        "print(found['package'], found['code_trouble'], found['read_trouble'])"
+        f"print(json.dumps(answer({token}, 'seen', {mark}, ['json'], [])))"
     )
     said = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=tmp_path
+        [sys.executable, "-S", "-c", script],  # without what an editable installation adds
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=tmp_path,
+        env={"PATH": os.environ["PATH"]},
     )
-    assert said.stdout.split() == ["ModuleNotFoundError:", *said.stdout.split()[1:]]
-    assert "sg_ray" in said.stdout
+    found = NodeAnswer(**json.loads(said.stdout))
+    assert (found.package, found.read_trouble, found.write_trouble) == ("", "", "")
+    assert found.code_trouble == "ModuleNotFoundError: No module named 'sg_ray'"
 
 
 def test_a_process_that_must_not_train_says_so_itself(
