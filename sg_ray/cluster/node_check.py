@@ -93,8 +93,6 @@ class NodeCheck:
         self._next_look_s = 0.0
 
     def __enter__(self) -> Self:
-        for path in self._folder.node_tokens:  # of a driver that was killed
-            path.unlink(missing_ok=True)
         write_text(self.token, self.token.name)
         return self
 

@@ -108,6 +108,8 @@ def run_sweep(
     with locked(folder), explaining_disk_trouble(folder.path):
         remove_leftovers(folder.path)
         release_journals(folder)
+        for token in folder.node_tokens:  # of a driver that was killed
+            token.unlink(missing_ok=True)
         remove_scratch()
         if data is None:  # bad data must not leave a sweep begun with them
             data = read_data(experiment.data, experiment.cache_dir, experiment.objective)
