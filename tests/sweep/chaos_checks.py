@@ -21,7 +21,7 @@ Problems = Iterator[str]
 
 TIME_VALUED = ("epoch_time_s", "samples_per_s")
 _WITH_TIMES = (
-    *("started_at_ms", "finished_at_ms", "train_time_s", "mlflow_run_id", "origin"),
+    *("started_at_ms", "finished_at_ms", "train_time_s", "mlflow_run_id", "origin", "host"),
     *("trial_hours", "more_trial_hours", "hours", "sentence"),
 )
 _TIMED_FILES = (METADATA, METRICS)
@@ -238,7 +238,8 @@ def _names(folder: Path) -> set[str]:
     return {
         str(path)
         for path in paths
-        if path.parts[0] not in ("mlartifacts", "console.log") and "torchinductor" not in str(path)
+        if path.parts[0] not in ("mlartifacts", "console.log")
+        and not any(word in str(path) for word in ("torchinductor", ".slurm-"))
     }
 
 
