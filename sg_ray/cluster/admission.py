@@ -1,7 +1,9 @@
 """What can be known to be wrong before a sweep begins: nothing is written, no Ray is started."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from sg_ray.cluster.chosen_address import LOCAL
+from sg_ray.cluster.packing import Machine, hold, least_bundles
 from sg_ray.config import Resources
 from sg_ray.errors import InputError
 from sg_ray.host.cpus import count_cpus
@@ -12,10 +14,10 @@ TakesByModel = Mapping[str, Resources]
 
 def check_before_start(takes: TakesByModel, address: str) -> None:
     """Raise InputError if no cluster answers, or if no trial or no Ray fits here."""
-    if address == "local":
+    if address == LOCAL:
         from sg_ray.cluster.trouble import refuse_what_cannot_hold_ray
 
-        num_fitting_here(takes)
+        check_fits_here(takes)
         refuse_what_cannot_hold_ray()
     else:
         from sg_ray.cluster.ray_address import check_address
@@ -30,13 +32,16 @@ def processors() -> dict[str, int]:
     return {"CPU": count_cpus().num_usable, "GPU": torch.cuda.device_count()}
 
 
-def num_fitting_here(takes: TakesByModel) -> int:
-    """Return how many trials fit at once into what this process may use.
+def machine_here() -> Machine:
+    """Return what this process may use of its machine."""
+    have = processors()
+    return Machine(have["CPU"], have["GPU"])
 
-    Raises InputError if not even one does.
-    """
+
+def check_fits_here(takes: TakesByModel) -> None:
+    """Raise InputError for a trial that does not fit into what this process may use."""
     try:
-        return num_fitting_trials(takes, processors())
+        check_fits(takes, [machine_here()])
     except InputError as error:
         cpus = count_cpus()
         if cpus.num_usable == cpus.num_present:
@@ -44,12 +49,17 @@ def num_fitting_here(takes: TakesByModel) -> int:
         raise InputError(f"{error} This process has {cpus}.") from error
 
 
-def num_fitting_trials(takes: TakesByModel, have: Mapping[str, float]) -> int:
-    """Return how many trials fit into ``have`` (CPU, GPU) at once, whichever models they are.
-
-    Raises InputError if not even one does.
-    """
-    return min(_num_fitting(one, model, have) for model, one in takes.items())
+def check_fits(takes: TakesByModel, machines: Sequence[Machine]) -> None:
+    """Raise InputError for a trial that the machines could not hold if they were empty."""
+    for model, one in takes.items():
+        if hold(machines, least_bundles(one)):
+            continue
+        num_workers = one.min_workers or one.num_workers
+        raise InputError(
+            f"resources: a {model} trial{_on_workers(num_workers)} takes "
+            f"{_lack(one, num_workers, machines)}. Lower resources.cpus, resources.gpus or "
+            "resources.num_workers, or add nodes."
+        )
 
 
 def shortage(takes: Resources, num_workers: int, have: Mapping[str, float]) -> str | None:
@@ -65,15 +75,13 @@ def any_group(takes: TakesByModel) -> bool:
     return any(one.is_group for one in takes.values())
 
 
-def _num_fitting(takes: Resources, model: str, have: Mapping[str, float]) -> int:
-    num_workers = takes.min_workers or takes.num_workers
-    if lacks := shortage(takes, num_workers, have):
-        raise InputError(
-            f"resources: a {model} trial{_on_workers(num_workers)} takes {lacks}. Lower "
-            "resources.cpus, resources.gpus or resources.num_workers, or add nodes."
-        )
-    wanted = _wanted(takes, num_workers)
-    return min(int(have[name] / amount) for name, amount in wanted.items() if amount > 0)
+def _lack(takes: Resources, num_workers: int, machines: Sequence[Machine]) -> str:
+    have = {
+        "CPU": sum(machine.cpus for machine in machines),
+        "GPU": sum(machine.gpus for machine in machines),
+    }
+    lacks = shortage(takes, num_workers, have)
+    return lacks or f"{takes.cpus:g} CPUs and {takes.gpus:g} GPUs each, more than machines have"
 
 
 def _on_workers(num_workers: int) -> str:

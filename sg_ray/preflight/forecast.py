@@ -9,20 +9,27 @@ from sg_ray.records.begin import check_same_sweep
 from sg_ray.records.planned import PlannedStage, planned_stages, up_to
 from sg_ray.records.race import attainable_p
 from sg_ray.records.record import read_records
+from sg_ray.sweep.execute.executor import Executor
+from sg_ray.sweep.execute.tune_executor import TuneExecutor
 from sg_ray.sweep_folder import SweepFolder
 
 
 def describe_plan(
-    experiment: Experiment, *, extends: bool = False, warnings: Sequence[str] = ()
+    experiment: Experiment,
+    executor: Executor | None = None,
+    *,
+    extends: bool = False,
+    warnings: Sequence[str] = (),
 ) -> str:
     """Return what is on record, the stages, trials and resources, and the p its seeds can reach.
 
-    ``extends`` is as of ``begin``; ``warnings`` are those of ``check_ready``. Raises InputError if
-    a start would be refused.
+    ``executor`` says how many trials would run at once; None is Tune on this machine. ``extends``
+    is as of ``begin``; ``warnings`` are those of ``check_ready``. Raises InputError if a start
+    would be refused.
     """
     if experiment.folder.is_sweep:
         check_same_sweep(experiment, extends=extends)
-    models = experiment.all_models
+    models, runs = experiment.all_models, executor or TuneExecutor()
     stages = planned_stages(models, experiment.rules)
     lines = [
         f"sweep {experiment.name} -> {experiment.folder}",
@@ -32,6 +39,7 @@ def describe_plan(
         "",
         "model         lr range  search  replicate    per trial",
         *(_model_line(model, stages) for model in models),
+        runs.told_at_once(experiment.resources_by_model, experiment.max_concurrent_trials),
         "",
         _in_all(stages, experiment.replicate, extends),
         *attainable_p(len(experiment.replicate.all_seeds), len(models)),

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import torch
 
-from sg_ray.cluster.admission import num_fitting_here
+from sg_ray.cluster.admission import check_fits_here, machine_here
+from sg_ray.cluster.packing import num_fitting
 from sg_ray.config import Model, Resources, Rules
 from sg_ray.features.build import store_dir
 from sg_ray.features.packed import FeatureKind
@@ -33,7 +34,7 @@ _AMPLE = 2
 def check_devices(context: Context) -> Finding:
     """Every model's trials fit this machine, in a number format that it has."""
     experiment = context.experiment
-    num_fitting_here(experiment.resources_by_model)
+    check_fits_here(experiment.resources_by_model)
     models = "; ".join(map(_describe_model, experiment.all_models))
     found = f"{count_cpus()}, {_describe_gpus()}; {models}"
     if not torch.cuda.is_available() and shutil.which("nvidia-smi"):
@@ -121,7 +122,8 @@ def _check_one_disk(needs: list[Need]) -> Finding:
 
 
 def _num_concurrent(takes: Mapping[str, Resources], at_most: int | None) -> int:
-    fits = num_fitting_here(takes)
+    """Return how many trials run at once, at most: of the model of which most fit."""
+    fits = max(num_fitting([machine_here()], one) for one in takes.values())
     return min(fits, at_most or fits)
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from sg_ray.cluster.admission import any_group, num_fitting_trials
+from sg_ray.cluster.admission import any_group, check_fits
+from sg_ray.cluster.packing import Machine, num_mixed
 from sg_ray.cluster.ray_check import RayReport, check_ray
 from sg_ray.preflight.context import Context
 from sg_ray.preflight.finding import Finding
@@ -83,8 +84,10 @@ def check_ray_session(context: Context) -> Finding:
     several_workers = any_group(takes)
     report = check_ray(context.folder / RAY_LOG, several_workers=several_workers)
     context.ray_report = report
-    num_trials = num_fitting_trials(takes, report.resources)
     cpus, gpus = (report.resources.get(name, 0) for name in ("CPU", "GPU"))
+    machines = [Machine(cpus, int(gpus))]
+    check_fits(takes, machines)
+    num_trials = num_mixed(machines, takes).total()
     found = (
         f"starts in {report.start_s:.1f} s, a task takes {report.task_s:.1f} s; it sees "
         f"{_counted(cpus, 'CPU')}, {_counted(gpus, 'GPU')}: {_counted(num_trials, 'trial')} at once"

@@ -13,11 +13,15 @@ import ctypes
 import os
 import shlex
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+import psutil
+from lab import ROOT
 
 _NETWORK = "10.77.0"
 """The hosts of each lab have a network of their own, so all labs may use the same addresses."""
@@ -62,6 +66,10 @@ class Host:
             raise RuntimeError(f"{self.name}: {shlex.join(map(str, command))}: {printed}")
         return str(printed)
 
+    def processes(self, title: str = "") -> list[psutil.Process]:
+        """Return what runs there, by command lines (Ray sets those of its own) that begin so."""
+        return [one for one in self._room.processes() if _command_line(one).startswith(title)]
+
     def cut(self) -> None:
         """Lose in silence whatever is sent to this host or by it."""
         self._switch.run("ip", "link", "set", self._port, "nomaster")
@@ -69,6 +77,15 @@ class Host:
     def mend(self) -> None:
         """Undo ``cut``."""
         self._switch.run("ip", "link", "set", self._port, "master", _BRIDGE)
+
+    def slow_down(self, *, delay_s: float, loss: float) -> None:
+        """Have all that it sends or gets come so much later, and a share of it never.
+
+        Its interface is another one afterwards: what was connected is not any more.
+        """
+        self._switch.run("ip", "link", "delete", self._port)
+        _plug_in_slowly(self._room, self._switch, self._port, delay_s, loss)
+        _set_address(self._room, self.address)
 
     def kill(self) -> None:
         """End all that runs there, at once. The host stays, and can be used again."""
@@ -88,7 +105,7 @@ class Host:
 def hosts(prefix: str, number: int, *, shared: Path) -> Iterator[list[Host]]:
     """Yield hosts PREFIX-1, PREFIX-2 ... that reach each other by name and see folder ``shared``.
 
-    It is at the same path on all of them, also if that lies in /tmp.
+    It is at the same path on all of them, also if that lies in /tmp; so are checkout and Python.
     """
     names = {f"{prefix}-{i}": f"{_NETWORK}.{i}" for i in range(1, number + 1)}
     with ExitStack() as stack:
@@ -123,10 +140,11 @@ def _host_set_up(name: str, folder: Path, shared: Path) -> str:
     tmp.chmod(0o1777)
     (folder / "hosts").touch()
     lines = ["ip link set lo up", f"hostname {name}", "mount -t tmpfs tmpfs /dev/shm"]
-    if shared.is_relative_to("/tmp"):
-        seen = tmp / shared.relative_to("/tmp")
-        seen.mkdir(parents=True)
-        lines.append(f"mount --bind {shlex.quote(str(shared))} {shlex.quote(str(seen))}")
+    for seen in dict.fromkeys((shared, ROOT, Path(sys.prefix), Path(sys.base_prefix))):
+        if seen.is_relative_to("/tmp"):
+            place = tmp / seen.relative_to("/tmp")
+            place.mkdir(parents=True, exist_ok=True)
+            lines.append(f"mount --bind {shlex.quote(str(seen))} {shlex.quote(str(place))}")
     hosts_file = shlex.quote(str(folder / "hosts"))
     lines += [
         f"mount --bind {hosts_file} /etc/hosts",
@@ -142,6 +160,26 @@ def _plug_in(room: "_Room", address: str, switch: "_Room", port: str) -> None:
     at_switch = ["nsenter", "--target", str(switch.pid), "--net"]
     subprocess.run([*at_switch, *pair, "netns", str(room.pid)], check=True)
     switch.run("ip", "link", "set", port, "master", _BRIDGE, "up")
+    _set_address(room, address)
+
+
+def _plug_in_slowly(room: "_Room", switch: "_Room", port: str, delay_s: float, loss: float) -> None:
+    """Join a host to the switch by a process that carries what is sent."""
+    ends = [str(room.pid), "eth0", str(switch.pid), port]
+    program = Path(__file__).with_name("slow_link.py")
+    command = [sys.executable, program, *ends, str(delay_s), str(loss)]
+    carrier = switch.popen_outside(command, stdout=subprocess.PIPE, text=True)
+    assert carrier.stdout is not None
+    with carrier.stdout as told:
+        if told.readline() != "ready\n":
+            raise RuntimeError("the slow link could not be made")
+    switch.run("ip", "link", "set", port, "master", _BRIDGE, "up")
+
+
+def _set_address(room: "_Room", address: str) -> None:
+    # The others remember the hardware's, and would ask again only after seconds.
+    hardware = f"02:00:00:00:00:{int(address.rpartition('.')[2]):02x}"
+    room.run("ip", "link", "set", "eth0", "address", hardware)
     room.run("ip", "addr", "add", f"{address}/24", "dev", "eth0")
     room.run("ip", "link", "set", "eth0", "up")
     room.run("ip", "route", "add", "default", "via", _GATEWAY)
@@ -152,12 +190,19 @@ class _Room:
 
     def __init__(self, holder: subprocess.Popen[bytes], pid: int) -> None:
         self._holder, self.pid = holder, pid
+        self._inside = _namespace(pid)
         self._started: list[subprocess.Popen[Any]] = []
 
     def popen(self, command: Sequence[str | Path], **settings: Any) -> subprocess.Popen[Any]:
         enter = ["nsenter", "--target", str(self.pid), "--net", "--mount", "--uts", "--wd=."]
+        return self.popen_outside([*enter, "--", *command], **settings)
+
+    def popen_outside(
+        self, command: Sequence[str | Path], **settings: Any
+    ) -> subprocess.Popen[Any]:
+        """Start what ends with the others here, yet has this process's network and mounts."""
         with _children_among_those_of(self.pid):
-            process = subprocess.Popen([*enter, "--", *map(str, command)], **settings)
+            process = subprocess.Popen(list(map(str, command)), **settings)
         self._started = [one for one in self._started if one.poll() is None] + [process]
         return process
 
@@ -166,6 +211,9 @@ class _Room:
         printed, _ = process.communicate()
         if process.returncode != 0:
             raise RuntimeError(f"{shlex.join(command)}: {printed}")
+
+    def processes(self) -> list[psutil.Process]:
+        return [one for one in psutil.process_iter() if _namespace(one.pid) == self._inside]
 
     def kill(self) -> None:
         self.popen(["sh", "-c", "kill -KILL -1"]).wait()
@@ -206,6 +254,21 @@ def _room(set_up: str) -> Iterator[_Room]:
         yield room
     finally:
         room.end()
+
+
+def _namespace(pid: int) -> str | None:
+    """Return which namespace of processes one is in; None if it has ended."""
+    try:
+        return str(Path(f"/proc/{pid}/ns/pid").readlink())
+    except OSError:
+        return None
+
+
+def _command_line(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
 
 
 @contextmanager

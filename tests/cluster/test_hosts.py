@@ -45,6 +45,15 @@ def test_hosts_reach_each_other_until_a_link_is_cut(tmp_path: Path) -> None:
         assert server.wait() == -signal.SIGTERM
 
 
+def test_a_slow_link_is_slow_and_loses_some(tmp_path: Path) -> None:
+    with hosts("hoststest", 2, shared=tmp_path) as (one, two):
+        assert min(round_trip_s(two, one, number=3)) < 0.06
+        one.slow_down(delay_s=0.03, loss=0.3)
+        there_and_back_s = round_trip_s(two, one, number=20)
+        assert 0 < len(there_and_back_s) < 20
+        assert min(there_and_back_s) >= 0.06
+
+
 def test_hosts_share_one_folder_and_nothing_else_in_tmp(tmp_path: Path) -> None:
     (tmp_path / "shared").mkdir()
     with hosts("hoststest", 2, shared=tmp_path / "shared") as (one, two):
@@ -89,6 +98,34 @@ def test_hosts_end_with_a_lab_that_is_killed(tmp_path: Path) -> None:
     code = subprocess.run(command, cwd=Path(__file__).parent, env=environment, check=False)
     assert code.returncode == -signal.SIGKILL
     wait_until(lambda: not marked(tmp_path))
+
+
+def round_trip_s(by: Host, asked: Host, *, number: int) -> list[float]:
+    """Return how long those of so many packets took that came back."""
+    code = (
+        "import socket, time\n"
+        "s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(0.3)\n"
+        f"for number in range({number}):\n"
+        f"    began = time.monotonic(); s.sendto(bytes([number]), ({asked.address!r}, 4001))\n"
+        "    try:\n"
+        "        while s.recv(1) != bytes([number]): pass\n"
+        "        print(time.monotonic() - began)\n"
+        "    except TimeoutError: pass\n"
+    )
+    echo = (
+        "import socket\n"
+        "s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(('', 4001))\n"
+        "print(flush=True)\n"
+        "while True: s.sendto(*s.recvfrom(1))\n"
+    )
+    server = asked.popen([sys.executable, "-c", echo], stdout=subprocess.PIPE)
+    assert server.stdout is not None
+    with server.stdout as told:
+        told.readline()
+        printed = by.run([sys.executable, "-c", code])
+    server.kill()
+    server.wait()
+    return [float(line) for line in printed.split()]
 
 
 def wait_until(is_so: Callable[[], bool]) -> None:

@@ -2,14 +2,15 @@
 
 import json
 from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
 from small_sweeps import DATABASE, INLINE, SWEEP, query, records, repeated_points, run_statuses
 
 from sg_ray.cli import main
-from sg_ray.sweep.execute import tune_run
-from sg_ray.sweep.execute.executor import Setting
+from sg_ray.jobs.job import AnyJob
+from sg_ray.sweep.execute.room import Gap, Room
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -110,17 +111,16 @@ def test_a_resume_may_take_other_resources(
     for record in records(SWEEP):
         if record["stage"] == "floor":
             (SWEEP / "records" / f"{record['trial_key']}.json").unlink()
-    used: list[tuple[int, float]] = []
-    found = tune_run.num_at_once
+    seen: list[int] = []
+    beside = Room.beside
 
-    def noted(setting: Setting, *, grows: bool) -> int:
-        number = found(setting, grows=grows)
-        used.append((number, setting.takes["gnn"].cpus))
-        return number
+    def noted(room: Room, jobs: Collection[AnyJob], num_waiting: int) -> Gap:
+        seen.append(len(jobs))
+        return beside(room, jobs, num_waiting)
 
-    monkeypatch.setattr(tune_run, "num_at_once", noted)
+    monkeypatch.setattr(Room, "beside", noted)
     other = [f"resources.cpus={cpus}", "max_concurrent_trials=2"]
     assert main(["sweep", "--resume", "tiny", *other]) == 0
-    assert used == [(num_at_once, cpus)]
+    assert max(seen) == num_at_once
     assert len(records(SWEEP)) == 5
     assert f"cpus: {cpus}.0" in (SWEEP / "sweep.yaml").read_text(), "it is not noted"

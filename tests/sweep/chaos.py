@@ -8,6 +8,9 @@ after the stage's first sign of life) is drawn from the seed; after each shot th
 round the journal gets an event that MLflow refuses. In the end the folder, the records, the journal
 and MLflow are compared with those of one uninterrupted run. Prints every shot, what went wrong, and
 what the kills cost.
+
+The last round is on a small cluster of hosts made of this machine, whose nodes are killed, join and
+are cut off; it takes root.
 """
 
 import argparse
@@ -71,7 +74,7 @@ KINDS: tuple[Kind, ...] = (
     ("driver", signal.SIGTERM),
     ("worker", signal.SIGTERM),
     ("group", signal.SIGINT),
-    ("raylet", signal.SIGTERM),
+    ("tree", signal.SIGTERM),
     ("driver", signal.SIGINT),
     ("group", signal.SIGTERM),
     ("memory", signal.SIGKILL),
@@ -110,6 +113,7 @@ class Tally:
     num_epochs_repeated: int = 0
     num_poisoned: int = 0
     overhead_s: list[float] = field(default_factory=list)
+    node_faults: Counter[str] = field(default_factory=Counter)
 
     def __str__(self) -> str:
         by_kind = Counter(f"{shot.victim} {shot.signal.name}" for shot in self.hits)
@@ -124,6 +128,8 @@ class Tally:
                 f"events that MLflow cannot take: {self.num_poisoned}",
                 "overhead: " + ", ".join(f"{s:.0f} s" for s in self.overhead_s)
                 + f"; {sum(self.overhead_s) / max(1, len(self.hits)):.1f} s a kill",
+                "on a cluster: " + (", ".join(f"{n} x {k}" for k, n in self.node_faults.items())
+                or "not tried"),
                 *(f"WRONG: {problem}" for problem in self.problems),
             ]
         )  # fmt: skip
@@ -316,8 +322,7 @@ class Sweep:
 def _exit_codes(shot: Shot | None) -> tuple[int, ...]:
     """Return what a driver may exit with. 0: the sweep was done before the shot counted.
 
-    -n: Python's own handler, before and after our code runs. 1: a signal to the whole group also
-    ends Ray, which the driver may notice before its own signal.
+    -n: Python's own handler, before and after our code runs.
     """
     if shot is None:
         return (0,)
@@ -325,8 +330,7 @@ def _exit_codes(shot: Shot | None) -> tuple[int, ...]:
         return tuple(range(256))
     if shot.signal == signal.SIGKILL:
         return (-signal.SIGKILL, 0)
-    in_order = (128 + shot.signal, -shot.signal, 0)
-    return (*in_order, 1) if shot.victim == "group" else in_order
+    return (128 + shot.signal, -shot.signal, 0)
 
 
 def start_driver(folder: Path, environment: dict[str, str]) -> Start:
@@ -389,10 +393,13 @@ def run_rounds(
     rounds: Sequence[Sequence[Stage]],
     seed: int,
     kinds: Sequence[Kind] | None = None,
+    *,
+    with_nodes: bool = False,
 ) -> Tally:
     """Run one sweep uninterrupted, and one a round under fire; compare and count.
 
-    ``kinds`` are the kinds of shots in turn; by default all there are, in a drawn order.
+    ``kinds`` are the kinds of shots in turn; by default all there are, in a drawn order. With
+    ``with_nodes`` one more round is run on a cluster.
     """
     tally, rng = Tally(), np.random.default_rng(seed)
     whole = folder / "whole"
@@ -411,7 +418,27 @@ def run_rounds(
         tally.problems += [f"{killed.name}: {text}" for text in violations(killed, whole)]
         events = list(read_events(killed / "outputs" / "tiny" / "events.jsonl"))
         tally.num_epochs_repeated += repeated_epochs(events)
+    if with_nodes:
+        _round_among_nodes(folder / "nodes", whole, tally, rng)
     return tally
+
+
+def _round_among_nodes(killed: Path, whole: Path, tally: Tally, rng: np.random.Generator) -> None:
+    """Run one more sweep on a cluster of hosts, if this machine can be made into some."""
+    sys.path.append(str(ROOT / "tests" / "cluster"))  # where hosts of labs are made
+    from chaos_nodes import run_among_nodes
+    from lab import missing_namespaces
+
+    if lacks := missing_namespaces():
+        print(f"no round on a cluster: {lacks}", flush=True)
+        return
+    print("round on a cluster", flush=True)
+    write_sweep(killed)
+    (killed / "tmp").mkdir()  # as in the others
+    chaos = run_among_nodes(killed, rng)
+    tally.node_faults.update(chaos.faults)
+    problems = [*chaos.problems, *violations(killed, whole)]
+    tally.problems += [f"{killed.name}: {text}" for text in problems]
 
 
 def main() -> int:
@@ -422,7 +449,8 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, help="keep everything there (default: temporary)")
     arguments = parser.parse_args()
     folder = arguments.folder or Path(tempfile.mkdtemp(prefix="sg-ray-chaos-"))
-    tally = run_rounds(folder, [LONG_ROUND] * arguments.rounds, arguments.seed)
+    rounds = [LONG_ROUND] * arguments.rounds
+    tally = run_rounds(folder, rounds, arguments.seed, with_nodes=True)
     print(tally)
     if tally.problems:
         print(f"seed {arguments.seed}; everything lies in {folder}", file=sys.stderr)

@@ -2,6 +2,7 @@
 
 from ray.air.execution._internal.actor_manager import RayActorManager
 from ray.air.execution._internal.tracked_actor_task import TrackedActorTask
+from ray.train.torch.config import _TorchBackend as TorchBackend
 from ray.train.v2._internal.execution.controller import TrainController
 
-__all__ = ["RayActorManager", "TrackedActorTask", "TrainController"]
+__all__ = ["RayActorManager", "TorchBackend", "TrackedActorTask", "TrainController"]

@@ -8,6 +8,7 @@ from sg_ray.files import write_json
 from sg_ray.jobs.job import TestJob
 from sg_ray.records.events import WinnerTested
 from sg_ray.records.journal import Journal
+from sg_ray.sweep.plan.model_plan import Fits, all_fit
 from sg_ray.sweep.plan.planner import Planner
 from sg_ray.sweep_folder import SweepFolder
 
@@ -29,12 +30,15 @@ class WinnerTest:
         """True if there is nothing to score, or it is scored."""
         return self._path.exists() or not self._planner.has_test_split
 
-    def next_job(self) -> TestJob | None:
-        """Return the next of the winner's seeds to score; None if scored, or without a split."""
+    def next_job(self, fits: Fits = all_fit) -> TestJob | None:
+        """Return the next of the winner's seeds to score that ``fits``.
+
+        None if all are being scored or were, or without a split.
+        """
         if self._jobs is None:
             self._jobs = [] if self._path.exists() else self._plan()
             self._num_jobs = len(self._jobs)
-        return self._jobs.pop(0) if self._jobs else None
+        return self._jobs.pop(0) if self._jobs and fits(self._jobs[0].resources) else None
 
     def on_finished(self, job: TestJob, result: Mapping[str, Any]) -> None:
         """Keep a seed's scores; with the last of them write the file."""

@@ -20,6 +20,8 @@ from sg_ray.records.events import (
     EpochEnded,
     FinalistDropped,
     JobLost,
+    NodeNews,
+    NodeReported,
     RateSource,
     StageStarted,
     SweepWaiting,
@@ -38,6 +40,7 @@ from sg_ray.records.record import (
     write_record,
 )
 from sg_ray.sweep.execute.winner_scoring import WinnerTest
+from sg_ray.sweep.plan.model_plan import Fits, all_fit
 from sg_ray.sweep.plan.planner import Planner
 from sg_ray.training.checkpoint import weights_id
 from sg_ray.trial import job_name, now_ms
@@ -59,9 +62,9 @@ class Worklist:
                 spec = plan.spec(record.configuration, record.seed).with_streams(record.streams)
                 self._settle(record, job_name(spec))
 
-    def next_job(self) -> AnyJob | None:
-        """Return the next job with the checkpoint it goes on from, or None."""
-        while (job := self._planner.next_job()) is not None:
+    def next_job(self, fits: Fits = all_fit) -> AnyJob | None:
+        """Return the next job that ``fits``, with the checkpoint it goes on from, or None."""
+        while (job := self._planner.next_job(fits)) is not None:
             if isinstance(job, TrainJob):
                 self._announce(job.spec.model, job.stage)
                 job = self._from_checkpoint(job)
@@ -69,7 +72,7 @@ class Worklist:
                     return job
             elif not (isinstance(job, LrRangeJob) and self._take_cached_learning_rate(job)):
                 return job
-        return self._winner_test.next_job() if self._planner.finished else None
+        return self._winner_test.next_job(fits) if self._planner.finished else None
 
     def again(self, job: AnyJob) -> AnyJob:
         """Return a job that was lost with the newest checkpoint that it left."""
@@ -105,10 +108,14 @@ class Worklist:
         elif isinstance(job, LrRangeJob):
             self._announce(job.spec.model, "lr_range")
 
-    def on_lost(self, job: AnyJob, reason: str) -> None:
+    def on_lost(self, job: AnyJob, reason: str, host: str | None = None) -> None:
         """Journal that a job's process or machine died; it is handed out again."""
         key = job.spec.trial_key if isinstance(job, TrainJob) else None
-        self._journal.append(JobLost(name=job.name, reason=reason, trial_key=key))
+        self._journal.append(JobLost(name=job.name, reason=reason, trial_key=key, host=host))
+
+    def on_node(self, host: str, news: NodeNews, reason: str) -> None:
+        """Journal what became known of a node of the cluster."""
+        self._journal.append(NodeReported(host=host, news=news, reason=reason))
 
     def on_waiting(self, wait_s: float, reason: str) -> None:
         """Journal that no trial has begun for so long."""

@@ -12,7 +12,7 @@ from sg_ray.config import ReplicateSettings
 from sg_ray.configuration import Configuration
 from sg_ray.jobs.job import TrainJob
 from sg_ray.records.race import CLAIM_ALPHA, model_claims
-from sg_ray.sweep.plan.model_plan import ModelPlan
+from sg_ray.sweep.plan.model_plan import Fits, ModelPlan, all_fit
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ class ExtraSeeds:
         """True if nothing is undecided, or there are no more seeds for it."""
         return self._open_round() is None
 
-    def next_job(self) -> TrainJob | None:
-        """Return a job of the round that is open, or None: wait for its others, or all is done."""
+    def next_job(self, fits: Fits = all_fit) -> TrainJob | None:
+        """Return a job of the open round that ``fits``; None: wait for others, or all is done."""
         open_round = self._open_round()
         if open_round is None:
             return None
@@ -46,6 +46,8 @@ class ExtraSeeds:
         for entry in entries:
             if not entry.plan.has_branches(seed):
                 continue  # what it builds on is in this round too
+            if not fits(entry.plan.model.resources):
+                continue
             job = entry.plan.extra_job(entry.configuration, seed)
             if job is not None:
                 return job

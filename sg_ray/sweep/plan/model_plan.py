@@ -1,8 +1,8 @@
 """One model's way through the stages of a sweep, from the records and its journal alone."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from sg_ray.config import Model, Rules
+from sg_ray.config import Model, Resources, Rules
 from sg_ray.configuration import Configuration
 from sg_ray.jobs.job import AnyJob, TrainJob
 from sg_ray.records.race import drops
@@ -13,6 +13,16 @@ from sg_ray.trial import BranchSource, TrialSpec
 
 _SpecKey = tuple[Configuration, int, tuple[tuple[str, ...], ...]]
 """A configuration, a seed, and which branches it builds on."""
+
+Fits = Callable[[Resources], bool]
+"""Whether there is room now for a trial that takes so much. What does not fit is not decided yet:
+a point of a search is chosen when it is handed out, by all that is known then."""
+
+
+def all_fit(takes: Resources) -> bool:
+    """Say that there is room for any trial."""
+    del takes
+    return True
 
 
 class ModelPlan:

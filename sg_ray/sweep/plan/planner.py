@@ -19,7 +19,7 @@ from sg_ray.records.learning_rates import read_learning_rates
 from sg_ray.records.record import RunRecord, read_records
 from sg_ray.sweep.plan.extra_seeds import ExtraSeeds
 from sg_ray.sweep.plan.ledger import Identity, Ledger
-from sg_ray.sweep.plan.model_plan import FloorPlan, ModelPlan
+from sg_ray.sweep.plan.model_plan import Fits, FloorPlan, ModelPlan, all_fit
 from sg_ray.sweep.plan.search_plan import SearchPlan
 from sg_ray.sweep.plan.variance_trials import VarianceTrials
 from sg_ray.sweep_folder import SweepFolder
@@ -81,17 +81,22 @@ class Planner:
             for name in names
         )
 
-    def next_job(self) -> AnyJob | None:
-        """Return a job that can start now, or None: wait for what runs, or nothing is left."""
-        for plan in self.plans.values():
+    def next_job(self, fits: Fits = all_fit) -> AnyJob | None:
+        """Return a job that can start now, or None: wait for what runs, or nothing is left.
+
+        Models of whose trials none ``fits`` are passed over: each goes its way independently.
+        """
+        for name, plan in self.plans.items():
+            if plan.finished or self._is_blocked(name) or not fits(plan.model.resources):
+                continue
             job = plan.next_job()
             if job is not None:
                 return job
         if not self._has_planned_seeds:
             return None
         if not self._extra_seeds.settled:
-            return self._extra_seeds.next_job()
-        return self._variance_trials.next_job()
+            return self._extra_seeds.next_job(fits)
+        return self._variance_trials.next_job(fits)
 
     def on_epoch(self, job: TrainJob, epoch: int, objective: float | None) -> bool:
         """Take note of an epoch; return True if the trial should be given up."""

@@ -11,7 +11,7 @@ from itertools import count, islice
 from sg_ray.config import ReplicateSettings
 from sg_ray.jobs.job import TrainJob
 from sg_ray.records.leaderboard import Row
-from sg_ray.sweep.plan.model_plan import ModelPlan
+from sg_ray.sweep.plan.model_plan import Fits, ModelPlan, all_fit
 from sg_ray.trial import TrialSpec
 
 
@@ -34,9 +34,10 @@ class VarianceTrials:
         """True once all of them are on record."""
         return all(plan.is_known(spec) for plan, spec in self._trials)
 
-    def next_job(self) -> TrainJob | None:
-        """Return the next missing trial."""
-        jobs = (plan.job(spec, "variance") for plan, spec in self._trials)
+    def next_job(self, fits: Fits = all_fit) -> TrainJob | None:
+        """Return the next missing trial that ``fits``."""
+        able = ((plan, spec) for plan, spec in self._trials if fits(plan.model.resources))
+        jobs = (plan.job(spec, "variance") for plan, spec in able)
         return next((job for job in jobs if job is not None), None)
 
     @property

@@ -1,0 +1,138 @@
+"""What a cluster has for trials now, and what it may get: asked of Ray again and again."""
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import ray
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from sg_ray.cluster.packing import Machine
+from sg_ray.cluster.ray_address import ask_for_nodes
+from sg_ray.cluster.ray_private.core_names import state
+
+_MOST_OF_A_TYPE = 1_000
+"""So many machines of a type are counted on, where its number has no limit."""
+_CONFIG = "--autoscaling-config="
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """The machines of a cluster for trials.
+
+    ``to_come`` are those that an autoscaler may add; ``may_grow`` says that one may add others, of
+    which nothing is known.
+    """
+
+    machines: tuple[Machine, ...]
+    to_come: tuple[Machine, ...] = ()
+    may_grow: bool = False
+
+    @property
+    def at_most(self) -> tuple[Machine, ...]:
+        """All that there may be at once, as far as it is known."""
+        return self.machines + self.to_come
+
+    @property
+    def grows(self) -> bool:
+        """Whether demand may bring machines."""
+        return bool(self.to_come) or self.may_grow
+
+
+@dataclass(frozen=True)
+class NodeType:
+    """A kind of machine that an autoscaler may start."""
+
+    machine: Machine
+    max_nodes: int
+
+
+def capacity(*, of_own: bool, away: Collection[str] = ()) -> Capacity:
+    """Return what the cluster that this process has joined has for trials.
+
+    A Ray ``of_own`` neither grows nor shrinks. Nodes that are being drained take nothing new, and
+    those whose ids are in ``away`` are left alone.
+    """
+    leaving = {*draining_nodes(), *away}
+    alive = [node for node in ray.nodes() if node["Alive"] and node["NodeID"] not in leaving]
+    machines = tuple(_machine(node["Resources"]) for node in alive)
+    if of_own:
+        return Capacity(machines)
+    return _with_what_may_come(machines, ray.get_runtime_context().gcs_address)
+
+
+def capacity_at(address: str) -> tuple[str, Capacity]:
+    """Return the HOST:PORT of a cluster, and what it has, without joining it.
+
+    Raises InputError if none answers.
+    """
+    place, nodes = ask_for_nodes(address)
+    return place, _with_what_may_come(tuple(map(_machine, nodes)), place)
+
+
+def draining_nodes() -> set[str]:
+    """Return the ids of the nodes that are about to be taken away."""
+    return set(state.get_draining_nodes())
+
+
+def node_types(gcs_address: str) -> list[NodeType] | None:
+    """Return what the autoscaler of a cluster may start; none if it has no autoscaler.
+
+    Ray does not tell of it, so the autoscaler's own configuration is read. Its process runs beside
+    the head, as the driver does; None if it is not seen from here (in Kubernetes, or on another
+    node), and if the file cannot be read.
+    """
+    for command in _commands():
+        is_autoscaler = any(part.endswith("monitor.py") for part in command)
+        if is_autoscaler and f"--gcs-address={gcs_address}" in command:
+            given = [part.removeprefix(_CONFIG) for part in command if part.startswith(_CONFIG)]
+            return _read_types(Path(given[0]).expanduser()) if given else []
+    return None
+
+
+def _with_what_may_come(machines: tuple[Machine, ...], gcs_address: str) -> Capacity:
+    types = node_types(gcs_address)
+    if types is None:
+        return Capacity(machines, may_grow=True)
+    return Capacity(machines, tuple(_to_come(types, machines)))
+
+
+def _commands() -> Iterator[list[str]]:
+    for process in psutil.process_iter(["cmdline"]):
+        yield (
+            process.info["cmdline"] or []
+        )  # None of a process that is another user's, or has ended
+
+
+def _read_types(path: Path) -> list[NodeType] | None:
+    try:
+        config = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+        most = int(config.get("max_workers", _MOST_OF_A_TYPE))
+        given = config["available_node_types"]
+        return [
+            _node_type(given[name], most) for name in given if name != config.get("head_node_type")
+        ]
+    except (OSError, YAMLError, KeyError, TypeError, ValueError, AttributeError):
+        return None  # Ray reads it too, and says what is wrong with it
+
+
+def _node_type(given: Mapping[str, Any], most: int) -> NodeType:
+    """Return a type as it is written. Raises KeyError if it does not say what it has."""
+    return NodeType(_machine(given["resources"]), min(most, int(given.get("max_workers", most))))
+
+
+def _to_come(types: Iterable[NodeType], here: Iterable[Machine]) -> Iterator[Machine]:
+    """Yield the machines of each type that are not here yet. A node is known by what it has."""
+    found = Counter(here)
+    for one in types:
+        num_here = min(found[one.machine], one.max_nodes)
+        found[one.machine] -= num_here
+        yield from [one.machine] * (one.max_nodes - num_here)
+
+
+def _machine(resources: Mapping[str, float]) -> Machine:
+    return Machine(float(resources.get("CPU", 0)), int(resources.get("GPU", 0)))
