@@ -33,7 +33,7 @@ SlurmctldHost={controller}({controller_address})
 SlurmUser=root
 AuthType=auth/munge
 # A job that is queued again waits for as long as a credential is valid; by default 120 s.
-AuthInfo=socket={folder}/munge.socket,cred_expire=20
+AuthInfo=socket={folder}/munge.socket,cred_expire=5
 StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/spool-%n
 SlurmctldPidFile={folder}/slurmctld.pid

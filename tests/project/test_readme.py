@@ -21,8 +21,8 @@ TOP_LEVEL = {
 """What a stranger sees first. Another file belongs into one of the folders."""
 MAX_README_LINES = 150
 OPTION = r"(?<![\w-])--[a-z][a-z-]+"
-OPTIONS_OF_OTHERS = {"--extra-index-url"}
-"""pip's."""
+OPTIONS_OF_OTHERS = {"--user", "--batch", "--signal", "--qos", "--extra-index-url"}
+"""SLURM's and pip's."""
 IGNORED = {"__pycache__", "outputs", ".cache", ".lr_cache"}
 
 
