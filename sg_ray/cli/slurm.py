@@ -6,6 +6,7 @@ from pathlib import Path
 
 from sg_ray.cli.settings import count_argument, split_settings, text_argument, told_default
 from sg_ray.commands import from_here
+from sg_ray.errors import InputError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,11 +56,17 @@ def run(arguments: argparse.Namespace) -> int:
     from sg_ray.config import load_experiment
     from sg_ray.files import write_text
     from sg_ray.host.folders import require_writable
+    from sg_ray.redaction import holds_secret
     from sg_ray.slurm.batch_script import Job, batch_script
     from sg_ray.slurm.submit import submit
     from sg_ray.slurm.time_limit import check_time_limit
 
     file, overrides = split_settings(arguments.settings)
+    if any(map(holds_secret, overrides)):
+        raise InputError(
+            "a setting holds a password or a token, which would stand in the script. Put it into "
+            "the environment, which a job takes over from the shell that submits it."
+        )
     file = file or arguments.default or told_default()
     experiment = load_experiment(file, overrides)
     output_dir = experiment.output_dir.absolute()
@@ -75,6 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
             folder=Path.cwd(),
             python=Path(sys.executable),
             log=output_dir / f"{experiment.name}.slurm-%j.log",
+            journal=experiment.folder.events,
             written_by=arguments.again,
             num_nodes=arguments.nodes,
             time_limit=arguments.time,

@@ -30,6 +30,8 @@ class Job:
     python: Path
     log: Path
     """Absolute; ``%j`` stands for the job's number."""
+    journal: Path
+    """The sweep's, absolute."""
     written_by: str
     """The command that a reader can give again."""
     num_nodes: int = 1
@@ -62,6 +64,7 @@ def _head(job: Job) -> str:
         "",
         f"python={shlex.quote(_one_line(str(job.python)))}",
         f"sweep=({shlex.join(map(_one_line, job.arguments))})",
+        f"journal={shlex.quote(_one_line(str(job.journal)))}",
     ]
     if job.num_nodes > 1:
         ray_log = job.log.with_name(job.log.name.replace("%j", "$SLURM_JOB_ID.ray"))
@@ -111,6 +114,8 @@ def _one_line(text: str) -> str:
 
 
 _BEGIN = """\
+echo "== job $SLURM_JOB_ID, start $((${SLURM_RESTART_COUNT:-0} + 1)), on $SLURM_JOB_NODELIST"
+
 # Ray's sockets, logs and temporary files: on this node's own disk, below a short path (sockets
 # may have 107 bytes).
 tmp=$(mktemp -d "/tmp/sg-ray-$SLURM_JOB_ID-XXXXXX") || exit 1
@@ -152,6 +157,8 @@ sweep+=(--address "$address")
 """
 
 _RUN = """\
+num_done() { grep -cE '"type": "(lr_range|trial_|epoch|test_)' "$journal" 2>/dev/null; }
+before=$(num_done)
 [ -z "$warned$ended" ] || exit 1  # there was no time to begin
 "$python" -m sg_ray "${sweep[@]}" &
 driver=$!
@@ -167,8 +174,12 @@ _END = """\
 clean
 # 128 and more: interrupted, with work left. An error ends the job, and so does scancel.
 if [ -n "$warned" ] && [ -z "$ended" ] && [ "$code" -gt 128 ]; then
-    echo "job $SLURM_JOB_ID is queued again, to go on"
-    scontrol requeue "$SLURM_JOB_ID"
+    if [ "$(num_done)" = "$before" ]; then
+        echo "no trial began or went on, so the job is not queued again: give it more --time"
+    else
+        echo "job $SLURM_JOB_ID is queued again, to go on"
+        scontrol requeue "$SLURM_JOB_ID"
+    fi
 fi
 exit "$code"
 """

@@ -19,6 +19,7 @@ from sg_ray.slurm.batch_script import Job, batch_script
 
 ODD = """a b'c"d $HOME `ls` \\ % & #"""
 LIMIT_S = 30.0
+SLURM = {"SLURM_JOB_ID": "4711", "SLURM_JOB_NODELIST": "n1", "SLURM_RESTART_COUNT": "2"}
 
 
 def job(folder: Path, **settings: object) -> Job:
@@ -28,6 +29,7 @@ def job(folder: Path, **settings: object) -> Job:
         "folder": folder,
         "python": folder / "python",
         "log": folder / "tiny.slurm-%j.log",
+        "journal": folder / "events.jsonl",
         "written_by": "sg-ray slurm",
     }
     return Job(**{**usual, **settings})  # type: ignore[arg-type]
@@ -41,8 +43,9 @@ def room(tmp_path: Path) -> Iterator[Path]:
     program(
         room / "python",
         "printf '%s\\n' \"$@\" > arguments; echo \"$TMPDIR\" > tmp; trap 'exit 138' USR1;"
-        ' trap \'exit 143\' TERM; [ -z "${CODE:-}" ] || exit "$CODE"; touch begun;'
-        " while :; do sleep 0.05; done",
+        ' trap \'exit 143\' TERM; [ -z "${CODE:-}" ] || exit "$CODE";'
+        ' [ -n "${IDLE:-}" ] || echo \'{"at_ms": 1, "type": "epoch"}\' >> events.jsonl;'
+        " touch begun; while :; do sleep 0.05; done",
     )
     program(room / "scontrol", 'echo "$@" > requeued')
     yield room
@@ -61,7 +64,7 @@ def start(room: Path, **environment: str) -> "subprocess.Popen[bytes]":
     script = batch_script(job(room, arguments=arguments, python=room / "python"))
     path = room / "tiny.sbatch"
     path.write_text(script)
-    known = {**os.environ, "PATH": f"{room}:{os.environ['PATH']}", "SLURM_JOB_ID": "4711"}
+    known = {**os.environ, "PATH": f"{room}:{os.environ['PATH']}", **SLURM}
     return subprocess.Popen(["bash", str(path)], env={**known, **environment}, cwd="/")
 
 
@@ -78,6 +81,15 @@ def test_a_warning_reaches_the_sweep_and_queues_the_job_again(room: Path) -> Non
     process.send_signal(signal.SIGUSR1)
     assert process.wait(LIMIT_S) == 138
     assert (room / "requeued").read_text() == "requeue 4711\n"
+
+
+def test_a_job_in_which_nothing_is_done_is_not_queued_again_without_end(room: Path) -> None:
+    (room / "events.jsonl").write_text('{"at_ms": 1, "type": "epoch"}\n')
+    process = start(room, IDLE="1")
+    begun(room)
+    process.send_signal(signal.SIGUSR1)
+    assert process.wait(LIMIT_S) == 138
+    assert not (room / "requeued").exists()
 
 
 def test_what_is_given_reaches_the_sweep_as_it_is(room: Path) -> None:
@@ -170,6 +182,13 @@ def test_a_limit_too_short_writes_nothing(
     assert not (tmp_path / "out").exists()
     assert main(written(tmp_path / "out", "--time", "5")) == 0
     assert "warning: --time 5: of each allocation" in capsys.readouterr().err
+
+
+def test_no_secret_gets_into_a_script(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(written(tmp_path / "out", "tracking.uri=http://me:pass-word@server")) == 2
+    assert "a setting holds a password" in (told := capsys.readouterr().err)
+    assert "pass-word" not in told
+    assert not (tmp_path / "out").exists()
 
 
 def test_what_sbatch_refuses_is_told(
