@@ -285,6 +285,8 @@ def _two_users(lab: Lab, name: str) -> Iterator[Line]:
     told, shared = _shared(lab.cluster)
     is_same_node = len({lab.cluster.job(job.number)["BatchHost"] for job in jobs}) == 1
     for job in jobs:
+        job.end()
+    for job in jobs:
         yield lab.judged(
             f"two users on both nodes, {job.sweep.user.name}", job, *told, *shared,
             is_ok=is_same_node and not shared,
