@@ -34,6 +34,7 @@ PROGRAMS = {
     "sg-ray", "python", "python3", "make", "mlflow", "pip", "git", "ray", "pytest", "pre-commit",
     "docker", "conda", "uv", "ruff", "mypy", "curl", "wget", "aws", "sudo", "apt-get",
     "kubectl", "tar", "ssh",
+    "sbatch", "squeue", "scancel", "scontrol",
 }  # fmt: skip
 """A line or a piece of inline code that begins with one of these is a command."""
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -329,6 +330,43 @@ def configuring_pip(words: list[str]) -> str:
     pip = ["python", "-m", "pip"]
     as_subprocess([*pip, *words[1:], "--user"], **home)  # not into a virtual environment's file
     return as_subprocess([*pip, "config", "list"], **home)
+
+
+def cloning(words: list[str]) -> str:
+    """Run ``git clone ADDRESS FOLDER`` with a repository of the project's Makefile as ADDRESS."""
+    origin = Path(words[2])
+    origin.mkdir()
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy2(ROOT / name, origin)
+    git = ["git", "-C", str(origin), "-c", "user.name=x", "-c", "user.email=x@localhost"]
+    as_subprocess([*git, "init", "--quiet"])
+    as_subprocess([*git, "add", "."])
+    as_subprocess([*git, "commit", "--quiet", "--message", "x"])
+    return as_subprocess(words)
+
+
+def submitting(words: list[str]) -> str:
+    """Run what submits a job; here bash reads the script in SLURM's place."""
+    programs = Path("programs").absolute()
+    programs.mkdir(exist_ok=True)
+    stand_in = programs / "sbatch"
+    stand_in.write_text('#!/bin/sh\nbash -n "$2" && echo Submitted batch job 7\n')
+    stand_in.chmod(0o755)
+    with patch.dict(os.environ, {"PATH": f"{programs}:{os.environ['PATH']}"}):
+        return in_process(words)
+
+
+def asking_slurm(words: list[str]) -> str:
+    """See that a program of SLURM knows a command's options; ``make cluster-test`` runs them."""
+    program, *arguments = words
+    if shutil.which(program) is None:
+        pytest.skip("no SLURM here")
+    settings = Path("slurm.conf")
+    settings.write_text("ClusterName=none\nSlurmctldHost=none\n")
+    known = as_subprocess([program, "--help"], SLURM_CONF=str(settings.absolute()))
+    for option in arguments:
+        assert not option.startswith("-") or option.partition("=")[0] in known
+    return known
 
 
 def in_git_checkout(words: list[str]) -> str:

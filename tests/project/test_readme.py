@@ -23,6 +23,7 @@ MAX_README_LINES = 150
 OPTION = r"(?<![\w-])--[a-z][a-z-]+"
 OPTIONS_OF_OTHERS = {
     *("--extra-index-url",),  # pip's
+    *("--user", "--batch", "--signal", "--qos"),  # SLURM's
     *("--generate", "--tmux", "--no-wait"),  # Ray's
     *("--exclude", "--from-file", "--follow"),  # tar's and kubectl's
 }

@@ -12,7 +12,9 @@ from readme_walk import (
     Step,
     Walk,
     as_subprocess,
+    asking_slurm,
     cleaning,
+    cloning,
     commands_in,
     configuring_pip,
     formatting,
@@ -27,6 +29,7 @@ from readme_walk import (
     python_in,
     rehearsed,
     serving,
+    submitting,
     understood_by_ray,
     with_own_home,
 )
@@ -50,6 +53,8 @@ OWN_TEST = ".venv/bin/python -m pytest test_bilstm.py"
 OWN_SIZE = "models.bilstm.config.hidden_dim=32 models.bilstm.config.epochs=1"
 NEW_FAMILY = "sg-ray new family NAME [--dir DIR]"
 PICTURES = "python docs/make_pictures.py"
+SUBMIT = "sg-ray slurm experiments/prod.yaml --time 04:00:00 --gpus 4 --cpus 16 --mem 128G --submit"
+CLONE = "git clone ADDRESS sg-ray"
 INLINE = "--executor inline"
 """For sweeps of which the commands are the point; others run as they are printed, by Tune."""
 
@@ -419,6 +424,40 @@ STEPS = {
     ),
     "kubectl cp HEAD-POD:/shared/sg-ray/outputs outputs": Step(
         naming_what_is_there, {"HEAD-POD": "sg-ray-head"}
+    ),
+    # SLURM
+    CLONE: Step(cloning, {"ADDRESS": "origin-of-sg-ray"}, leaves="sg-ray/Makefile"),
+    "make -C sg-ray install TORCH=cuda": Step(
+        rehearsed, {"-C": "-C", "TORCH": "TORCH"}, after=(CLONE,), prints=r"pip install .*'torch==="
+    ),
+    "sg-ray preflight experiments/prod.yaml": Step(
+        as_subprocess,
+        {"sg-ray": "python -m sg_ray", "prod": "quick"},
+        f"name=checked {SIZE}",
+        prints="checked: .* 0 FAIL",
+    ),
+    "sg-ray slurm [EXPERIMENT.yaml] [key=value ...] [--nodes N] [--time T] [--submit]": Step(
+        in_process,
+        {
+            **{"[EXPERIMENT.yaml]": "experiments/prod.yaml", "[key=value ...]": "name=queued"},
+            **{"[--nodes N]": "--nodes 2", "[--time T]": "--time 60", "[--submit]": ""},
+        },
+        prints=r"outputs/queued\.sbatch",
+        leaves="outputs/queued.sbatch",
+    ),
+    "sg-ray slurm": Step(in_process, prints=r"outputs/quick\.sbatch"),
+    SUBMIT: Step(
+        submitting, {"128G": "128G"}, prints="Submitted batch job 7", leaves="outputs/prod.sbatch"
+    ),
+    "sbatch outputs/prod.sbatch": Step(asking_slurm, after=(SUBMIT,), prints="Usage: sbatch"),
+    "squeue --user=$USER": Step(asking_slurm, {"$USER": "me"}, prints="Usage: squeue"),
+    "scancel JOB": Step(asking_slurm, {"JOB": "7"}, prints="Usage: scancel"),
+    "scancel --batch --signal=USR1 JOB": Step(
+        asking_slurm, {"USR1 JOB": "USR1 7"}, prints="Usage: scancel"
+    ),
+    "scontrol requeue JOB": Step(asking_slurm, {"JOB": "7"}, prints="requeue"),
+    "sg-ray track sync outputs/prod": Step(
+        in_process, {"prod": "quick"}, after=(RUN_A_SWEEP,), prints="events mirrored to"
     ),
     # A family of one's own
     "sg-ray new family bilstm": Step(in_process, leaves="test_bilstm.py"),
