@@ -3,6 +3,7 @@
 Called by the Tune actor, by each worker of a TorchTrainer group, and by ``sg-ray train``.
 """
 
+import platform
 import time
 from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -160,6 +161,12 @@ class OwnCode:
         own = FAMILIES.plugged_in(families), OWN_METRICS.plugged_in(metrics)
         return cls(*own, tuple(plugin.version for plugins in own for plugin in plugins))
 
+    @property
+    def modules(self) -> list[str]:
+        """References to what does not travel: it must be installed wherever trials run."""
+        plugins = (*self.families, *self.metrics)
+        return [plugin.reference for plugin in plugins if plugin.source is None]
+
     def plug_in(self) -> None:
         """Make it known in this process.
 
@@ -172,7 +179,7 @@ class OwnCode:
         for plugin, version in zip((*self.families, *self.metrics), self.versions, strict=True):
             if plugin.version != version:
                 raise InputError(
-                    f"{plugin.reference}: its code on this machine is not that of the process "
+                    f"{plugin.reference}: its code on {platform.node()} is not that of the process "
                     "which started the trials. Install the same on all machines, and start again."
                 )
 

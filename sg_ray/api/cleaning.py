@@ -18,9 +18,10 @@ from sg_ray.api.sweep_state import SweepState, read_state
 from sg_ray.config import Experiment, load_experiment
 from sg_ray.errors import InputError
 from sg_ray.features.build import features_dir
-from sg_ray.files import dead_scratch, leftovers
+from sg_ray.files import leftovers
 from sg_ray.host.cache_lock import alone_in_cache
 from sg_ray.host.lock import locked
+from sg_ray.host.scratch import dead_scratch
 from sg_ray.models.fusion import BRANCH_OUTPUTS
 from sg_ray.records.events import DataChecked
 from sg_ray.records.journal import read_events

@@ -5,11 +5,12 @@ The one place that decides it. Ray is imported for groups only.
 
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sg_ray.cluster.losses import GroupFailure, infrastructure_failure
+from sg_ray.cluster.premises import Premises
 from sg_ray.config import Resources
 from sg_ray.errors import InfrastructureError, SgRayError
 from sg_ray.features.packed import Features
@@ -37,6 +38,7 @@ class Supplies:
     max_failures: int = 0
     features_ref: Any = None
     checkpoint_every_s: float | None = None
+    premises: Premises = field(default_factory=Premises)
 
     def context(self, takes: Resources) -> TrialContext:
         """Return what a trial that ``takes`` so much computes with in this process."""
@@ -77,6 +79,7 @@ def open_epochs(
         board=board,
         max_failures=supplies.max_failures,
         checkpoint_every_s=supplies.checkpoint_every_s,
+        premises=supplies.premises,
     )
 
 

@@ -7,7 +7,6 @@ to a group that was started again. Nothing passes through Train's own reports an
 group goes on from the folder's ``last.pt``.
 """
 
-import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -25,12 +24,15 @@ from ray.util.queue import Empty, Queue
 
 from sg_ray.cluster.folder_claim import Claim, claim_for_group
 from sg_ray.cluster.losses import GroupFailure
+from sg_ray.cluster.placement_groups import remove_groups_of_actor
+from sg_ray.cluster.premises import Premises
 from sg_ray.cluster.process_group import GroupConfig
 from sg_ray.cluster.ray_private.library_names import TrainController
 from sg_ray.cluster.stop_board import Board, hear_board, helper_actor, on_this_node
 from sg_ray.config import Resources
 from sg_ray.errors import InfrastructureError, SgRayError
-from sg_ray.files import scratch_folder, write_json
+from sg_ray.files import write_json
+from sg_ray.host.scratch import ScratchFolder
 from sg_ray.host.stop_flag import StopReason, flag_of_this_process
 from sg_ray.records.record import Failure
 from sg_ray.sweep_folder import ENVIRONMENT, METRICS
@@ -78,6 +80,7 @@ class WorkerGroup(Iterator[EpochResult]):
         should_stop: ShouldStop,
         board: Any = None,
         max_failures: int,
+        premises: Premises,
         checkpoint_every_s: float | None = None,
     ) -> None:
         """Nothing starts before the first epoch is asked for.
@@ -90,13 +93,14 @@ class WorkerGroup(Iterator[EpochResult]):
         self._results = Queue(actor_options=on_this_node())
         self._gate = helper_actor(_Gate)
         self._epoch = 0
-        self._train_storage = str(scratch_folder("train"))
+        self._train_storage = ScratchFolder("train")
         self._trainer = _AbortableTrainer(
             _train_worker,
             train_loop_config={
                 "spec": spec.model_dump_json(),
                 "features_ref": [features_ref],
                 "own_code": OwnCode.of([spec.family], spec.own_metrics),
+                "premises": premises,
                 "cache_dir": cache_dir,
                 "folder": folder,
                 "claim": claim_for_group(folder),
@@ -114,7 +118,7 @@ class WorkerGroup(Iterator[EpochResult]):
             ),
             run_config=RunConfig(
                 name=spec.trial_key,
-                storage_path=self._train_storage,
+                storage_path=str(self._train_storage.path),
                 failure_config=FailureConfig(
                     max_failures=max_failures,
                     # That of an elastic group also waits for machines, as long as it takes.
@@ -162,7 +166,7 @@ class WorkerGroup(Iterator[EpochResult]):
             self._thread.join(_ABORT_TIMEOUT_S)
         self._results.shutdown(force=True)
         ray.kill(self._gate)
-        shutil.rmtree(self._train_storage, ignore_errors=True)
+        self._train_storage.remove()
 
     def _pass_on_stop(self) -> None:
         """Have the workers stop if this process was told to; end a group that is being set up."""
@@ -205,6 +209,8 @@ class _AbortableTrainer(TorchTrainer):
         with suppress(RayActorError, GetTimeoutError):  # it ends itself, as it was asked to
             ray.get(self._controller.abort.remote(), timeout=_ABORT_TIMEOUT_S)
         ray.kill(self._controller)
+        # One that was ended while it set its workers up has not freed what it had asked for.
+        remove_groups_of_actor(self._controller._actor_id.hex())
 
 
 def _reason(stop: StopReason | bool | None) -> StopReason | None:
@@ -214,6 +220,7 @@ def _reason(stop: StopReason | bool | None) -> StopReason | None:
 def _train_worker(config: dict[str, Any]) -> None:
     """Run on each worker: the trial's epochs, handed over by rank 0."""
     spec = TrialSpec.model_validate_json(config["spec"])
+    config["premises"].require_here()
     config["own_code"].plug_in()
     features = ray.get(config["features_ref"][0])
     # Train would fall back to the CPU without a word; ``of`` does not. Its own device is this

@@ -15,6 +15,7 @@ from typing import Any
 import ray
 
 from sg_ray.cluster import trouble as ray_trouble
+from sg_ray.cluster.chosen_address import LOCAL, shown_address
 from sg_ray.cluster.ray_address import check_address
 from sg_ray.cluster.ray_private.core_names import raylet, services, worker
 from sg_ray.errors import InputError
@@ -54,7 +55,7 @@ def ray_session(address: str, *, log: Path, several_workers: bool) -> Iterator[N
         if ray.is_initialized():
             yield
             return
-        with _private(helper, several_workers) if address == "local" else _joined(helper, address):
+        with _private(helper, several_workers) if address == LOCAL else _joined(helper, address):
             yield
 
 
@@ -65,9 +66,9 @@ def _joined(helper: HelperThread, address: str) -> Iterator[None]:
         helper.call(partial(ray.init, address=address, **_QUIET))
     except Exception as error:  # a bare one if the cluster's metadata do not fit
         raise InputError(
-            f"--address {address}: the cluster answers, but cannot be joined from this machine "
-            f"({ray_trouble.first_words(error.__cause__ or error)}). Run the sweep on one of its "
-            "nodes: on this machine after `ray start --address=HOST:PORT`, or on the head."
+            f"{shown_address(address)}: the cluster answers, but cannot be joined from this "
+            f"machine ({ray_trouble.first_words(error.__cause__ or error)}). Run the sweep on one "
+            "of its nodes: on this machine after `ray start --address=HOST:PORT`, or on the head."
         ) from error
     try:
         yield

@@ -15,10 +15,11 @@ from sg_ray.commands import sg_ray_command
 from sg_ray.config import Experiment, LrRangeSettings
 from sg_ray.errors import InfrastructureError, InputError
 from sg_ray.export import export_model, withdraw_model
-from sg_ray.files import remove_scratch, to_plain, write_text
+from sg_ray.files import to_plain, write_text
 from sg_ray.host.disk import explaining_disk_trouble
 from sg_ray.host.folders import require_writable
 from sg_ray.host.lock import locked
+from sg_ray.host.scratch import remove_scratch
 from sg_ray.host.signals import StopRequest
 from sg_ray.models.families import get_family
 from sg_ray.models.family import EstimatorFamily

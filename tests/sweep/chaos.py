@@ -8,6 +8,9 @@ after the stage's first sign of life) is drawn from the seed; after each shot th
 round the journal gets an event that MLflow refuses. In the end the folder, the records, the journal
 and MLflow are compared with those of one uninterrupted run. Prints every shot, what went wrong, and
 what the kills cost.
+
+The last round is on a small cluster of hosts made of this machine, whose nodes are killed, join and
+are cut off; it takes root.
 """
 
 import argparse
@@ -110,6 +113,7 @@ class Tally:
     num_epochs_repeated: int = 0
     num_poisoned: int = 0
     overhead_s: list[float] = field(default_factory=list)
+    node_faults: Counter[str] = field(default_factory=Counter)
 
     def __str__(self) -> str:
         by_kind = Counter(f"{shot.victim} {shot.signal.name}" for shot in self.hits)
@@ -124,6 +128,8 @@ class Tally:
                 f"events that MLflow cannot take: {self.num_poisoned}",
                 "overhead: " + ", ".join(f"{s:.0f} s" for s in self.overhead_s)
                 + f"; {sum(self.overhead_s) / max(1, len(self.hits)):.1f} s a kill",
+                "on a cluster: " + (", ".join(f"{n} x {k}" for k, n in self.node_faults.items())
+                or "not tried"),
                 *(f"WRONG: {problem}" for problem in self.problems),
             ]
         )  # fmt: skip
@@ -387,10 +393,13 @@ def run_rounds(
     rounds: Sequence[Sequence[Stage]],
     seed: int,
     kinds: Sequence[Kind] | None = None,
+    *,
+    with_nodes: bool = False,
 ) -> Tally:
     """Run one sweep uninterrupted, and one a round under fire; compare and count.
 
-    ``kinds`` are the kinds of shots in turn; by default all there are, in a drawn order.
+    ``kinds`` are the kinds of shots in turn; by default all there are, in a drawn order. With
+    ``with_nodes`` one more round is run on a cluster.
     """
     tally, rng = Tally(), np.random.default_rng(seed)
     whole = folder / "whole"
@@ -409,7 +418,27 @@ def run_rounds(
         tally.problems += [f"{killed.name}: {text}" for text in violations(killed, whole)]
         events = list(read_events(killed / "outputs" / "tiny" / "events.jsonl"))
         tally.num_epochs_repeated += repeated_epochs(events)
+    if with_nodes:
+        _round_among_nodes(folder / "nodes", whole, tally, rng)
     return tally
+
+
+def _round_among_nodes(killed: Path, whole: Path, tally: Tally, rng: np.random.Generator) -> None:
+    """Run one more sweep on a cluster of hosts, if this machine can be made into some."""
+    sys.path.append(str(ROOT / "tests" / "cluster"))  # where hosts of labs are made
+    from chaos_nodes import run_among_nodes
+    from lab import missing_namespaces
+
+    if lacks := missing_namespaces():
+        print(f"no round on a cluster: {lacks}", flush=True)
+        return
+    print("round on a cluster", flush=True)
+    write_sweep(killed)
+    (killed / "tmp").mkdir()  # as in the others
+    chaos = run_among_nodes(killed, rng)
+    tally.node_faults.update(chaos.faults)
+    problems = [*chaos.problems, *violations(killed, whole)]
+    tally.problems += [f"{killed.name}: {text}" for text in problems]
 
 
 def main() -> int:
@@ -420,7 +449,8 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, help="keep everything there (default: temporary)")
     arguments = parser.parse_args()
     folder = arguments.folder or Path(tempfile.mkdtemp(prefix="sg-ray-chaos-"))
-    tally = run_rounds(folder, [LONG_ROUND] * arguments.rounds, arguments.seed)
+    rounds = [LONG_ROUND] * arguments.rounds
+    tally = run_rounds(folder, rounds, arguments.seed, with_nodes=True)
     print(tally)
     if tally.problems:
         print(f"seed {arguments.seed}; everything lies in {folder}", file=sys.stderr)

@@ -20,10 +20,13 @@ Problems = Iterator[str]
 """Sentences, one a violation."""
 
 TIME_VALUED = ("epoch_time_s", "samples_per_s")
-_WITH_TIMES = (
+_OF_THE_RUN = (
     *("started_at_ms", "finished_at_ms", "train_time_s", "mlflow_run_id", "origin"),
     *("trial_hours", "more_trial_hours", "hours", "sentence"),
+    "host",
 )
+"""What may differ between two runs of one sweep, besides ``TIME_VALUED``."""
+
 _TIMED_FILES = (METADATA, METRICS)
 _MLFLOW_STATUS = {"completed": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
 
@@ -45,7 +48,7 @@ def violations(killed: Path, whole: Path) -> list[str]:
 
 def _records(sweep: Path, expected: Path) -> Problems:
     found, wanted = (
-        {record["trial_key"]: _without_times(record) for record in read_json_records(folder)}
+        {record["trial_key"]: _comparable(record) for record in read_json_records(folder)}
         for folder in (sweep, expected)
     )
     if missing := wanted.keys() - found.keys():
@@ -58,14 +61,14 @@ def _records(sweep: Path, expected: Path) -> Problems:
                 yield f"record {key}: {name} is {found[key].get(name)!r} instead of {value!r}"
 
 
-def _without_times(value: Any) -> Any:
+def _comparable(value: Any) -> Any:
     if isinstance(value, dict):
         return {
-            name: _without_times(item)
+            name: _comparable(item)
             for name, item in value.items()
-            if name not in (*TIME_VALUED, *_WITH_TIMES)
+            if name not in (*TIME_VALUED, *_OF_THE_RUN)
         }
-    return [_without_times(item) for item in value] if isinstance(value, list) else value
+    return [_comparable(item) for item in value] if isinstance(value, list) else value
 
 
 def _tables(sweep: Path, expected: Path) -> Problems:
@@ -83,7 +86,7 @@ def _tables(sweep: Path, expected: Path) -> Problems:
 def _verdict(sweep: Path) -> Any:
     """Return what it says, but for times and for the folder, which its commands name."""
     text = (sweep / "verdict.json").read_text(encoding="utf-8")
-    return _without_times(json.loads(text.replace(str(sweep), "SWEEP")))
+    return _comparable(json.loads(text.replace(str(sweep), "SWEEP")))
 
 
 def _leaderboard(path: Path) -> list[dict[str, str]]:
@@ -114,7 +117,7 @@ def _models(sweep: Path, expected: Path) -> Problems:
 
 def _card(path: Path) -> Any:
     """Return what an exported model says of itself, but for times and files that hold some."""
-    card = _without_times(_read_json(path))
+    card = _comparable(_read_json(path))
     sums = card["checksums"].items()
     return {**card, "checksums": {n: crc for n, crc in sums if Path(n).name not in _TIMED_FILES}}
 

@@ -15,9 +15,10 @@ import ray
 from ray import tune
 
 from sg_ray.cluster.epochs import Supplies
+from sg_ray.cluster.premises import Premises
 from sg_ray.cluster.stop_board import hear_board
 from sg_ray.features.packed import Features
-from sg_ray.files import remove_scratch, scratch_folder
+from sg_ray.host.scratch import ScratchFolder, remove_scratch
 from sg_ray.host.stop_flag import flag_of_this_process, hear_signals
 from sg_ray.jobs.job import TrainJob, parse_job
 from sg_ray.jobs.job_run import JobRun, Result
@@ -41,6 +42,7 @@ class Shared:
     attempt: Path
     """Tune's folder of this start, in which each job has one."""
     max_failures: int
+    premises: Premises
     checkpoint_every_s: float | None
     board: Any
     """The actor of the driver's ``StopBoard``."""
@@ -48,12 +50,19 @@ class Shared:
     def fetch(self) -> Supplies:
         """Return what the jobs are given here, and make the user's own code known.
 
-        Features are read in place, not copied.
+        Features are read in place, not copied. Raises InfrastructureError if nothing may be
+        trained here.
         """
+        self.premises.require_here()
         self.own_code.plug_in()
         features = ray.get(self.features_ref)
         return Supplies(
-            features, self.cache_dir, self.max_failures, self.features_ref, self.checkpoint_every_s
+            features,
+            self.cache_dir,
+            self.max_failures,
+            self.features_ref,
+            self.checkpoint_every_s,
+            self.premises,
         )
 
 
@@ -100,12 +109,11 @@ class TrialActor(tune.Trainable):
         """
         if checkpoint_dir is not None:
             return super().save(checkpoint_dir)
-        folder = scratch_folder("trial")
         began_s = time.monotonic()
         try:
-            return super().save(str(folder))
+            with ScratchFolder("trial") as scratch:
+                return super().save(str(scratch.path))
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
             self._save_s = max(self._save_s, time.monotonic() - began_s)
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
@@ -127,9 +135,12 @@ class TrialActor(tune.Trainable):
         """Drop what the job holds, and its temporary folder."""
         self._run.close()
         shutil.rmtree(self._folder, ignore_errors=True)
+        if self._scratch is not None:
+            self._scratch.remove()
 
     def _start(self, config: Mapping[str, Any]) -> None:
         job = parse_job(config[JOB])
+        self._scratch: ScratchFolder | None = None
         self._stop.begin()
         self._is_put_away = False
         shelf = PositionShelf(self._shared.attempt / job.name)
@@ -137,7 +148,8 @@ class TrialActor(tune.Trainable):
             self._folder = self._sweep_folder.group(job.spec.trial_key)
             self._folder.mkdir(parents=True, exist_ok=True)
         else:
-            self._folder = scratch_folder("trial")
+            self._scratch = ScratchFolder("trial")
+            self._folder = self._scratch.path
         if isinstance(job, TrainJob) and job.resume_from not in (None, self._folder):
             self._restore(job.resume_from)
         if self._sweep_folder.all_packages.exists():  # seen from here

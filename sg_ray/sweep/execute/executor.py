@@ -66,6 +66,9 @@ class Executor(Protocol):
     def check(self, takes: Mapping[str, Resources]) -> None:
         """Raise InputError, before anything is written, for what it could not run."""
 
+    def machines(self) -> str:
+        """Return one line for the user: the machines that the trials run on."""
+
     def told_at_once(self, takes: Mapping[str, Resources], at_most: int | None) -> str:
         """Return, for the user, how many trials run at once: ``at_most`` so many.
 
@@ -82,11 +85,20 @@ class Executor(Protocol):
 
 
 def lose(
-    worklist: Worklist, job: AnyJob, failure: Failure, checkpoint: Path | None, max_failures: int
+    worklist: Worklist,
+    job: AnyJob,
+    failure: Failure,
+    checkpoint: Path | None,
+    max_failures: int,
+    *,
+    host: str | None = None,
 ) -> AnyJob | None:
-    """Return a lost job to be handed out again; None if that was its last chance: it has failed."""
+    """Return a lost job to be handed out again; None if that was its last chance: it has failed.
+
+    ``host`` is the node that it was lost on, if that is known.
+    """
     if job.num_losses < max_failures:
-        worklist.on_lost(job, failure.message)
+        worklist.on_lost(job, failure.message, host)
         return job.lost()
     worklist.on_finished(job, {"failure": failure.model_dump()}, checkpoint, pruned=False)
     return None

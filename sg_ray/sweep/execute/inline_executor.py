@@ -42,6 +42,10 @@ class InlineExecutor:
                     "here. Set resources.gpus=0."
                 )
 
+    def machines(self) -> str:
+        """Say which machine the trials run on."""
+        return "machines: this one (one trial at a time, in this process)"
+
     def close(self) -> None:
         """Nothing: it runs nothing elsewhere."""
 

@@ -4,14 +4,13 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 
 from sg_ray.cluster.admission import any_group, check_before_start
+from sg_ray.cluster.chosen_address import LOCAL
 from sg_ray.config import Resources
-from sg_ray.files import remove_scratch
+from sg_ray.host.cpus import count_cpus
+from sg_ray.host.scratch import remove_scratch
 from sg_ray.host.signals import StopRequest
 from sg_ray.sweep.execute.executor import Execution, Setting
 from sg_ray.sweep.execute.worklist import Worklist
-
-LOCAL = "local"
-"""The address that starts a Ray of this machine's own."""
 
 
 class TuneExecutor:
@@ -26,6 +25,14 @@ class TuneExecutor:
     def check(self, takes: Mapping[str, Resources]) -> None:
         """Raise InputError if no cluster answers, or if no trial or no Ray fits here."""
         check_before_start(takes, self.address)
+
+    def machines(self) -> str:
+        """Say which machines the trials run on. Raises InputError if no cluster answers."""
+        if self.address == LOCAL:
+            return f"machines: this one ({count_cpus()})"
+        from sg_ray.cluster.ray_address import describe_cluster
+
+        return f"machines: cluster at {describe_cluster(self.address)}"
 
     def told_at_once(self, takes: Mapping[str, Resources], at_most: int | None) -> str:
         """Return, for the user, how many trials run at once."""

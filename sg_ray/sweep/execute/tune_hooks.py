@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import wraps
 from pathlib import Path
@@ -20,7 +21,9 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from sg_ray.cluster.losses import infrastructure_failure
+from sg_ray.cluster.losses import address_in, infrastructure_failure
+from sg_ray.cluster.node_check import NodeCheck
+from sg_ray.cluster.placement_groups import HOLD, LeftGroups, told_holders
 from sg_ray.cluster.ray_private.library_names import RayActorManager, TrackedActorTask
 from sg_ray.cluster.stop_board import StopBoard
 from sg_ray.cluster.trouble import temporary_folder
@@ -63,6 +66,9 @@ class InFlight:
 
     stop: StopRequest
     max_failures: int
+    nodes: NodeCheck | None = None
+    """Of a cluster that was joined."""
+    left_groups: LeftGroups = field(default_factory=LeftGroups)
     jobs: dict[str, AnyJob] = field(default_factory=dict)
     started: set[str] = field(default_factory=set)
     """Of the jobs, those whose process has begun."""
@@ -226,6 +232,7 @@ class RecordingCallback(_Inert, tune.Callback):
     def on_step_begin(self, **_: Any) -> None:
         """After a signal, tell the trials; give up what has no position or saves none in time."""
         if not self.flight.stop():
+            self._look_at_nodes()
             self._tell_of_waiting()
             return
         saving = self.flight.saving
@@ -235,6 +242,14 @@ class RecordingCallback(_Inert, tune.Callback):
             self._board.ask_to_stop()
         if not saving or self._grace.is_over(saving):
             raise KeyboardInterrupt
+
+    @_guarded
+    def _look_at_nodes(self) -> None:
+        """Have nodes that joined asked what they are; free what a lost group of workers held."""
+        with suppress(RayError):  # at Ray's end Tune itself meets it
+            if self.flight.nodes is not None:
+                self.flight.nodes.look()
+            self.flight.left_groups.look()
 
     @_guarded
     def _tell_of_waiting(self) -> None:
@@ -300,8 +315,15 @@ class RecordingCallback(_Inert, tune.Callback):
 
     def _lose(self, trial: Trial, failure: Failure) -> None:
         """Hand a lost job out again, or count it as failed if that was its last chance."""
-        job = self.flight.end(trial.trial_id)
-        again = lose(self._worklist, job, failure, _checkpoint(trial), self.flight.max_failures)
+        job, nodes, host = self.flight.end(trial.trial_id), self.flight.nodes, None
+        if nodes is not None:
+            address = address_in(failure.traceback)
+            host = nodes.name_at(address)
+            nodes.doubt(address)
+        if job.resources.is_group:
+            self.flight.left_groups.expect()
+        checkpoint, max_failures = _checkpoint(trial), self.flight.max_failures
+        again = lose(self._worklist, job, failure, checkpoint, max_failures, host=host)
         if again is None:
             _forget_results(trial)
         else:
@@ -317,11 +339,13 @@ def _why_none_is_asked_for() -> str:
 
 def _why_none_begins() -> str:
     """Say whether the cluster has room for a trial that Ray has been asked for."""
-    groups = ray.util.placement_group_table().values()
-    if any(group["state"] in ("PENDING", "RESCHEDULING") for group in groups):
+    table = ray.util.placement_group_table().values()
+    asked_for = [group["state"] for group in table if group["name"] != HOLD]
+    if {"PENDING", "RESCHEDULING"} & set(asked_for):
         have, free = ray.cluster_resources(), ray.available_resources()
         shares = (f"{free.get(n, 0):g} of {have[n]:g} {n}s" for n in ("CPU", "GPU") if n in have)
-        return f"Ray has no room for one ({', '.join(shares) or 'no CPUs'} are free)"
+        room = f"Ray has no room for one ({', '.join(shares) or 'no CPUs'} are free)"
+        return "; ".join(filter(None, [room, told_holders()]))
     logs = temporary_folder() / "ray/session_latest/logs"
     return f"Ray has room for one, but its process does not start; on its node {logs} tells more"
 

@@ -7,9 +7,9 @@ planner, and an interrupted trial's job names the newest Tune checkpoint that it
 import logging
 import os
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from functools import cache, partial
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from functools import cache
 from typing import Any
 
 import ray
@@ -17,8 +17,10 @@ from ray import tune
 from ray.tune.experiment import Trial
 
 from sg_ray.cluster.admission import any_group, check_fits
-from sg_ray.cluster.capacity import capacity
+from sg_ray.cluster.capacity import Capacity, capacity
 from sg_ray.cluster.losses import infrastructure_failure
+from sg_ray.cluster.node_check import NodeCheck
+from sg_ray.cluster.premises import Premises
 from sg_ray.cluster.stop_board import StopBoard
 from sg_ray.errors import InfrastructureError, SgRayError
 from sg_ray.host.disk import disk_trouble
@@ -62,20 +64,30 @@ def run_tune(worklist: Worklist, setting: Setting, stop: StopRequest, *, of_own:
     flight = InFlight(stop, supplies.max_failures)
     attempt = folder.new_attempt  # becomes the Tune experiment
     grace = Grace(setting.grace_s, places_of(folder, attempt))
-    with _explaining_rays_end():
+    own_code = OwnCode.of(setting.takes, setting.own_metrics)
+    with _explaining_rays_end(), ExitStack() as held:
+        nodes = None
+        if not of_own:  # that would be this very code, on this machine
+            nodes = held.enter_context(NodeCheck(folder, own_code.modules, worklist.on_node))
+            nodes.ask_all(setting.takes)
+            if any_group(setting.takes):
+                held.callback(flight.left_groups.remove)
+        flight.nodes = nodes
         board = StopBoard()
         shared = Shared(
             ray.put(supplies.features),
-            OwnCode.of(setting.takes, setting.own_metrics),
+            own_code,
             supplies.cache_dir.absolute(),
             folder,
             attempt,
             supplies.max_failures,
+            Premises() if nodes is None else nodes.premises,
             supplies.checkpoint_every_s,
             board.actor,
         )
+        away = set[str] if nodes is None else nodes.away
         callback = RecordingCallback(worklist, flight, board, grace)
-        room = _room(setting, of_own=of_own)
+        room = _room(setting, lambda: capacity(of_own=of_own, away=away()))
         tuner = _tuner(worklist, setting, flight, shared, callback, room)
         stop.raises = False  # from here on there are positions to save
         with suppress(KeyboardInterrupt):  # see on_step_begin
@@ -146,10 +158,9 @@ def _tuner(
     )
 
 
-def _room(setting: Setting, *, of_own: bool) -> Room:
+def _room(setting: Setting, capacity_now: Callable[[], Capacity]) -> Room:
     """Return the room for trials. Raises InputError for one that can never fit."""
-    takes = set(setting.takes.values())
-    room = Room(takes, partial(capacity, of_own=of_own), setting.max_concurrent_trials)
+    room = Room(set(setting.takes.values()), capacity_now, setting.max_concurrent_trials)
     if not room.capacity.may_grow:
         check_fits(setting.takes, room.capacity.at_most)
     return room
