@@ -16,7 +16,7 @@ TOP_LEVEL = {
     *(".ci", ".github", ".gitignore", ".pre-commit-config.yaml"),
     *("README.md", "LICENSE", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md"),
     *("Makefile", "pyproject.toml", "constraints.txt", "mkdocs.yml", "cluster.yaml"),
-    *("sg_ray", "experiments", "search_spaces", "tests", "docs"),
+    *("sg_ray", "experiments", "search_spaces", "clusters", "tests", "docs"),
 }
 """What a stranger sees first. Another file belongs into one of the folders."""
 MAX_README_LINES = 150
