@@ -153,6 +153,7 @@ class Stop:
     mlflow: Counter[str]
     num_processes: int
     num_folders: int
+    left: list[str]
     said: str
 
     def __str__(self) -> str:
@@ -173,7 +174,7 @@ class Stop:
         if self.mlflow["RUNNING"]:
             yield f"MLflow: {dict(self.mlflow)}"
         if self.num_processes or self.num_folders:
-            yield "something is left"
+            yield f"something is left: {', '.join(self.left)}"
         if "positions saved" not in self.said:
             yield f"it does not say that positions are saved: {self.said[-1000:]}"
 
@@ -262,6 +263,7 @@ def _stop(start: Start, folder: Path, number: signal.Signals, victim: Victim) ->
     code = start.driver.wait(_PATIENCE_S)
     seconds = time.monotonic() - began_s
     left = start.wait_until_gone(_GONE_S)
+    folders = list(_temporary(folder).glob("sg-ray-*"))
     return Stop(
         exit_code=code,
         seconds=seconds,
@@ -269,7 +271,8 @@ def _stop(start: Start, folder: Path, number: signal.Signals, victim: Victim) ->
         num_kept=_num_kept(folder, running),
         mlflow=_mlflow(folder),
         num_processes=len(left),
-        num_folders=len(list(_temporary(folder).glob("sg-ray-*"))),
+        num_folders=len(folders),
+        left=[*(p.name() for p in left), *(p.name for p in folders)],
         said=_said(folder),
     )
 
