@@ -38,7 +38,7 @@ _SIGNALS = {
     "usr1": signal.SIGUSR1,
     "usr2": signal.SIGUSR2,
 }
-PARTS = (*_SIGNALS, "second", "kill")
+PARTS = (*_SIGNALS, "trial", "second", "kill")
 _TIMES = 2
 _KILLED: tuple[Victim, ...] = ("driver", "worker")
 
@@ -58,10 +58,12 @@ def missing() -> str | None:
 
 
 def run(folder: Path, parts: Collection[str] = ()) -> Iterator[Line]:
-    """Try each signal of ``parts`` on every victim, twice; a second one; and kills."""
+    """Try each signal of ``parts`` on every victim, twice; then the other parts."""
     whole = run_whole(folder)
     for name in parts or PARTS:
-        if name == "second":
+        if name == "trial":
+            yield try_one_trial(folder / name, whole)
+        elif name == "second":
             yield try_second(folder / name, whole)
         elif name == "kill":
             for killed in _KILLED:
@@ -108,6 +110,24 @@ def try_kill(folder: Path, whole: Path, victim: Victim) -> Line:
     problems += go_on(folder, whole)
     what = f"exit {code}, {num_kept} of {len(running)} positions in mid-epoch"
     return Line(f"SIGKILL to the {victim}", "; ".join([what, *problems])[:_LONGEST], not problems)
+
+
+def try_one_trial(folder: Path, whole: Path) -> Line:
+    """Have one trial's process alone told to stop: the trial goes on in another, at no loss."""
+    _write(folder, max_failures=0)
+    with _started(folder, "experiment.yaml") as start:
+        _wait_for_epochs(start, folder)
+        time.sleep(_INTO_EPOCH_S)
+        *_, trial = start.victims("worker")
+        trial.send_signal(signal.SIGTERM)
+        code = start.driver.wait(_PATIENCE_S)
+    kinds = Counter(event.type for event in _events(folder))
+    problems = [] if code == 0 else [f"exit {code}: {_said(folder)[-1000:]}"]
+    problems += [] if kinds["trial_resumed"] else ["no trial went on from its position"]
+    problems += ["it counts as a loss"] if kinds["job_lost"] else []
+    problems += violations(folder, whole)
+    what = f"exit {code}, {kinds['trial_resumed']} trial went on in another process"
+    return Line("SIGTERM to one trial", "; ".join([what, *problems])[:_LONGEST], not problems)
 
 
 def try_second(folder: Path, whole: Path) -> Line:
@@ -186,7 +206,7 @@ def _write(folder: Path, **settings: float) -> None:
     write_experiment(
         folder,
         cache_dir=str(folder.parent / "cache"),
-        data={"source": "synthetic", "num_samples": 600},
+        data={"source": "synthetic", "num_samples": 400},
         models={"gnn": {**MODELS["gnn"], "config": config}},
         max_concurrent_trials=_NUM_TRIALS,
         replicate={"top_k": 1, "seeds": [42]},
