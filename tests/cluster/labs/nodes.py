@@ -201,7 +201,7 @@ def _cut30(bench: _Bench) -> Iterator[Line]:
 def _cut300(bench: _Bench) -> Iterator[Line]:
     """It is cut for five minutes: what it trained is trained elsewhere, and it harms nothing."""
     whole = bench.whole()
-    with _running(bench, "cut300", [1, 1, 1], pace_s=3.0) as run:
+    with _running(bench, "cut300", [1, 1, 1], pace_s=6.0) as run:
         far = _cut_while_training(run)
         began_s = time.monotonic()
         yield from _lost(run, "5 minutes without network", began_s)
