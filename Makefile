@@ -22,7 +22,8 @@ torch_cuda    := torch===$(TORCH_VERSION)
 torch_pinned  := torch==$(TORCH_VERSION)
 torch         := $(if $(filter cuda,$(TORCH)),$(torch_cuda),$(torch_pinned)$(if $(TORCH),+$(TORCH)))
 
-.PHONY: help sweep test test-slow test-all chaos cluster-test coverage lint format docs wheel install lock clean
+.PHONY: help sweep test test-slow test-all chaos cluster-test coverage lint format docs wheel install \
+    aws gcp lock clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | while IFS='|' read -r name text; do \
@@ -60,6 +61,10 @@ docs: .venv/.docs ## write the pages of docs/ to site/; fails on a link that lea
 
 install: .venv/.run ## only install what a sweep needs
 
+aws: .venv/.aws ## install what a sweep and `ray up` on AWS need
+
+gcp: .venv/.gcp ## install what a sweep and `ray up` on Google Cloud need
+
 wheel: ## build dist/*.whl, install it alone and run its default sweep in an empty folder
 	@rm -rf build dist .venv-wheel && $(PYTHON) -m venv .venv-wheel
 	@.venv-wheel/bin/pip wheel -qq --no-deps --wheel-dir dist $(PIP_ARGS) .
@@ -94,7 +99,11 @@ clean: ## remove the environments and tool caches; outputs/ and mlflow.db stay
 
 .venv/.dev: pyproject.toml constraints.txt
 	$(call install,-e '.[dev]')
-	@touch .venv/.run .venv/.docs $@
+	@touch .venv/.run .venv/.aws .venv/.docs .venv/.gcp $@
+
+.venv/.aws .venv/.gcp: pyproject.toml constraints.txt
+	$(call install,-e '.[$(@:.venv/.%=%)]')
+	@touch .venv/.run $@
 
 .venv/.docs: pyproject.toml constraints.txt
 	$(call install,-e '.[docs]')

@@ -7,9 +7,7 @@ import math
 import os
 import re
 import secrets
-import shutil
 import socket
-import tempfile
 import time
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -68,29 +66,6 @@ def remove_leftovers(folder: Path) -> int:
 def leftovers(folder: Path) -> list[Path]:
     """Return the files that ``remove_leftovers`` would delete."""
     return [path for path in folder.rglob(".*.tmp") if _is_leftover(path)]
-
-
-_SCRATCH = "sg-ray-"
-
-
-def scratch_folder(purpose: str) -> Path:
-    """Create a folder in the system's temporary folder, which its process deletes at its end."""
-    prefix = f"{_SCRATCH}{purpose}.{_host_tag()}-{os.getpid()}."
-    return Path(tempfile.mkdtemp(prefix=prefix))
-
-
-def remove_scratch() -> None:
-    """Delete the scratch folders, for whatever purpose, whose process on this host is dead."""
-    for folder in dead_scratch():
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def dead_scratch() -> list[Path]:
-    """Return the folders that ``remove_scratch`` would delete."""
-    pattern = re.compile(rf"{_SCRATCH}\w+\.{_host_tag()}-(?P<pid>\d+)\.\w+")
-    folders = Path(tempfile.gettempdir()).glob(f"{_SCRATCH}*")
-    named = ((folder, pattern.fullmatch(folder.name)) for folder in folders)
-    return sorted(folder for folder, name in named if name and not _is_running(int(name["pid"])))
 
 
 def write_text(path: Path, text: str) -> None:

@@ -39,6 +39,7 @@ LEADERBOARD = "leaderboard.csv"
 REPORT = "report.html"
 RAY_LOG = "ray.log"
 SET_ASIDE = "set_aside"
+_TOKEN = ".seen-"
 SETTINGS = "sweep.yaml"
 TRAINING_SETTINGS = "experiment.yaml"
 
@@ -199,10 +200,14 @@ class SweepFolder:
         """Held by the sweep's one driver."""
         return self.path / ".lock"
 
+    def node_token(self, word: str) -> Path:
+        """A file that all machines must see which train; what it holds is its name."""
+        return self.path / f"{_TOKEN}{word}"
+
     @property
-    def stop(self) -> Path:
-        """A file whose existence tells trials, on every machine, to save their position and end."""
-        return self.path / ".stop"
+    def node_tokens(self) -> list[Path]:
+        """Those that are there, and what machines have written in answer."""
+        return sorted(self.path.glob(f"{_TOKEN}*"))
 
     @property
     def ray_log(self) -> Path:

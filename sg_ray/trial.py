@@ -3,8 +3,9 @@
 Called by the Tune actor, by each worker of a TorchTrainer group, and by ``sg-ray train``.
 """
 
+import platform
 import time
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -33,10 +34,11 @@ from sg_ray.training.checkpoint import load_best, read_best, read_last, weights_
 from sg_ray.training.compute import bound_memory, device_for
 from sg_ray.training.compute import environment as environment
 from sg_ray.training.estimator import fit_estimator
-from sg_ray.training.loop import EpochResult, never, predict, train
+from sg_ray.training.loop import EpochResult, ShouldStop, never, predict, train
 from sg_ray.training.lr_range import LrRange, range_test
 from sg_ray.training.metrics import scored
 from sg_ray.training.predictions import Predictions, write_predictions
+from sg_ray.training.saving import AT_EPOCHS, Saving
 from sg_ray.training.seeding import (
     Seeds,
     Stream,
@@ -159,6 +161,12 @@ class OwnCode:
         own = FAMILIES.plugged_in(families), OWN_METRICS.plugged_in(metrics)
         return cls(*own, tuple(plugin.version for plugins in own for plugin in plugins))
 
+    @property
+    def modules(self) -> list[str]:
+        """References to what does not travel: it must be installed wherever trials run."""
+        plugins = (*self.families, *self.metrics)
+        return [plugin.reference for plugin in plugins if plugin.source is None]
+
     def plug_in(self) -> None:
         """Make it known in this process.
 
@@ -171,7 +179,7 @@ class OwnCode:
         for plugin, version in zip((*self.families, *self.metrics), self.versions, strict=True):
             if plugin.version != version:
                 raise InputError(
-                    f"{plugin.reference}: its code on this machine is not that of the process "
+                    f"{plugin.reference}: its code on {platform.node()} is not that of the process "
                     "which started the trials. Install the same on all machines, and start again."
                 )
 
@@ -208,16 +216,17 @@ def run_trial(
     folder: Path,
     *,
     workers: Workers | None = None,
-    should_stop: Callable[[], bool] = never,
+    should_stop: ShouldStop = never,
+    saving: Saving = AT_EPOCHS,
 ) -> Generator[EpochResult]:
     """Train ``spec`` in ``folder``, epoch by epoch, going on from ``folder/last.pt`` if it exists.
 
     Leaves best_model.pt, valid_predictions.npz, last.pt, metrics.jsonl and training_metadata.json
-    in ``folder``. Raises Interrupted, with the position saved, once ``should_stop`` says yes after
-    a step.
+    in ``folder``. Raises Interrupted, with the position saved, once ``should_stop`` says so after a
+    step.
     """
     with arithmetic_as_before():
-        yield from _epochs(spec, context, folder, workers, should_stop)
+        yield from _epochs(spec, context, folder, workers, should_stop, saving)
 
 
 def _epochs(
@@ -225,7 +234,8 @@ def _epochs(
     context: TrialContext,
     folder: Path,
     workers: Workers | None,
-    should_stop: Callable[[], bool],
+    should_stop: ShouldStop,
+    saving: Saving,
 ) -> Generator[EpochResult]:
     # One of several workers cannot redo a pass in which gradients are exchanged: no strict mode.
     deterministic(context.num_threads, strict=workers is None)
@@ -254,6 +264,7 @@ def _epochs(
         device=context.device,
         workers=workers or SingleWorker(),
         should_stop=should_stop,
+        saving=saving,
         valid_ids=context.features.sample_ids("valid"),
         own_metrics=OWN_METRICS.measured(spec.own_metrics),
     )

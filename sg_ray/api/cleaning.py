@@ -18,9 +18,10 @@ from sg_ray.api.sweep_state import SweepState, read_state
 from sg_ray.config import Experiment, load_experiment
 from sg_ray.errors import InputError
 from sg_ray.features.build import features_dir
-from sg_ray.files import dead_scratch, leftovers
+from sg_ray.files import leftovers
 from sg_ray.host.cache_lock import alone_in_cache
 from sg_ray.host.lock import locked
+from sg_ray.host.scratch import dead_scratch
 from sg_ray.models.fusion import BRANCH_OUTPUTS
 from sg_ray.records.events import DataChecked
 from sg_ray.records.journal import read_events
@@ -116,7 +117,7 @@ def _of_sweeps(sweeps: Iterable[_Sweep]) -> Iterator[Path]:
         failures = (record.failure for record in read_records(folder).values())
         is_retried = any(failure and failure.is_infrastructure for failure in failures)
         places = [] if is_retried else [folder.tune, folder.groups]  # from where it would go on
-        yield from (place for place in (*places, folder.stop) if place.exists())
+        yield from (place for place in places if place.exists())
         yield from leftovers(folder.path)
 
 

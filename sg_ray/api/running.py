@@ -5,6 +5,7 @@ import logging
 import signal
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 from sg_ray.api.experiments import Settings, as_experiment, given_values
@@ -35,7 +36,7 @@ _LOGGER = logging.getLogger(__name__)
 def run_sweep(
     experiment: Experiment | str | Path | None = None,
     *,
-    address: str = "local",
+    address: str | None = None,
     executor: ExecutorName = "tune",
     on_change: OnChange = "stop",
     show: bool = True,
@@ -43,9 +44,10 @@ def run_sweep(
     """Run a sweep, or what is left of it, as ``sg-ray sweep`` does; return its results.
 
     ``experiment`` is one of ``load_experiment``, the path of its file, or None for the default one.
-    ``address`` is a Ray cluster to join, e.g. "auto"; "local" starts one of its own. The
-    ``executor`` "inline" runs the trials in this process, one at a time, without Ray. ``show``
-    prints progress, table and verdict. MLflow has its mirror unless ``tracking.enabled`` is False.
+    ``address`` is a Ray cluster to join, e.g. "auto"; "local" starts one of its own, and None does
+    unless RAY_ADDRESS names a cluster. The ``executor`` "inline" runs the trials in this process,
+    one at a time, without Ray. ``show`` prints progress, table and verdict. MLflow has its mirror
+    unless ``tracking.enabled`` is False.
 
     A sweep that was begun goes on where it was. If data, pretrained files or code have changed
     since, ``on_change`` says what becomes of what is on record: "stop" raises InputError that
@@ -70,7 +72,7 @@ def resume_sweep(
     sweep: str | Path | SweepResults,
     settings: Settings | None = None,
     *,
-    address: str = "local",
+    address: str | None = None,
     executor: ExecutorName = "tune",
     on_change: OnChange = "stop",
     show: bool = True,
@@ -108,28 +110,33 @@ def run_with_all(
     """
     check_tracking(experiment.tracking)
     ready = check_ready(experiment, executor, extends=extends)
+    stream = sys.stdout if show else io.StringIO()
+    print(executor.machines(), file=stream)
     _warn(ready.warnings, show=show)
     on_change = decide(ready.change)
     if ready.change is not None:
         check_decision(ready.change, on_change)
     past = list(read_events(experiment.folder.events))
     mirror = mirror_of(experiment.tracking, experiment.name, experiment.folder)
-    stream = sys.stdout if show else io.StringIO()
     print(hardware_line(experiment.resources.gpus, experiment.model_names), file=stream)
     redraws = not executor.is_here
-    with LiveView(experiment.objective, past=past, stream=stream, redraws=redraws) as view, mirror:
-        outcome = run.run_sweep(
-            experiment,
-            executor=executor,
-            listeners=(view, mirror),
-            progress=view.show_preparing,
-            extends=extends,
-            on_change=on_change,
-            data=ready.data,
-        )
-    stamp_run_ids(outcome.folder, mirror.run_ids())
-    if show:
-        show_end(outcome, experiment.objective, view.stream, mirror.where_to_look())
+    with closing(executor):  # Ray ends last: that takes seconds, which a stop may not have
+        with (
+            LiveView(experiment.objective, past=past, stream=stream, redraws=redraws) as view,
+            mirror,
+        ):
+            outcome = run.run_sweep(
+                experiment,
+                executor=executor,
+                listeners=(view, mirror),
+                progress=view.show_preparing,
+                extends=extends,
+                on_change=on_change,
+                data=ready.data,
+            )
+        stamp_run_ids(outcome.folder, mirror.run_ids())
+        if show:
+            show_end(outcome, experiment.objective, view.stream, mirror.where_to_look())
     return outcome
 
 

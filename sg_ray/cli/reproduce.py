@@ -1,7 +1,6 @@
 """``sg-ray reproduce``: a recorded trial again, compared bit for bit."""
 
 import argparse
-import shutil
 import sys
 
 from sg_ray.cli.settings import folder_argument, text_argument
@@ -25,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Train again and compare; return 0 if every number came out the same, else 1."""
-    from sg_ray.files import remove_scratch, scratch_folder
+    from sg_ray.host.scratch import ScratchFolder, remove_scratch
     from sg_ray.live.work_view import WorkView
     from sg_ray.records.lookup import find_trial
     from sg_ray.report.text.reproduction import Reproduction, as_text
@@ -38,13 +37,9 @@ def run(arguments: argparse.Namespace) -> int:
     for caution in cautions(trial):
         print(f"warning: {caution}")
     remove_scratch()
-    temporary = scratch_folder("reproduce")
-    try:
-        folder = arguments.output_dir or temporary
-        with WorkView() as view:
-            now = reproduce(trial, folder, progress=view.show_features, on_epoch=view.show_epoch)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with ScratchFolder("reproduce") as temporary, WorkView() as view:
+        folder = arguments.output_dir or temporary.path
+        now = reproduce(trial, folder, progress=view.show_features, on_epoch=view.show_epoch)
     reproduction = Reproduction(record, now)
     print(as_text(reproduction))
     if now.failure is not None and not reproduction.is_reproduced:

@@ -82,8 +82,9 @@ def add_executor(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--address",
         type=text_argument("--address"),
-        default="local",
-        help="Ray cluster to join, e.g. auto (default: start one)",
+        default=None,
+        help="Ray cluster to join (HOST:PORT, or auto: this machine's), or local: start one here "
+        "(default: that of RAY_ADDRESS, else local)",
     )
 
 
@@ -119,5 +120,6 @@ def run_or_describe(
     ready = check_ready(experiment, executor, extends=extends, downloads=False)
     changes = [] if ready.change is None else [f"{ready.change.told}. {ready.change.ways_on}."]
     warnings = (*ready.warnings, *changes)
+    print(executor.machines())
     print(describe_plan(experiment, executor, extends=extends, warnings=warnings))
     return 0

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from sg_ray.cluster.chosen_address import LOCAL
 from sg_ray.cluster.packing import Machine, hold, least_bundles
 from sg_ray.config import Resources
 from sg_ray.errors import InputError
@@ -13,7 +14,7 @@ TakesByModel = Mapping[str, Resources]
 
 def check_before_start(takes: TakesByModel, address: str) -> None:
     """Raise InputError if no cluster answers, or if no trial or no Ray fits here."""
-    if address == "local":
+    if address == LOCAL:
         from sg_ray.cluster.trouble import refuse_what_cannot_hold_ray
 
         check_fits_here(takes)

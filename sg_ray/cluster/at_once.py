@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from sg_ray.cluster.admission import machine_here
+from sg_ray.cluster.chosen_address import LOCAL
 from sg_ray.cluster.packing import Machine, num_fitting, num_mixed
 from sg_ray.config import Resources
 
@@ -13,7 +14,7 @@ def told_at_once(takes: Mapping[str, Resources], address: str, at_most: int | No
     On the cluster that answers at ``address``, or on this machine (``local``). ``at_most`` is
     ``max_concurrent_trials``. Raises InputError if no cluster answers.
     """
-    if address == "local":
+    if address == LOCAL:
         machines: Sequence[Machine] = [machine_here()]
         where = f"this machine ({_total(machines)})"
     else:

@@ -5,17 +5,19 @@ The one place that decides it. Ray is imported for groups only.
 
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sg_ray.cluster.losses import GroupFailure, infrastructure_failure
+from sg_ray.cluster.premises import Premises
 from sg_ray.config import Resources
 from sg_ray.errors import InfrastructureError, SgRayError
 from sg_ray.features.packed import Features
 from sg_ray.host.signals import StopRequest, stopping
 from sg_ray.sweep_folder import RAY_LOG, SweepFolder
-from sg_ray.training.loop import EpochResult, never
+from sg_ray.training.loop import EpochResult, ShouldStop, never
+from sg_ray.training.saving import Saving
 from sg_ray.trial import TrialContext, TrialSpec, run_trial
 
 if TYPE_CHECKING:
@@ -27,13 +29,16 @@ class Supplies:
     """What the trials of a process are given, whatever their configurations.
 
     ``features_ref`` is where ``features`` lie in Ray's object store, for groups of workers to read.
-    A group whose processes or machines die starts again up to ``max_failures`` times.
+    A group whose processes or machines die starts again up to ``max_failures`` times. Positions are
+    saved each ``checkpoint_every_s``, and at the end of each epoch.
     """
 
     features: Features
     cache_dir: Path
     max_failures: int = 0
     features_ref: Any = None
+    checkpoint_every_s: float | None = None
+    premises: Premises = field(default_factory=Premises)
 
     def context(self, takes: Resources) -> TrialContext:
         """Return what a trial that ``takes`` so much computes with in this process."""
@@ -46,16 +51,20 @@ def open_epochs(
     supplies: Supplies,
     folder: Path,
     *,
-    should_stop: Callable[[], bool],
-    stop_file: Path,
+    should_stop: ShouldStop,
+    put_away: Callable[[], None] = lambda: None,
+    board: Any = None,
 ) -> "Generator[EpochResult] | WorkerGroup":
     """Return the epochs of a trial in ``folder``; none is computed before it is asked for.
 
-    ``should_stop`` is asked by a training in this process, ``stop_file`` looked for by workers on
-    other machines. For a group, Ray must be initialised. To be closed.
+    ``put_away`` as of ``Saving``; a group's folder is one that outlives its machines. Its workers
+    also hear the actor of the driver's ``StopBoard``; Ray must be initialised. To be closed.
     """
     if not takes.is_group:
-        return run_trial(spec, supplies.context(takes), folder, should_stop=should_stop)
+        saving = Saving(supplies.checkpoint_every_s, put_away=put_away)
+        return run_trial(
+            spec, supplies.context(takes), folder, should_stop=should_stop, saving=saving
+        )
     import ray
 
     from sg_ray.cluster.group import WorkerGroup
@@ -66,8 +75,11 @@ def open_epochs(
         features_ref=supplies.features_ref or ray.put(supplies.features),
         cache_dir=supplies.cache_dir.absolute(),
         folder=folder,
-        stop=stop_file,
+        should_stop=should_stop,
+        board=board,
         max_failures=supplies.max_failures,
+        checkpoint_every_s=supplies.checkpoint_every_s,
+        premises=supplies.premises,
     )
 
 
@@ -84,14 +96,7 @@ def epochs_here(
     if the workers of a group are lost too often.
     """
     with _ray_for(takes, folder, request):
-        epochs = open_epochs(
-            spec,
-            takes,
-            supplies,
-            folder.path,
-            should_stop=request or never,
-            stop_file=folder.stop,
-        )
+        epochs = open_epochs(spec, takes, supplies, folder.path, should_stop=request or never)
         with closing(epochs):
             for result in epochs:
                 yield result
@@ -107,9 +112,6 @@ def _ray_for(takes: Resources, folder: SweepFolder, request: StopRequest | None)
         return
     from sg_ray.cluster.session import ray_session
 
-    folder.stop.unlink(missing_ok=True)
-    if request is not None:
-        request.file = folder.stop
     with (
         ray_session("local", log=folder.ray_log, several_workers=True),
         nullcontext() if request is None else stopping(request),  # Ray has put handlers in place

@@ -7,7 +7,6 @@ to a group that was started again. Nothing passes through Train's own reports an
 group goes on from the folder's ``last.pt``.
 """
 
-import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -23,16 +22,22 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig, get_preemption_in
 from ray.train.torch import TorchTrainer, get_device
 from ray.util.queue import Empty, Queue
 
+from sg_ray.cluster.folder_claim import Claim, claim_for_group
 from sg_ray.cluster.losses import GroupFailure
+from sg_ray.cluster.placement_groups import remove_groups_of_actor
+from sg_ray.cluster.premises import Premises
 from sg_ray.cluster.process_group import GroupConfig
-from sg_ray.cluster.ray_private.core_names import raylet
 from sg_ray.cluster.ray_private.library_names import TrainController
+from sg_ray.cluster.stop_board import Board, hear_board, helper_actor, on_this_node
 from sg_ray.config import Resources
 from sg_ray.errors import InfrastructureError, SgRayError
-from sg_ray.files import scratch_folder, write_json
+from sg_ray.files import write_json
+from sg_ray.host.scratch import ScratchFolder
+from sg_ray.host.stop_flag import StopReason, flag_of_this_process
 from sg_ray.records.record import Failure
 from sg_ray.sweep_folder import ENVIRONMENT, METRICS
-from sg_ray.training.loop import EpochResult, Interrupted
+from sg_ray.training.loop import EpochResult, Interrupted, ShouldStop
+from sg_ray.training.saving import Saving
 from sg_ray.training.workers import TorchGroup
 from sg_ray.trial import OwnCode, TrialContext, TrialSpec, run_trial
 
@@ -41,10 +46,11 @@ _GATE_POLL_S = 0.05
 _ABORT_TIMEOUT_S = 30.0
 
 
-class _Gate:
-    """Actor that holds the highest epoch the workers may train."""
+class _Gate(Board):
+    """Actor that holds the highest epoch the workers may train, and whether they are to stop."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._allowed_epoch = 0
         self._was_reached = False
 
@@ -71,28 +77,35 @@ class WorkerGroup(Iterator[EpochResult]):
         features_ref: "ray.ObjectRef[Any]",
         cache_dir: Path,
         folder: Path,
-        stop: Path,
+        should_stop: ShouldStop,
+        board: Any = None,
         max_failures: int,
+        premises: Premises,
+        checkpoint_every_s: float | None = None,
     ) -> None:
         """Nothing starts before the first epoch is asked for.
 
-        Once the file ``stop`` exists, the workers save their position and end: Interrupted. A group
-        that is still being set up has none, and is not waited for.
+        Once ``should_stop`` says so, or the driver's ``board`` to them, the workers save their
+        position and end: Interrupted. A group that is still being set up has none, and is not
+        waited for.
         """
-        self._folder, self._stop = folder, stop
-        self._results = Queue(actor_options=_on_this_node())
-        self._gate = ray.remote(**_on_this_node())(_Gate).remote()
+        self._folder, self._should_stop = folder, should_stop
+        self._results = Queue(actor_options=on_this_node())
+        self._gate = helper_actor(_Gate)
         self._epoch = 0
-        self._train_storage = str(scratch_folder("train"))
+        self._train_storage = ScratchFolder("train")
         self._trainer = _AbortableTrainer(
             _train_worker,
             train_loop_config={
                 "spec": spec.model_dump_json(),
                 "features_ref": [features_ref],
                 "own_code": OwnCode.of([spec.family], spec.own_metrics),
+                "premises": premises,
                 "cache_dir": cache_dir,
                 "folder": folder,
-                "stop": stop,
+                "claim": claim_for_group(folder),
+                "boards": [self._gate] if board is None else [self._gate, board],
+                "checkpoint_every_s": checkpoint_every_s,
                 "takes": resources,
                 "results": self._results,
                 "gate": self._gate,
@@ -105,7 +118,7 @@ class WorkerGroup(Iterator[EpochResult]):
             ),
             run_config=RunConfig(
                 name=spec.trial_key,
-                storage_path=self._train_storage,
+                storage_path=str(self._train_storage.path),
                 failure_config=FailureConfig(
                     max_failures=max_failures,
                     # That of an elastic group also waits for machines, as long as it takes.
@@ -118,7 +131,7 @@ class WorkerGroup(Iterator[EpochResult]):
 
     def __next__(self) -> EpochResult:
         """Return the next epoch. Raises Interrupted, GroupFailure, or what ended the group."""
-        self._end_set_up_if_stopped()
+        self._pass_on_stop()
         if self._thread is None:
             self._thread = threading.Thread(target=self._fit, daemon=True)
             self._thread.start()
@@ -131,14 +144,14 @@ class WorkerGroup(Iterator[EpochResult]):
             except Empty:
                 if not self._thread.is_alive():
                     raise self._error or StopIteration from None
-                self._end_set_up_if_stopped()
+                self._pass_on_stop()
                 is_written = num_epochs(self._folder) >= self._epoch
                 if is_written and was_written:  # its worker died before it could hand it over
                     self._gate.allow.remote(self._epoch + 1)
                 was_written = is_written
                 continue
             if isinstance(message, Interrupted):
-                raise message
+                raise Interrupted(str(message), _reason(self._should_stop()) or message.reason)
             if isinstance(message, Failure):
                 raise GroupFailure(message)
             if message.epoch >= self._epoch or message.stop_reason is not None:
@@ -153,11 +166,14 @@ class WorkerGroup(Iterator[EpochResult]):
             self._thread.join(_ABORT_TIMEOUT_S)
         self._results.shutdown(force=True)
         ray.kill(self._gate)
-        shutil.rmtree(self._train_storage, ignore_errors=True)
+        self._train_storage.remove()
 
-    def _end_set_up_if_stopped(self) -> None:
-        if self._stop.exists() and not ray.get(self._gate.was_reached.remote()):
-            raise Interrupted
+    def _pass_on_stop(self) -> None:
+        """Have the workers stop if this process was told to; end a group that is being set up."""
+        if reason := _reason(self._should_stop()):
+            self._gate.ask_to_stop.remote()
+            if not ray.get(self._gate.was_reached.remote()):
+                raise Interrupted(reason=reason)
 
     def _fit(self) -> None:
         try:
@@ -179,7 +195,7 @@ class _AbortableTrainer(TorchTrainer):
         # What the controller starts finds the cluster by this address, not by looking around: it
         # would find none among several on one machine.
         address = {"RAY_ADDRESS": ray.get_runtime_context().gcs_address}
-        controller_class = ray.remote(**_on_this_node(), runtime_env={"env_vars": address})(
+        controller_class = ray.remote(**on_this_node(), runtime_env={"env_vars": address})(
             TrainController
         )
         self._controller = controller_class.remote(**kwargs)
@@ -193,17 +209,18 @@ class _AbortableTrainer(TorchTrainer):
         with suppress(RayActorError, GetTimeoutError):  # it ends itself, as it was asked to
             ray.get(self._controller.abort.remote(), timeout=_ABORT_TIMEOUT_S)
         ray.kill(self._controller)
+        # One that was ended while it set its workers up has not freed what it had asked for.
+        remove_groups_of_actor(self._controller._actor_id.hex())
 
 
-def _on_this_node() -> dict[str, Any]:
-    """Return options of a helper actor that must not go away with a worker's machine."""
-    here = ray.get_runtime_context().get_node_id()
-    return {"num_cpus": 0, "label_selector": {raylet.RAY_NODE_ID_KEY: here}}
+def _reason(stop: StopReason | bool | None) -> StopReason | None:
+    return "stop" if stop is True else stop or None
 
 
 def _train_worker(config: dict[str, Any]) -> None:
     """Run on each worker: the trial's epochs, handed over by rank 0."""
     spec = TrialSpec.model_validate_json(config["spec"])
+    config["premises"].require_here()
     config["own_code"].plug_in()
     features = ray.get(config["features_ref"][0])
     # Train would fall back to the CPU without a word; ``of`` does not. Its own device is this
@@ -212,17 +229,21 @@ def _train_worker(config: dict[str, Any]) -> None:
     context = replace(context, device=get_device())
     workers = TorchGroup(context.device)
     hand_over = workers.rank == 0
-    stop: Path = config["stop"]
+    folder, flag = config["folder"], flag_of_this_process()
+    for board in config["boards"]:
+        hear_board(board, flag)
 
-    def should_stop() -> bool:
-        return stop.exists() or get_preemption_info() is not None
+    def should_stop() -> StopReason | None:
+        return flag() or ("preempted" if get_preemption_info() is not None else None)
 
     try:
+        claim = Claim(folder, config["claim"]) if hand_over else None
+        saving = Saving(config["checkpoint_every_s"], check=claim.check if claim else lambda: None)
         if hand_over:
-            write_json(config["folder"] / ENVIRONMENT, context.environment)
-            _wait_for(config["gate"], num_epochs(config["folder"]) + 1)
+            write_json(folder / ENVIRONMENT, context.environment)
+            _wait_for(config["gate"], num_epochs(folder) + 1)
         epochs = run_trial(
-            spec, context, config["folder"], workers=workers, should_stop=should_stop
+            spec, context, folder, workers=workers, should_stop=should_stop, saving=saving
         )
         for result in epochs:
             if hand_over:
@@ -230,7 +251,7 @@ def _train_worker(config: dict[str, Any]) -> None:
                 if result.stop_reason is None:
                     _wait_for(config["gate"], result.epoch + 1)
     except Interrupted as interrupted:
-        if hand_over and stop.exists():
+        if hand_over and interrupted.reason == "stop":
             config["results"].put(interrupted)
         raise  # else a machine is to be taken away: Train starts the group again without it
     except InfrastructureError:

@@ -15,6 +15,8 @@ _FRAME = re.compile(r'File ".*", line \d+')
 _NODE_DEATH = re.compile(r"node (?:has died|was terminated|.*dead)", re.IGNORECASE)
 _PROCESS_DEATH = re.compile(r"Worker exit detail: (?P<detail>.*?)\.?(?: There are| Some|$)")
 
+_ADDRESS = re.compile(r"\bip[:=]\s*(?P<address>[0-9a-fA-F.:]+[0-9a-fA-F])")
+
 
 class GroupFailure(Exception):  # noqa: N818 - a worker's failure, passed on
     """A worker's exception that no restart would mend."""
@@ -29,6 +31,12 @@ def infrastructure_failure(text: str) -> Failure:
     plain = _COLOURS.sub("", text)
     kind = InfrastructureError.__name__
     return Failure(kind=kind, message=_reason(plain), traceback=plain)
+
+
+def address_in(text: str) -> str | None:
+    """Return the address of the node that Ray's ``text`` on a lost process names, if it does."""
+    found = _ADDRESS.search(text)
+    return found["address"] if found else None
 
 
 def _reason(text: str) -> str:

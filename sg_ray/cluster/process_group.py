@@ -12,6 +12,7 @@ from ray.train.torch import TorchConfig
 from torch.distributed.distributed_c10d import _set_pg_timeout
 
 from sg_ray.cluster.ray_private.library_names import TorchBackend
+from sg_ray.host.stop_flag import hear_signals
 
 SET_UP_TIMEOUT_S = 120
 """A worker that dies while a group is set up is waited for so long; Ray's own is half an hour."""
@@ -39,7 +40,8 @@ class GroupBackend(TorchBackend):
     """Sets up the process group of the workers; its methods run in Train's controller."""
 
     def on_start(self, worker_group: Any, backend_config: Any) -> None:
-        """Set it up once each worker knows its way to the others."""
+        """Set it up once each worker hears signals and knows its way to the others."""
+        worker_group.execute(hear_signals)
         worker_group.execute(use_rays_interface)
         super().on_start(worker_group, backend_config)
         worker_group.execute(wait_patiently)

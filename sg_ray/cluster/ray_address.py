@@ -16,6 +16,7 @@ import grpc
 import ray.exceptions  # a file ray.py in the way is told as what it is
 from ray.exceptions import AuthenticationError
 
+from sg_ray.cluster.chosen_address import LOCAL, shown_address
 from sg_ray.cluster.ray_private.core_names import (
     compute_version_info,
     maybe_enable_token_auth_if_token_available,
@@ -52,13 +53,13 @@ def check_address(address: str, *, patience_s: float = PATIENCE_S) -> None:
     A process that has joined one already asks nobody.
     """
     is_joined = ray.is_initialized()
-    if address == "local" or (is_joined and address == "auto"):
+    if address == LOCAL or (is_joined and address == "auto"):
         return
     with _quiet():
         place = _find(address)
     if is_joined:
         return
-    shown = f"--address {address}"
+    shown = shown_address(address)
     with grpc.insecure_channel(place, options=_DIRECTLY) as channel:
         try:
             versions = _ask(channel, _credentials(shown), patience_s)
@@ -73,24 +74,35 @@ def check_address(address: str, *, patience_s: float = PATIENCE_S) -> None:
         )
 
 
+def describe_cluster(address: str) -> str:
+    """Return where the cluster at ``address`` is and what it has now.
+
+    E.g. ``10.0.0.5:6379, 3 nodes, 96 CPUs, 8 GPUs``. Raises InputError as ``check_address``, which
+    has been asked before.
+    """
+    place, nodes = ask_for_nodes(address)
+    counts: list[tuple[float, str]] = [(len(nodes), "node")]
+    counts += [(sum(node.get(name, 0) for node in nodes), name) for name in ("CPU", "GPU")]
+    return ", ".join([place, *(f"{n:g} {noun}{'' if n == 1 else 's'}" for n, noun in counts)])
+
+
 def ask_for_nodes(address: str) -> tuple[str, list[dict[str, float]]]:
     """Return the HOST:PORT of the cluster at ``address``, and what each living node of it has.
 
-    The cluster is not joined. Raises InputError as ``check_address``, which has been asked before.
+    The cluster is not joined; one that this process has joined is asked through Ray. Raises
+    InputError as ``check_address``.
     """
+    if ray.is_initialized():
+        place: str = ray.get_runtime_context().gcs_address
+        return place, [node["Resources"] for node in ray.nodes() if node["Alive"]]
     with _quiet():
         place = _find(address)
-    shown = f"--address {address}"
+    shown = shown_address(address)
     with grpc.insecure_channel(place, options=_DIRECTLY) as channel:
-        asked = {"timeout": PATIENCE_S, "metadata": tuple(_credentials(shown).items())}
         try:
-            nodes = stubs.NodeInfoGcsServiceStub(channel).GetAllNodeInfo(
-                messages.GetAllNodeInfoRequest(), **asked
-            )
+            return place, _ask_for_nodes(channel, _credentials(shown))
         except grpc.RpcError as error:
             raise InputError(f"{shown}: {_no_answer(place, error)}") from error
-    alive = (node for node in nodes.node_info_list if node.state == node.ALIVE)
-    return place, [dict(node.resources_total) for node in alive]
 
 
 @contextmanager
@@ -118,7 +130,7 @@ def is_answered(place: str) -> bool:
 def _find(address: str) -> str:
     """Return HOST:PORT. Raises InputError for what is none, or if ``auto`` finds nothing."""
     if address != "auto":
-        return _checked(address, f"--address {address or repr(address)}")
+        return _checked(address, shown_address(address))
     maybe_enable_token_auth_if_token_available(warn_if_disabled=False)  # as joining by auto does
     given = os.environ.get("RAY_ADDRESS", "")
     if given not in ("", "auto", "local"):
@@ -129,8 +141,8 @@ def _find(address: str) -> str:
         found = None
     if found is None:
         raise InputError(
-            "--address auto: no Ray cluster runs on this machine. Start one (ray start --head, or "
-            "ray up cluster.yaml), or leave --address out to use this machine alone."
+            f"{shown_address(address)}: no Ray cluster runs on this machine. Start one (ray start "
+            "--head, or ray up cluster.yaml), or use this machine alone: --address local."
         )
     return found
 
@@ -142,12 +154,14 @@ def _checked(address: str, shown: str) -> str:
         raise InputError(
             f"{shown}: a {scheme}:// address is for {whose.get(scheme, 'something else')}, and a "
             "sweep joins the cluster itself. Give the head as HOST:PORT (ray start prints it; the "
-            "port is 6379 unless another was set), or run there with --address auto."
+            "port is 6379 unless another was set), run there with --address auto, or use this "
+            "machine alone: --address local."
         )
     parts = _HOST_AND_PORT.fullmatch(address)
     if parts is None or not 0 < int(parts["port"]) < 2**16:
         raise InputError(
-            f"{shown}: is neither HOST:PORT (such as 10.0.0.5:6379), nor auto, nor local."
+            f"{shown}: is neither HOST:PORT (such as 10.0.0.5:6379), nor auto, nor local (this "
+            "machine alone)."
         )
     return address
 
@@ -179,6 +193,14 @@ def _ask(
     return _Versions(alive.ray_version, python)
 
 
+def _ask_for_nodes(channel: grpc.Channel, credentials: Mapping[str, str]) -> list[dict[str, float]]:
+    """Return the resources of each node that lives. Raises grpc.RpcError."""
+    asked = {"timeout": PATIENCE_S, "metadata": tuple(credentials.items())}
+    stub = stubs.NodeInfoGcsServiceStub(channel)
+    found = stub.GetAllNodeInfo(messages.GetAllNodeInfoRequest(), **asked).node_info_list
+    return [dict(node.resources_total) for node in found if node.state == node.ALIVE]
+
+
 def _fits(theirs: _Versions, mine: _Versions) -> bool:
     """Compare as Ray does: the patch release of Python counts, unless a variable says otherwise."""
     level = os.environ.get("RAY_DEFAULT_PYTHON_VERSION_MATCH_LEVEL", "patch")
@@ -204,7 +226,7 @@ def _no_answer(place: str, error: grpc.RpcError) -> str:
         reason = f" within {PATIENCE_S:g} s"
     return (
         f"no Ray cluster answers at {place}{reason}. Start one (ray start --head, or ray up "
-        "cluster.yaml), or leave --address out to use this machine alone."
+        "cluster.yaml), or use this machine alone: --address local."
     )
 
 

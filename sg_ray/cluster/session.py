@@ -15,13 +15,15 @@ from typing import Any
 import ray
 
 from sg_ray.cluster import trouble as ray_trouble
+from sg_ray.cluster.chosen_address import LOCAL, shown_address
 from sg_ray.cluster.ray_address import check_address
 from sg_ray.cluster.ray_private.core_names import raylet, services, worker
 from sg_ray.errors import InputError
 from sg_ray.host.cpus import num_cpus
 from sg_ray.host.helper_thread import HelperThread, helper_thread
 from sg_ray.host.memory import count_memory
-from sg_ray.host.processes import descendants, end
+from sg_ray.host.processes import descendants, end, trees
+from sg_ray.host.signals import SIGNALS
 
 _EXTRA_TIME_S = (0.0, 120.0)
 """By start: how much longer than Ray does to wait for its parts. The second finds files cached."""
@@ -48,12 +50,12 @@ def ray_session(address: str, *, log: Path, several_workers: bool) -> Iterator[N
     """
     for name, value in _PREFERRED.items():
         os.environ.setdefault(name, value)
-    # Its thread lives as long as Ray does: see HelperThread.
-    with _variables(_NEEDED), _logged_to(log), helper_thread() as helper:
+    # Its thread lives as long as Ray does, whose processes hear no signal: see HelperThread.
+    with _variables(_NEEDED), _logged_to(log), helper_thread(set(SIGNALS)) as helper:
         if ray.is_initialized():
             yield
             return
-        with _private(helper, several_workers) if address == "local" else _joined(helper, address):
+        with _private(helper, several_workers) if address == LOCAL else _joined(helper, address):
             yield
 
 
@@ -64,12 +66,14 @@ def _joined(helper: HelperThread, address: str) -> Iterator[None]:
         helper.call(partial(ray.init, address=address, **_QUIET))
     except Exception as error:  # a bare one if the cluster's metadata do not fit
         raise InputError(
-            f"--address {address}: the cluster answers, but cannot be joined from this machine "
-            f"({ray_trouble.first_words(error.__cause__ or error)}). Run the sweep on one of its "
-            "nodes: on this machine after `ray start --address=HOST:PORT`, or on the head."
+            f"{shown_address(address)}: the cluster answers, but cannot be joined from this "
+            f"machine ({ray_trouble.first_words(error.__cause__ or error)}). Run the sweep on one "
+            "of its nodes: on this machine after `ray start --address=HOST:PORT`, or on the head."
         ) from error
-    with _shut_down(helper):
+    try:
         yield
+    finally:
+        helper.finish(ray.shutdown)
 
 
 @contextlib.contextmanager
@@ -77,16 +81,27 @@ def _private(helper: HelperThread, several_workers: bool) -> Iterator[None]:
     ray_trouble.refuse_what_cannot_hold_ray()
     with _environment_of_its_own():
         _start(helper, _private_settings(several_workers))
-        with _shut_down(helper):
+        try:
             yield
+        finally:
+            helper.finish(_end_private)
 
 
-@contextlib.contextmanager
-def _shut_down(helper: HelperThread) -> Iterator[None]:
+def _end_private() -> None:
+    """Leave a Ray of this machine's own, and end it. Nothing is left that it had to do.
+
+    Ray asks its processes to end and gives each a second; they do not hear that.
+    """
+    node = worker._global_node
+    if node is None:  # somebody has shut it down
+        return
+    processes = trees(process.pid for _, process in node.live_processes())
+    end_all = node.kill_all_processes
+    node.kill_all_processes = lambda **how: end_all(**{**how, "allow_graceful": False})
     try:
-        yield
+        ray.shutdown()
     finally:
-        helper.finish(ray.shutdown)
+        end(processes, patience_s=0)
 
 
 def _start(helper: HelperThread, settings: Mapping[str, Any]) -> None:

@@ -6,14 +6,14 @@ inside a library, Ctrl-C waits for it.
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from queue import SimpleQueue
 from typing import TypeVar
 
 _TURN_S = 0.05
-_LEFT_TO_THE_MAIN_THREAD = {signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2}
+_WARNINGS = frozenset({signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2})
 
 T = TypeVar("T")
 
@@ -24,9 +24,13 @@ class HelperThread:
     Ctrl-C and a batch system's warnings go to a whole group of processes: what a call starts does
     not hear them and is left to us. It may live no longer than this thread: Ray's processes ask
     Linux to end them with the thread that started them.
+
+    ``leaves`` are the signals it does not hear, nor what it starts, whatever that does about them:
+    a blocked signal stays blocked in another program.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, leaves: Set[signal.Signals] = _WARNINGS) -> None:
+        self._leaves = leaves
         self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         threading.Thread(target=self._work, daemon=True).start()
 
@@ -56,15 +60,15 @@ class HelperThread:
         self._calls.put(None)
 
     def _work(self) -> None:
-        signal.pthread_sigmask(signal.SIG_BLOCK, _LEFT_TO_THE_MAIN_THREAD)
+        signal.pthread_sigmask(signal.SIG_BLOCK, self._leaves)
         while (call := self._calls.get()) is not None:
             call()
 
 
 @contextmanager
-def helper_thread() -> Iterator[HelperThread]:
-    """Yield a thread that makes calls, and let it end afterwards."""
-    helper = HelperThread()
+def helper_thread(leaves: Set[signal.Signals] = _WARNINGS) -> Iterator[HelperThread]:
+    """Yield a thread that makes calls, and let it end afterwards; ``leaves`` as of the class."""
+    helper = HelperThread(leaves)
     try:
         yield helper
     finally:

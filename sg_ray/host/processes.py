@@ -1,7 +1,7 @@
 """Processes that this one has started, directly or not."""
 
 import time
-from collections.abc import Set
+from collections.abc import Iterable, Set
 from contextlib import suppress
 
 import psutil
@@ -26,6 +26,16 @@ def descendants(beside: Set[psutil.Process] = frozenset()) -> frozenset[psutil.P
                 left_out.add(process.pid)
             elif is_alive(process):
                 found.add(process)
+    return frozenset(found)
+
+
+def trees(pids: Iterable[int]) -> frozenset[psutil.Process]:
+    """Return the running processes of these ids, and all that they have started."""
+    found: set[psutil.Process] = set()
+    for pid in pids:
+        with suppress(psutil.Error, OSError):
+            root = psutil.Process(pid)
+            found.update([root, *root.children(recursive=True)])
     return frozenset(found)
 
 

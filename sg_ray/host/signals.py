@@ -6,10 +6,10 @@ The exit code says which signal it was.
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from types import FrameType
 
 _STDERR = 2
@@ -18,6 +18,10 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.
 
 HUP says that the terminal has gone; ``nohup`` has it ignored, and so it stays.
 """
+
+SAME_SIGNAL_S = 1.0
+"""Signals that come together count as one: a batch system sends its own to all processes, and a
+script that hears it passes it on."""
 
 
 @dataclass
@@ -31,10 +35,9 @@ class StopRequest:
     number: int = signal.SIGINT
     is_asked: bool = False
     raises: bool = True
-    file: Path | None = None
-    """Made when a stop is asked for: see ``SweepFolder.stop``."""
     on_step: Callable[[], None] = lambda: None
     """Called whenever the work asks whether to go on: here, that is after each of its steps."""
+    _asked_at_s: float = 0.0
 
     @property
     def exit_code(self) -> int:
@@ -57,11 +60,12 @@ class StopRequest:
                     signal.signal(number, self._handle)
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
-        if self.is_asked:
+        now_s = time.monotonic()
+        if self.is_asked and now_s - self._asked_at_s > SAME_SIGNAL_S:
             os._exit(128 + number)
-        self.number, self.is_asked = number, True
-        if self.file is not None and not self.raises:
-            self.file.touch()
+        if self.is_asked:
+            return
+        self.number, self.is_asked, self._asked_at_s = number, True, now_s
         what = "" if self.raises else ": what runs saves its position"
         with suppress(OSError):  # written past Python's stream, which may be in use right now
             os.write(_STDERR, f"stopping{what}; once more to stop at once\n".encode())

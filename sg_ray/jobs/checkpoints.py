@@ -1,14 +1,16 @@
-"""Tune's checkpoints on disk: which one an interrupted trial can go on from, and what to keep."""
+"""Checkpoints on disk: which one an interrupted trial can go on from, and what to keep."""
 
 import logging
 import shutil
 from collections.abc import Mapping
+from math import inf
 from pathlib import Path
 from typing import Any
 
 from sg_ray.errors import InputError, SgRayError, TrainingError
 from sg_ray.files import write_json
 from sg_ray.jobs.job import TrainJob
+from sg_ray.jobs.positions import POSITIONS
 from sg_ray.reading import read_object
 from sg_ray.records.record import read_history
 from sg_ray.sweep_folder import (
@@ -20,7 +22,7 @@ from sg_ray.sweep_folder import (
     VALID_PREDICTIONS,
     SweepFolder,
 )
-from sg_ray.training.checkpoint import check_resumable
+from sg_ray.training.checkpoint import check_resumable, read_place
 
 _LOGGER = logging.getLogger(__name__)
 _KEPT = (METADATA, METRICS)
@@ -28,22 +30,38 @@ _KEPT_OF_MODEL = (BEST, VALID_PREDICTIONS)
 
 
 def newest_checkpoint(sweep_folder: SweepFolder, job: TrainJob) -> Path | None:
-    """Return the job's newest whole checkpoint over all attempts; None without one.
+    """Return what takes the job furthest, over all attempts; None if nothing whole is there.
 
+    A checkpoint of Tune's, a position that the trial's process saved, or the folder of a group.
     Warns of one that is passed over: it is damaged, or other code trained it.
     """
-    for attempt in reversed(sweep_folder.attempts):
-        found = attempt.glob(f"{job.base_name}*/checkpoint_*")
-        for checkpoint in sorted(found, key=_age, reverse=True):
-            try:
-                _check_code(checkpoint, job)
-                read_history(checkpoint)
-                read_environment(checkpoint)
-            except SgRayError as error:
-                _LOGGER.warning("%s is passed over: %s", checkpoint, error)
-                continue
-            return checkpoint
+    left = _left_of(sweep_folder, job)
+    left.reverse()  # of those that are equally far, the younger
+    for checkpoint in sorted(left, key=_progress, reverse=True):
+        try:
+            _check_code(checkpoint, job)
+            read_history(checkpoint)
+            read_environment(checkpoint)
+        except SgRayError as error:
+            _LOGGER.warning("%s is passed over: %s", checkpoint, error)
+            continue
+        return checkpoint
     return None
+
+
+def _left_of(sweep_folder: SweepFolder, job: TrainJob) -> list[Path]:
+    """Return all that a job has left to go on from, the older before the younger."""
+    found: list[Path] = []
+    for attempt in sweep_folder.attempts:
+        for name in ("checkpoint_*", POSITIONS):
+            found += sorted(attempt.glob(f"{job.base_name}*/{name}"), key=_age)
+    group = sweep_folder.group(job.spec.trial_key)
+    return [*found, group] if (group / LAST).exists() else found
+
+
+def _progress(checkpoint: Path) -> tuple[float, float]:
+    """Return how far a training has come; what cannot be read comes first, to be told of."""
+    return read_place(checkpoint) or (inf, inf)
 
 
 def drop_group_of_other_code(sweep_folder: SweepFolder, job: TrainJob) -> None:
@@ -129,7 +147,7 @@ def lacks_results(checkpoint: Path | None, *, num_epochs: int, is_whole: bool) -
 
 
 def drop_checkpoints(sweep_folder: SweepFolder, trial_key: str, base_name: str) -> None:
-    """Delete the Tune checkpoints of a trial that is on record, and its workers' folder.
+    """Delete checkpoints and positions of a trial that is on record, and its workers' folder.
 
     ``base_name`` is the job's: those of attempts that were lost go too.
     """

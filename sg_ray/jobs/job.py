@@ -1,7 +1,7 @@
 """The three kinds of work that a sweep hands to Ray Tune, as plain JSON-able data."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
@@ -16,16 +16,28 @@ class _Job(BaseModel):
     resources: Resources
     num_losses: int = 0
     """How often its process or machine has died in this start of the sweep."""
+    num_moves: int = 0
+    """How often it was handed out again, its position saved, because its machine was to be taken
+    away: no loss."""
 
     @property
     def name(self) -> str:
         """Folder name of the job, readable and unique in a Tune experiment."""
-        return f"{self.base_name}-{self.num_losses}" if self.num_losses else self.base_name
+        number = self.num_losses + self.num_moves
+        return f"{self.base_name}-{number}" if number else self.base_name
 
     @property
     def base_name(self) -> str:
-        """The name without the losses."""
+        """The name without the number of losses and moves."""
         raise NotImplementedError
+
+    def lost(self) -> Self:
+        """Return the job as it is handed out after the death of its process or machine."""
+        return self.model_copy(update={"num_losses": self.num_losses + 1})
+
+    def moved(self) -> Self:
+        """Return the job as it is handed out after its machine was taken away with notice."""
+        return self.model_copy(update={"num_moves": self.num_moves + 1})
 
 
 class TrainJob(_Job):
@@ -37,7 +49,7 @@ class TrainJob(_Job):
 
     @property
     def base_name(self) -> str:
-        """The name without the losses, unique in a sweep."""
+        """The name without the number of losses and moves, unique in a sweep."""
         return job_name(self.spec)
 
 
@@ -51,7 +63,7 @@ class LrRangeJob(_Job):
 
     @property
     def base_name(self) -> str:
-        """The name without the losses, unique in a sweep."""
+        """The name without the number of losses and moves, unique in a sweep."""
         return f"lr_range-{self.spec.model}"
 
 
@@ -64,7 +76,7 @@ class TestJob(_Job):
 
     @property
     def base_name(self) -> str:
-        """The name without the losses, unique in a sweep."""
+        """The name without the number of losses and moves, unique in a sweep."""
         return f"test-{self.spec.name}"
 
 

@@ -15,8 +15,9 @@ from sg_ray.host.disk import disk_trouble
 from sg_ray.jobs.checkpoints import read_environment, write_environment
 from sg_ray.jobs.job import AnyJob, LrRangeJob, TestJob, TrainJob
 from sg_ray.records.record import Failure
+from sg_ray.sweep_folder import LAST
 from sg_ray.training.compute import release_memory
-from sg_ray.training.loop import EpochResult, Interrupted
+from sg_ray.training.loop import EpochResult, Interrupted, ShouldStop
 from sg_ray.trial import find_learning_rate, score_test
 
 if TYPE_CHECKING:
@@ -25,8 +26,9 @@ if TYPE_CHECKING:
 Result = dict[str, Any]
 """What a step came to, as plain data. ``done`` says that it was the last.
 
-Of an epoch: ``epoch``, ``metrics``, ``environment``. Of the last step alone: ``lr_range`` of a
-range test, ``metrics`` of a test, ``interrupted`` where a stop was asked for, ``failure``.
+Of an epoch: ``epoch``, ``metrics``, ``environment``, and ``longest_gap_s`` and ``save_s`` as of
+``Pace``. Of the last step alone: ``lr_range`` of a range test, ``metrics`` of a test, ``failure``;
+``interrupted`` is why, where a stop was asked for, and ``has_position`` whether there is one then.
 """
 
 
@@ -41,12 +43,13 @@ class JobRun:
         supplies: Supplies,
         folder: Path,
         *,
-        should_stop: Callable[[], bool],
-        stop_file: Path,
+        should_stop: ShouldStop,
+        put_away: Callable[[], None] = lambda: None,
+        board: Any = None,
     ) -> None:
-        """``should_stop`` and ``stop_file`` as of ``open_epochs``."""
+        """``should_stop``, ``put_away`` and ``board`` as of ``open_epochs``."""
         self._job, self._supplies, self._folder = job, supplies, folder
-        self._should_stop, self._stop_file = should_stop, stop_file
+        self._should_stop, self._put_away, self._board = should_stop, put_away, board
         self.reopen()
 
     def reopen(self) -> None:
@@ -64,7 +67,8 @@ class JobRun:
             self._supplies,
             self._folder,
             should_stop=self._should_stop,
-            stop_file=self._stop_file,
+            put_away=self._put_away,
+            board=self._board,
         )
 
     def close(self) -> None:
@@ -78,8 +82,9 @@ class JobRun:
         """Take a step. Raises InfrastructureError, an error of a disk, or one of Ray's."""
         try:
             return self._step()
-        except Interrupted:  # the folder holds the position
-            return {"done": True, "interrupted": True}
+        except Interrupted as interrupted:
+            has_position = (self._folder / LAST).exists()
+            return {"done": True, "interrupted": interrupted.reason, "has_position": has_position}
         except GroupFailure as failure:
             if disk_trouble(failure.failure.traceback):
                 raise
@@ -103,12 +108,16 @@ class JobRun:
 
     def _train_epoch(self) -> Result:
         assert self._epochs is not None
+        if reason := self._should_stop():  # before a model is built, or workers are set up
+            raise Interrupted(reason="stop" if reason is True else reason)
         result = next(self._epochs)
         return {
             "done": result.stop_reason is not None,
             "epoch": result.epoch,
             "metrics": dict(result.metrics),
             "environment": read_environment(self._folder),
+            "longest_gap_s": result.longest_gap_s,
+            "save_s": result.save_s,
         }
 
     def _find_learning_rate(self, job: LrRangeJob) -> Result:

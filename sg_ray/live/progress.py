@@ -13,6 +13,7 @@ from sg_ray.records.events import (
     FinalistDropped,
     JobLost,
     LearningRateFound,
+    NodeReported,
     StageStarted,
     SweepFinished,
     SweepPlanned,
@@ -129,6 +130,7 @@ class Progress:
                 | DataChecked()
                 | TrialResumed()
                 | JobLost()
+                | NodeReported()
                 | WinnerTested()
                 | SweepRanked()
                 | TrainingStarted()

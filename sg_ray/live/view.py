@@ -20,6 +20,7 @@ from sg_ray.records.events import (
     FinalistDropped,
     JobLost,
     LearningRateFound,
+    NodeReported,
     StageStarted,
     SweepFinished,
     SweepWaiting,
@@ -103,7 +104,9 @@ class LiveView:
         with self._lock:
             before = (self._progress.model, self._progress.stage)
             self._progress.apply(event)
-            line = None if self._live is not None else self._line(event, before)
+            is_table = self._live is not None
+            is_told = not is_table or isinstance(event, JobLost | NodeReported)
+            line = self._line(event, before) if is_told else None
         if line is not None:
             self._write(line)
 
@@ -115,6 +118,10 @@ class LiveView:
             self._write(f"  {kind}: {total} functions")
 
     def _write(self, line: str) -> None:
+        """Write a line, above the table where there is one."""
+        if self._live is not None:
+            self._live.console.print(line, soft_wrap=True)
+            return
         self.stream.write(line + "\n")
         self.stream.flush()
 
@@ -135,7 +142,10 @@ class LiveView:
                     f"{event.after_seeds} fresh seeds: {short_hash(event.against)} is better"
                 )
             case JobLost():
-                return f"  {event.name} was lost, and is tried again: {event.reason}"
+                where = "" if event.host is None else f" on {event.host}"
+                return f"  {event.name} was lost{where}, and is tried again: {event.reason}"
+            case NodeReported():
+                return f"  {_node_news(event)}"
             case SweepWaiting():
                 return f"  {_waiting(event.wait_s, event.reason)}"
             case WinnerTested():
@@ -243,6 +253,18 @@ def _on_test(event: WinnerTested) -> str:
     metrics = ", ".join(f"{name} {_number(value)}" for name, value in event.metrics.items())
     note = "; note: the floor is ranked above it" if event.is_below_floor else ""
     return f"test split, {event.model}{seeds}: {metrics}{note}"
+
+
+def _node_news(event: NodeReported) -> str:
+    match event.news:
+        case "joined":
+            return f"node {event.host} joined, and passed its check"
+        case "lost":
+            return f"node {event.host} is gone: what ran there is tried again elsewhere"
+        case "avoided":
+            return f"node {event.host} is not used: {event.reason}"
+        case "noted":
+            return f"node {event.host}: {event.reason}"
 
 
 def _waiting(wait_s: int, reason: str) -> str:

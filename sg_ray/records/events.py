@@ -24,6 +24,8 @@ Level = Literal["info", "warning", "error"]
 """How loud an event is: "error" if something failed, "warning" if it did not go well."""
 EndStatus = Literal["completed", "failed", "interrupted"]
 """How a sweep or a training by itself ended: "failed" if any part of it did."""
+NodeNews = Literal["joined", "lost", "avoided", "noted"]
+"""It came while the sweep ran; it is gone; nothing is trained there; it trains, but."""
 RateSource = Literal["range test", "cache", "default"]
 """Where a learning rate comes from; "default" if the range test found none."""
 
@@ -239,6 +241,8 @@ class JobLost(EventBase):
     reason: str
     trial_key: str | None = None
     """The trial that the job is; None if it is none."""
+    host: str | None = None
+    """The node that it ran on; None if that is not known, or if there is one alone."""
 
     @property
     def subject(self) -> str:
@@ -253,6 +257,22 @@ class SweepWaiting(EventBase):
     wait_s: int
     """For so many seconds."""
     reason: str
+
+
+class NodeReported(EventBase):
+    """What became known of a node of the cluster."""
+
+    type: Literal["node"] = "node"
+    host: str
+    """Its name and address."""
+    news: NodeNews
+    reason: str = ""
+    """Why it is avoided, or what is to be known; a sentence that names the node."""
+
+    @property
+    def level(self) -> Level:
+        """A warning unless it is one node more."""
+        return "info" if self.news == "joined" else "warning"
 
 
 class FinalistDropped(EventBase):
@@ -347,6 +367,7 @@ Event = Annotated[
     | TrialTakenBack
     | JobLost
     | SweepWaiting
+    | NodeReported
     | FinalistDropped
     | WinnerTested
     | SweepRanked

@@ -15,10 +15,11 @@ from sg_ray.commands import sg_ray_command
 from sg_ray.config import Experiment, LrRangeSettings
 from sg_ray.errors import InfrastructureError, InputError
 from sg_ray.export import export_model, withdraw_model
-from sg_ray.files import remove_scratch, to_plain, write_text
+from sg_ray.files import to_plain, write_text
 from sg_ray.host.disk import explaining_disk_trouble
 from sg_ray.host.folders import require_writable
 from sg_ray.host.lock import locked
+from sg_ray.host.scratch import remove_scratch
 from sg_ray.host.signals import StopRequest
 from sg_ray.models.families import get_family
 from sg_ray.models.family import EstimatorFamily
@@ -310,7 +311,12 @@ def _epochs(training: Training, request: StopRequest) -> Iterator[EpochResult]:
     request.raises = isinstance(get_family(spec.family), EstimatorFamily)
     takes = experiment.resources_of(spec.model)
     context = training.context
-    supplies = Supplies(context.features, context.cache_dir, experiment.max_failures)
+    supplies = Supplies(
+        context.features,
+        context.cache_dir,
+        experiment.max_failures,
+        checkpoint_every_s=experiment.checkpoint_every_s,
+    )
     try:
         yield from epochs_here(spec, takes, supplies, folder, request)
     except Interrupted:
@@ -319,7 +325,6 @@ def _epochs(training: Training, request: StopRequest) -> Iterator[EpochResult]:
         raise
     finally:
         request.raises = True
-        folder.stop.unlink(missing_ok=True)
 
 
 def _find_lr(

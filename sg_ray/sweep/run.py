@@ -11,10 +11,11 @@ from pathlib import Path
 from sg_ray.cluster.epochs import Supplies
 from sg_ray.config import Experiment
 from sg_ray.data.samples import DataSet
-from sg_ray.files import remove_leftovers, remove_scratch, to_plain
+from sg_ray.files import remove_leftovers, to_plain
 from sg_ray.host.cache_lock import using_cache
 from sg_ray.host.disk import explaining_disk_trouble
 from sg_ray.host.lock import locked
+from sg_ray.host.scratch import removing_scratch
 from sg_ray.host.signals import StopRequest, stopping
 from sg_ray.jobs.checkpoints import drop_attempts
 from sg_ray.prepare.branches import GivenBranches
@@ -85,17 +86,28 @@ def run_sweep(
 ) -> Outcome:
     """Run what the sweep's folder does not already hold; write leaderboard, verdict and page.
 
-    A first start and a resume are the same call; ``executor`` None is Tune on this machine;
+    A first start and a resume are the same call; ``executor`` None is Tune on this machine, one
+    that is given is the caller's to close;
     ``extends`` as in ``begin``; ``on_change`` says what becomes of records that other data,
     pretrained files or code led to; ``data`` are those of ``check_ready``, if it was asked. Raises
     InputError for settings that cannot work or that differ from those the folder was begun with,
     SgRayError for a full disk.
     """
+    if executor is None:
+        with contextlib.closing(TuneExecutor()) as own:
+            return run_sweep(
+                experiment,
+                executor=own,
+                listeners=listeners,
+                progress=progress,
+                extends=extends,
+                on_change=on_change,
+                data=data,
+            )
     folder = experiment.folder
-    with locked(folder), explaining_disk_trouble(folder.path):
+    with locked(folder), removing_scratch(), explaining_disk_trouble(folder.path):
         remove_leftovers(folder.path)
         release_journals(folder)
-        remove_scratch()
         if data is None:  # bad data must not leave a sweep begun with them
             data = read_data(experiment.data, experiment.cache_dir, experiment.objective)
         resumed = begin(experiment, extends=extends)
@@ -113,9 +125,8 @@ def run_sweep(
             if resumed:
                 journal.append(SweepResumed())
             try:
-                runs = executor or TuneExecutor()
                 with using_cache(experiment.cache_dir):
-                    return _run(experiment, data, journal, runs, progress, on_change, stop)
+                    return _run(experiment, data, journal, executor, progress, on_change, stop)
             except BaseException as error:
                 interrupted = _is_interruption(error)
                 with contextlib.suppress(OSError):  # the error itself matters more
@@ -165,12 +176,18 @@ def _run(
     worklist = Worklist(planner, stages, journal)
     exit_code = 0
     if not (planner.finished and worklist.test_scored):
-        supplies = Supplies(features, experiment.cache_dir, experiment.max_failures)
+        supplies = Supplies(
+            features,
+            experiment.cache_dir,
+            experiment.max_failures,
+            checkpoint_every_s=experiment.checkpoint_every_s,
+        )
         setting = Setting(
             supplies,
             folder,
             takes=experiment.resources_by_model,
             max_concurrent_trials=experiment.max_concurrent_trials,
+            grace_s=experiment.grace_s,
             own_metrics=experiment.metrics,
         )
         execution = executor.execute(worklist, setting, stop)

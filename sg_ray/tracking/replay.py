@@ -21,6 +21,7 @@ from sg_ray.records.events import (
     FinalistDropped,
     JobLost,
     LearningRateFound,
+    NodeReported,
     StageStarted,
     SweepFinished,
     SweepPlanned,
@@ -194,6 +195,7 @@ class Replay:
                 SweepPlanned()
                 | StageStarted()
                 | JobLost()
+                | NodeReported()
                 | SweepWaiting()
                 | FinalistDropped()
                 | SweepRanked()

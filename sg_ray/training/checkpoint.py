@@ -111,6 +111,18 @@ def check_resumable(folder: Path) -> Mapping[str, Any]:
     return identity
 
 
+def read_place(folder: Path) -> tuple[int, int] | None:
+    """Return how many epochs, and steps of the next, lie behind ``last.pt``; None if unreadable.
+
+    Its tensors are left on the disk, so that this is quick.
+    """
+    try:
+        last = torch.load(folder / LAST, map_location="cpu", weights_only=True, mmap=True)
+        return int(last["epoch"]), int(last["step_in_epoch"])
+    except (*UNREADABLE, OSError, TypeError):
+        return None
+
+
 def read_best(folder: Path) -> dict[str, Any]:
     """Return the content of ``best_model.pt``. Raises TrainingError if it is missing or broken."""
     return _read(folder / BEST, BEST_KEYS)

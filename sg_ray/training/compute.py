@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sg_ray.code_version import code_version
 from sg_ray.errors import InfrastructureError
 from sg_ray.host.packages import packages_hash
 from sg_ray.models.family import NeuralConfig, SplitData
@@ -85,7 +86,7 @@ def bound_memory(device: torch.device, gpus: float) -> None:
 
 def release_memory() -> None:
     """Give back what a trial that has ended held of a GPU: others there may need it."""
-    if torch.cuda.is_initialized():
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         gc.collect()  # a model in a cycle of references would keep its part
         torch.cuda.empty_cache()
 
@@ -99,6 +100,7 @@ def make_compute(config: NeuralConfig, device: torch.device, workers: Workers = 
 def environment(device: torch.device, num_threads: int) -> dict[str, Any]:
     """Return the hardware and software that a trial's bits depend on, as plain values.
 
+    ``host`` and ``code_version`` are those of this very process, whoever has planned the trial;
     ``packages`` is the hash of all that is installed (see ``SweepFolder.packages``);
     ``device_name`` is the GPU's name, or on a CPU its model.
     """
@@ -106,6 +108,7 @@ def environment(device: torch.device, num_threads: int) -> dict[str, Any]:
     cpu = cpu_model()
     return {
         "host": platform.node(),
+        "code_version": code_version(),
         "packages": packages_hash(),
         **versions(),
         "cuda": torch.version.cuda,

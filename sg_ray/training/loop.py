@@ -6,7 +6,8 @@ of workers.
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from sg_ray.errors import Collapsed, Diverged, InputError, SgRayError
 from sg_ray.files import to_plain
+from sg_ray.host.stop_flag import StopReason
 from sg_ray.models.family import Classifier, NeuralConfig, SplitData
 from sg_ray.statistics.own_metrics import Metric
 from sg_ray.training import checkpoint
@@ -28,6 +30,7 @@ from sg_ray.training.metrics import check_objective, sigmoid, validation_metrics
 from sg_ray.training.optimiser import Optimiser, linear_schedule
 from sg_ray.training.position import EpochResult, Progress
 from sg_ray.training.predictions import Predictions
+from sg_ray.training.saving import AT_EPOCHS, Pace, Saving
 from sg_ray.training.seeding import Seeds, allow_nondeterminism, determinism, stream_seed
 from sg_ray.training.step import StepOutcome, Stepper
 from sg_ray.training.workers import ALONE, Workers
@@ -36,9 +39,27 @@ __all__ = ["EpochResult", "Interrupted", "load_best", "never", "predict", "train
 
 
 class Interrupted(SgRayError):  # noqa: N818 - somebody's wish, not an error
-    """``should_stop`` said yes; ``last.pt`` holds the position, mid-epoch."""
+    """``should_stop`` said so; ``last.pt`` holds the position, mid-epoch."""
 
     exit_code = 130
+
+    def __init__(self, message: str = "", reason: StopReason = "stop") -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+ShouldStop = Callable[[], StopReason | bool | None]
+"""Asked after each step: why to stop (True: all do), or something empty to go on."""
+
+
+class _Order(IntEnum):
+    """What is done after a step; the highest of what the workers' processes say."""
+
+    GO_ON = 0
+    SAVE = 1
+    LEAVE = 2
+    STOP = 3
+    DIVERGED = 4
 
 
 def never() -> bool:
@@ -58,7 +79,8 @@ def train(
     identity: Mapping[str, Any],
     device: torch.device,
     workers: Workers = ALONE,
-    should_stop: Callable[[], bool] = never,
+    should_stop: ShouldStop = never,
+    saving: Saving = AT_EPOCHS,
     valid_ids: NDArray[np.str_] | None = None,
     own_metrics: Sequence[Metric] = (),
 ) -> Iterator[EpochResult]:
@@ -70,7 +92,7 @@ def train(
     ``load_best``. torch's global generator is reseeded before every step. ``seeds`` are those with
     which ``model`` was built: its weights are there already. ``valid_ids``, shape [n], name the
     samples of ``valid_split`` in the predictions that are kept. ``own_metrics`` are the user's,
-    measured too.
+    measured too. ``saving`` says when positions are saved beside those at the end of each epoch.
 
     Raises InputError for settings that cannot work or a ``last.pt`` of other settings; Diverged if
     loss, gradient or logits are not finite; Collapsed if ``config.collapse_patience`` validations
@@ -91,8 +113,8 @@ def train(
     }
     compute = make_compute(config, device, workers)
     training = _Training(
-        model, train_split, valid_split, config, seeds, settings, folder, compute, valid_ids,
-        own_metrics,
+        model, train_split, valid_split, config, seeds, settings, folder, compute, saving,
+        valid_ids, own_metrics,
     )  # fmt: skip
     return training.epochs(should_stop)
 
@@ -110,9 +132,12 @@ class _Training:
         settings: Mapping[str, Any],
         folder: Path,
         compute: Compute,
+        saving: Saving,
         valid_ids: NDArray[np.str_] | None,
         own_metrics: Sequence[Metric],
     ) -> None:
+        self._saving = saving
+        self._pace = Pace()
         self._valid_ids = valid_ids
         self._own_metrics = own_metrics
         self._model = model.to(compute.device)
@@ -131,7 +156,7 @@ class _Training:
         self._progress = self._restore()
         self._stepper = Stepper(model, train_split, self._optimiser, compute)
 
-    def epochs(self, should_stop: Callable[[], bool]) -> Iterator[EpochResult]:
+    def epochs(self, should_stop: ShouldStop) -> Iterator[EpochResult]:
         """Yield the remaining epochs; of a finished training, the last one again."""
         progress = self._progress
         if progress.history:
@@ -148,7 +173,7 @@ class _Training:
             if result.stop_reason is not None:
                 return
 
-    def _train_epoch(self, should_stop: Callable[[], bool]) -> None:
+    def _train_epoch(self, should_stop: ShouldStop) -> None:
         """Take the steps that are left of the current epoch."""
         progress, seed = self._progress, self._seeds.order
         batches = epoch_batches(self._train_split, self._config, seed, progress.epoch + 1)
@@ -159,27 +184,43 @@ class _Training:
             outcome = self._stepper.step(batch)
             step_time_s = time.perf_counter() - started
             progress.advance(outcome.loss_sum, outcome.learning_rate, step_time_s)
-            self._heed(self._stepper.is_diverged(outcome), should_stop(), outcome)
+            self._heed(should_stop(), outcome)
 
     def _dropout_seed(self) -> int:
         """Return a seed of this step and rank, so that dropout needs no state to be saved."""
         position = (self._progress.global_step, self._workers.rank)
         return stream_seed(self._seeds.dropout, "dropout", *position)
 
-    def _heed(self, diverged: bool, stop: bool, outcome: StepOutcome) -> None:
-        """Leave the training if any rank has to; all ranks leave together."""
-        if not self._workers.any_true(diverged or stop):
+    def _heed(self, stop: StopReason | bool | None, outcome: StepOutcome) -> None:
+        """Do what any rank has to, all ranks together: leave, or save the position and go on."""
+        self._pace.asked()
+        order = _Order(self._workers.highest(self._own_order(stop, outcome)))
+        if order == _Order.GO_ON:
             return
-        if self._workers.any_true(diverged):
+        if order == _Order.DIVERGED:
             raise Diverged(
                 f"diverged: loss sum {outcome.loss_sum}, gradient norm {outcome.gradient_norm} at "
                 f"{self._progress.position}, learning rate {outcome.learning_rate:.3g}. "
                 "Lower learning_rate or raise warmup_ratio."
             )
-        self._commit()
-        raise Interrupted(
-            f"stopped at {self._progress.position}; {self._folder} holds the position."
-        )
+        with self._pace.saving():
+            self._commit()
+            if self._workers.rank == 0:
+                self._saving.put_away()
+        if order > _Order.SAVE:
+            raise Interrupted(
+                f"stopped at {self._progress.position}; {self._folder} holds the position.",
+                "preempted" if order == _Order.LEAVE else "stop",
+            )
+
+    def _own_order(self, stop: StopReason | bool | None, outcome: StepOutcome) -> _Order:
+        if self._stepper.is_diverged(outcome):
+            return _Order.DIVERGED
+        if stop:
+            return _Order.LEAVE if stop == "preempted" else _Order.STOP
+        # Clocks differ: that of rank 0 counts.
+        is_due = self._workers.rank == 0 and self._pace.is_due(self._saving.every_s)
+        return _Order.SAVE if is_due else _Order.GO_ON
 
     def _complete_epoch(self) -> EpochResult:
         """Validate, write the epoch's files, and return its result."""
@@ -199,10 +240,11 @@ class _Training:
         self._progress.complete_epoch(metrics, self._settings["objective"], collapsed=collapsed)
         result = self._result()
         predictions = Predictions(labels, sigmoid(logits), self._valid_ids)
-        self._commit(predictions if result.is_best else None)
+        with self._pace.saving():
+            self._commit(predictions if result.is_best else None)
         if result.stop_reason is not None:
             self._write_metadata(result.stop_reason)
-        return result
+        return replace(result, longest_gap_s=self._pace.longest_gap_s, save_s=self._pace.save_s)
 
     def _check_collapse(self) -> None:
         """Raise Collapsed once patience is over; it is kept in ``last.pt``, so a resume does too.
@@ -260,6 +302,7 @@ class _Training:
                 "fallbacks": fallbacks,
             }
             last["partial"]["loss_sum"] = loss_sum
+            self._saving.check()
             checkpoint.commit(self._folder, last, best)
         self._workers.barrier()  # whoever goes on finds the files
 

@@ -15,12 +15,15 @@ class EpochResult:
     schedule's peak), samples_per_s (training alone), epoch_time_s (training and validation), and
     those of ``metrics.validation_metrics``.
     ``stop_reason`` is None while another epoch follows, else "epochs" or "early_stopping".
+    ``longest_gap_s`` and ``save_s`` as of ``Pace``.
     """
 
     epoch: int
     metrics: Mapping[str, float]
     is_best: bool
     stop_reason: str | None
+    longest_gap_s: float = field(default=0.0, compare=False)
+    save_s: float = field(default=0.0, compare=False)
 
 
 def _nothing_yet() -> dict[str, float]:

@@ -42,6 +42,10 @@ class Workers(Protocol):
         """Return whether ``flag`` is true on any rank."""
         ...
 
+    def highest(self, value: int) -> int:
+        """Return the highest ``value`` of all ranks."""
+        ...
+
     def from_first(self, value: Any) -> Any:
         """Return the ``value`` of rank 0 on every rank."""
         ...
@@ -72,6 +76,10 @@ class SingleWorker:
     def any_true(self, flag: bool) -> bool:
         """Return ``flag``."""
         return flag
+
+    def highest(self, value: int) -> int:
+        """Return ``value``."""
+        return value
 
     def from_first(self, value: Any) -> Any:
         """Return ``value``."""
@@ -122,9 +130,13 @@ class TorchGroup:
 
     def any_true(self, flag: bool) -> bool:
         """Reduce the flag over ranks by maximum."""
-        flags = torch.tensor([int(flag)], device=self._device)
-        dist.all_reduce(flags, op=dist.ReduceOp.MAX)
-        return bool(flags.item())
+        return bool(self.highest(int(flag)))
+
+    def highest(self, value: int) -> int:
+        """Reduce the value over ranks by maximum."""
+        values = torch.tensor([value], device=self._device)
+        dist.all_reduce(values, op=dist.ReduceOp.MAX)
+        return int(values.item())
 
     def from_first(self, value: Any) -> Any:
         """Broadcast a picklable value; the group's processes are one program and trust each other.

@@ -11,8 +11,8 @@ import pytest
 
 import sg_ray
 from sg_ray.cli import main
-from sg_ray.files import scratch_folder
 from sg_ray.host.lock import locked
+from sg_ray.host.scratch import ScratchFolder
 from sg_ray.records.events import SweepFinished, SweepRanked
 from sg_ray.records.journal import Journal
 from sg_ray.records.record import Failure, read_records, write_record
@@ -143,8 +143,8 @@ def test_clean_deletes_the_scratch_of_dead_processes_only(
     swept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    own = scratch_folder("trial")
-    script = "from sg_ray.files import scratch_folder; print(scratch_folder('trial'))"
+    own = ScratchFolder("trial").path
+    script = "from sg_ray.host.scratch import ScratchFolder; print(ScratchFolder('trial').path)"
     dead = Path(
         subprocess.run(
             [sys.executable, "-c", script],

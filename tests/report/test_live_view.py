@@ -15,6 +15,7 @@ from sg_ray.records.events import (
     Event,
     JobLost,
     LearningRateFound,
+    NodeReported,
     StageStarted,
     SweepWaiting,
     TrialFinished,
@@ -277,6 +278,34 @@ def test_c12_what_was_lost_and_what_is_waited_for_is_told():
         "  gnn-ab12cd34-seed42 was lost, and is tried again: out of memory",
         "  no trial has begun for 0:02:00: Ray has no room for one (0 of 4 CPUs are free)",
     ]
+
+
+def test_c12_a_node_that_is_lost_or_not_used_is_told_with_where_a_job_was_lost():
+    lost = JobLost(at_ms=1, trial_key="a", host="w1 (10.0.0.2)", **LOST)
+    node = {"host": "w1 (10.0.0.2)"}
+    assert lines_of(
+        lost,
+        NodeReported(news="lost", **node),
+        NodeReported(news="joined", **node),
+        NodeReported(news="avoided", reason="w1 (10.0.0.2) has other code.", **node),
+        NodeReported(news="noted", reason="torch for CPUs there.", **node),
+    ) == [
+        "  gnn-ab12cd34-seed42 was lost on w1 (10.0.0.2), and is tried again: out of memory",
+        "  node w1 (10.0.0.2) is gone: what ran there is tried again elsewhere",
+        "  node w1 (10.0.0.2) joined, and passed its check",
+        "  node w1 (10.0.0.2) is not used: w1 (10.0.0.2) has other code.",
+        "  node w1 (10.0.0.2): torch for CPUs there.",
+    ]
+
+
+def test_c12_a_lost_job_is_told_above_the_table():
+    stream = Terminal()
+    with LiveView(OBJECTIVE, stream=stream) as view:
+        view(stage(3))
+        view(JobLost(at_ms=1, trial_key="a", **LOST))
+    shown = stream.getvalue()
+    assert "gnn-ab12cd34-seed42 was lost, and is tried again: out of memory" in shown
+    assert "model" in shown
 
 
 def test_c12_it_is_waited_until_something_happens():

@@ -63,14 +63,16 @@ def test_epochs_too_few_or_too_many_are_a_difference():
 
 
 def test_only_what_is_different_in_the_surroundings_is_listed():
-    then = record(environment={"torch": "2.12", "gpu": {"name": "A", "driver": "1"}, "device": "c"})
+    gpus = [{"name": name, "driver": "1"} for name in ("A", "B")]
+    same = {"device": "c", "code_version": "of the process"}
+    then = record(environment={"torch": "2.12", "gpu": gpus[0], "host": "w1", **same})
     now = record(
-        (1, "val_f1", 0.0),
-        environment={"torch": "2.13", "gpu": {"name": "B", "driver": "1"}, "device": "c"},
+        (1, "val_f1", 0.0), environment={"torch": "2.13", "gpu": gpus[1], "host": "w2", **same}
     )
-    assert as_text(Reproduction(then, now)).splitlines()[-3:] == [
+    assert as_text(Reproduction(then, now)).splitlines()[-4:] == [
         "what else is different:",
         "  gpu.name: A then, B now",
+        "  host: w1 then, w2 now",
         "  torch: 2.12 then, 2.13 now",
     ]
 

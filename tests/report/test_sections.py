@@ -272,11 +272,12 @@ def test_the_commands_of_all_starts_and_the_commits_are_told(tmp_path):
 
 def test_versions_and_hardware_are_told(tmp_path):
     for seed, torch in ((1, "2.12"), (2, "2.13")):
-        environment = {"torch": torch, "cuda": None}
+        environment = {"torch": torch, "cuda": None, "code_version": "of the process"}
         write_record(SweepFolder(tmp_path), make_record("gnn", {}, seed, environment=environment))
     facts = dict(origin.section(read_sweep(SweepFolder(tmp_path))).content.facts)
     assert facts["torch"] == "2.12, 2.13"
     assert "cuda" not in facts
+    assert facts["code version"] != "of the process", "told as the record counts"
 
 
 def test_seeds_that_the_race_added_are_counted(tmp_path):

@@ -74,7 +74,7 @@ KINDS: tuple[Kind, ...] = (
     ("driver", signal.SIGTERM),
     ("worker", signal.SIGTERM),
     ("group", signal.SIGINT),
-    ("raylet", signal.SIGTERM),
+    ("tree", signal.SIGTERM),
     ("driver", signal.SIGINT),
     ("group", signal.SIGTERM),
     ("memory", signal.SIGKILL),
@@ -322,8 +322,7 @@ class Sweep:
 def _exit_codes(shot: Shot | None) -> tuple[int, ...]:
     """Return what a driver may exit with. 0: the sweep was done before the shot counted.
 
-    -n: Python's own handler, before and after our code runs. 1: a signal to the whole group also
-    ends Ray, which the driver may notice before its own signal.
+    -n: Python's own handler, before and after our code runs.
     """
     if shot is None:
         return (0,)
@@ -331,8 +330,7 @@ def _exit_codes(shot: Shot | None) -> tuple[int, ...]:
         return tuple(range(256))
     if shot.signal == signal.SIGKILL:
         return (-signal.SIGKILL, 0)
-    in_order = (128 + shot.signal, -shot.signal, 0)
-    return (*in_order, 1) if shot.victim == "group" else in_order
+    return (128 + shot.signal, -shot.signal, 0)
 
 
 def start_driver(folder: Path, environment: dict[str, str]) -> Start:

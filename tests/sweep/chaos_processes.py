@@ -13,8 +13,9 @@ import psutil
 MARKER = "SG_RAY_CHAOS"
 """Environment variable that every process of a start inherits; its value names the start."""
 
-Victim = Literal["driver", "worker", "raylet", "group", "memory"]
-"""``memory`` is the worker, by way of Ray's memory monitor."""
+Victim = Literal["driver", "worker", "raylet", "group", "tree", "memory"]
+"""``group`` is the driver's process group, as Ctrl-C in a terminal hits it; ``tree`` is all that
+was started, as SLURM does at its limit; ``memory`` is the worker, by Ray's memory monitor."""
 _POLL_S = 0.05
 
 
@@ -42,7 +43,7 @@ class Start:
         """Send the signal; False if there is nobody (any more) to get it."""
         if victim == "group":
             return self._hit_group(number)
-        processes = self.victims(victim)
+        processes = list(self.look()) if victim == "tree" else self.victims(victim)
         for process in processes:
             with suppress(psutil.NoSuchProcess):
                 process.send_signal(number)
@@ -56,7 +57,7 @@ class Start:
         return left
 
     def _hit_group(self, number: signal.Signals) -> bool:
-        """Do as Ctrl-C in a terminal or a batch system does; SIGKILL is a power cut for all."""
+        """Do as Ctrl-C in a terminal does; SIGKILL is a power cut for all."""
         everything = self.look()
         try:
             os.killpg(self.driver.pid, number)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sg_ray.files import remove_scratch, scratch_folder
+from sg_ray.host.scratch import ScratchFolder, remove_scratch
 from sg_ray.jobs.checkpoints import (
     drop_checkpoints,
     keep_position,
@@ -79,12 +79,11 @@ def test_b21_scratch_folders_of_the_dead_are_removed_whatever_they_were_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    ours = scratch_folder("train")
+    ours = ScratchFolder("train").path
     script = """
-from sg_ray.files import scratch_folder
-from sg_ray.sweep_folder import SweepFolder
+from sg_ray.host.scratch import ScratchFolder
 for purpose in ("trial", "train", "reproduce"):
-    scratch_folder(purpose)
+    ScratchFolder(purpose)
 """
     environment = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
     subprocess.run([sys.executable, "-c", script], check=True, env=environment)

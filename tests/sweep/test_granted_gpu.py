@@ -41,7 +41,7 @@ def test_b04_a_job_hands_the_failure_to_its_executor() -> None:
     job = TrainJob(spec=spec, resources=Resources(gpus=1), stage="search")
     supplies = Supplies(None, Path())
     with pytest.raises(InfrastructureError, match=MESSAGE):
-        JobRun(job, supplies, Path(), should_stop=never, stop_file=Path("none"))
+        JobRun(job, supplies, Path(), should_stop=never)
 
 
 def test_b04_a_training_ends_with_the_reason(

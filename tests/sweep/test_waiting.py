@@ -9,6 +9,7 @@ import pytest
 import ray
 
 from sg_ray.cluster import trouble as ray_trouble
+from sg_ray.cluster.placement_groups import HOLD, LeftGroups
 from sg_ray.errors import InputError
 from sg_ray.sweep.execute import tune_hooks
 
@@ -34,6 +35,8 @@ def test_c12_it_is_told_once_a_minute_while_no_trial_has_begun(
         jobs={"a": "job", "b": "job"},
         started=set(),
         error=None,
+        nodes=None,
+        left_groups=LeftGroups(),
         waiting=tune_hooks.Waiting(),
     )
     waits: Any = Waits()
@@ -56,17 +59,22 @@ def test_c12_it_is_told_once_a_minute_while_no_trial_has_begun(
 @pytest.mark.parametrize(
     ("states", "said"),
     [
-        (("CREATED", "PENDING"), r"Ray has no room for one \(0 of 4 CPUs, 0 of 1 GPUs are free\)"),
+        (
+            ("CREATED", "PENDING"),
+            r"Ray has no room for one \(0 of 4 CPUs, 0 of 1 GPUs are free\); held",
+        ),
         (("CREATED", "REMOVED"), "Ray has room for one, but its process does not start; .*logs"),
     ],
 )
 def test_c12_the_reason_is_asked_of_ray(
     states: tuple[str, ...], said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    table = {number: {"state": state} for number, state in enumerate(states)}
+    table = {number: {"state": state, "name": ""} for number, state in enumerate(states)}
+    table[len(table)] = {"state": "PENDING", "name": HOLD}  # waits for no trial's sake
     monkeypatch.setattr(ray.util, "placement_group_table", lambda: table)
     monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 4.0, "GPU": 1.0})
     monkeypatch.setattr(ray, "available_resources", dict)
+    monkeypatch.setattr(tune_hooks, "told_holders", lambda: "held by another")
     assert re.match(said, tune_hooks._why_none_begins())
 
 

@@ -1,7 +1,9 @@
 import json
+import platform
 
 import torch
 
+from sg_ray.code_version import code_version
 from sg_ray.files import to_plain
 from sg_ray.training import compute
 from sg_ray.training.compute import cpu_model, environment
@@ -14,6 +16,7 @@ def test_environment_says_what_the_bits_depend_on():
     assert found["python"].startswith("3.")
     assert found["torch"] == torch.__version__
     assert (found["device"], found["device_name"], found["num_threads"]) == ("cpu", cpu_model(), 3)
+    assert (found["host"], found["code_version"]) == (platform.node(), code_version())
     assert {"sg_ray", "numpy", "cuda", "cudnn", "cpu", "cpu_capability"} < found.keys()
     assert json.loads(json.dumps(to_plain(found))) == found
 

@@ -2,6 +2,8 @@
 
 import json
 import os
+import pickle
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,10 +13,12 @@ import torch
 from same_bits import assert_same_bits
 from tiny_classifier import tiny_config, tiny_model, tiny_split
 
-from sg_ray.errors import InputError, TrainingError
+from sg_ray.cluster.folder_claim import Claim, claim_for_group
+from sg_ray.errors import InfrastructureError, InputError, TrainingError
 from sg_ray.training import checkpoint
 from sg_ray.training.checkpoint import check_resumable
-from sg_ray.training.loop import EpochResult, Interrupted, never, train
+from sg_ray.training.loop import EpochResult, Interrupted, ShouldStop, never, train
+from sg_ray.training.saving import AT_EPOCHS, Saving
 from sg_ray.training.seeding import Seeds
 
 STEPS_PER_EPOCH = 6  # 45 samples in batches of 8
@@ -23,7 +27,7 @@ NEXT_FILES = ("best_model.next.pt", "valid_predictions.next.npz")
 
 
 def start(
-    folder: Path, should_stop: Callable[[], bool] = never, **changes: Any
+    folder: Path, should_stop: ShouldStop = never, saving: Saving = AT_EPOCHS, **changes: Any
 ) -> Iterator[EpochResult]:
     settings = {"config": CONFIG, "seed": 1, "objective": "val_roc_auc", **changes}
     return train(
@@ -37,6 +41,7 @@ def start(
         identity={"trial_key": settings.get("trial_key", "abc")},
         device=torch.device("cpu"),
         should_stop=should_stop,
+        saving=saving,
     )
 
 
@@ -81,6 +86,66 @@ def test_a_stop_at_every_step_changes_nothing(straight, tmp_path):
             num_stops += 1
     assert num_stops == 4 * STEPS_PER_EPOCH
     assert_same_bits(straight, tmp_path)
+
+
+ALWAYS_S = 1e-9
+
+
+def test_positions_by_time_change_nothing_and_are_gone_on_from(straight, tmp_path):
+    copies = tmp_path / "copies"
+    steps = []
+
+    def put_away() -> None:
+        steps.append(torch.load(tmp_path / "last.pt", weights_only=True)["global_step"])
+        shutil.copytree(tmp_path, copies / f"{steps[-1]:03d}", ignore=lambda *_: ["copies"])
+
+    list(start(tmp_path, saving=Saving(ALWAYS_S, put_away=put_away)))
+    assert steps == list(range(1, 4 * STEPS_PER_EPOCH + 1))
+    assert_same_bits(straight, tmp_path)
+    for step in (1, STEPS_PER_EPOCH, 2 * STEPS_PER_EPOCH + 3):
+        copy = copies / f"{step:03d}"
+        list(start(copy))
+        assert_same_bits(straight, copy)
+
+
+def test_a_position_is_saved_once_it_is_due(tmp_path):
+    saved = []
+    list(start(tmp_path, saving=Saving(3600.0, put_away=lambda: saved.append(1))))
+    assert saved == []
+
+
+def test_a_folder_that_is_anothers_by_now_is_not_written_into(tmp_path):
+    def refuse() -> None:
+        raise InfrastructureError("others go on")
+
+    training = start(tmp_path, saving=Saving(ALWAYS_S, check=refuse))
+    with pytest.raises(InfrastructureError, match="others go on"):
+        list(training)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_zombie_changes_nothing_of_what_others_have_done_since(straight, tmp_path):
+    group = claim_for_group(tmp_path)
+    zombie = start(tmp_path, saving=Saving(ALWAYS_S, check=Claim(tmp_path, group).check))
+    assert next(zombie).epoch == 1
+    others = Claim(tmp_path, claim_for_group(tmp_path))
+    list(start(tmp_path, saving=Saving(check=others.check)))
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(InfrastructureError, match="go on with it"):
+        next(zombie)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert_same_bits(straight, tmp_path)
+
+
+@pytest.mark.parametrize("reason", ["stop", "preempted"])
+def test_the_reason_of_a_stop_is_handed_on(tmp_path, reason):
+    saved = []
+    saving = Saving(put_away=lambda: saved.append((tmp_path / "last.pt").exists()))
+    with pytest.raises(Interrupted) as interrupted:
+        list(start(tmp_path, lambda: reason, saving))
+    assert interrupted.value.reason == reason
+    assert pickle.loads(pickle.dumps(interrupted.value)).reason == reason
+    assert saved == [True]
 
 
 def kept_of(folder: Path) -> bytes:

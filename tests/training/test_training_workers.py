@@ -48,6 +48,13 @@ def test_two_workers_equal_one_also_with_an_empty_share_and_unused_parameters(ra
         assert_equal_training(found["together"], single)
 
 
+def test_positions_by_time_are_saved_together_and_change_no_bit(ranks):
+    for found in ranks:
+        assert found["by_time"]["probabilities"] == found["together"]["probabilities"]
+        for name, value in found["together"]["weights"].items():
+            assert torch.equal(found["by_time"]["weights"][name], value)
+
+
 def test_gather_joins_different_lengths_in_rank_order(ranks):
     for found in ranks:
         assert found["gathered"].tolist() == [0, 1, 2]

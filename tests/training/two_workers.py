@@ -11,6 +11,7 @@ from tiny_classifier import TinyClassifier, tiny_config, tiny_split
 from sg_ray.errors import SgRayError
 from sg_ray.models.family import Batch
 from sg_ray.training.loop import never, predict, train
+from sg_ray.training.saving import AT_EPOCHS, Saving
 from sg_ray.training.seeding import Seeds
 from sg_ray.training.workers import SingleWorker, TorchGroup, Workers
 
@@ -45,6 +46,7 @@ def run_training(
     should_stop: Callable[[], bool] = never,
     config=CONFIG,
     model: TinyClassifier | None = None,
+    saving: Saving = AT_EPOCHS,
 ) -> dict[str, object]:
     """45 samples in batches of 4: the last batch of an epoch has one, so rank 1 has none."""
     model = model or sparse_model()
@@ -61,6 +63,7 @@ def run_training(
         device=CPU,
         workers=workers,
         should_stop=should_stop,
+        saving=saving,
     )
     metrics = [dict(result.metrics) for result in results]
     probabilities = predict(model, split, config, device=CPU, workers=workers)
@@ -126,6 +129,8 @@ def scenarios(rank: int, folder: Path) -> None:
     own = folder if rank == 0 else folder / "elsewhere"
     found = {
         "together": run_training(own / "together", group),
+        # Rank 0's clock counts: by rank 1's, no position would ever be due.
+        "by_time": run_training(own / "by_time", group, saving=Saving(1e-9 if rank == 0 else None)),
         "gathered": group.gather(torch.arange(rank * 3)),
         "any": [group.any_true(flag) for flag in (False, rank == 1, True)],
         "stopped": error_of(

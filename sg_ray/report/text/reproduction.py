@@ -138,4 +138,4 @@ def _surroundings(recorded: RunRecord, now: RunRecord) -> list[str]:
 
 def _facts(record: RunRecord) -> dict[str, Any]:
     """Code version and environment of a record, nested entries as ``outer.inner``."""
-    return {"code_version": record.code_version, **flat(record.environment)}
+    return {**flat(record.environment), "code_version": record.code_version}

@@ -4,8 +4,10 @@ What a job raises, Tune takes for the loss of a process or machine.
 """
 
 import shutil
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +15,14 @@ import ray
 from ray import tune
 
 from sg_ray.cluster.epochs import Supplies
+from sg_ray.cluster.premises import Premises
+from sg_ray.cluster.stop_board import hear_board
 from sg_ray.features.packed import Features
-from sg_ray.files import remove_scratch, scratch_folder
+from sg_ray.host.scratch import ScratchFolder, remove_scratch
+from sg_ray.host.stop_flag import flag_of_this_process, hear_signals
 from sg_ray.jobs.job import TrainJob, parse_job
 from sg_ray.jobs.job_run import JobRun, Result
+from sg_ray.jobs.positions import PositionShelf
 from sg_ray.records.origin import note_packages
 from sg_ray.sweep_folder import SweepFolder
 from sg_ray.trial import OwnCode
@@ -33,29 +39,51 @@ class Shared:
     own_code: OwnCode
     cache_dir: Path
     folder: SweepFolder
+    attempt: Path
+    """Tune's folder of this start, in which each job has one."""
     max_failures: int
+    premises: Premises
+    checkpoint_every_s: float | None
+    board: Any
+    """The actor of the driver's ``StopBoard``."""
 
     def fetch(self) -> Supplies:
         """Return what the jobs are given here, and make the user's own code known.
 
-        Features are read in place, not copied.
+        Features are read in place, not copied. Raises InfrastructureError if nothing may be
+        trained here.
         """
+        self.premises.require_here()
         self.own_code.plug_in()
         features = ray.get(self.features_ref)
-        return Supplies(features, self.cache_dir, self.max_failures, self.features_ref)
+        return Supplies(
+            features,
+            self.cache_dir,
+            self.max_failures,
+            self.features_ref,
+            self.checkpoint_every_s,
+            self.premises,
+        )
 
 
 class TrialActor(tune.Trainable):
     """Runs jobs. Configuration: ``{"job": JSON of the job}``."""
+
+    _run: JobRun
+    _save_s = 0.0
 
     def setup(
         self,
         config: dict[str, Any],
         shared: Shared | None = None,
     ) -> None:
-        """Take what all trials share and the first job."""
+        """Take what all trials share and the first job; from here on a stop is heard."""
         assert shared is not None
+        self._stop = flag_of_this_process()
+        hear_signals()
+        hear_board(shared.board, self._stop)
         remove_scratch()
+        self._shared = shared
         self._sweep_folder = shared.folder
         self._supplies = shared.fetch()
         self._start(config)
@@ -68,7 +96,10 @@ class TrialActor(tune.Trainable):
 
     def step(self) -> Result:
         """Run one epoch, or the whole of a job that has none."""
-        return self._run.step()
+        result = self._run.step()
+        self._is_put_away = "interrupted" in result
+        save_s = max(result.get("save_s", 0.0), self._save_s)
+        return {**result, "save_s": save_s} if "save_s" in result else result
 
     def save(self, checkpoint_dir: str | None = None) -> Any:
         """Let Tune gather a checkpoint in a scratch folder of ours.
@@ -78,15 +109,21 @@ class TrialActor(tune.Trainable):
         """
         if checkpoint_dir is not None:
             return super().save(checkpoint_dir)
-        folder = scratch_folder("trial")
+        began_s = time.monotonic()
         try:
-            return super().save(str(folder))
+            with ScratchFolder("trial") as scratch:
+                return super().save(str(scratch.path))
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            self._save_s = max(self._save_s, time.monotonic() - began_s)
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Copy the trial's folder: weights, optimiser, history, all that a restart needs."""
-        shutil.copytree(self._folder, checkpoint_dir, dirs_exist_ok=True)
+        """Copy the trial's folder: weights, optimiser, history, all that a restart needs.
+
+        After a stop that is where it outlives this process already; Tune's copy stays empty.
+        """
+        if not self._is_put_away:
+            hidden = shutil.ignore_patterns(".*")  # what is being written, and whose it is
+            shutil.copytree(self._folder, checkpoint_dir, dirs_exist_ok=True, ignore=hidden)
 
     def load_checkpoint(self, checkpoint: str | dict[str, Any] | None) -> None:
         """Go on from a copy that ``save_checkpoint`` made."""
@@ -98,21 +135,32 @@ class TrialActor(tune.Trainable):
         """Drop what the job holds, and its temporary folder."""
         self._run.close()
         shutil.rmtree(self._folder, ignore_errors=True)
+        if self._scratch is not None:
+            self._scratch.remove()
 
     def _start(self, config: Mapping[str, Any]) -> None:
         job = parse_job(config[JOB])
+        self._scratch: ScratchFolder | None = None
+        self._stop.begin()
+        self._is_put_away = False
+        shelf = PositionShelf(self._shared.attempt / job.name)
         if isinstance(job, TrainJob) and job.resources.is_group:
             self._folder = self._sweep_folder.group(job.spec.trial_key)
             self._folder.mkdir(parents=True, exist_ok=True)
         else:
-            self._folder = scratch_folder("trial")
-        if isinstance(job, TrainJob) and job.resume_from is not None:
+            self._scratch = ScratchFolder("trial")
+            self._folder = self._scratch.path
+        if isinstance(job, TrainJob) and job.resume_from not in (None, self._folder):
             self._restore(job.resume_from)
         if self._sweep_folder.all_packages.exists():  # seen from here
             note_packages(self._sweep_folder)
-        stop = self._sweep_folder.stop
         self._run = JobRun(
-            job, self._supplies, self._folder, should_stop=stop.exists, stop_file=stop
+            job,
+            self._supplies,
+            self._folder,
+            should_stop=self._stop,
+            put_away=partial(shelf.put, self._folder),
+            board=self._shared.board,
         )
 
     def _restore(self, checkpoint: Path) -> None:

@@ -29,6 +29,8 @@ class Setting:
     takes: Mapping[str, Resources]
     """By family, what one trial takes."""
     max_concurrent_trials: int | None = None
+    grace_s: float | None = None
+    """How long a stop waits for positions; None: as long as a save took, as measured."""
     own_metrics: tuple[str, ...] = ()
     """Those of the user's own that trials measure."""
 
@@ -55,8 +57,17 @@ class Executor(Protocol):
     def is_here(self) -> bool:
         """Whether trials run in this very process: a breakpoint in one needs the terminal."""
 
+    def close(self) -> None:
+        """End what a stop has left running for the sake of what is told first.
+
+        Whoever made it calls this in the end, whatever came of ``execute``.
+        """
+
     def check(self, takes: Mapping[str, Resources]) -> None:
         """Raise InputError, before anything is written, for what it could not run."""
+
+    def machines(self) -> str:
+        """Return one line for the user: the machines that the trials run on."""
 
     def told_at_once(self, takes: Mapping[str, Resources], at_most: int | None) -> str:
         """Return, for the user, how many trials run at once: ``at_most`` so many.
@@ -74,12 +85,21 @@ class Executor(Protocol):
 
 
 def lose(
-    worklist: Worklist, job: AnyJob, failure: Failure, checkpoint: Path | None, max_failures: int
+    worklist: Worklist,
+    job: AnyJob,
+    failure: Failure,
+    checkpoint: Path | None,
+    max_failures: int,
+    *,
+    host: str | None = None,
 ) -> AnyJob | None:
-    """Return a lost job to be handed out again; None if that was its last chance: it has failed."""
+    """Return a lost job to be handed out again; None if that was its last chance: it has failed.
+
+    ``host`` is the node that it was lost on, if that is known.
+    """
     if job.num_losses < max_failures:
-        worklist.on_lost(job, failure.message)
-        return job.model_copy(update={"num_losses": job.num_losses + 1})
+        worklist.on_lost(job, failure.message, host)
+        return job.lost()
     worklist.on_finished(job, {"failure": failure.model_dump()}, checkpoint, pruned=False)
     return None
 

@@ -42,6 +42,13 @@ class InlineExecutor:
                     "here. Set resources.gpus=0."
                 )
 
+    def machines(self) -> str:
+        """Say which machine the trials run on."""
+        return "machines: this one (one trial at a time, in this process)"
+
+    def close(self) -> None:
+        """Nothing: it runs nothing elsewhere."""
+
     def told_at_once(self, takes: Mapping[str, Resources], at_most: int | None) -> str:
         """Return, for the user, that trials run one at a time."""
         del takes, at_most
@@ -115,7 +122,6 @@ class _Run:
             self._setting.supplies,
             folder,
             should_stop=self._stop,
-            stop_file=self._setting.folder.stop,
         )
         try:
             while True:
@@ -135,7 +141,7 @@ class _Run:
         except KeyboardInterrupt:
             if not self._stop():
                 raise
-            return {"done": True, "interrupted": True}
+            return {"done": True, "interrupted": "stop"}
 
     def _tell(self, job: AnyJob, result: Result) -> bool:
         """Tell of an epoch; return whether the trial is given up. A last one is not asked about."""

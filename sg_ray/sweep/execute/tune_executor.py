@@ -1,29 +1,38 @@
 """The executor that a sweep has by default: Ray Tune, on this machine or on a cluster."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import ClassVar
+from contextlib import ExitStack
 
 from sg_ray.cluster.admission import any_group, check_before_start
+from sg_ray.cluster.chosen_address import LOCAL
 from sg_ray.config import Resources
-from sg_ray.host.signals import StopRequest, stopping
+from sg_ray.host.cpus import count_cpus
+from sg_ray.host.scratch import remove_scratch
+from sg_ray.host.signals import StopRequest
 from sg_ray.sweep.execute.executor import Execution, Setting
 from sg_ray.sweep.execute.worklist import Worklist
 
-LOCAL = "local"
-"""The address that starts a Ray of this machine's own."""
 
-
-@dataclass(frozen=True)
 class TuneExecutor:
     """Runs jobs side by side, as many as the cluster at ``address`` has room for."""
 
-    address: str = LOCAL
-    is_here: ClassVar[bool] = False
+    is_here = False
+
+    def __init__(self, address: str = LOCAL) -> None:
+        self.address = address
+        self._left = ExitStack()
 
     def check(self, takes: Mapping[str, Resources]) -> None:
         """Raise InputError if no cluster answers, or if no trial or no Ray fits here."""
         check_before_start(takes, self.address)
+
+    def machines(self) -> str:
+        """Say which machines the trials run on. Raises InputError if no cluster answers."""
+        if self.address == LOCAL:
+            return f"machines: this one ({count_cpus()})"
+        from sg_ray.cluster.ray_address import describe_cluster
+
+        return f"machines: cluster at {describe_cluster(self.address)}"
 
     def told_at_once(self, takes: Mapping[str, Resources], at_most: int | None) -> str:
         """Return, for the user, how many trials run at once."""
@@ -32,13 +41,27 @@ class TuneExecutor:
         return told_at_once(takes, self.address, at_most)
 
     def execute(self, worklist: Worklist, setting: Setting, stop: StopRequest) -> Execution:
-        """Run what the worklist hands out. Inside a process that runs Ray, that one is used."""
+        """Run what the worklist hands out. Inside a process that runs Ray, that one is used.
+
+        After a stop Ray is left until ``close``: to end it takes seconds, which may be all there
+        are to write down how the sweep ended.
+        """
         from sg_ray.cluster.session import ray_session  # with Tune that takes seconds
         from sg_ray.sweep.execute.tune_run import run_tune
 
         groups = any_group(setting.takes)
-        with (
-            ray_session(self.address, log=setting.folder.ray_log, several_workers=groups),
-            stopping(stop),  # Ray has put handlers of its own in place
-        ):
-            return run_tune(worklist, setting, stop, of_own=self.address == LOCAL)
+        with ExitStack() as stack:
+            stack.enter_context(
+                ray_session(self.address, log=setting.folder.ray_log, several_workers=groups)
+            )
+            stop.hear()  # Ray has put handlers of its own in place
+            execution = run_tune(worklist, setting, stop, of_own=self.address == LOCAL)
+            if not execution.is_finished:
+                self._left = stack.pop_all()
+        return execution
+
+    def close(self) -> None:
+        """End Ray, if a stop has left it, and remove what its processes kept on this machine."""
+        with self._left:
+            pass
+        remove_scratch()

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import wraps
 from pathlib import Path
@@ -20,8 +21,11 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from sg_ray.cluster.losses import infrastructure_failure
+from sg_ray.cluster.losses import address_in, infrastructure_failure
+from sg_ray.cluster.node_check import NodeCheck
+from sg_ray.cluster.placement_groups import HOLD, LeftGroups, told_holders
 from sg_ray.cluster.ray_private.library_names import RayActorManager, TrackedActorTask
+from sg_ray.cluster.stop_board import StopBoard
 from sg_ray.cluster.trouble import temporary_folder
 from sg_ray.host.disk import disk_trouble
 from sg_ray.host.signals import StopRequest
@@ -30,11 +34,9 @@ from sg_ray.jobs.job import AnyJob, TrainJob
 from sg_ray.records.record import Failure
 from sg_ray.sweep.execute.actor import JOB
 from sg_ray.sweep.execute.executor import lose, saves_position
+from sg_ray.sweep.execute.grace import Grace
 from sg_ray.sweep.execute.room import Gap, Room
 from sg_ray.sweep.execute.worklist import Worklist
-
-GRACE_S = 30.0
-"""How long trials get to save their position after a signal; what cannot be saved is left."""
 
 WAIT_TOLD_S = 60.0
 """So often it is said that no trial begins."""
@@ -64,12 +66,15 @@ class InFlight:
 
     stop: StopRequest
     max_failures: int
+    nodes: NodeCheck | None = None
+    """Of a cluster that was joined."""
+    left_groups: LeftGroups = field(default_factory=LeftGroups)
     jobs: dict[str, AnyJob] = field(default_factory=dict)
     started: set[str] = field(default_factory=set)
     """Of the jobs, those whose process has begun."""
     pruned: set[str] = field(default_factory=set)
     lost: list[AnyJob] = field(default_factory=list)
-    """Jobs whose process or machine died, to be handed out again."""
+    """Jobs whose process or machine died, or is to be taken away, to be handed out again."""
     error: Exception | None = None
     """What went wrong in our own bookkeeping (a full disk, say). Nothing more is started."""
     waiting: Waiting = field(default_factory=Waiting)
@@ -78,10 +83,10 @@ class InFlight:
     """Trainings that a stop has met, and that have saved their position."""
 
     @property
-    def num_saving(self) -> int:
+    def saving(self) -> list[AnyJob]:
         """Running trainings that learn by steps: an estimator's fit has no position in it."""
         running = [job for trial_id, job in self.jobs.items() if trial_id in self.started]
-        return sum(saves_position(job) for job in running)
+        return [job for job in running if saves_position(job)]
 
     def end(self, trial_id: str) -> AnyJob:
         """Return the job that was Tune's trial; it is in flight no longer."""
@@ -213,23 +218,38 @@ class PruningScheduler(_Inert, FIFOScheduler):
 class RecordingCallback(_Inert, tune.Callback):
     """Tells the worklist what became of each job."""
 
-    def __init__(self, worklist: Worklist, flight: InFlight) -> None:
+    def __init__(
+        self, worklist: Worklist, flight: InFlight, board: StopBoard, grace: Grace
+    ) -> None:
         self._worklist, self.flight = worklist, flight
-        self._deadline_s: float | None = None
+        self._board, self._grace = board, grace
+        self._is_told = False
 
     def setup(self, **_: Any) -> None:
         """Take SIGUSR1 back: Tune has just put a handler of its own in place."""
         self.flight.stop.hear()
 
     def on_step_begin(self, **_: Any) -> None:
-        """Give up, after a signal, what has no position to save or does not do so in time."""
+        """After a signal, tell the trials; give up what has no position or saves none in time."""
         if not self.flight.stop():
+            self._look_at_nodes()
             self._tell_of_waiting()
             return
-        if self._deadline_s is None:
-            self._deadline_s = time.monotonic() + GRACE_S
-        if not self.flight.num_saving or time.monotonic() > self._deadline_s:
+        saving = self.flight.saving
+        if not self._is_told:
+            self._is_told = True
+            self._grace.begin(saving)
+            self._board.ask_to_stop()
+        if not saving or self._grace.is_over(saving):
             raise KeyboardInterrupt
+
+    @_guarded
+    def _look_at_nodes(self) -> None:
+        """Have nodes that joined asked what they are; free what a lost group of workers held."""
+        with suppress(RayError):  # at Ray's end Tune itself meets it
+            if self.flight.nodes is not None:
+                self.flight.nodes.look()
+            self.flight.left_groups.look()
 
     @_guarded
     def _tell_of_waiting(self) -> None:
@@ -249,6 +269,7 @@ class RecordingCallback(_Inert, tune.Callback):
     def on_trial_result(self, *, trial: Trial, result: dict[str, Any], **_: Any) -> None:
         """Journal an epoch."""
         job = self.flight.jobs[trial.trial_id]
+        self._grace.learn(result)
         if isinstance(job, TrainJob) and result.get("epoch") is not None:
             self._worklist.journal_epoch(job, result["epoch"], result["metrics"])
 
@@ -269,9 +290,9 @@ class RecordingCallback(_Inert, tune.Callback):
 
     def _finish(self, trial: Trial, result: Mapping[str, Any], *, pruned: bool) -> None:
         job, checkpoint = self.flight.jobs[trial.trial_id], _checkpoint(trial)
-        if result.get("interrupted", False):
+        if result.get("interrupted"):
             self.flight.end(trial.trial_id)
-            self.flight.num_saved += checkpoint is not None and keep_position(checkpoint)
+            self._keep_interrupted(job, checkpoint, has_position=result["has_position"])
         elif self.flight.error is not None:  # it was cut short
             self.flight.end(trial.trial_id)
         elif lack := self._worklist.failure_of_results(job, result, checkpoint, pruned=pruned):
@@ -281,10 +302,28 @@ class RecordingCallback(_Inert, tune.Callback):
             self._worklist.on_finished(job, result, checkpoint, pruned=pruned)
         _forget_results(trial)
 
+    def _keep_interrupted(
+        self, job: AnyJob, checkpoint: Path | None, *, has_position: bool
+    ) -> None:
+        """Count what a stop has saved; hand out again what was told of its machine's end alone."""
+        if checkpoint is not None:
+            keep_position(checkpoint)  # Tune's own has none
+        if self.flight.stop():
+            self.flight.num_saved += has_position
+        else:
+            self.flight.lost.append(job.moved())
+
     def _lose(self, trial: Trial, failure: Failure) -> None:
         """Hand a lost job out again, or count it as failed if that was its last chance."""
-        job = self.flight.end(trial.trial_id)
-        again = lose(self._worklist, job, failure, _checkpoint(trial), self.flight.max_failures)
+        job, nodes, host = self.flight.end(trial.trial_id), self.flight.nodes, None
+        if nodes is not None:
+            address = address_in(failure.traceback)
+            host = nodes.name_at(address)
+            nodes.doubt(address)
+        if job.resources.is_group:
+            self.flight.left_groups.expect()
+        checkpoint, max_failures = _checkpoint(trial), self.flight.max_failures
+        again = lose(self._worklist, job, failure, checkpoint, max_failures, host=host)
         if again is None:
             _forget_results(trial)
         else:
@@ -300,11 +339,13 @@ def _why_none_is_asked_for() -> str:
 
 def _why_none_begins() -> str:
     """Say whether the cluster has room for a trial that Ray has been asked for."""
-    groups = ray.util.placement_group_table().values()
-    if any(group["state"] in ("PENDING", "RESCHEDULING") for group in groups):
+    table = ray.util.placement_group_table().values()
+    asked_for = [group["state"] for group in table if group["name"] != HOLD]
+    if {"PENDING", "RESCHEDULING"} & set(asked_for):
         have, free = ray.cluster_resources(), ray.available_resources()
         shares = (f"{free.get(n, 0):g} of {have[n]:g} {n}s" for n in ("CPU", "GPU") if n in have)
-        return f"Ray has no room for one ({', '.join(shares) or 'no CPUs'} are free)"
+        room = f"Ray has no room for one ({', '.join(shares) or 'no CPUs'} are free)"
+        return "; ".join(filter(None, [room, told_holders()]))
     logs = temporary_folder() / "ray/session_latest/logs"
     return f"Ray has room for one, but its process does not start; on its node {logs} tells more"
 

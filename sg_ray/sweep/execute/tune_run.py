@@ -7,9 +7,9 @@ planner, and an interrupted trial's job names the newest Tune checkpoint that it
 import logging
 import os
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from functools import cache, partial
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from functools import cache
 from typing import Any
 
 import ray
@@ -17,14 +17,18 @@ from ray import tune
 from ray.tune.experiment import Trial
 
 from sg_ray.cluster.admission import any_group, check_fits
-from sg_ray.cluster.capacity import capacity
+from sg_ray.cluster.capacity import Capacity, capacity
 from sg_ray.cluster.losses import infrastructure_failure
+from sg_ray.cluster.node_check import NodeCheck
+from sg_ray.cluster.premises import Premises
+from sg_ray.cluster.stop_board import StopBoard
 from sg_ray.errors import InfrastructureError, SgRayError
 from sg_ray.host.disk import disk_trouble
 from sg_ray.host.signals import StopRequest
 from sg_ray.jobs.job import TrainJob, parse_job
 from sg_ray.sweep.execute.actor import JOB, Shared, TrialActor
 from sg_ray.sweep.execute.executor import Execution, Setting, told_positions
+from sg_ray.sweep.execute.grace import Grace, places_of
 from sg_ray.sweep.execute.room import MOST_WAITING, Room
 from sg_ray.sweep.execute.tune_hooks import (
     InFlight,
@@ -58,29 +62,47 @@ def run_tune(worklist: Worklist, setting: Setting, stop: StopRequest, *, of_own:
     os.environ.update(_TUNE_ENVIRONMENT)
     supplies, folder = setting.supplies, setting.folder
     flight = InFlight(stop, supplies.max_failures)
-    stop.file = folder.stop
-    stop.file.unlink(missing_ok=True)
-    with _explaining_rays_end():
+    attempt = folder.new_attempt  # becomes the Tune experiment
+    grace = Grace(setting.grace_s, places_of(folder, attempt))
+    own_code = OwnCode.of(setting.takes, setting.own_metrics)
+    with _explaining_rays_end(), ExitStack() as held:
+        nodes = None
+        if not of_own:  # that would be this very code, on this machine
+            nodes = held.enter_context(NodeCheck(folder, own_code.modules, worklist.on_node))
+            nodes.ask_all(setting.takes)
+            if any_group(setting.takes):
+                held.callback(flight.left_groups.remove)
+        flight.nodes = nodes
+        board = StopBoard()
         shared = Shared(
             ray.put(supplies.features),
-            OwnCode.of(setting.takes, setting.own_metrics),
+            own_code,
             supplies.cache_dir.absolute(),
             folder,
+            attempt,
             supplies.max_failures,
+            Premises() if nodes is None else nodes.premises,
+            supplies.checkpoint_every_s,
+            board.actor,
         )
-        tuner = _tuner(worklist, setting, flight, shared, _room(setting, of_own=of_own))
+        away = set[str] if nodes is None else nodes.away
+        callback = RecordingCallback(worklist, flight, board, grace)
+        room = _room(setting, lambda: capacity(of_own=of_own, away=away()))
+        tuner = _tuner(worklist, setting, flight, shared, callback, room)
         stop.raises = False  # from here on there are positions to save
         with suppress(KeyboardInterrupt):  # see on_step_begin
             tuner.fit()
+        board.close()
     stop.raises = True
-    stop.file.unlink(missing_ok=True)
     if flight.error is not None:
         raise flight.error
     if flight.done and not stop():
         return Execution(is_finished=True)
     if not stop():  # Tune's own handler heard it, before any trial began: see setup
         stop.number = signal.SIGUSR1
-    positions = told_positions(flight.num_saved, flight.num_saving)
+    has_saved = [grace.has_saved(job) for job in flight.saving]  # what was not heard in time
+    num_saved = flight.num_saved + sum(has_saved)
+    positions = told_positions(num_saved, has_saved.count(False))
     return Execution(is_finished=False, positions=positions)
 
 
@@ -103,12 +125,16 @@ def _explaining_rays_end() -> Iterator[None]:
 
 
 def _tuner(
-    worklist: Worklist, setting: Setting, flight: InFlight, shared: Shared, room: Room
+    worklist: Worklist,
+    setting: Setting,
+    flight: InFlight,
+    shared: Shared,
+    callback: RecordingCallback,
+    room: Room,
 ) -> tune.Tuner:
     # Tune asks for the next trial once the last has begun, unless several may wait for machines.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(MOST_WAITING if room.capacity.grows else 1)
     trainable = tune.with_parameters(TrialActor, shared=shared)
-    attempt = setting.folder.new_attempt  # becomes the Tune experiment
     return tune.Tuner(
         tune.with_resources(trainable, _placement),
         tune_config=tune.TuneConfig(
@@ -122,20 +148,19 @@ def _tuner(
             trial_dirname_creator=_job_name,
         ),
         run_config=tune.RunConfig(
-            name=attempt.name,
-            storage_path=str(attempt.parent.absolute()),
+            name=shared.attempt.name,
+            storage_path=str(shared.attempt.parent.absolute()),
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=0),  # see on_trial_error
             checkpoint_config=tune.CheckpointConfig(num_to_keep=2, checkpoint_frequency=1),
-            callbacks=[RecordingCallback(worklist, flight)],
+            callbacks=[callback],
         ),
     )
 
 
-def _room(setting: Setting, *, of_own: bool) -> Room:
+def _room(setting: Setting, capacity_now: Callable[[], Capacity]) -> Room:
     """Return the room for trials. Raises InputError for one that can never fit."""
-    takes = set(setting.takes.values())
-    room = Room(takes, partial(capacity, of_own=of_own), setting.max_concurrent_trials)
+    room = Room(set(setting.takes.values()), capacity_now, setting.max_concurrent_trials)
     if not room.capacity.may_grow:
         check_fits(setting.takes, room.capacity.at_most)
     return room

@@ -20,6 +20,8 @@ from sg_ray.records.events import (
     EpochEnded,
     FinalistDropped,
     JobLost,
+    NodeNews,
+    NodeReported,
     RateSource,
     StageStarted,
     SweepWaiting,
@@ -106,10 +108,14 @@ class Worklist:
         elif isinstance(job, LrRangeJob):
             self._announce(job.spec.model, "lr_range")
 
-    def on_lost(self, job: AnyJob, reason: str) -> None:
+    def on_lost(self, job: AnyJob, reason: str, host: str | None = None) -> None:
         """Journal that a job's process or machine died; it is handed out again."""
         key = job.spec.trial_key if isinstance(job, TrainJob) else None
-        self._journal.append(JobLost(name=job.name, reason=reason, trial_key=key))
+        self._journal.append(JobLost(name=job.name, reason=reason, trial_key=key, host=host))
+
+    def on_node(self, host: str, news: NodeNews, reason: str) -> None:
+        """Journal what became known of a node of the cluster."""
+        self._journal.append(NodeReported(host=host, news=news, reason=reason))
 
     def on_waiting(self, wait_s: float, reason: str) -> None:
         """Journal that no trial has begun for so long."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from sg_ray.records.leaderboard import Row
 from sg_ray.records.origin import Commit, Origin
+from sg_ray.records.record import RunRecord
 from sg_ray.redaction import hide_secrets
 from sg_ray.report.page.content import Sweep
 from sg_ray.report.page.sections.section import Section
@@ -60,6 +61,12 @@ def _commits(origin: Origin | None) -> dict[str, Commit | None]:
     return {"commit of sg-ray": origin.code, "commit of the project": origin.project}
 
 
+def _surroundings(record: RunRecord) -> dict[str, Any]:
+    """Return what a record notes of machine and software; its code is told as it counts."""
+    noted = flat(record.environment)
+    return {name: value for name, value in noted.items() if name != "code_version"}
+
+
 def _facts(sweep: Sweep) -> Iterable[tuple[str, str]]:
     """Yield what the trials were made with; several values are listed."""
     facts: dict[str, dict[str, None]] = {}
@@ -69,7 +76,7 @@ def _facts(sweep: Sweep) -> Iterable[tuple[str, str]]:
             "code version": record.code_version,
             "kept, and trained on with": record.trained_with,
             **_commits(record.origin),
-            **flat(record.environment),
+            **_surroundings(record),
         }
         for name, value in pairs.items():
             if value is not None:

@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Installs the project in ~/sg-ray at the versions of its lock, on each machine of a cluster.
+# Where that is done already, nothing happens: `make` sees it by .venv's stamp.
+#
+#   bash ~/sg-ray/clusters/set-up.sh [install|aws|gcp]
+set -euo pipefail
+cd ~/sg-ray
+
+if ! command -v make >/dev/null || ! python3 -c 'import ensurepip' 2>/dev/null; then
+    # A machine that has just started may still be installing its own updates.
+    apt="sudo apt-get -o DPkg::Lock::Timeout=600"
+    $apt update -qq
+    DEBIAN_FRONTEND=noninteractive $apt install -y -qq make python3-venv
+fi
+make "${1:-install}"

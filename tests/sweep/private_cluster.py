@@ -1,0 +1,35 @@
+"""A Ray cluster of several nodes on this machine, with a temporary folder and ports of its own."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import ray
+from ray.cluster_utils import Cluster
+
+_STORE_BYTES = 80 * 2**20
+
+
+@contextmanager
+def private_cluster(num_head_cpus: int = 1, *, dashboard: bool = False) -> Iterator[Cluster]:
+    """Hold a cluster that has a head alone; nobody has joined it yet."""
+    temporary = tempfile.mkdtemp(prefix="sgr-", dir="/tmp")  # sockets have short names
+    head = {"num_cpus": num_head_cpus, "include_dashboard": dashboard, "temp_dir": temporary}
+    cluster = Cluster(
+        initialize_head=True, head_node_args={**head, "object_store_memory": _STORE_BYTES}
+    )
+    try:
+        yield cluster
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def add_node(cluster: Cluster, num_cpus: int, env: Mapping[str, str] | None = None) -> Any:
+    """Start a node; its processes see ``env`` beside the variables of this one."""
+    return cluster.add_node(
+        num_cpus=num_cpus, object_store_memory=_STORE_BYTES, env_vars=dict(env or {})
+    )

@@ -1,0 +1,175 @@
+"""Positions outlive the process that saved them, and the furthest one is gone on from."""
+
+import logging
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_sweep import tiny_experiment
+
+from sg_ray.cluster.folder_claim import Claim, claim_for_group
+from sg_ray.config import Resources
+from sg_ray.errors import InfrastructureError
+from sg_ray.files import write_json
+from sg_ray.jobs.checkpoints import drop_checkpoints, newest_checkpoint
+from sg_ray.jobs.job import TrainJob
+from sg_ray.jobs.positions import PositionShelf, positions
+from sg_ray.sweep.execute import grace as grace_module
+from sg_ray.sweep.execute.grace import FLOOR_S, Grace, places_of
+from sg_ray.sweep_folder import SweepFolder
+from sg_ray.training.checkpoint import KEYS
+from sg_ray.trial import TrialSpec
+
+
+def job(folder: Path, **resources: int) -> TrainJob:
+    model = tiny_experiment(folder).model("gnn")
+    spec = TrialSpec(
+        configuration=model.baseline,
+        seed=42,
+        objective="val_roc_auc",
+        data_fingerprint="data",
+        code_version="code",
+    )
+    return TrainJob(spec=spec, resources=Resources(**resources), stage="search")
+
+
+def write_position(folder: Path, epoch: int, step: int) -> Path:
+    folder.mkdir(parents=True)
+    content = dict.fromkeys(KEYS) | {"epoch": epoch, "step_in_epoch": step, "identity": {}}
+    torch.save(content, folder / "last.pt")
+    (folder / "metrics.jsonl").write_text("".join(f'{{"epoch": {n + 1}}}\n' for n in range(epoch)))
+    write_json(folder / "environment.json", {})
+    return folder
+
+
+def test_a_position_takes_the_place_of_the_last_one(tmp_path: Path) -> None:
+    source, place = write_position(tmp_path / "scratch", 1, 2), tmp_path / "job"
+    shelf = PositionShelf(place)
+    (place / ".position.tmp").mkdir()  # what a kill left
+    (source / ".last.pt.0.tmp").touch()
+    shelf.put(source)
+    (before,) = positions(place)
+    (source / "last.pt").unlink()
+    torch.save({}, source / "last.pt")
+    shelf.put(source)
+    (after,) = positions(place)
+    assert (before.name, after.name) == ("position_000001", "position_000002")
+    assert [path.name for path in place.iterdir()] == [after.name]
+    assert {path.name for path in after.iterdir()} == {
+        "last.pt",
+        "metrics.jsonl",
+        "environment.json",
+    }
+    assert torch.load(after / "last.pt", weights_only=True) == {}
+
+
+def test_what_has_not_changed_is_not_copied_again(tmp_path: Path) -> None:
+    memory = Path("/dev/shm")
+    if not memory.is_dir() or memory.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("no second file system")
+    with tempfile.TemporaryDirectory(dir=memory) as elsewhere:
+        source = write_position(Path(elsewhere) / "scratch", 1, 2)
+        shelf = PositionShelf(tmp_path / "job")
+        shelf.put(source)
+        (first,) = positions(tmp_path / "job")
+        inodes = {path.name: path.stat().st_ino for path in first.iterdir()}
+        (source / "last.pt").unlink()
+        torch.save({"new": 1}, source / "last.pt")
+        shelf.put(source)
+    (second,) = positions(tmp_path / "job")
+    same = {path.name for path in second.iterdir() if path.stat().st_ino == inodes[path.name]}
+    assert same == {"metrics.jsonl", "environment.json"}
+    assert torch.load(second / "last.pt", weights_only=True) == {"new": 1}
+
+
+def test_a_process_whose_trial_is_on_record_saves_nothing_more(tmp_path: Path) -> None:
+    shelf = PositionShelf(tmp_path / "job")
+    shutil.rmtree(tmp_path / "job")
+    with pytest.raises(InfrastructureError, match="nobody waits for it"):
+        shelf.put(write_position(tmp_path / "scratch", 1, 2))
+    assert not (tmp_path / "job").exists()
+
+
+def test_the_furthest_is_gone_on_from(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder, one = SweepFolder(tmp_path / "sweep"), job(tmp_path)
+    assert newest_checkpoint(folder, one) is None
+    first, second = (folder.tune / f"attempt-00{n}" / one.name for n in (1, 2))
+    position = write_position(first / "position_000003", 2, 7)
+    write_position(first / "checkpoint_000001", 2, 0)
+    write_position(second / "checkpoint_000000", 1, 0)
+    assert newest_checkpoint(folder, one) == position
+    younger = write_position(second.with_name(f"{one.name}-1") / "position_000001", 2, 7)
+    assert newest_checkpoint(folder, one) == younger
+    (younger / "last.pt").write_bytes((younger / "last.pt").read_bytes()[:-100])
+    with caplog.at_level(logging.WARNING):
+        assert newest_checkpoint(folder, one) == position
+    assert f"{younger} is passed over" in caplog.text
+    group = write_position(folder.group(one.spec.trial_key), 2, 8)
+    assert newest_checkpoint(folder, one) == group
+    drop_checkpoints(folder, one.spec.trial_key, one.base_name)
+    assert newest_checkpoint(folder, one) is None
+    assert not list(folder.tune.glob("*/*"))
+
+
+def test_a_group_that_was_cut_off_does_not_write_any_more(tmp_path: Path) -> None:
+    group = claim_for_group(tmp_path)
+    before = Claim(tmp_path, group)
+    before.check()
+    started_again = Claim(tmp_path, group)
+    started_again.check()
+    with pytest.raises(InfrastructureError, match="go on with it"):
+        before.check()
+    new_group = claim_for_group(tmp_path)
+    with pytest.raises(InfrastructureError, match="go on with it"):
+        started_again.check()
+    with pytest.raises(InfrastructureError, match="go on with it"):  # started once more
+        Claim(tmp_path, group)
+    Claim(tmp_path, new_group).check()
+
+
+def test_grace_is_what_saves_and_steps_took(tmp_path: Path) -> None:
+    places = places_of(SweepFolder(tmp_path), tmp_path / "tune/attempt-001")
+    grace = Grace(None, places)
+    assert grace.length_s == FLOOR_S
+    grace.learn({"longest_gap_s": 10.0, "save_s": 40.0})
+    grace.learn({"longest_gap_s": 1.0, "save_s": 2.0})
+    grace.learn({"done": True})
+    assert grace.length_s == 2 * 10 + 3 * 40
+    assert Grace(5.0, places).length_s == 5.0
+
+
+def test_grace_lasts_while_a_position_grows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s = [1000.0]
+    monkeypatch.setattr(grace_module.time, "monotonic", lambda: now_s[0])
+    attempt, one = tmp_path / "tune/attempt-001", job(tmp_path)
+    grace = Grace(3.0, places_of(SweepFolder(tmp_path), attempt))
+    shelf = PositionShelf(attempt / one.name)
+    shelf.put(write_position(tmp_path / "scratch", 1, 2))
+    grace.begin([one])
+    assert not grace.has_saved(one)
+    growing = attempt / one.name / "growing"
+    for second in range(20):
+        growing.write_bytes(bytes(100 * second))
+        assert not grace.is_over([one])
+        now_s[0] += 2.0
+    for _ in range(10):
+        now_s[0] += 2.0
+        is_over = grace.is_over([one])
+    assert is_over
+    shelf.put(tmp_path / "scratch")
+    assert grace.has_saved(one)
+
+
+def test_the_position_of_a_group_is_its_folders(tmp_path: Path) -> None:
+    folder, one = SweepFolder(tmp_path), job(tmp_path, num_workers=2)
+    grace = Grace(3.0, places_of(folder, tmp_path / "tune/attempt-001"))
+    group = write_position(folder.group(one.spec.trial_key), 1, 2)
+    grace.begin([one])
+    assert not grace.has_saved(one)
+    (group / "last.pt").unlink()
+    torch.save({}, group / "last.pt")
+    assert grace.has_saved(one)
