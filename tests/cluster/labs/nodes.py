@@ -9,7 +9,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from cluster_sweep import (
 )
 from hosts import Host, hosts
 from lab import ROOT, Line, missing_namespaces
-from ray_cluster import RayCluster, ray_cluster
+from ray_cluster import RayCluster, ray_cluster, wait_until
 
 from sg_ray.cluster.patience import PATIENCE
 
@@ -75,6 +75,8 @@ class _Run:
     cluster: RayCluster
     sweep: ClusterSweep
     before: Mapping[Host, frozenset[str]]
+    """What lay in each one's /tmp before it began."""
+    killed: list[Host] = field(default_factory=list)
 
     def ends_like(self, whole: Path) -> Iterator[Line]:
         """Wait for its end; tell what is not as on one machine, and what is left of it."""
@@ -87,9 +89,13 @@ class _Run:
         yield self._left_behind()
 
     def _left_behind(self) -> Line:
+        """Look once the cluster has ended what the sweep was; a killed host keeps what it had."""
+        with suppress(TimeoutError):
+            wait_until(lambda: not any(map(num_trials_at, self.hosts)), "", patience_s=30)
         left = [
             f"{host.name} has {path}"
             for host in self.hosts
+            if host not in self.killed
             for path in sorted(_names(host) - self.before[host])
             if "torchinductor" not in path
         ]
@@ -157,6 +163,7 @@ def _exchange(bench: _Bench) -> Iterator[Line]:
         yield Line("exchange: a node added", told, is_ok=True)
         _wait_for_epochs(run, 6)
         old[-1].kill()
+        run.killed.append(old[-1])
         began_s = time.monotonic()
         yield from _lost(run, "a node killed", began_s)
         yield from run.ends_like(whole)
