@@ -7,6 +7,7 @@ placement can be tried: each host is told how many it has.
 
 import shutil
 import sys
+import sysconfig
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -307,21 +308,21 @@ def _make_strangers(members: Sequence[Host], folder: Path) -> dict[Host, dict[st
     text = optimiser.read_text(encoding="utf-8")
     assert _CHANGED in text
     optimiser.write_text(text.replace(_CHANGED, f"{_CHANGED} * 2"), encoding="utf-8")
-    nothing = without.tmp / "nothing"
-    nothing.mkdir()
-    if installed := _installed_package(without):
-        without.bind(Path("/tmp/nothing"), installed)
+    _uninstall(without)
     (apart.tmp / "outputs").mkdir()
     (folder / "outputs").mkdir()
     apart.bind(Path("/tmp/outputs"), folder / "outputs")
-    return {other: {"PYTHONPATH": "/tmp/code"}, without: {"PYTHONPATH": "/tmp/nothing"}}
+    return {other: {"PYTHONPATH": "/tmp/code"}, without: {"PYTHONPATH": ""}}
 
 
-def _installed_package(host: Host) -> Path | None:
-    """Return where Python finds the package on a host by itself; None if it does not."""
-    find = "import importlib.util as u; s = u.find_spec('sg_ray'); print(s.origin if s else '')"
+def _uninstall(host: Host) -> None:
+    """Hide on a host what has its Python find this checkout."""
+    for path in Path(sysconfig.get_path("purelib")).glob("__editable__*sg_ray*.pth"):
+        host.bind(Path("/dev/null"), path)
+    find = "from importlib.util import find_spec; print(find_spec('sg_ray'))"
     found = host.run(["env", "-u", "PYTHONPATH", sys.executable, "-P", "-c", find]).strip()
-    return Path(found).parent if found else None
+    if found != "None":
+        raise RuntimeError(f"{host.name} still finds the package: {found}")
 
 
 def _avoided(run: _Run, host: Host, what: str) -> Line:
