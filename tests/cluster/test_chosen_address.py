@@ -47,7 +47,11 @@ def nobody() -> str:
         return f"127.0.0.1:{one.getsockname()[1]}"
 
 
-@pytest.mark.parametrize("address", [nobody(), "http://127.0.0.1:8265", "ray://head:10001"])
+@pytest.mark.parametrize(
+    "address",
+    [nobody(), "http://127.0.0.1:8265", "ray://head:10001"],
+    ids=["nobody", "dashboard", "client"],
+)
 def test_a_cluster_that_is_not_there_is_told_and_no_sweep_begins(
     address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
