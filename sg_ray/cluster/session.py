@@ -176,7 +176,7 @@ def _private_settings(several_workers: bool) -> dict[str, Any]:
         **_QUIET,
         **dashboard,
         "num_cpus": num_cpus(),
-        **_memory_settings(),
+        **memory_settings(),
         **_quoted_python(),
     }
 
@@ -187,8 +187,8 @@ def _quoted_python() -> dict[str, Any]:
     return {} if quoted == sys.executable else {"runtime_env": {"py_executable": quoted}}
 
 
-def _memory_settings() -> dict[str, int]:
-    """Ray sees the whole machine from inside a job of SLURM, or from a nested control group."""
+def memory_settings() -> dict[str, int]:
+    """Return what Ray is told of memory: it sees the whole machine from inside a job of SLURM."""
     memory = count_memory()
     if not memory.is_limited:
         return {}

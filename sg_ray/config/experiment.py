@@ -239,10 +239,10 @@ class Experiment(StrictModel):
     max_failures: int = Field(default=2, ge=0, le=1_000)
     """How often a trial whose process or machine died starts again from its last checkpoint.
     Raise it on machines that are taken away often."""
-    checkpoint_every_s: Annotated[float, Field(gt=0)] | None = 300.0
+    checkpoint_every_s: Annotated[float, Field(gt=0, le=1e6)] | None = 300.0
     """So often a trial saves its position in the middle of an epoch, in seconds: what the death of
     a machine or a `kill -9` costs at most. None: at the end of each epoch only."""
-    grace_s: Annotated[float, Field(ge=0)] | None = None
+    grace_s: Annotated[float, Field(ge=0, le=1e6)] | None = None
     """How long a stop waits for trials to save their positions, in seconds; longer while one is
     still being written. None: three times what a save took, and a step, but half a minute at
     least."""

@@ -22,7 +22,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from sg_ray.cluster.leaving_nodes import LeavingNodes
-from sg_ray.cluster.losses import address_in, infrastructure_failure
+from sg_ray.cluster.losses import infrastructure_failure
 from sg_ray.cluster.node_check import NodeCheck
 from sg_ray.cluster.placement_groups import HOLD, LeftGroups, told_holders
 from sg_ray.cluster.ray_private.library_names import RayActorManager, TrackedActorTask
@@ -338,11 +338,8 @@ class RecordingCallback(_Inert, tune.Callback):
 
     def _lose(self, trial: Trial, failure: Failure) -> None:
         """Hand a lost job out again, or count it as failed if that was its last chance."""
-        job, nodes, host = self.flight.end(trial.trial_id), self.flight.nodes, None
-        if nodes is not None:
-            address = address_in(failure.traceback)
-            host = nodes.name_at(address)
-            nodes.doubt(address)
+        job, nodes = self.flight.end(trial.trial_id), self.flight.nodes
+        host = None if nodes is None else nodes.lost_on(failure.traceback)
         if job.resources.is_group:
             self.flight.left_groups.expect()
         checkpoint, max_failures = _checkpoint(trial), self.flight.max_failures

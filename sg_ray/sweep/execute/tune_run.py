@@ -68,7 +68,7 @@ def run_tune(worklist: Worklist, setting: Setting, stop: StopRequest, *, of_own:
     own_code = OwnCode.of(setting.takes, setting.own_metrics)
     with _explaining_rays_end(), ExitStack() as held:
         nodes = None
-        if not of_own:  # that would be this very code, on this machine
+        if not of_own or len(ray.nodes()) > 1:  # else it is this very code, on this machine
             nodes = held.enter_context(NodeCheck(folder, own_code.modules, worklist.on_node))
             nodes.ask_all(setting.takes)
             if any_group(setting.takes):
