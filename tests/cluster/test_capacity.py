@@ -160,3 +160,10 @@ def test_a_group_waits_for_machines_that_may_come(
     assert bool(patience) is waits
     monkeypatch.setenv(group._START_TIMEOUT, "30")
     assert group._patience(ScalingConfig(num_workers=num_workers), GCS) == {}
+
+
+@pytest.mark.slow
+def test_a_real_cluster_is_counted_without_joining_it(ray_session: None) -> None:
+    address = ray.get_runtime_context().gcs_address
+    assert capacity_module.capacity_at(address) == (address, Capacity((Machine(2),)))
+    assert capacity(Growth(address)) == capacity() == Capacity((Machine(2),))
