@@ -36,7 +36,7 @@ def test_c12_it_is_told_once_a_minute_while_no_trial_has_begun(
         started=set(),
         error=None,
         nodes=None,
-        left_groups=LeftGroups(),
+        look_around=lambda: None,
         waiting=tune_hooks.Waiting(),
     )
     waits: Any = Waits()
