@@ -27,7 +27,7 @@ from sg_ray.cluster.losses import GroupFailure
 from sg_ray.cluster.placement_groups import remove_groups_of_actor
 from sg_ray.cluster.premises import Premises
 from sg_ray.cluster.process_group import GroupConfig
-from sg_ray.cluster.ray_private.library_names import TrainController
+from sg_ray.cluster.ray_private.library_names import PlacementGroupCleanerCallback, TrainController
 from sg_ray.cluster.stop_board import Board, hear_board, helper_actor, on_this_node
 from sg_ray.config import Resources
 from sg_ray.errors import InfrastructureError, SgRayError
@@ -185,11 +185,17 @@ class WorkerGroup(Iterator[EpochResult]):
 class _AbortableTrainer(TorchTrainer):
     """TorchTrainer that keeps its controller, so that a Tune actor can end the run.
 
-    Ray 2.60 offers this to SIGINT alone, and only on the main thread. The method below is private
+    Ray 2.60 offers this to SIGINT alone, and only on the main thread. The methods below are private
     to Ray: its release is pinned.
     """
 
     _controller: Any = None
+
+    def _create_default_callbacks(self) -> list[Any]:
+        # Without the detached actor that frees what a dead controller held: it is not told of it
+        # before the workers run, weighs 600 MB, and outlives a sweep. See ``LeftGroups``.
+        every = super()._create_default_callbacks()
+        return [one for one in every if not isinstance(one, PlacementGroupCleanerCallback)]
 
     def _initialize_and_run_controller(self, **kwargs: Any) -> Any:
         # What the controller starts finds the cluster by this address, not by looking around: it

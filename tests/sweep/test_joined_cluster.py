@@ -202,6 +202,7 @@ def test_c5_a_group_that_is_killed_while_it_is_set_up_does_not_block_the_sweep(
         killer.join()
         ray.init(address=small.address, log_to_driver=False)
         assert placement_groups() == []
+        assert not [a for a in cluster_actors() if a.class_name == "PlacementGroupCleaner"]
     assert outcome.exit_code == 0
     events = [event.type for event in read_events(experiment.folder.events)]
     assert events.count("job_lost") == 1
