@@ -17,7 +17,7 @@ from typing import Any
 
 import ray
 from pydantic import ValidationError
-from ray.exceptions import GetTimeoutError, RayActorError
+from ray.exceptions import GetTimeoutError, RayActorError, RayError
 from ray.train import FailureConfig, RunConfig, ScalingConfig, get_preemption_info
 from ray.train.torch import TorchTrainer, get_device
 from ray.util.queue import Empty, Queue
@@ -215,8 +215,9 @@ class _AbortableTrainer(TorchTrainer):
         with suppress(RayActorError, GetTimeoutError):  # it ends itself, as it was asked to
             ray.get(self._controller.abort.remote(), timeout=_ABORT_TIMEOUT_S)
         ray.kill(self._controller)
-        # One that was ended while it set its workers up has not freed what it had asked for.
-        remove_groups_of_actor(self._controller._actor_id.hex())
+        with suppress(RayError):  # as at Ray's end
+            # One that was ended while it set its workers up has not freed what it had asked for.
+            remove_groups_of_actor(self._controller._actor_id.hex())
 
 
 def _reason(stop: StopReason | bool | None) -> StopReason | None:
