@@ -17,7 +17,8 @@ from ray import tune
 from ray.tune.experiment import Trial
 
 from sg_ray.cluster.admission import any_group, check_fits
-from sg_ray.cluster.capacity import Capacity, capacity
+from sg_ray.cluster.capacity import Capacity, Growth, capacity
+from sg_ray.cluster.leaving_nodes import LeavingNodes
 from sg_ray.cluster.losses import infrastructure_failure
 from sg_ray.cluster.node_check import NodeCheck
 from sg_ray.cluster.premises import Premises
@@ -86,8 +87,10 @@ def run_tune(worklist: Worklist, setting: Setting, stop: StopRequest, *, of_own:
             board.actor,
         )
         away = set[str] if nodes is None else nodes.away
-        callback = RecordingCallback(worklist, flight, board, grace)
-        room = _room(setting, lambda: capacity(of_own=of_own, away=away()))
+        leaving = None if of_own else LeavingNodes(board)
+        growth = None if of_own else Growth(ray.get_runtime_context().gcs_address)
+        callback = RecordingCallback(worklist, flight, board, grace, leaving)
+        room = _room(setting, lambda: capacity(growth, away=away()))
         tuner = _tuner(worklist, setting, flight, shared, callback, room)
         stop.raises = False  # from here on there are positions to save
         with suppress(KeyboardInterrupt):  # see on_step_begin
