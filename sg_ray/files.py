@@ -209,12 +209,14 @@ def _is_leftover(path: Path) -> bool:
 
 
 def _is_running(pid: int) -> bool:
-    from psutil import pid_exists  # here, for commands that write nothing start without it
+    import psutil  # here, for commands that write nothing start without it
 
     try:
-        return bool(pid_exists(pid))
-    except OverflowError:  # a name made by hand
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except (psutil.NoSuchProcess, OverflowError):  # too large a number is a name made by hand
         return False
+    except psutil.AccessDenied:
+        return True
 
 
 def _new_beside(path: Path) -> Path:

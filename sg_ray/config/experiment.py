@@ -235,14 +235,14 @@ class Experiment(StrictModel):
     """What one trial takes, unless its family says otherwise."""
     max_concurrent_trials: int | None = Field(default=None, ge=1, le=MAX_TRIALS)
     """At most so many trials run at once, however many would fit. None: as many as CPUs and GPUs
-    allow. Lower it if memory runs out."""
+    allow, those of nodes that join included. Lower it if memory runs out."""
     max_failures: int = Field(default=2, ge=0, le=1_000)
     """How often a trial whose process or machine died starts again from its last checkpoint.
     Raise it on machines that are taken away often."""
-    checkpoint_every_s: Annotated[float, Field(gt=0)] | None = 300.0
+    checkpoint_every_s: Annotated[float, Field(gt=0, le=1e6)] | None = 300.0
     """So often a trial saves its position in the middle of an epoch, in seconds: what the death of
     a machine or a `kill -9` costs at most. None: at the end of each epoch only."""
-    grace_s: Annotated[float, Field(ge=0)] | None = None
+    grace_s: Annotated[float, Field(ge=0, le=1e6)] | None = None
     """How long a stop waits for trials to save their positions, in seconds; longer while one is
     still being written. None: three times what a save took, and a step, but half a minute at
     least."""

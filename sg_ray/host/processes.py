@@ -6,7 +6,8 @@ from contextlib import suppress
 
 import psutil
 
-_POLL_S = 0.1
+_POLL_S = 0.05
+_KILLED_S = 5.0
 
 
 def descendants(beside: Set[psutil.Process] = frozenset()) -> frozenset[psutil.Process]:
@@ -53,15 +54,24 @@ def is_alive(process: psutil.Process) -> bool:
 def end(processes: Set[psutil.Process], patience_s: float) -> None:
     """Wait until ``processes``, which are this one's own, have ended; then kill those that stay.
 
+    Those that are killed are gone afterwards, unless the system keeps them (a disk that hangs).
     They are watched, not collected as ``psutil.wait_procs`` would: who started one waits for its
     exit status itself.
     """
+    if _are_gone(processes, patience_s):
+        return
+    for process in processes:
+        if is_alive(process):
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+    _are_gone(processes, _KILLED_S)
+
+
+def _are_gone(processes: Set[psutil.Process], patience_s: float) -> bool:
+    """Wait until these have ended; return whether they have in time."""
     deadline = time.monotonic() + patience_s
     while any(is_alive(process) for process in processes):
-        if time.monotonic() > deadline:
-            for process in processes:
-                if is_alive(process):
-                    with suppress(psutil.NoSuchProcess):
-                        process.kill()
-            return
+        if time.monotonic() >= deadline:
+            return False
         time.sleep(_POLL_S)
+    return True

@@ -35,11 +35,15 @@ class PositionShelf:
             temporary.mkdir()
         except FileNotFoundError:
             raise InfrastructureError(f"{self._folder} is gone: nobody waits for it") from None
-        for file in _files(source):
-            kept = before[-1] / file.name if before else file
-            _link(kept if _is_same(kept, file) else file, temporary / file.name)
-        number = 1 + max((int(p.name.rpartition("_")[2]) for p in before), default=0)
-        temporary.rename(self._folder / POSITIONS.replace("*", f"{number:06d}"))
+        try:
+            for file in _files(source):
+                kept = before[-1] / file.name if before else file
+                _link(kept if _is_same(kept, file) else file, temporary / file.name)
+            number = 1 + max((int(p.name.rpartition("_")[2]) for p in before), default=0)
+            temporary.rename(self._folder / POSITIONS.replace("*", f"{number:06d}"))
+        except OSError:  # a full disk, above all: it wants no half of a position
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
         for older in before:
             shutil.rmtree(older, ignore_errors=True)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from lab import Line
 from labs import signals
-from labs.signals import MOST_S, Victim, try_kill, try_signal
+from labs.signals import MOST_S, Victim, try_kill, try_one_trial, try_signal
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -25,6 +25,10 @@ def check(line: Line) -> None:
 def test_a_signal_loses_nothing_and_leaves_nothing(whole: Path, name: str, victim: Victim) -> None:
     folder = whole.with_name(f"{name}-{victim}")
     check(try_signal(folder, whole, name, victim, most_s=10 * MOST_S))
+
+
+def test_a_trial_whose_process_alone_is_told_to_stop_goes_on_in_another(whole: Path) -> None:
+    check(try_one_trial(whole.with_name("trial"), whole))
 
 
 @pytest.mark.parametrize("victim", ["driver", "worker"])

@@ -22,6 +22,7 @@ from sg_ray.cli import main
 from sg_ray.config import load_experiment
 from sg_ray.data.sources import load_data, write_jsonl
 from sg_ray.data.synthetic import generate
+from sg_ray.host.signals import SAME_SIGNAL_S
 from sg_ray.records.journal import read_events
 from sg_ray.records.record import write_record
 from sg_ray.single import train_one as training_module
@@ -379,6 +380,8 @@ with stopping(request):
         assert process.stdout.readline() == b"ready\n"
         process.send_signal(signal.SIGTERM)
         assert b"once more" in process.stderr.readline()
+        process.send_signal(signal.SIGTERM)  # passed on by a script, say
+        time.sleep(SAME_SIGNAL_S + 0.2)
         assert process.poll() is None
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=10) == 143

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import product
@@ -38,7 +38,7 @@ _SIGNALS = {
     "usr1": signal.SIGUSR1,
     "usr2": signal.SIGUSR2,
 }
-PARTS = (*_SIGNALS, "second", "kill")
+PARTS = (*_SIGNALS, "trial", "second", "kill")
 _TIMES = 2
 _KILLED: tuple[Victim, ...] = ("driver", "worker")
 
@@ -58,10 +58,12 @@ def missing() -> str | None:
 
 
 def run(folder: Path, parts: Collection[str] = ()) -> Iterator[Line]:
-    """Try each signal of ``parts`` on every victim, twice; a second one; and kills."""
+    """Try each signal of ``parts`` on every victim, twice; then the other parts."""
     whole = run_whole(folder)
     for name in parts or PARTS:
-        if name == "second":
+        if name == "trial":
+            yield try_one_trial(folder / name, whole)
+        elif name == "second":
             yield try_second(folder / name, whole)
         elif name == "kill":
             for killed in _KILLED:
@@ -101,13 +103,31 @@ def try_kill(folder: Path, whole: Path, victim: Victim) -> Line:
         _wait_for_epochs(start, folder)
         running = _running(folder)
         time.sleep(_INTO_EPOCH_S)
-        num_in_epoch = sum(_is_in_epoch(folder, key) for key in running)
+        num_kept = _num_kept(folder, running)
         start.hit(victim, signal.SIGKILL)
         code = start.driver.wait(_PATIENCE_S)
-    problems = [] if num_in_epoch == len(running) else ["a position was lost"]
+    problems = [] if num_kept == len(running) else ["no position was saved by time"]
     problems += go_on(folder, whole)
-    what = f"exit {code}, {num_in_epoch} of {len(running)} positions in mid-epoch"
+    what = f"exit {code}, {num_kept} of {len(running)} positions in mid-epoch"
     return Line(f"SIGKILL to the {victim}", "; ".join([what, *problems])[:_LONGEST], not problems)
+
+
+def try_one_trial(folder: Path, whole: Path) -> Line:
+    """Have one trial's process alone told to stop: the trial goes on in another, at no loss."""
+    _write(folder, max_failures=0)
+    with _started(folder, "experiment.yaml") as start:
+        _wait_for_epochs(start, folder)
+        time.sleep(_INTO_EPOCH_S)
+        *_, trial = start.victims("worker")
+        trial.send_signal(signal.SIGTERM)
+        code = start.driver.wait(_PATIENCE_S)
+    kinds = Counter(event.type for event in _events(folder))
+    problems = [] if code == 0 else [f"exit {code}: {_said(folder)[-1000:]}"]
+    problems += [] if kinds["trial_resumed"] else ["no trial went on from its position"]
+    problems += ["it counts as a loss"] if kinds["job_lost"] else []
+    problems += violations(folder, whole)
+    what = f"exit {code}, {kinds['trial_resumed']} trial went on in another process"
+    return Line("SIGTERM to one trial", "; ".join([what, *problems])[:_LONGEST], not problems)
 
 
 def try_second(folder: Path, whole: Path) -> Line:
@@ -149,15 +169,16 @@ class Stop:
     exit_code: int
     seconds: float
     num_running: int
-    num_in_epoch: int
+    num_kept: int
     mlflow: Counter[str]
     num_processes: int
     num_folders: int
+    left: list[str]
     said: str
 
     def __str__(self) -> str:
         return (
-            f"exit {self.exit_code} after {self.seconds:.1f} s, {self.num_in_epoch} of "
+            f"exit {self.exit_code} after {self.seconds:.1f} s, {self.num_kept} of "
             f"{self.num_running} positions in mid-epoch; left: {self.mlflow['RUNNING']} MLflow "
             f"runs, {self.num_processes} processes, {self.num_folders} folders"
         )
@@ -168,12 +189,12 @@ class Stop:
             yield f"exit code {self.exit_code}: {self.said[-1000:]}"
         if self.seconds > most_s:
             yield f"more than {most_s:.0f} s"
-        if not self.num_running or self.num_in_epoch < self.num_running:
+        if not self.num_running or self.num_kept < self.num_running:
             yield "a position was lost"
         if self.mlflow["RUNNING"]:
             yield f"MLflow: {dict(self.mlflow)}"
         if self.num_processes or self.num_folders:
-            yield "something is left"
+            yield f"something is left: {', '.join(self.left)}"
         if "positions saved" not in self.said:
             yield f"it does not say that positions are saved: {self.said[-1000:]}"
 
@@ -181,11 +202,11 @@ class Stop:
 def _write(folder: Path, **settings: float) -> None:
     """Write an experiment whose epochs take seconds, two trials at a time."""
     folder.mkdir()
-    config = {**MODELS["gnn"]["config"], "epochs": 2, "batch_size": 1}
+    config = {**MODELS["gnn"]["config"], "epochs": 5, "batch_size": 1}
     write_experiment(
         folder,
         cache_dir=str(folder.parent / "cache"),
-        data={"source": "synthetic", "num_samples": 1200},
+        data={"source": "synthetic", "num_samples": 400},
         models={"gnn": {**MODELS["gnn"], "config": config}},
         max_concurrent_trials=_NUM_TRIALS,
         replicate={"top_k": 1, "seeds": [42]},
@@ -227,23 +248,31 @@ def _temporary(folder: Path) -> Path:
 
 
 def _wait_for_epochs(start: Start, folder: Path) -> None:
-    """Wait until each of the trials that run at once has one epoch behind it."""
+    """Wait until both trials have begun, and each that runs has an epoch behind it."""
     deadline = time.monotonic() + _PATIENCE_S
-    while len(_running(folder, after_epoch=1)) < _NUM_TRIALS:
+    while True:
         assert start.driver.poll() is None, _said(folder)
         assert time.monotonic() < deadline, _said(folder)
-        time.sleep(0.02)
+        num_begun = sum(e.type == "trial_started" and e.family == "gnn" for e in _events(folder))
+        running = _running(folder)
+        if num_begun == _NUM_TRIALS and running and all(running.values()):
+            return
+        time.sleep(0.05)
 
 
-def _running(folder: Path, *, after_epoch: int = 0) -> set[str]:
-    """Return the keys of trials of the network that have begun and are not over."""
-    events: list[Event] = []
-    with suppress(FileNotFoundError):
-        events = list(read_events(folder / "outputs" / "tiny" / "events.jsonl"))
+def _running(folder: Path) -> dict[str, int]:
+    """Return, of the trials of the network that have begun and are not over, their epochs."""
+    events = _events(folder)
     begun = {e.trial_key for e in events if e.type == "trial_started" and e.family == "gnn"}
     begun -= {e.trial_key for e in events if e.type == "trial_finished"}
     epochs = Counter(e.trial_key for e in events if e.type == "epoch")
-    return {key for key in begun if epochs[key] >= after_epoch}
+    return {key: epochs[key] for key in begun}
+
+
+def _events(folder: Path) -> list[Event]:
+    with suppress(FileNotFoundError):
+        return list(read_events(folder / "outputs" / "tiny" / "events.jsonl"))
+    return []
 
 
 def _stop(start: Start, folder: Path, number: signal.Signals, victim: Victim) -> Stop:
@@ -254,22 +283,29 @@ def _stop(start: Start, folder: Path, number: signal.Signals, victim: Victim) ->
     code = start.driver.wait(_PATIENCE_S)
     seconds = time.monotonic() - began_s
     left = start.wait_until_gone(_GONE_S)
+    folders = list(_temporary(folder).glob("sg-ray-*"))
     return Stop(
         exit_code=code,
         seconds=seconds,
         num_running=len(running),
-        num_in_epoch=sum(_is_in_epoch(folder, key) for key in running),
+        num_kept=_num_kept(folder, running),
         mlflow=_mlflow(folder),
         num_processes=len(left),
-        num_folders=len(list(_temporary(folder).glob("sg-ray-*"))),
+        num_folders=len(folders),
+        left=[*(p.name() for p in left), *(p.name for p in folders)],
         said=_said(folder),
     )
 
 
-def _is_in_epoch(folder: Path, trial_key: str) -> bool:
+def _num_kept(folder: Path, running: Mapping[str, int]) -> int:
+    """Return of how many trials a position beyond the end of their last epoch is kept."""
+    return sum(_place(folder, key) > (epochs, 0) for key, epochs in running.items())
+
+
+def _place(folder: Path, trial_key: str) -> tuple[int, int]:
     jobs = (folder / "outputs" / "tiny" / "tune").glob(f"attempt-*/*{trial_key[:8]}*")
     places = [read_place(path.parent) for job in jobs for path in job.glob("*/last.pt")]
-    return max((place for place in places if place), default=(0, 0))[1] > 0
+    return max((place for place in places if place), default=(0, 0))
 
 
 def _mlflow(folder: Path) -> Counter[str]:
