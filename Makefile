@@ -78,7 +78,7 @@ smoke := name=smoke families=[gnn] data.num_samples=240 lr_range.enabled=false \
     search.num_trials=1 replicate.top_k=1 replicate.seeds=[42] replicate.max_seeds=null \
     replicate.variance_seeds=0
 
-chaos: .venv/.dev ## kill sweeps at some 27 random moments and compare; ARGS="--rounds 4 --seed 1"
+chaos: .venv/.dev ## kill sweeps and nodes at some 40 random moments and compare; ARGS="--rounds 4 --seed 1"
 	@$(BIN)/python tests/sweep/chaos.py $(ARGS)
 
 cluster-test: .venv/.dev ## run labs of several machines, SLURM, ssh and signals; ONLY=name runs one

@@ -5,6 +5,7 @@
 #   bash ~/sg-ray/clusters/set-up.sh [install|aws|gcp]
 set -euo pipefail
 cd ~/sg-ray
+chmod 600 ~/.ray/auth_token  # Ray writes it for everybody to read
 
 if ! command -v make >/dev/null || ! python3 -c 'import ensurepip' 2>/dev/null; then
     # A machine that has just started may still be installing its own updates.

@@ -21,6 +21,7 @@ os.environ.update(
     RAY_AUTH_MODE="disabled",  # else Ray writes a token file into the home folder
     RAY_prestart_worker_first_driver="0",
 )
+os.environ.pop("RAY_ADDRESS", None)  # a cluster that somebody uses is no place for tests
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell starts its background jobs so; commands under test would inherit it.
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -19,6 +19,7 @@ from sg_ray.version import __version__
 COMMANDS = {
     "preflight": "tell whether an experiment can run here",
     "sweep": "search, replicate over seeds, rank",
+    "slurm": "write the batch script of a sweep for SLURM",
     "extend": "add search trials, finalists or seeds to a sweep",
     "train": "train one configuration with one seed",
     "predict": "score C functions with an exported model",

@@ -1,7 +1,9 @@
 """What a cluster has for trials now, and what it may get: asked of Ray again and again."""
 
+import math
+import time
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from sg_ray.cluster.ray_private.core_names import state
 
 _MOST_OF_A_TYPE = 1_000
 """So many machines of a type are counted on, where its number has no limit."""
+_TYPES_LOOKED_UP_EVERY_S = 60.0
 _CONFIG = "--autoscaling-config="
 
 
@@ -51,18 +54,32 @@ class NodeType:
     max_nodes: int
 
 
-def capacity(*, of_own: bool, away: Collection[str] = ()) -> Capacity:
+class Growth:
+    """What the autoscaler of a cluster may start; looked up once a minute, for it takes a while."""
+
+    def __init__(self, gcs_address: str, *, now_s: Callable[[], float] = time.monotonic) -> None:
+        self._gcs_address, self._now_s = gcs_address, now_s
+        self._types: list[NodeType] | None = None
+        self._next_look_s = -math.inf
+
+    def __call__(self) -> list[NodeType] | None:
+        """Return its node types, as ``node_types``."""
+        if self._now_s() >= self._next_look_s:
+            self._next_look_s = self._now_s() + _TYPES_LOOKED_UP_EVERY_S
+            self._types = node_types(self._gcs_address)
+        return self._types
+
+
+def capacity(growth: Growth | None = None, *, away: Collection[str] = ()) -> Capacity:
     """Return what the cluster that this process has joined has for trials.
 
-    A Ray ``of_own`` neither grows nor shrinks. Nodes that are being drained take nothing new, and
-    those whose ids are in ``away`` are left alone.
+    Without ``growth`` it neither grows nor shrinks. Nodes that are being drained take nothing new,
+    and those whose ids are in ``away`` are left alone.
     """
     leaving = {*draining_nodes(), *away}
     alive = [node for node in ray.nodes() if node["Alive"] and node["NodeID"] not in leaving]
     machines = tuple(_machine(node["Resources"]) for node in alive)
-    if of_own:
-        return Capacity(machines)
-    return _with_what_may_come(machines, ray.get_runtime_context().gcs_address)
+    return Capacity(machines) if growth is None else _with_what_may_come(machines, growth())
 
 
 def capacity_at(address: str) -> tuple[str, Capacity]:
@@ -71,7 +88,7 @@ def capacity_at(address: str) -> tuple[str, Capacity]:
     Raises InputError if none answers.
     """
     place, nodes = ask_for_nodes(address)
-    return place, _with_what_may_come(tuple(map(_machine, nodes)), place)
+    return place, _with_what_may_come(tuple(map(_machine, nodes)), node_types(place))
 
 
 def draining_nodes() -> set[str]:
@@ -94,8 +111,7 @@ def node_types(gcs_address: str) -> list[NodeType] | None:
     return None
 
 
-def _with_what_may_come(machines: tuple[Machine, ...], gcs_address: str) -> Capacity:
-    types = node_types(gcs_address)
+def _with_what_may_come(machines: tuple[Machine, ...], types: list[NodeType] | None) -> Capacity:
     if types is None:
         return Capacity(machines, may_grow=True)
     return Capacity(machines, tuple(_to_come(types, machines)))

@@ -15,7 +15,7 @@ _FRAME = re.compile(r'File ".*", line \d+')
 _NODE_DEATH = re.compile(r"node (?:has died|was terminated|.*dead)", re.IGNORECASE)
 _PROCESS_DEATH = re.compile(r"Worker exit detail: (?P<detail>.*?)\.?(?: There are| Some|$)")
 
-_ADDRESS = re.compile(r"\bip[:=]\s*(?P<address>[0-9a-fA-F.:]+[0-9a-fA-F])")
+_PLACE = re.compile(r"\b(?:ip[:=]|node id:)\s*(?P<place>[\da-f.:]*[\da-f])", re.IGNORECASE)
 
 
 class GroupFailure(Exception):  # noqa: N818 - a worker's failure, passed on
@@ -33,10 +33,9 @@ def infrastructure_failure(text: str) -> Failure:
     return Failure(kind=kind, message=_reason(plain), traceback=plain)
 
 
-def address_in(text: str) -> str | None:
-    """Return the address of the node that Ray's ``text`` on a lost process names, if it does."""
-    found = _ADDRESS.search(text)
-    return found["address"] if found else None
+def places_in(text: str) -> set[str]:
+    """Return the addresses and ids of nodes that Ray's ``text`` on a lost process names."""
+    return {found["place"] for found in _PLACE.finditer(text)}
 
 
 def _reason(text: str) -> str:

@@ -20,7 +20,7 @@ from ray.util.placement_group import PlacementGroup, placement_group, remove_pla
 
 from sg_ray.cluster import node_question
 from sg_ray.cluster.admission import TakesByModel
-from sg_ray.cluster.losses import infrastructure_failure
+from sg_ray.cluster.losses import infrastructure_failure, places_in
 from sg_ray.cluster.node_answer import MODULES, NodeAnswer, faults, notes
 from sg_ray.cluster.packing import Machine, hold, least_bundles
 from sg_ray.cluster.placement_groups import HOLD
@@ -82,6 +82,8 @@ class NodeCheck:
         """``own_code`` are references to the user's installed modules that trials run."""
         self._folder, self._own_code, self._tell = folder, own_code, tell
         self._nodes: dict[str, Node] = {}
+        self._seen: dict[str, Node] = {}
+        """Those that are gone, too."""
         self._asked: dict[str, tuple[Any, float]] = {}
         """By node, the answer to come and when it was asked for."""
         self._avoided: dict[str, str] = {}
@@ -93,8 +95,6 @@ class NodeCheck:
         self._next_look_s = 0.0
 
     def __enter__(self) -> Self:
-        for path in self._folder.node_tokens:  # of a driver that was killed
-            path.unlink(missing_ok=True)
         write_text(self.token, self.token.name)
         return self
 
@@ -124,15 +124,10 @@ class NodeCheck:
         """Return the ids of the nodes on which no trial may begin now."""
         return {*self._avoided, *self._holds}
 
-    def name_at(self, address: str | None) -> str | None:
-        """Return the name of the node at an address; None if there is none, or it is the only."""
-        names = {node.name for node in self._nodes.values() if node.address == address}
-        return names.pop() if names and len(self._nodes) > 1 else None
-
     def ask_all(self, takes: TakesByModel) -> None:
         """Ask every node, and wait. Raises InputError if none is left that fits a trial."""
-        self._nodes = living_nodes()
-        for node in self._nodes.values():
+        for node in living_nodes().values():
+            self._nodes[node.id] = self._seen[node.id] = node
             self._ask(node)
         while self._asked:
             ray.wait([answer for answer, _ in self._asked.values()], timeout=0.5)
@@ -155,7 +150,7 @@ class NodeCheck:
             self._tell(self._nodes[node_id].name, "lost", "")
             self._forget(node_id)
         for node_id in living.keys() - self._nodes.keys():
-            self._nodes[node_id] = living[node_id]
+            self._nodes[node_id] = self._seen[node_id] = living[node_id]
             self._hold(living[node_id])
             self._ask(living[node_id])
         for node_id in self._avoided.keys() - self._asked.keys():
@@ -164,12 +159,21 @@ class NodeCheck:
         if self._asked:
             self._collect(joined=True)
 
-    def doubt(self, address: str | None) -> None:
-        """Ask a node again, where something was lost; meanwhile nothing begins there."""
-        for node in self._nodes.values():
-            if node.address == address and node.id not in self._asked.keys() | self._avoided.keys():
+    def lost_on(self, text: str) -> str | None:
+        """Return the name of the node on which a process was lost, by what Ray says of it.
+
+        The node is asked again, and meanwhile nothing begins there. None if Ray does not say which,
+        or if there is one alone.
+        """
+        places = places_in(text)
+        there = [node for node in self._seen.values() if places & {node.id, node.address}]
+        for node in there:
+            is_asked = node.id in self._asked.keys() | self._avoided.keys()
+            if node.id in self._nodes and not is_asked:
                 self._hold(node)
                 self._ask(node)
+        names = {node.name for node in there}
+        return names.pop() if names and len(self._seen) > 1 else None
 
     def _ask(self, node: Node) -> None:
         # In a process of its own: one that is kept would know what it had imported before.

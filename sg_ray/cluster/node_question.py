@@ -46,7 +46,10 @@ def _code(own_code: Iterable[str]) -> tuple[str, str, dict[str, str], str]:
     own_versions: dict[str, str] = {}
     package = code_version = ""
     try:
-        package = str(Path(str(importlib.import_module("sg_ray").__file__)).parent)
+        initial = importlib.import_module("sg_ray").__file__
+        if initial is None:  # a folder of that name, such as an empty checkout
+            raise ModuleNotFoundError("No module named 'sg_ray'")
+        package = str(Path(initial).parent)
         code_version = importlib.import_module("sg_ray.code_version").code_version()
         plugin = importlib.import_module("sg_ray.plugins").Plugin
         for reference in own_code:

@@ -16,6 +16,7 @@ import ray
 
 from sg_ray.cluster import trouble as ray_trouble
 from sg_ray.cluster.chosen_address import LOCAL, shown_address
+from sg_ray.cluster.patience import PATIENCE
 from sg_ray.cluster.ray_address import check_address
 from sg_ray.cluster.ray_private.core_names import raylet, services, worker
 from sg_ray.errors import InputError
@@ -63,7 +64,9 @@ def ray_session(address: str, *, log: Path, several_workers: bool) -> Iterator[N
 def _joined(helper: HelperThread, address: str) -> Iterator[None]:
     helper.call(partial(check_address, address))
     try:
-        helper.call(partial(ray.init, address=address, **_QUIET))
+        with _variables({name: os.environ.get(name, own) for name, own in PATIENCE.items()}):
+            _read_settings_anew()
+            helper.call(partial(ray.init, address=address, **_QUIET))
     except Exception as error:  # a bare one if the cluster's metadata do not fit
         raise InputError(
             f"{shown_address(address)}: the cluster answers, but cannot be joined from this "
@@ -173,7 +176,7 @@ def _private_settings(several_workers: bool) -> dict[str, Any]:
         **_QUIET,
         **dashboard,
         "num_cpus": num_cpus(),
-        **_memory_settings(),
+        **memory_settings(),
         **_quoted_python(),
     }
 
@@ -184,8 +187,8 @@ def _quoted_python() -> dict[str, Any]:
     return {} if quoted == sys.executable else {"runtime_env": {"py_executable": quoted}}
 
 
-def _memory_settings() -> dict[str, int]:
-    """Ray sees the whole machine from inside a job of SLURM, or from a nested control group."""
+def memory_settings() -> dict[str, int]:
+    """Return what Ray is told of memory: it sees the whole machine from inside a job of SLURM."""
     memory = count_memory()
     if not memory.is_limited:
         return {}
@@ -207,9 +210,9 @@ def _environment_of_its_own() -> Iterator[None]:
     """
     place = {"RAY_TMPDIR": str(ray_trouble.temporary_folder())}
     with _variables({"PYTHONWARNINGS": None, "RAY_ADDRESS": None, **place, **_own_token()}):
-        _read_token_anew()
+        _read_settings_anew()
         yield
-    _read_token_anew()
+    _read_settings_anew()
 
 
 def _own_token() -> dict[str, str]:
@@ -220,8 +223,8 @@ def _own_token() -> dict[str, str]:
     return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 
 
-def _read_token_anew() -> None:
-    """Ray keeps the mode and the token that it has read."""
+def _read_settings_anew() -> None:
+    """Ray keeps what it has read of its variables, and the token."""
     raylet.Config.initialize("")
     raylet.AuthenticationTokenLoader.instance().reset_cache()
 

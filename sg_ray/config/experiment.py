@@ -235,7 +235,7 @@ class Experiment(StrictModel):
     """What one trial takes, unless its family says otherwise."""
     max_concurrent_trials: int | None = Field(default=None, ge=1, le=MAX_TRIALS)
     """At most so many trials run at once, however many would fit. None: as many as CPUs and GPUs
-    allow. Lower it if memory runs out."""
+    allow, those of nodes that join included. Lower it if memory runs out."""
     max_failures: int = Field(default=2, ge=0, le=1_000)
     """How often a trial whose process or machine died starts again from its last checkpoint.
     Raise it on machines that are taken away often."""

@@ -27,9 +27,8 @@ class Resources(StrictModel):
     """
 
     gpus: float = Field(default=0.0, ge=0, le=MAX_MACHINES)
-    """GPUs a worker. A fraction such as 0.25 lets four trials share one: raise the number of
-    trials that run at once while GPU memory lasts. ``auto``: 1 if this machine has a GPU, else
-    0."""
+    """GPUs a worker. A fraction such as 0.25 lets four trials share one, each with a quarter of its
+    memory. ``auto``: 1 if this machine has a GPU, else 0."""
     cpus: float = Field(default=1.0, ge=MIN_SHARE, le=MAX_MACHINES)
     """CPUs a worker: its threads, and what Ray counts to see how many trials fit at once.
     ``auto``: what goes with ``gpus`` on this machine."""

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from sg_ray.host import slurm
+from sg_ray.host import slurm_limits
 from sg_ray.host.cgroups import group_folders, read_words
 
 
@@ -42,7 +42,7 @@ def count_cpus(root: Path = Path("/"), environ: Mapping[str, str] = os.environ) 
     """
     num_present = os.cpu_count() or 1
     limits = [_affinity() or num_present, *_quotas(root)]
-    job = slurm.num_cpus(environ)
+    job = slurm_limits.num_cpus(environ)
     if job is not None:
         limits.append(job)
     return Cpus(max(1, int(min(limits))), num_present)

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from sg_ray.host import slurm
+from sg_ray.host import slurm_limits
 from sg_ray.host.cgroups import group_folders, read_words
 
 _MIB = 2**20
@@ -32,7 +32,7 @@ def count_memory(root: Path = Path("/"), environ: Mapping[str, str] = os.environ
     """
     present = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     limits = [present, *_group_limits(root)]
-    job_mb = slurm.memory_mb(environ)
+    job_mb = slurm_limits.memory_mb(environ)
     if job_mb is not None:
         limits.append(job_mb * _MIB)
     return Memory(min(limits), present)

@@ -60,16 +60,6 @@ def remove_scratch() -> None:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
-@contextmanager
-def removing_scratch() -> Iterator[None]:
-    """Delete what dead processes have left, before and after."""
-    remove_scratch()
-    try:
-        yield
-    finally:
-        remove_scratch()
-
-
 def dead_scratch() -> list[Path]:
     """Return the folders that ``remove_scratch`` would delete."""
     return [folder for folder in _scratch() if _is_dead(folder)]

@@ -76,7 +76,7 @@ class JobRun:
         if self._epochs is not None:
             self._epochs.close()
             self._epochs = None
-            release_memory()
+        release_memory()
 
     def step(self) -> Result:
         """Take a step. Raises InfrastructureError, an error of a disk, or one of Ray's."""

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from sg_ray.cluster.admission import check_fits_here, machine_here
+from sg_ray.cluster.chosen_address import LOCAL, chosen_address
 from sg_ray.cluster.packing import num_fitting
 from sg_ray.config import Model, Resources, Rules
 from sg_ray.features.build import store_dir
@@ -32,9 +33,13 @@ _AMPLE = 2
 
 
 def check_devices(context: Context) -> Finding:
-    """Every model's trials fit this machine, in a number format that it has."""
+    """Every model's trials fit this machine, in a number format that it has.
+
+    Those of a cluster (RAY_ADDRESS) need not fit here.
+    """
     experiment = context.experiment
-    check_fits_here(experiment.resources_by_model)
+    if chosen_address(None) == LOCAL:
+        check_fits_here(experiment.resources_by_model)
     models = "; ".join(map(_describe_model, experiment.all_models))
     found = f"{count_cpus()}, {_describe_gpus()}; {models}"
     if not torch.cuda.is_available() and shutil.which("nvidia-smi"):

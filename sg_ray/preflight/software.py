@@ -10,7 +10,11 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from sg_ray.cluster.admission import any_group, check_fits
+from sg_ray.cluster.at_once import told_at_once
+from sg_ray.cluster.capacity import capacity_at
+from sg_ray.cluster.chosen_address import LOCAL, chosen_address
 from sg_ray.cluster.packing import Machine, num_mixed
+from sg_ray.cluster.ray_address import check_address
 from sg_ray.cluster.ray_check import RayReport, check_ray
 from sg_ray.preflight.context import Context
 from sg_ray.preflight.finding import Finding
@@ -79,8 +83,16 @@ def _import_problems(package: str) -> Iterator[str]:
 
 
 def check_ray_session(context: Context) -> Finding:
-    """Ray starts on this machine, runs a task, and has room for a trial of every family."""
+    """Ray starts on this machine, runs a task, and has room for a trial of every family.
+
+    Where RAY_ADDRESS names a cluster, that answers and has the room, or may get it.
+    """
     takes = context.experiment.resources_by_model
+    address = chosen_address(None)
+    if address != LOCAL:
+        check_address(address)
+        check_fits(takes, capacity_at(address)[1].at_most)
+        return Finding.ok(told_at_once(takes, address, at_most=None))
     several_workers = any_group(takes)
     report = check_ray(context.folder / RAY_LOG, several_workers=several_workers)
     context.ray_report = report

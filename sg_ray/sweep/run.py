@@ -15,7 +15,7 @@ from sg_ray.files import remove_leftovers, to_plain
 from sg_ray.host.cache_lock import using_cache
 from sg_ray.host.disk import explaining_disk_trouble
 from sg_ray.host.lock import locked
-from sg_ray.host.scratch import removing_scratch
+from sg_ray.host.scratch import remove_scratch
 from sg_ray.host.signals import StopRequest, stopping
 from sg_ray.jobs.checkpoints import drop_attempts
 from sg_ray.prepare.branches import GivenBranches
@@ -105,9 +105,12 @@ def run_sweep(
                 data=data,
             )
     folder = experiment.folder
-    with locked(folder), removing_scratch(), explaining_disk_trouble(folder.path):
+    with locked(folder), explaining_disk_trouble(folder.path):
         remove_leftovers(folder.path)
         release_journals(folder)
+        for token in folder.node_tokens:  # of a driver that was killed
+            token.unlink(missing_ok=True)
+        remove_scratch()
         if data is None:  # bad data must not leave a sweep begun with them
             data = read_data(experiment.data, experiment.cache_dir, experiment.objective)
         resumed = begin(experiment, extends=extends)

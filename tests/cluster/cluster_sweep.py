@@ -91,7 +91,7 @@ class ClusterSweep:
     def num_trained_by_host(self) -> dict[str, int]:
         """Return how many trials of the GNN each host trained to their end, by its name."""
         records = read_json_records(self.folder / "outputs" / "tiny")
-        hosts = [one["environment"]["host"] for one in records if one["family"] == "gnn"]
+        hosts = [one["environment"]["host"] for one in records if one["model"] == "gnn"]
         return dict(sorted(Counter(hosts).items()))
 
     def wait_for(

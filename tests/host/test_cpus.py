@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sg_ray.cluster.admission import processors
-from sg_ray.host import slurm
+from sg_ray.host import slurm_limits
 from sg_ray.host.cpus import Cpus, count_cpus, num_cpus
 from sg_ray.host.memory import count_memory
 from sg_ray.host.process_limits import room_for_processes
@@ -118,7 +118,7 @@ JOBS = {
 @pytest.mark.parametrize("case", JOBS)
 def test_c13_what_slurm_grants_counts(case: str, tmp_path: Path) -> None:
     environ, expected = JOBS[case]
-    assert slurm.num_cpus(environ) == expected
+    assert slurm_limits.num_cpus(environ) == expected
     assert count_cpus(tmp_path, environ).num_usable == (expected or 12)
 
 

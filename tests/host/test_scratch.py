@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from sg_ray.host import scratch
-from sg_ray.host.scratch import ScratchFolder, dead_scratch, remove_scratch, removing_scratch
+from sg_ray.host.scratch import ScratchFolder, dead_scratch, remove_scratch
 
 ROOT = Path(__file__).parents[2]
 HOLDS = """
@@ -59,14 +59,6 @@ def test_c17_it_is_held_for_as_long_as_its_process_lives_however_that_ends() -> 
     assert dead_scratch() == [folder]
     remove_scratch()
     assert not folder.exists()
-
-
-def test_c17_what_a_process_left_that_died_meanwhile_goes_too(temporary: Path) -> None:
-    with removing_scratch():
-        with another_process() as folder:
-            pass
-        assert folder.is_dir()
-    assert list(temporary.iterdir()) == []
 
 
 def test_removed_it_is_gone_and_its_descriptor_is_closed(temporary: Path) -> None:

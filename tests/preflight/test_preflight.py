@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import ray
 import torch
 from preflight_runs import DATA_CHECKS, ROOT, STEP_CHECKS, Preflight, run_alone
 
@@ -389,3 +390,20 @@ def test_temporary_files_are_taken_along(tmp_path: Path, monkeypatch: pytest.Mon
         os.environ["LIBRARY_CACHE"] = f"{folder}/cache"
     assert not folder.exists()
     assert before == (tempfile.gettempdir(), dict(os.environ))
+
+
+def test_a_cluster_that_the_environment_names_is_asked_instead(
+    preflight: Preflight, ray_session: None
+) -> None:
+    """What fits nowhere here may fit there, and what fits nowhere there fails."""
+    del ray_session
+    place = ray.get_runtime_context().gcs_address
+    preflight.patch.setenv("RAY_ADDRESS", place)
+    told = preflight(only=("devices", "ray"))
+    assert (told.status["devices"], told.status["ray"]) == ("ok", "ok")
+    assert f"at once on the cluster at {place} (1 machine" in told.detail["ray"]
+    told = preflight("resources.cpus=64", only=("devices", "ray"))
+    assert (told.status["devices"], told.status["ray"]) == ("ok", "FAIL")
+    preflight.patch.setattr(ray, "is_initialized", lambda: False)
+    preflight.patch.setenv("RAY_ADDRESS", "127.0.0.1:9")
+    assert "RAY_ADDRESS=127.0.0.1:9: no Ray" in preflight(only=("ray",)).detail["ray"]

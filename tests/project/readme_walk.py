@@ -21,7 +21,9 @@ from pathlib import Path
 from typing import Protocol
 from unittest.mock import patch
 
+import click
 import pytest
+import yaml
 
 from sg_ray.cli import main
 
@@ -31,6 +33,8 @@ PAGES = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").g
 PROGRAMS = {
     "sg-ray", "python", "python3", "make", "mlflow", "pip", "git", "ray", "pytest", "pre-commit",
     "docker", "conda", "uv", "ruff", "mypy", "curl", "wget", "aws", "sudo", "apt-get",
+    "kubectl", "tar", "ssh",
+    "sbatch", "squeue", "scancel", "scontrol",
 }  # fmt: skip
 """A line or a piece of inline code that begins with one of these is a command."""
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -130,15 +134,15 @@ def _words(line: str) -> list[str]:
 
 def make_checkout(folder: Path) -> Path:
     """Lay out what commands need of a checkout; its environment is the one that runs the tests."""
-    for name in ("experiments", "search_spaces", "docs"):
+    for name in ("experiments", "search_spaces", "docs", "clusters"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+    for name in ("Makefile", "pyproject.toml", "constraints.txt", "cluster.yaml"):
         shutil.copy2(ROOT / name, folder)
     (folder / "double_free.c").write_text("int f(char *s) { free(s); free(s); return 0; }\n")
     programs = folder / ".venv" / "bin"
     programs.mkdir(parents=True)
     scripts = Path(sys.executable).parent
-    for name in ("pre-commit", "ruff", "sg-ray"):
+    for name in ("pre-commit", "ray", "ruff", "sg-ray"):
         (programs / name).symlink_to(scripts / name)
     (programs / "python").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
     (programs / "python").chmod(0o755)
@@ -208,6 +212,73 @@ def joining_this_ray(words: list[str]) -> str:
     return as_subprocess(words, RAY_ADDRESS=ray.get_runtime_context().gcs_address)
 
 
+def with_own_home(words: list[str]) -> str:
+    """Run what writes into the home folder."""
+    return as_subprocess(words, HOME=str(Path("home").absolute()))
+
+
+def understood_by_ray(words: list[str]) -> str:
+    """Have Ray read a command of its own and the cluster file in it, and try the sweep in it.
+
+    The sweep is only planned, as on a head: RAY_ADDRESS names the cluster, here the tests' Ray.
+    """
+    import ray
+    from ray.scripts.scripts import cli
+
+    command, arguments = cli, words[1:]
+    while isinstance(command, click.Group):
+        command, *arguments = command.commands[arguments[0]], *arguments[1:]
+    given = command.make_context(command.name, arguments).params
+    file = given.get("cluster_config_file")
+    if file is not None:
+        _check_cluster_file(Path(file))
+    line = given.get("cmd") or shlex.join(given.get("entrypoint", ()))
+    if not line:
+        return f"{command.name}: {given}"
+    folder, _, sweep = line.rpartition("cd sg-ray && ")
+    assert folder == ""
+    head = {"RAY_ADDRESS": ray.get_runtime_context().gcs_address}
+    with patch.dict(os.environ, head):
+        return in_process([*shlex.split(sweep), "--dry-run"])
+
+
+def _check_cluster_file(path: Path) -> None:
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    validate_config(prepare_config(yaml.safe_load(path.read_text(encoding="utf-8"))))
+
+
+def packing(words: list[str]) -> str:
+    """Pack the project; Kubernetes takes a megabyte."""
+    checkout = copy_package(Path("to-pack").absolute())
+    for name in ("constraints.txt", "clusters"):
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy2
+        copy(ROOT / name, checkout / name)
+    with contextlib.chdir(checkout):
+        printed = as_subprocess(words)
+        assert Path("sg-ray.tar.gz").stat().st_size < 2**20
+    return printed
+
+
+def naming_what_is_there(words: list[str]) -> str:
+    """Compare a command of kubectl with the objects and files that it names."""
+    text = (ROOT / "clusters/kuberay.yaml").read_text(encoding="utf-8")
+    objects = {one["kind"]: one for one in yaml.safe_load_all(text)}
+    match words[1:]:
+        case ["apply", "-f", file]:
+            assert (ROOT / file).read_text(encoding="utf-8") == text
+        case ["create", "configmap", name, option]:
+            assert f"configMap: {{name: {name}}}" in text
+            assert f"tar -xzf /code/{option.removeprefix('--from-file=')}" in text
+        case ["logs", "--follow", job]:
+            assert job == f"job/{objects['RayJob']['metadata']['name']}"
+        case ["cp", source, _]:
+            assert f"cd {Path(source.partition(':')[2]).parent} " in text
+        case other:
+            raise AssertionError(f"nothing is known of {other}")
+    return ""
+
+
 def rehearsed(words: list[str]) -> str:
     """Let make say what it would run, as if the environment had to be installed first."""
     make, *arguments = words
@@ -259,6 +330,43 @@ def configuring_pip(words: list[str]) -> str:
     pip = ["python", "-m", "pip"]
     as_subprocess([*pip, *words[1:], "--user"], **home)  # not into a virtual environment's file
     return as_subprocess([*pip, "config", "list"], **home)
+
+
+def cloning(words: list[str]) -> str:
+    """Run ``git clone ADDRESS FOLDER`` with a repository of the project's Makefile as ADDRESS."""
+    origin = Path(words[2])
+    origin.mkdir()
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy2(ROOT / name, origin)
+    git = ["git", "-C", str(origin), "-c", "user.name=x", "-c", "user.email=x@localhost"]
+    as_subprocess([*git, "init", "--quiet"])
+    as_subprocess([*git, "add", "."])
+    as_subprocess([*git, "commit", "--quiet", "--message", "x"])
+    return as_subprocess(words)
+
+
+def submitting(words: list[str]) -> str:
+    """Run what submits a job; here bash reads the script in SLURM's place."""
+    programs = Path("programs").absolute()
+    programs.mkdir(exist_ok=True)
+    stand_in = programs / "sbatch"
+    stand_in.write_text('#!/bin/sh\nbash -n "$2" && echo Submitted batch job 7\n')
+    stand_in.chmod(0o755)
+    with patch.dict(os.environ, {"PATH": f"{programs}:{os.environ['PATH']}"}):
+        return in_process(words)
+
+
+def asking_slurm(words: list[str]) -> str:
+    """See that a program of SLURM knows a command's options; ``make cluster-test`` runs them."""
+    program, *arguments = words
+    if shutil.which(program) is None:
+        pytest.skip("no SLURM here")
+    settings = Path("slurm.conf")
+    settings.write_text("ClusterName=none\nSlurmctldHost=none\n")
+    known = as_subprocess([program, "--help"], SLURM_CONF=str(settings.absolute()))
+    for option in arguments:
+        assert not option.startswith("-") or option.partition("=")[0] in known
+    return known
 
 
 def in_git_checkout(words: list[str]) -> str:

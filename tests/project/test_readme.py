@@ -11,7 +11,7 @@ from readme_walk import PAGES, ROOT
 TEXT = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
 COMMANDS_PAGE = (ROOT / "docs/commands.md").read_text(encoding="utf-8")
 ARCHITECTURE = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
-LISTED_FOLDERS = ("sg_ray", "experiments", "search_spaces", "docs")
+LISTED_FOLDERS = ("sg_ray", "experiments", "search_spaces", "clusters", "docs")
 TOP_LEVEL = {
     *(".ci", ".github", ".gitignore", ".pre-commit-config.yaml"),
     *("README.md", "LICENSE", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md"),
@@ -21,8 +21,12 @@ TOP_LEVEL = {
 """What a stranger sees first. Another file belongs into one of the folders."""
 MAX_README_LINES = 150
 OPTION = r"(?<![\w-])--[a-z][a-z-]+"
-OPTIONS_OF_OTHERS = {"--extra-index-url"}
-"""pip's."""
+OPTIONS_OF_OTHERS = {
+    *("--extra-index-url",),  # pip's
+    *("--user", "--batch", "--signal", "--qos"),  # SLURM's
+    *("--generate", "--tmux", "--no-wait"),  # Ray's
+    *("--exclude", "--from-file", "--follow"),  # tar's and kubectl's
+}
 IGNORED = {"__pycache__", "outputs", ".cache", ".lr_cache"}
 
 
@@ -115,7 +119,7 @@ def test_texts_are_ascii():
         ROOT / path
         for folder in (*LISTED_FOLDERS, "tests", ".ci", ".github")
         for path in files_below(folder)
-        if Path(path).suffix in {".py", ".yaml", ".yml", ".md", ".jinja", ".svg", ""}
+        if Path(path).suffix in {".py", ".yaml", ".yml", ".md", ".jinja", ".svg", ".sh", ""}
     ]
     texts += [*ROOT.glob("*.md"), *ROOT.glob("*.toml"), *ROOT.glob("*.y*ml"), ROOT / "Makefile"]
     assert [str(path) for path in texts if not path.read_bytes().isascii()] == []

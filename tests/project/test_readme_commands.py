@@ -12,7 +12,9 @@ from readme_walk import (
     Step,
     Walk,
     as_subprocess,
+    asking_slurm,
     cleaning,
+    cloning,
     commands_in,
     configuring_pip,
     formatting,
@@ -21,10 +23,15 @@ from readme_walk import (
     installing,
     joining_this_ray,
     make_checkout,
+    naming_what_is_there,
+    packing,
     photographing,
     python_in,
     rehearsed,
     serving,
+    submitting,
+    understood_by_ray,
+    with_own_home,
 )
 
 SIZE = (
@@ -46,6 +53,8 @@ OWN_TEST = ".venv/bin/python -m pytest test_bilstm.py"
 OWN_SIZE = "models.bilstm.config.hidden_dim=32 models.bilstm.config.epochs=1"
 NEW_FAMILY = "sg-ray new family NAME [--dir DIR]"
 PICTURES = "python docs/make_pictures.py"
+SUBMIT = "sg-ray slurm experiments/prod.yaml --time 04:00:00 --gpus 4 --cpus 16 --mem 128G --submit"
+CLONE = "git clone ADDRESS sg-ray"
 INLINE = "--executor inline"
 """For sweeps of which the commands are the point; others run as they are printed, by Tune."""
 
@@ -61,6 +70,35 @@ TRAIN_FUSION = "sg-ray train fusion --seed 42 branches_from=outputs/train"
 TRAIN_BRANCHES = ("sg-ray train transformer --seed 42", "sg-ray train gnn --seed 42")
 SERVER = ".venv/bin/sg-ray ui outputs/quick"
 CHOSEN_SERVER = "sg-ray ui [SWEEP] [--port N]"
+
+PROD = "experiments/sweep.py experiments/prod.yaml"
+_RAY = ".venv/bin/ray"
+ON_A_CLUSTER = (
+    {
+        f"{_RAY} up cluster.yaml": "",
+        f"{_RAY} exec --tmux cluster.yaml 'cd sg-ray && python experiments/sweep.py'": "",
+        f"{_RAY} rsync-down cluster.yaml sg-ray/outputs/ outputs/": "",
+        f"{_RAY} down cluster.yaml": "",
+    },
+    {
+        f"{_RAY} up cluster.yaml": "",
+        f"{_RAY} exec --tmux cluster.yaml 'cd sg-ray && python {PROD} resources.gpus=1 "
+        "max_concurrent_trials=AT_ONCE'": "(?s)^machines: cluster at .*max_concurrent_trials: ",
+        f"{_RAY} attach --tmux cluster.yaml": "",
+        f"{_RAY} attach -p 5000 cluster.yaml": "5000",
+        f"{_RAY} rsync-down cluster.yaml sg-ray/outputs/ outputs/": "",
+        f"{_RAY} down cluster.yaml": "",
+    },
+)
+"""By whether the machines are a cloud's: what is done with a cluster, and what that prints."""
+JOB = (
+    f"{_RAY} job submit --address http://localhost:8265 --no-wait -- "
+    f"python {PROD} resources.gpus=1 max_concurrent_trials=8"
+)
+PACK = (
+    "tar -czf sg-ray.tar.gz --exclude=__pycache__ sg_ray experiments search_spaces pyproject.toml "
+    "constraints.txt README.md LICENSE"
+)
 
 QUICK = {"[EXPERIMENT.yaml]": "experiments/quick.yaml"}
 QUICK_SWEEP = {**QUICK, "[key=value ...]": SWEEP}
@@ -350,6 +388,77 @@ STEPS = {
     "make clean": Step(cleaning),
     ".venv/bin/pre-commit install": Step(in_git_checkout, leaves=".git/hooks/pre-commit"),
     "python -m sg_ray": Step(as_subprocess, extra="--version", prints=r"sg-ray \d"),
+    # Clusters: what is done with machines is done in tests/cluster/labs/
+    "make aws": Step(rehearsed, prints=r"pip install .*-e '\.\[aws\]'"),
+    "make gcp": Step(rehearsed, prints=r"pip install .*-e '\.\[gcp\]'"),
+    ".venv/bin/ray get-auth-token --generate": Step(with_own_home, leaves="home/.ray/auth_token"),
+    **{
+        command.replace("cluster.yaml", file).replace("AT_ONCE", at_once): Step(
+            understood_by_ray, prints=prints
+        )
+        for file, at_once in (
+            ("cluster.yaml", "8"),
+            ("clusters/gcp.yaml", "4"),
+            ("clusters/own-machines.yaml", ""),
+        )
+        for command, prints in ON_A_CLUSTER[at_once != ""].items()
+    },
+    ".venv/bin/ray attach cluster.yaml": Step(understood_by_ray),
+    ".venv/bin/ray dashboard cluster.yaml": Step(understood_by_ray, prints="8265"),
+    JOB: Step(understood_by_ray, prints="(?s)^machines: cluster at .*max_concurrent_trials: 8"),
+    f"{_RAY} job stop --address http://localhost:8265 JOB": Step(
+        understood_by_ray, {"JOB": "raysubmit_1"}, prints="raysubmit_1"
+    ),
+    f"python {PROD} resources.gpus=1 max_concurrent_trials=8": Step(
+        in_process, {"gpus=1": "gpus=0"}, "--dry-run", prints="microsoft/codebert-base"
+    ),
+    "python experiments/sweep.py": Step(in_process, extra=f"name=plain {GNN_SWEEP}", prints=RANKED),
+    PACK: Step(packing, {"README": "README", "LICENSE": "LICENSE"}),
+    **dict.fromkeys(
+        (
+            "kubectl create configmap sg-ray-code --from-file=sg-ray.tar.gz",
+            "kubectl apply -f clusters/kuberay.yaml",
+            "kubectl logs --follow job/sg-ray",
+        ),
+        Step(naming_what_is_there),
+    ),
+    "kubectl cp HEAD-POD:/shared/sg-ray/outputs outputs": Step(
+        naming_what_is_there, {"HEAD-POD": "sg-ray-head"}
+    ),
+    # SLURM
+    CLONE: Step(cloning, {"ADDRESS": "origin-of-sg-ray"}, leaves="sg-ray/Makefile"),
+    "make -C sg-ray install TORCH=cuda": Step(
+        rehearsed, {"-C": "-C", "TORCH": "TORCH"}, after=(CLONE,), prints=r"pip install .*'torch==="
+    ),
+    "sg-ray preflight experiments/prod.yaml": Step(
+        as_subprocess,
+        {"sg-ray": "python -m sg_ray", "prod": "quick"},
+        f"name=checked {SIZE}",
+        prints="checked: .* 0 FAIL",
+    ),
+    "sg-ray slurm [EXPERIMENT.yaml] [key=value ...] [--nodes N] [--time T] [--submit]": Step(
+        in_process,
+        {
+            **{"[EXPERIMENT.yaml]": "experiments/prod.yaml", "[key=value ...]": "name=queued"},
+            **{"[--nodes N]": "--nodes 2", "[--time T]": "--time 60", "[--submit]": ""},
+        },
+        prints=r"outputs/queued\.sbatch",
+        leaves="outputs/queued.sbatch",
+    ),
+    "sg-ray slurm": Step(in_process, prints=r"outputs/quick\.sbatch"),
+    SUBMIT: Step(
+        submitting, {"128G": "128G"}, prints="Submitted batch job 7", leaves="outputs/prod.sbatch"
+    ),
+    "sbatch outputs/prod.sbatch": Step(asking_slurm, after=(SUBMIT,), prints="Usage: sbatch"),
+    "squeue --user=$USER": Step(asking_slurm, {"$USER": "me"}, prints="Usage: squeue"),
+    "scancel JOB": Step(asking_slurm, {"JOB": "7"}, prints="Usage: scancel"),
+    "scancel --batch --signal=USR1 JOB": Step(
+        asking_slurm, {"USR1 JOB": "USR1 7"}, prints="Usage: scancel"
+    ),
+    "scontrol requeue JOB": Step(asking_slurm, {"JOB": "7"}, prints="requeue"),
+    "sg-ray track sync outputs/prod": Step(
+        in_process, {"prod": "quick"}, after=(RUN_A_SWEEP,), prints="events mirrored to"
+    ),
     # A family of one's own
     "sg-ray new family bilstm": Step(in_process, leaves="test_bilstm.py"),
     OWN_TEST: Step(as_subprocess, {".venv/bin/python": "python"}, after=(OWN,), prints="2 passed"),
@@ -416,13 +525,12 @@ def test_command(walk: Walk, command: str) -> None:
     assert next(walk.folder.glob(step.leaves), None) is not None, step.leaves
 
 
-def test_the_command_for_the_cluster_is_a_plan(walk: Walk) -> None:
-    """cluster.yaml's head comment is the manual; this command needs machines on AWS."""
-    manual = (ROOT / "cluster.yaml").read_text(encoding="utf-8")
-    (arguments,) = re.findall(r"experiments/(sweep\.py .*)'$", manual, re.MULTILINE)
-    step = Step(in_process, extra="--dry-run")
-    printed = step.run(step.line(f"python {walk.folder}/experiments/{arguments}").split())
-    assert "max_concurrent_trials: 8" in printed
+def test_the_commands_in_the_cluster_file_are_those_of_its_page() -> None:
+    head, _, _ = (ROOT / "cluster.yaml").read_text(encoding="utf-8").partition("\n\n")
+    lines = [line.removeprefix("#").strip() for line in head.splitlines()]
+    shown = [re.split(r"\s+#\s", line)[0] for line in lines if line.startswith((".venv", "make"))]
+    assert len(shown) == 6
+    assert set(shown) <= commands_in((ROOT / "docs/aws.md").read_text(encoding="utf-8"))
 
 
 EXAMPLES = {

@@ -241,7 +241,8 @@ def _names(folder: Path) -> set[str]:
     return {
         str(path)
         for path in paths
-        if path.parts[0] not in ("mlartifacts", "console.log") and "torchinductor" not in str(path)
+        if path.parts[0] not in ("mlartifacts", "console.log")
+        and not any(word in str(path) for word in ("torchinductor", ".slurm-"))
     }
 
 

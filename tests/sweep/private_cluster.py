@@ -1,6 +1,7 @@
 """A Ray cluster of several nodes on this machine, with a temporary folder and ports of its own."""
 
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,9 +15,17 @@ _STORE_BYTES = 80 * 2**20
 
 @contextmanager
 def private_cluster(num_head_cpus: int = 1, *, dashboard: bool = False) -> Iterator[Cluster]:
-    """Hold a cluster that has a head alone; nobody has joined it yet."""
+    """Hold a cluster that has a head alone; nobody has joined it yet.
+
+    Train frees the workers of a group with the help of the dashboard.
+    """
     temporary = tempfile.mkdtemp(prefix="sgr-", dir="/tmp")  # sockets have short names
-    head = {"num_cpus": num_head_cpus, "include_dashboard": dashboard, "temp_dir": temporary}
+    head = {
+        "num_cpus": num_head_cpus,
+        "include_dashboard": dashboard,
+        "dashboard_port": _free_port(),
+        "temp_dir": temporary,
+    }
     cluster = Cluster(
         initialize_head=True, head_node_args={**head, "object_store_memory": _STORE_BYTES}
     )
@@ -33,3 +42,9 @@ def add_node(cluster: Cluster, num_cpus: int, env: Mapping[str, str] | None = No
     return cluster.add_node(
         num_cpus=num_cpus, object_store_memory=_STORE_BYTES, env_vars=dict(env or {})
     )
+
+
+def _free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])

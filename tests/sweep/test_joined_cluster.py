@@ -40,6 +40,12 @@ GNN = {"gnn": Resources(cpus=1)}
 pytestmark = pytest.mark.slow
 
 
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray has the nodes' processes look for code in the driver's folder first."""
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.fixture(scope="module")
 def other_code(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a package that trains otherwise, though nobody could tell by its files."""
@@ -61,7 +67,7 @@ def no_code(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def cluster(other_code: Path, no_code: Path) -> Iterator[Cluster]:
     """A head that may train, and two nodes that may not."""
-    with private_cluster(2, dashboard=True) as cluster:
+    with private_cluster(2) as cluster:
         add_node(cluster, 3, {"PYTHONPATH": str(other_code)})
         add_node(cluster, 3, {"PYTHONPATH": str(no_code)})
         yield cluster
@@ -178,7 +184,6 @@ def test_c5_a_group_that_is_killed_while_it_is_set_up_does_not_block_the_sweep(
         tmp_path,
         data={"source": "synthetic", "num_samples": 60},
         tracking={"enabled": False},
-        floor=False,
         resources={"num_workers": 2},
         search={"num_trials": 1, "pruning": {"enabled": False}},
         replicate={"top_k": 1, "seeds": [42]},

@@ -150,7 +150,7 @@ def test_e01_a_session_has_a_token_of_its_own(
     """Nothing is written into the home folder, and the variables are gone afterwards."""
     seen: list[dict[str, str]] = []
     monkeypatch.setattr(ray, "init", lambda **_: seen.append(dict(os.environ)))
-    monkeypatch.setattr(ray_session, "_read_token_anew", lambda: None)
+    monkeypatch.setattr(ray_session, "_read_settings_anew", lambda: None)
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
     monkeypatch.setenv("PYTHONWARNINGS", "error")
     with session(tmp_path):

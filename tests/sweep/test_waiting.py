@@ -40,7 +40,8 @@ def test_c12_it_is_told_once_a_minute_while_no_trial_has_begun(
         waiting=tune_hooks.Waiting(),
     )
     waits: Any = Waits()
-    callback = tune_hooks.RecordingCallback(waits, flight)
+    unused: Any = None  # without a stop
+    callback = tune_hooks.RecordingCallback(waits, flight, unused, unused)
     for now_s in range(0, 150, 10):
         clock.now_s = float(now_s)
         callback.on_step_begin()

@@ -21,7 +21,8 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from sg_ray.cluster.losses import address_in, infrastructure_failure
+from sg_ray.cluster.leaving_nodes import LeavingNodes
+from sg_ray.cluster.losses import infrastructure_failure
 from sg_ray.cluster.node_check import NodeCheck
 from sg_ray.cluster.placement_groups import HOLD, LeftGroups, told_holders
 from sg_ray.cluster.ray_private.library_names import RayActorManager, TrackedActorTask
@@ -73,6 +74,8 @@ class InFlight:
     started: set[str] = field(default_factory=set)
     """Of the jobs, those whose process has begun."""
     pruned: set[str] = field(default_factory=set)
+    moved: set[str] = field(default_factory=set)
+    """Trials that have left a node that is to be taken away: nothing begins there any more."""
     lost: list[AnyJob] = field(default_factory=list)
     """Jobs whose process or machine died, or is to be taken away, to be handed out again."""
     error: Exception | None = None
@@ -198,6 +201,10 @@ class PruningScheduler(_Inert, FIFOScheduler):
         manager = controller._actor_manager
         if not isinstance(manager, _ActorManager):
             controller._actor_manager = _ActorManager(manager._resource_manager)
+            keeps = controller._maybe_cache_trial_actor
+            controller._maybe_cache_trial_actor = lambda one: (
+                one.trial_id not in self._flight.moved and keeps(one)
+            )
         keep_from_asking(trial)
         super().on_trial_add(tune_controller, trial)
 
@@ -219,10 +226,16 @@ class RecordingCallback(_Inert, tune.Callback):
     """Tells the worklist what became of each job."""
 
     def __init__(
-        self, worklist: Worklist, flight: InFlight, board: StopBoard, grace: Grace
+        self,
+        worklist: Worklist,
+        flight: InFlight,
+        board: StopBoard,
+        grace: Grace,
+        leaving: LeavingNodes | None = None,
     ) -> None:
+        """``leaving`` is None on a Ray whose only node is this machine."""
         self._worklist, self.flight = worklist, flight
-        self._board, self._grace = board, grace
+        self._board, self._grace, self._leaving = board, grace, leaving
         self._is_told = False
 
     def setup(self, **_: Any) -> None:
@@ -234,6 +247,7 @@ class RecordingCallback(_Inert, tune.Callback):
         if not self.flight.stop():
             self._look_at_nodes()
             self._tell_of_waiting()
+            self._look_for_leaving_nodes()
             return
         saving = self.flight.saving
         if not self._is_told:
@@ -258,6 +272,11 @@ class RecordingCallback(_Inert, tune.Callback):
             self.flight.waiting.end()
         else:
             self.flight.waiting.tell(self._worklist, _why_none_begins)
+
+    @_guarded
+    def _look_for_leaving_nodes(self) -> None:
+        if self._leaving is not None:
+            self._leaving.look()
 
     @_guarded
     def on_trial_start(self, *, trial: Trial, **_: Any) -> None:
@@ -286,12 +305,16 @@ class RecordingCallback(_Inert, tune.Callback):
         if disk_trouble(failure.traceback):  # not the trial's fault: it stays unfinished
             self.flight.end(trial.trial_id)
             raise OSError(failure.message)
-        self._lose(trial, failure)
+        if self._leaving is not None and self._leaving.explain(failure.traceback):
+            self.flight.lost.append(self.flight.end(trial.trial_id).moved())
+        else:
+            self._lose(trial, failure)
 
     def _finish(self, trial: Trial, result: Mapping[str, Any], *, pruned: bool) -> None:
         job, checkpoint = self.flight.jobs[trial.trial_id], _checkpoint(trial)
         if result.get("interrupted"):
             self.flight.end(trial.trial_id)
+            self.flight.moved.add(trial.trial_id)
             self._keep_interrupted(job, checkpoint, has_position=result["has_position"])
         elif self.flight.error is not None:  # it was cut short
             self.flight.end(trial.trial_id)
@@ -315,11 +338,8 @@ class RecordingCallback(_Inert, tune.Callback):
 
     def _lose(self, trial: Trial, failure: Failure) -> None:
         """Hand a lost job out again, or count it as failed if that was its last chance."""
-        job, nodes, host = self.flight.end(trial.trial_id), self.flight.nodes, None
-        if nodes is not None:
-            address = address_in(failure.traceback)
-            host = nodes.name_at(address)
-            nodes.doubt(address)
+        job, nodes = self.flight.end(trial.trial_id), self.flight.nodes
+        host = None if nodes is None else nodes.lost_on(failure.traceback)
         if job.resources.is_group:
             self.flight.left_groups.expect()
         checkpoint, max_failures = _checkpoint(trial), self.flight.max_failures

@@ -17,7 +17,8 @@ from ray import tune
 from ray.tune.experiment import Trial
 
 from sg_ray.cluster.admission import any_group, check_fits
-from sg_ray.cluster.capacity import Capacity, capacity
+from sg_ray.cluster.capacity import Capacity, Growth, capacity
+from sg_ray.cluster.leaving_nodes import LeavingNodes
 from sg_ray.cluster.losses import infrastructure_failure
 from sg_ray.cluster.node_check import NodeCheck
 from sg_ray.cluster.premises import Premises
@@ -67,7 +68,7 @@ def run_tune(worklist: Worklist, setting: Setting, stop: StopRequest, *, of_own:
     own_code = OwnCode.of(setting.takes, setting.own_metrics)
     with _explaining_rays_end(), ExitStack() as held:
         nodes = None
-        if not of_own:  # that would be this very code, on this machine
+        if not of_own or len(ray.nodes()) > 1:  # else it is this very code, on this machine
             nodes = held.enter_context(NodeCheck(folder, own_code.modules, worklist.on_node))
             nodes.ask_all(setting.takes)
             if any_group(setting.takes):
@@ -86,8 +87,10 @@ def run_tune(worklist: Worklist, setting: Setting, stop: StopRequest, *, of_own:
             board.actor,
         )
         away = set[str] if nodes is None else nodes.away
-        callback = RecordingCallback(worklist, flight, board, grace)
-        room = _room(setting, lambda: capacity(of_own=of_own, away=away()))
+        leaving = None if of_own else LeavingNodes(board)
+        growth = None if of_own else Growth(ray.get_runtime_context().gcs_address)
+        callback = RecordingCallback(worklist, flight, board, grace, leaving)
+        room = _room(setting, lambda: capacity(growth, away=away()))
         tuner = _tuner(worklist, setting, flight, shared, callback, room)
         stop.raises = False  # from here on there are positions to save
         with suppress(KeyboardInterrupt):  # see on_step_begin

@@ -55,6 +55,7 @@ class Worklist:
         self._journal, self._folder = journal, planner.ledger.folder
         self._winner_test = WinnerTest(planner, journal, self._folder)
         self._announced: set[tuple[str, str]] = set()
+        self._told_drops: set[tuple[str, str]] = set()
         self._started_at_ms: dict[str, int] = {}
         for record in planner.ledger.records.values():  # a kill may have come after the record
             plan = planner.plans.get(record.model)
@@ -233,6 +234,9 @@ class Worklist:
         """Journal which finalists the race has given up; the journal says each once."""
         seeds = self._rules.replicate.all_seeds
         for drop in self._planner.plans[model].dropped(seeds).values():
+            if (model, drop.config) in self._told_drops:
+                continue
+            self._told_drops.add((model, drop.config))
             self._journal.append(
                 FinalistDropped(
                     model=model,

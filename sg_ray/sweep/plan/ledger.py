@@ -1,6 +1,6 @@
 """What a sweep has done so far, and what all its models share: what plans are made from."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from sg_ray.records.record import RunRecord
@@ -20,11 +20,23 @@ class Ledger:
     learning_rates: dict[str, float | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.records = {key: _outcome(record) for key, record in self.records.items()}
+        given, self.records = self.records, {}
+        self.version = 0
+        """It changes with every record: what follows from records alone is worked out once each."""
+        self._built_on: dict[str, dict[str, None]] = {}
+        for record in given.values():
+            self.add(record)
 
     def add(self, record: RunRecord) -> None:
         """Take note of a finished trial."""
+        self.version += 1
         self.records[record.trial_key] = _outcome(record)
+        for family, key in record.branches.items():
+            self._built_on.setdefault(family, {})[key] = None
+
+    def built_on(self, family: str) -> Iterable[str]:
+        """Return the keys of the family's trials on which others were built, oldest use first."""
+        return self._built_on.get(family, {})
 
     def of_model(self, model: str) -> list[RunRecord]:
         """Return the records of one model, oldest first."""

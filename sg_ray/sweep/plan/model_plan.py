@@ -1,6 +1,7 @@
 """One model's way through the stages of a sweep, from the records and its journal alone."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from sg_ray.config import Model, Resources, Rules
 from sg_ray.configuration import Configuration
@@ -25,6 +26,10 @@ def all_fit(takes: Resources) -> bool:
     return True
 
 
+_RecordsBySeed = dict[int, RunRecord]
+_Found = TypeVar("_Found")
+
+
 class ModelPlan:
     """One model's way through the stages. Subclasses say which trials the model needs."""
 
@@ -35,6 +40,9 @@ class ModelPlan:
         self._identity = identity
         self._in_flight: dict[str, TrainJob] = {}
         self._specs: dict[_SpecKey, TrialSpec] = {}
+        self._looked_up: dict[Configuration, dict[int, RunRecord | None]] = {}
+        self._worked_out: dict[object, tuple[int, Any]] = {}
+        self._first_open: tuple[list[Configuration], int] = ([], 0)
 
     def next_job(self) -> AnyJob | None:
         """Return a job that can start now, or None: wait for what runs, or there is none left."""
@@ -53,6 +61,10 @@ class ModelPlan:
     def on_finished(self, record: RunRecord) -> None:
         """Take note of a finished trial, already in the ledger."""
         self._in_flight.pop(record.trial_key, None)
+        found = self._looked_up.get(record.configuration)
+        spec = self.spec(record.configuration, record.seed) if found is not None else None
+        if found is not None and spec is not None and spec.trial_key == record.trial_key:
+            found[record.seed] = self._ledger.records[record.trial_key]
 
     def spec(self, configuration: Configuration, seed: int) -> TrialSpec:
         """Return the trial of one configuration and seed of this model."""
@@ -95,18 +107,52 @@ class ModelPlan:
 
     def trials(self, seeds: Sequence[int]) -> dict[str, dict[int, RunRecord]]:
         """Return the finalists' records by the configuration's hash and, of ``seeds``, the seed."""
+        return self._once_a_record(("trials", tuple(seeds)), lambda: self._find_trials(seeds))
+
+    def _find_trials(self, seeds: Sequence[int]) -> dict[str, dict[int, RunRecord]]:
         first = self._rules.replicate.seeds[0]
-        found: dict[str, dict[int, RunRecord]] = {}
-        for finalist in self.finalists:
-            keys = {seed: self.spec(finalist, seed).trial_key for seed in seeds}
-            records = self._ledger.records
-            of_seed = {seed: records[key] for seed, key in keys.items() if key in records}
-            found[self.spec(finalist, first).config_hash] = of_seed
+        return {
+            self.spec(finalist, first).config_hash: self._records_of(finalist, seeds)
+            for finalist in self.finalists
+        }
+
+    def _records_of(self, configuration: Configuration, seeds: Sequence[int]) -> _RecordsBySeed:
+        """Return the configuration's records by seed, in the order of ``seeds``."""
+        looked_up = self._looked_up.setdefault(configuration, {})
+        # What a trial builds on becomes known by and by, and is part of its key.
+        is_settled = not self.model.branches
+        found: dict[int, RunRecord] = {}
+        for seed in seeds:
+            record = looked_up.get(seed)
+            if record is None and not (is_settled and seed in looked_up):
+                key = self.spec(configuration, seed).trial_key
+                record = looked_up[seed] = self._ledger.records.get(key)
+            if record is not None:
+                found[seed] = record
+        return found
+
+    def _once_a_record(self, what: object, work_out: Callable[[], _Found]) -> _Found:
+        """Return what follows from the records and the finalists, once those are known.
+
+        Plans are asked many times a second, and a record comes once in a while.
+        """
+        if not self.finalists:
+            return work_out()
+        version, known = self._worked_out.get(what, (-1, None))
+        if version != self._ledger.version:
+            known = work_out()
+            self._worked_out[what] = (self._ledger.version, known)
+        found: _Found = known
         return found
 
     def dropped(self, seeds: Sequence[int]) -> dict[str, Drop]:
         """Return the finalists that a race over ``seeds`` drops."""
+        return self._once_a_record(("dropped", tuple(seeds)), lambda: self._race(seeds))
+
+    def _race(self, seeds: Sequence[int]) -> dict[str, Drop]:
         replicate = self._rules.replicate
+        if replicate.race_alpha is None:
+            return {}
         rounds = [seed for seed in seeds if seed != replicate.seeds[0]]
         return drops(self.trials(seeds), rounds, self._rules.objective, replicate.race_alpha)
 
@@ -143,12 +189,18 @@ class ModelPlan:
 
     def _next_planned_seed(self, stage: Stage) -> TrainJob | None:
         """Return the next missing trial of those that get the planned seeds, seed by seed."""
-        replicated = self._replicated
-        for seed in self._rules.replicate.seeds:
-            for configuration in replicated if self.has_branches(seed) else ():
-                job = self.job(self.spec(configuration, seed), stage)
+        replicated, seeds = self._replicated, self._rules.replicate.seeds
+        before, first_open = self._first_open
+        first_open = first_open if before == replicated else 0
+        for index in range(first_open, len(seeds)):
+            for configuration in replicated if self.has_branches(seeds[index]) else ():
+                job = self.job(self.spec(configuration, seeds[index]), stage)
                 if job is not None:
+                    self._first_open = (replicated, first_open)
                     return job
+            if index == first_open and self.has_branches(seeds[index]):
+                first_open += 1  # all of this seed are on record, or run
+        self._first_open = (replicated, first_open)
         return None
 
     @property
@@ -159,8 +211,13 @@ class ModelPlan:
     @property
     def _has_planned_seeds(self) -> bool:
         """True once those that get the planned seeds have all of them on record."""
-        seeds, replicated = self._rules.replicate.seeds, self._replicated
-        return all(self.is_on_record(one, seed) for one in replicated for seed in seeds)
+        replicated = self._replicated
+        # From the last seed on, which is the last to be on record: most often one look is enough.
+        return all(
+            self._records_of(one, (seed,))
+            for seed in reversed(self._rules.replicate.seeds)
+            for one in replicated
+        )
 
 
 class FloorPlan(ModelPlan):

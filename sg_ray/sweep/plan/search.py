@@ -69,10 +69,19 @@ class ModelSearch:
         mend_search_journal(journal, first_points)
         self._study = _open_study(journal, model.name, _DIRECTIONS[direction(objective)], settings)
         self._trials: dict[int, Trial] = {}
-        self._unfinished = [
-            trial.number for trial in self._study.get_trials(states=(TrialState.RUNNING,))
-        ]
-        if not self._known():
+        known = self._known()
+        self._unfinished = [t.number for t in known if t.state is TrialState.RUNNING]
+        # Counted here once: Optuna gives them all or none, and plans are asked many times a second.
+        self._num_asked = sum(t.state is not TrialState.WAITING for t in known)
+        self._repeated = {t.number for t in known if _REPEATED in t.user_attrs}
+        self._finished = {t.number for t in known if t.state.is_finished()}
+        self._reported = {n: set(known[n].intermediate_values) for n in self._unfinished}
+        self._pruned = {t.number: t.user_attrs[_PRUNED] for t in known if _PRUNED in t.user_attrs}
+        self._owners: dict[str, set[int]] = {}
+        for trial in known:
+            if _TRIAL_KEY in trial.user_attrs:
+                self._owners.setdefault(trial.user_attrs[_TRIAL_KEY], set()).add(trial.number)
+        if not known:
             for values in first_points:
                 self._study.enqueue_trial(values)
 
@@ -84,11 +93,9 @@ class ModelSearch:
     @property
     def exhausted(self) -> bool:
         """True once there is nothing more to ask for."""
-        asked = [t for t in self._known() if t.state is not TrialState.WAITING]
-        num_repeated = sum(_REPEATED in trial.user_attrs for trial in asked)
-        enough = len(asked) - num_repeated >= self.num_trials
+        enough = self._num_asked - len(self._repeated) >= self.num_trials
         # A small discrete space runs out of new points: stop looking for them at some point.
-        hopeless = num_repeated >= _MAX_REPEATED_SHARE * self.num_trials
+        hopeless = len(self._repeated) >= _MAX_REPEATED_SHARE * self.num_trials
         return not self._unfinished and (enough or hopeless)
 
     def ask(self) -> Point | None:
@@ -98,9 +105,9 @@ class ModelSearch:
             self._study.sampler = self._sampler(number)
             trial = Trial(self._study, self._known()[number]._trial_id)
         elif not self.exhausted:
-            num_asked = sum(t.state is not TrialState.WAITING for t in self._known())
-            self._study.sampler = self._sampler(num_asked)
+            self._study.sampler = self._sampler(self._num_asked)
             trial = self._study.ask()
+            self._num_asked += 1
         else:
             return None
         self._trials[trial.number] = trial
@@ -119,6 +126,7 @@ class ModelSearch:
     def assign(self, number: int, trial_key: str) -> None:
         """Note which trial tries a point."""
         self._trials[number].set_user_attr(_TRIAL_KEY, trial_key)
+        self._owners.setdefault(trial_key, set()).add(number)
 
     def mark_if_repeated(self, number: int, trial_key: str) -> None:
         """Note that another point has that trial: this one does not count, one more may be asked.
@@ -126,25 +134,27 @@ class ModelSearch:
         The point may also be the one that the trial was trained for, if a kill came between the
         trial's record and ``tell``, or if the journal was lost: then it is the first to have it.
         """
-        owners = {t.number for t in self._known() if t.user_attrs.get(_TRIAL_KEY) == trial_key}
+        owners = self._owners.get(trial_key)
         if not owners:
             self.assign(number, trial_key)
         elif owners != {number}:
             self._trials[number].set_user_attr(_REPEATED, True)
+            self._repeated.add(number)
 
     def report(self, number: int, epoch: int, value: float) -> bool:
         """Note an epoch's objective; return True if the point should be given up."""
-        known = self._known()[number]
-        if _PRUNED in known.user_attrs:  # decided before an interruption; asked twice, Optuna's
-            return bool(epoch >= known.user_attrs[_PRUNED])  # pruner would look at the next rung
-        if known.state.is_finished():  # trained again, for its record was deleted
+        if number in self._pruned:  # decided before an interruption; asked twice, Optuna's
+            return bool(epoch >= self._pruned[number])  # pruner would look at the next rung
+        if number in self._finished:  # trained again, for its record was deleted
             return False
-        trial = self._trials[number]
-        if epoch not in known.intermediate_values:
+        trial, reported = self._trials[number], self._reported.setdefault(number, set())
+        if epoch not in reported:
+            reported.add(epoch)
             trial.report(value, epoch)
         if not trial.should_prune():
             return False
         trial.set_user_attr(_PRUNED, epoch)
+        self._pruned[number] = epoch
         return True
 
     def tell(self, number: int, status: str, value: float | None) -> None:
@@ -152,6 +162,9 @@ class ModelSearch:
         state = _STATES[status] if value is not None or status != "completed" else TrialState.FAIL
         values = value if state is TrialState.COMPLETE else None
         self._study.tell(number, values, state=state, skip_if_finished=True)
+        self._finished.add(number)
+        self._reported.pop(number, None)
+        self._trials.pop(number, None)
 
     def _known(self) -> list[FrozenTrial]:
         return self._study.get_trials(deepcopy=False)

@@ -37,6 +37,7 @@ class SearchPlan(ModelPlan):
         self._lr_range_started = False
         self._search: ModelSearch | None = None
         self._points: dict[str, Point] = {}
+        self._lost: list[Point] | None = None
         self._configurations: dict[int, Configuration] = {}
         known = (record.configuration for record in ledger.of_model(model.name))
         self._names = ShortNames(model.baseline, known)
@@ -112,7 +113,7 @@ class SearchPlan(ModelPlan):
     def _branch_on_record(self) -> RunRecord | None:
         """A trial of this model on which another one has been built."""
         records = self._ledger.records
-        keys = (record.branches.get(self.model.family) for record in records.values())
+        keys = self._ledger.built_on(self.model.family)
         own = (records[key] for key in keys if key in records)
         return next((record for record in own if record.model == self.model.name), None)
 
@@ -188,10 +189,16 @@ class SearchPlan(ModelPlan):
 
     @property
     def _lost_points(self) -> list[Point]:
-        """Points of the search whose record was deleted, as is advised for a damaged one."""
-        points, records = self._open_search().finished_points(), self._ledger.records
-        lost = [point for key, point in points.items() if key not in records]
-        return [p for p in lost if self._search_spec(p).trial_key not in records]
+        """Points of the search whose record was deleted, as is advised for a damaged one.
+
+        They are as old as this start: what ends later is on record before the search is told.
+        """
+        records = self._ledger.records
+        if self._lost is None:
+            points = self._open_search().finished_points()
+            self._lost = [point for key, point in points.items() if key not in records]
+        self._lost = [p for p in self._lost if self._search_spec(p).trial_key not in records]
+        return self._lost
 
     def _next_lost_point(self) -> TrainJob | None:
         for lost in self._lost_points:

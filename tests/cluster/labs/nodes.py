@@ -7,9 +7,10 @@ placement can be tried: each host is told how many it has.
 
 import shutil
 import sys
+import sysconfig
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,13 +26,12 @@ from cluster_sweep import (
 )
 from hosts import Host, hosts
 from lab import ROOT, Line, missing_namespaces
-from ray_cluster import RayCluster, ray_cluster
+from ray_cluster import RayCluster, ray_cluster, wait_until
 
 from sg_ray.cluster.patience import PATIENCE
 
 TITLE = "sweeps on hosts that die, join late, are cut off, or are not as the others"
 
-_FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
 _FEW = {"seeds": (42, 7, 2025)}
 _GROUP = {"seeds": (42, 7), "resources": {"num_workers": 2}}
 
@@ -76,6 +76,8 @@ class _Run:
     cluster: RayCluster
     sweep: ClusterSweep
     before: Mapping[Host, frozenset[str]]
+    """What lay in each one's /tmp before it began."""
+    killed: list[Host] = field(default_factory=list)
 
     def ends_like(self, whole: Path) -> Iterator[Line]:
         """Wait for its end; tell what is not as on one machine, and what is left of it."""
@@ -88,9 +90,13 @@ class _Run:
         yield self._left_behind()
 
     def _left_behind(self) -> Line:
+        """Look once the cluster has ended what the sweep was; a killed host keeps what it had."""
+        with suppress(TimeoutError):
+            wait_until(lambda: not any(map(num_trials_at, self.hosts)), "", patience_s=30)
         left = [
             f"{host.name} has {path}"
             for host in self.hosts
+            if host not in self.killed
             for path in sorted(_names(host) - self.before[host])
             if "torchinductor" not in path
         ]
@@ -158,6 +164,7 @@ def _exchange(bench: _Bench) -> Iterator[Line]:
         yield Line("exchange: a node added", told, is_ok=True)
         _wait_for_epochs(run, 6)
         old[-1].kill()
+        run.killed.append(old[-1])
         began_s = time.monotonic()
         yield from _lost(run, "a node killed", began_s)
         yield from run.ends_like(whole)
@@ -201,7 +208,7 @@ def _cut30(bench: _Bench) -> Iterator[Line]:
 def _cut300(bench: _Bench) -> Iterator[Line]:
     """It is cut for five minutes: what it trained is trained elsewhere, and it harms nothing."""
     whole = bench.whole()
-    with _running(bench, "cut300", [1, 1, 1], pace_s=3.0) as run:
+    with _running(bench, "cut300", [1, 1, 1], pace_s=6.0) as run:
         far = _cut_while_training(run)
         began_s = time.monotonic()
         yield from _lost(run, "5 minutes without network", began_s)
@@ -228,23 +235,40 @@ def _clocks(bench: _Bench) -> Iterator[Line]:
     with _running(bench, "clocks", [0, 1, 1], prepare=_wrong_clocks, **_FEW) as run:
         yield from run.ends_like(whole)
         counts = run.sweep.num_trained_by_host()
-        told = f"hosts 90 s behind and ahead trained {counts}"
-        yield Line("clocks: where trials were", told, is_ok=len(counts) == 2)
+        offsets_s = [round(_python_time_s(host) - time.time(), -1) for host in run.hosts[1:]]
+        told = f"hosts whose clocks are off by {offsets_s} s trained {counts}"
+        is_ok = len(counts) == 2 and offsets_s == [-90, 90]
+        yield Line("clocks: where trials were", told, is_ok=is_ok)
+
+
+def _python_time_s(host: Host) -> float:
+    ask = [sys.executable, "-c", "import time; print(time.time())"]
+    return float(host.run(["env", f"PYTHONPATH={_CLOCK_PATH}", *ask]))
 
 
 def _wrong_clocks(members: Sequence[Host], folder: Path) -> dict[Host, dict[str, str]]:
-    """Ray's own programs keep the right time: only what is called python is deceived."""
+    """Deceive Python alone: Ray's own programs, and time that only passes, stay as they are.
+
+    The program ``faketime`` cannot: under it ``time.sleep`` of Python 3.11 raises, or a wait for a
+    thread never ends.
+    """
     del folder
-    deceived = {
-        "LD_PRELOAD": str(_FAKETIME),
-        "FAKETIME_SKIP_CMDS": "raylet",
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-    }
     _, behind, ahead = members
-    return {
-        behind: {**deceived, "FAKETIME": "-90s"},
-        ahead: {**deceived, "FAKETIME": "+90s"},
-    }
+    for host, offset_s in ((behind, -90), (ahead, 90)):
+        (host.tmp / "clock").mkdir()
+        patch = _CLOCK.format(offset_s=offset_s)
+        (host.tmp / "clock" / "sitecustomize.py").write_text(patch, encoding="utf-8")
+    return {host: {"PYTHONPATH": _CLOCK_PATH} for host in (behind, ahead)}
+
+
+_CLOCK_PATH = f"/tmp/clock:{ROOT}"
+_CLOCK = """
+import time
+
+_time, _time_ns = time.time, time.time_ns
+time.time = lambda: _time() + {offset_s}
+time.time_ns = lambda: _time_ns() + {offset_s} * 1_000_000_000
+"""
 
 
 def _strangers(bench: _Bench) -> Iterator[Line]:
@@ -284,21 +308,21 @@ def _make_strangers(members: Sequence[Host], folder: Path) -> dict[Host, dict[st
     text = optimiser.read_text(encoding="utf-8")
     assert _CHANGED in text
     optimiser.write_text(text.replace(_CHANGED, f"{_CHANGED} * 2"), encoding="utf-8")
-    nothing = without.tmp / "nothing"
-    nothing.mkdir()
-    if installed := _installed_package(without):
-        without.bind(Path("/tmp/nothing"), installed)
+    _uninstall(without)
     (apart.tmp / "outputs").mkdir()
     (folder / "outputs").mkdir()
     apart.bind(Path("/tmp/outputs"), folder / "outputs")
-    return {other: {"PYTHONPATH": "/tmp/code"}, without: {"PYTHONPATH": "/tmp/nothing"}}
+    return {other: {"PYTHONPATH": "/tmp/code"}, without: {"PYTHONPATH": ""}}
 
 
-def _installed_package(host: Host) -> Path | None:
-    """Return where Python finds the package on a host by itself; None if it does not."""
-    find = "import importlib.util as u; s = u.find_spec('sg_ray'); print(s.origin if s else '')"
+def _uninstall(host: Host) -> None:
+    """Hide on a host what has its Python find this checkout."""
+    for path in Path(sysconfig.get_path("purelib")).glob("__editable__*sg_ray*.pth"):
+        host.bind(Path("/dev/null"), path)
+    find = "from importlib.util import find_spec; print(find_spec('sg_ray'))"
     found = host.run(["env", "-u", "PYTHONPATH", sys.executable, "-P", "-c", find]).strip()
-    return Path(found).parent if found else None
+    if found != "None":
+        raise RuntimeError(f"{host.name} still finds the package: {found}")
 
 
 def _avoided(run: _Run, host: Host, what: str) -> Line:
