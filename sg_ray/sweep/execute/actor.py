@@ -133,9 +133,11 @@ class TrialActor(tune.Trainable):
         self._run.reopen()
 
     def cleanup(self) -> None:
-        """Drop what the job holds, and its temporary folder."""
+        """Drop what the job holds, and its temporary folder.
+
+        A group's folder stays: it may hold the only position, or be another group's by now.
+        """
         self._run.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
         if self._scratch is not None:
             self._scratch.remove()
 
