@@ -24,7 +24,7 @@ from ray.train.torch import TorchTrainer, get_device
 from ray.util.queue import Empty, Queue
 
 from sg_ray.cluster.capacity import node_types
-from sg_ray.cluster.folder_claim import Claim, claim_for_group
+from sg_ray.cluster.folder_claim import Claim, claim_for_group, release
 from sg_ray.cluster.losses import GroupFailure
 from sg_ray.cluster.placement_groups import remove_groups_of_actor
 from sg_ray.cluster.premises import Premises
@@ -93,6 +93,7 @@ class WorkerGroup(Iterator[EpochResult]):
         waited for.
         """
         self._folder, self._should_stop = folder, should_stop
+        self._claim = claim_for_group(folder)
         self._results = Queue(actor_options=on_this_node())
         self._gate = helper_actor(_Gate)
         self._epoch = 0
@@ -106,7 +107,7 @@ class WorkerGroup(Iterator[EpochResult]):
                 "premises": premises,
                 "cache_dir": cache_dir,
                 "folder": folder,
-                "claim": claim_for_group(folder),
+                "claim": self._claim,
                 "boards": [self._gate] if board is None else [self._gate, board],
                 "checkpoint_every_s": checkpoint_every_s,
                 "takes": resources,
@@ -170,6 +171,7 @@ class WorkerGroup(Iterator[EpochResult]):
         self._results.shutdown(force=True)
         ray.kill(self._gate)
         self._train_storage.remove()
+        release(self._folder, self._claim)
 
     def _pass_on_stop(self) -> None:
         """Have the workers stop if this process was told to; end a group that is being set up."""
