@@ -29,8 +29,8 @@ PACE_S = "LAB_PACE_S"
 """Variable: the seconds that an epoch lasts at least, on this node."""
 
 _SEEDS = (42, 7, 2025, 1, 2, 3, 4, 5)
-_TRIAL = "ray::ResourceTrainable"
-"""How Ray calls the process of a trial; it lives between trials, too."""
+_TRIAL = ("ray::TrialActor", "ray::ResourceTrainable")
+"""How Ray calls the process of a trial, which lives between trials, too, and at its work."""
 
 _PACE = f'''
 import os
@@ -113,7 +113,7 @@ class ClusterSweep:
 
 def num_trials_at(host: Host) -> int:
     """Return how many processes of trials a host has."""
-    return len(host.processes(_TRIAL))
+    return len(host.processes(*_TRIAL))
 
 
 def console(folder: Path) -> str:
