@@ -21,13 +21,19 @@ def claim_for_group(folder: Path) -> str:
     return token
 
 
+def release(folder: Path, group: str) -> None:
+    """Take a group's claim away, unless the folder is another's by now."""
+    if _is_of(folder / _OWNER, group):
+        (folder / _OWNER).unlink(missing_ok=True)
+
+
 class Claim:
     """A group's folder, as the one of its processes that writes there has it."""
 
     def __init__(self, folder: Path, group: str) -> None:
         """Raises InfrastructureError if the folder is another group's by now."""
         self._file, self._token = folder / _OWNER, f"{group} {secrets.token_hex(8)}"
-        self._require(_owner(self._file).partition(" ")[0] == group)
+        self._require(_is_of(self._file, group))
         write_text(self._file, self._token)
 
     def check(self) -> None:
@@ -39,6 +45,10 @@ class Claim:
             raise InfrastructureError(
                 f"{self._file.parent}: other workers have begun this trial anew, and go on with it"
             )
+
+
+def _is_of(file: Path, group: str) -> bool:
+    return _owner(file).partition(" ")[0] == group
 
 
 def _owner(file: Path) -> str:

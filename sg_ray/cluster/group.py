@@ -18,18 +18,18 @@ from typing import Any
 
 import ray
 from pydantic import ValidationError
-from ray.exceptions import GetTimeoutError, RayActorError
+from ray.exceptions import GetTimeoutError, RayActorError, RayError
 from ray.train import FailureConfig, RunConfig, ScalingConfig, get_preemption_info
 from ray.train.torch import TorchTrainer, get_device
 from ray.util.queue import Empty, Queue
 
 from sg_ray.cluster.capacity import node_types
-from sg_ray.cluster.folder_claim import Claim, claim_for_group
+from sg_ray.cluster.folder_claim import Claim, claim_for_group, release
 from sg_ray.cluster.losses import GroupFailure
 from sg_ray.cluster.placement_groups import remove_groups_of_actor
 from sg_ray.cluster.premises import Premises
 from sg_ray.cluster.process_group import GroupConfig
-from sg_ray.cluster.ray_private.library_names import TrainController
+from sg_ray.cluster.ray_private.library_names import PlacementGroupCleanerCallback, TrainController
 from sg_ray.cluster.stop_board import Board, hear_board, helper_actor, on_this_node
 from sg_ray.config import Resources
 from sg_ray.errors import InfrastructureError, SgRayError
@@ -93,6 +93,7 @@ class WorkerGroup(Iterator[EpochResult]):
         waited for.
         """
         self._folder, self._should_stop = folder, should_stop
+        self._claim = claim_for_group(folder)
         self._results = Queue(actor_options=on_this_node())
         self._gate = helper_actor(_Gate)
         self._epoch = 0
@@ -106,7 +107,7 @@ class WorkerGroup(Iterator[EpochResult]):
                 "premises": premises,
                 "cache_dir": cache_dir,
                 "folder": folder,
-                "claim": claim_for_group(folder),
+                "claim": self._claim,
                 "boards": [self._gate] if board is None else [self._gate, board],
                 "checkpoint_every_s": checkpoint_every_s,
                 "takes": resources,
@@ -170,6 +171,7 @@ class WorkerGroup(Iterator[EpochResult]):
         self._results.shutdown(force=True)
         ray.kill(self._gate)
         self._train_storage.remove()
+        release(self._folder, self._claim)
 
     def _pass_on_stop(self) -> None:
         """Have the workers stop if this process was told to; end a group that is being set up."""
@@ -188,11 +190,17 @@ class WorkerGroup(Iterator[EpochResult]):
 class _AbortableTrainer(TorchTrainer):
     """TorchTrainer that keeps its controller, so that a Tune actor can end the run.
 
-    Ray 2.60 offers this to SIGINT alone, and only on the main thread. The method below is private
+    Ray 2.60 offers this to SIGINT alone, and only on the main thread. The methods below are private
     to Ray: its release is pinned.
     """
 
     _controller: Any = None
+
+    def _create_default_callbacks(self) -> list[Any]:
+        # Without the detached actor that frees what a dead controller held: it is not told of it
+        # before the workers run, weighs 600 MB, and outlives a sweep. See ``LeftGroups``.
+        every = super()._create_default_callbacks()
+        return [one for one in every if not isinstance(one, PlacementGroupCleanerCallback)]
 
     def _initialize_and_run_controller(self, **kwargs: Any) -> Any:
         # What the controller starts finds the cluster by this address, not by looking around: it
@@ -213,8 +221,9 @@ class _AbortableTrainer(TorchTrainer):
         with suppress(RayActorError, GetTimeoutError):  # it ends itself, as it was asked to
             ray.get(self._controller.abort.remote(), timeout=_ABORT_TIMEOUT_S)
         ray.kill(self._controller)
-        # One that was ended while it set its workers up has not freed what it had asked for.
-        remove_groups_of_actor(self._controller._actor_id.hex())
+        with suppress(RayError):  # as at Ray's end
+            # One that was ended while it set its workers up has not freed what it had asked for.
+            remove_groups_of_actor(self._controller._actor_id.hex())
 
 
 def _patience(scaling: ScalingConfig, address: str) -> dict[str, str]:

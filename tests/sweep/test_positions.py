@@ -9,7 +9,7 @@ import pytest
 import torch
 from tiny_sweep import tiny_experiment
 
-from sg_ray.cluster.folder_claim import Claim, claim_for_group
+from sg_ray.cluster.folder_claim import Claim, claim_for_group, release
 from sg_ray.config import Resources
 from sg_ray.errors import InfrastructureError
 from sg_ray.files import write_json
@@ -126,7 +126,10 @@ def test_a_group_that_was_cut_off_does_not_write_any_more(tmp_path: Path) -> Non
         started_again.check()
     with pytest.raises(InfrastructureError, match="go on with it"):  # started once more
         Claim(tmp_path, group)
+    release(tmp_path, group)
     Claim(tmp_path, new_group).check()
+    release(tmp_path, new_group)
+    assert not list(tmp_path.iterdir())
 
 
 def test_grace_is_what_saves_and_steps_took(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from sg_ray.records.journal import read_events
 from sg_ray.records.record import write_record
 from sg_ray.single import train_one as training_module
 from sg_ray.sweep_folder import VALID_PREDICTIONS, SweepFolder
+from sg_ray.training import checkpoint
 from sg_ray.training.predictions import read_predictions
 
 ROOT = Path(__file__).parents[2]
@@ -385,6 +387,19 @@ with stopping(request):
         assert process.poll() is None
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=10) == 143
+
+
+def test_positions_are_saved_by_time(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    commit, places = checkpoint.commit, []
+
+    def watched(place: Path, last: Mapping[str, Any], best: Any) -> None:
+        places.append((last["epoch"], last["step_in_epoch"]))
+        commit(place, last, best)
+
+    monkeypatch.setattr(checkpoint, "commit", watched)
+    assert train("gnn", "checkpoint_every_s=1e-9", "--epochs", "1", "--output-dir", "run") == 0
+    assert places == [*((0, step) for step in range(1, len(places))), (1, 0)]
+    assert len(places) > 2
 
 
 def test_the_journal_is_json_lines(folder: Path) -> None:

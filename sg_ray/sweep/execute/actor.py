@@ -15,6 +15,7 @@ import ray
 from ray import tune
 
 from sg_ray.cluster.epochs import Supplies
+from sg_ray.cluster.folder_claim import claim_for_group
 from sg_ray.cluster.premises import Premises
 from sg_ray.cluster.stop_board import hear_board
 from sg_ray.features.packed import Features
@@ -132,9 +133,11 @@ class TrialActor(tune.Trainable):
         self._run.reopen()
 
     def cleanup(self) -> None:
-        """Drop what the job holds, and its temporary folder."""
+        """Drop what the job holds, and its temporary folder.
+
+        A group's folder stays: it may hold the only position, or be another group's by now.
+        """
         self._run.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
         if self._scratch is not None:
             self._scratch.remove()
 
@@ -146,7 +149,7 @@ class TrialActor(tune.Trainable):
         shelf = PositionShelf(self._shared.attempt / job.name)
         if isinstance(job, TrainJob) and job.resources.is_group:
             self._folder = self._sweep_folder.group(job.spec.trial_key)
-            self._folder.mkdir(parents=True, exist_ok=True)
+            claim_for_group(self._folder)  # before it is as the job wants it
         else:
             self._scratch = ScratchFolder("trial")
             self._folder = self._scratch.path

@@ -375,7 +375,7 @@ def _why_none_is_asked_for() -> str:
 def _why_none_begins() -> str:
     """Say whether the cluster has room for a trial that Ray has been asked for."""
     table = ray.util.placement_group_table().values()
-    asked_for = [group["state"] for group in table if group["name"] != HOLD]
+    asked_for = [group["state"] for group in table if not group["name"].startswith(HOLD)]
     if {"PENDING", "RESCHEDULING"} & set(asked_for):
         have, free = ray.cluster_resources(), ray.available_resources()
         shares = (f"{free.get(n, 0):g} of {have[n]:g} {n}s" for n in ("CPU", "GPU") if n in have)

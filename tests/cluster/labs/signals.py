@@ -12,11 +12,12 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import psutil
 from chaos_checks import violations
@@ -38,7 +39,7 @@ _SIGNALS = {
     "usr1": signal.SIGUSR1,
     "usr2": signal.SIGUSR2,
 }
-PARTS = (*_SIGNALS, "trial", "second", "kill")
+PARTS = (*_SIGNALS, "trial", "groups", "second", "kill")
 _TIMES = 2
 _KILLED: tuple[Victim, ...] = ("driver", "worker")
 
@@ -63,6 +64,8 @@ def run(folder: Path, parts: Collection[str] = ()) -> Iterator[Line]:
     for name in parts or PARTS:
         if name == "trial":
             yield try_one_trial(folder / name, whole)
+        elif name == "groups":
+            yield from try_groups(folder / name)
         elif name == "second":
             yield try_second(folder / name, whole)
         elif name == "kill":
@@ -130,6 +133,32 @@ def try_one_trial(folder: Path, whole: Path) -> Line:
     return Line("SIGTERM to one trial", "; ".join([what, *problems])[:_LONGEST], not problems)
 
 
+def try_groups(folder: Path) -> Iterator[Line]:
+    """Stop trials on several workers while they are set up, and in mid-epoch; go on."""
+    _write(folder, resources={"num_workers": 2}, checkpoint_every_s=2.0)
+    with _started(folder, "experiment.yaml") as start:
+        _wait_until(start, folder, lambda: bool(_running(folder)))
+        stop = _stop(start, folder, signal.SIGTERM, "driver")
+    problems = [*stop.problems(signal.SIGTERM, MOST_S, has_begun=False)]
+    yield Line(
+        "SIGTERM to the driver, while a group is set up", _told(stop, problems), not problems
+    )
+    with _started(folder, *_resume(folder)) as start:
+        _wait_until(start, folder, lambda: any(_running(folder).values()))
+        time.sleep(_INTO_EPOCH_S)
+        stop = _stop(start, folder, signal.SIGTERM, "tree")
+    problems = [*stop.problems(signal.SIGTERM, MOST_S)]
+    with _started(folder, *_resume(folder)) as start:
+        code = start.driver.wait(_PATIENCE_S)
+    problems += [f"resumed: exit {code}: {_said(folder)[-1000:]}"] if code else []
+    problems += [f"resumed: {left}" for left in (folder / "outputs/tiny/groups").glob("*")]
+    yield Line("SIGTERM to the tree, of a group", _told(stop, problems), not problems)
+
+
+def _told(stop: "Stop", problems: Sequence[str]) -> str:
+    return "; ".join([str(stop), *problems])[:_LONGEST]
+
+
 def try_second(folder: Path, whole: Path) -> Line:
     """Stop a sweep whose trials do not hear it, then lose patience: a second signal."""
     _write(folder, grace_s=3600.0)
@@ -157,9 +186,13 @@ def try_second(folder: Path, whole: Path) -> Line:
 
 def go_on(folder: Path, whole: Path) -> list[str]:
     """Resume a sweep; return what is other than in the one that nobody interrupted."""
-    with _started(folder, "--resume", "tiny", f"output_dir={folder / 'outputs'}") as again:
+    with _started(folder, *_resume(folder)) as again:
         code = again.driver.wait(_PATIENCE_S)
     return [f"resumed: exit {code}: {_said(folder)[-1000:]}"] if code else violations(folder, whole)
+
+
+def _resume(folder: Path) -> tuple[str, ...]:
+    return ("--resume", "tiny", f"output_dir={folder / 'outputs'}")
 
 
 @dataclass(frozen=True)
@@ -183,23 +216,25 @@ class Stop:
             f"runs, {self.num_processes} processes, {self.num_folders} folders"
         )
 
-    def problems(self, number: signal.Signals, most_s: float) -> Iterator[str]:
-        """Yield what is not as it should be."""
+    def problems(
+        self, number: signal.Signals, most_s: float, *, has_begun: bool = True
+    ) -> Iterator[str]:
+        """Yield what is not as it should be; what had not begun to train has no position."""
         if self.exit_code != 128 + number:
             yield f"exit code {self.exit_code}: {self.said[-1000:]}"
         if self.seconds > most_s:
             yield f"more than {most_s:.0f} s"
-        if not self.num_running or self.num_kept < self.num_running:
+        if has_begun and not 0 < self.num_running == self.num_kept:
             yield "a position was lost"
         if self.mlflow["RUNNING"]:
             yield f"MLflow: {dict(self.mlflow)}"
         if self.num_processes or self.num_folders:
             yield f"something is left: {', '.join(self.left)}"
-        if "positions saved" not in self.said:
+        if has_begun and "positions saved" not in self.said:
             yield f"it does not say that positions are saved: {self.said[-1000:]}"
 
 
-def _write(folder: Path, **settings: float) -> None:
+def _write(folder: Path, **settings: Any) -> None:
     """Write an experiment whose epochs take seconds, two trials at a time."""
     folder.mkdir()
     config = {**MODELS["gnn"]["config"], "epochs": 5, "batch_size": 1}
@@ -249,14 +284,20 @@ def _temporary(folder: Path) -> Path:
 
 def _wait_for_epochs(start: Start, folder: Path) -> None:
     """Wait until both trials have begun, and each that runs has an epoch behind it."""
-    deadline = time.monotonic() + _PATIENCE_S
-    while True:
-        assert start.driver.poll() is None, _said(folder)
-        assert time.monotonic() < deadline, _said(folder)
+
+    def is_time() -> bool:
         num_begun = sum(e.type == "trial_started" and e.family == "gnn" for e in _events(folder))
         running = _running(folder)
-        if num_begun == _NUM_TRIALS and running and all(running.values()):
-            return
+        return num_begun == _NUM_TRIALS and bool(running) and all(running.values())
+
+    _wait_until(start, folder, is_time)
+
+
+def _wait_until(start: Start, folder: Path, is_time: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + _PATIENCE_S
+    while not is_time():
+        assert start.driver.poll() is None, _said(folder)
+        assert time.monotonic() < deadline, _said(folder)
         time.sleep(0.05)
 
 
@@ -303,8 +344,10 @@ def _num_kept(folder: Path, running: Mapping[str, int]) -> int:
 
 
 def _place(folder: Path, trial_key: str) -> tuple[int, int]:
-    jobs = (folder / "outputs" / "tiny" / "tune").glob(f"attempt-*/*{trial_key[:8]}*")
+    sweep = folder / "outputs" / "tiny"
+    jobs = (sweep / "tune").glob(f"attempt-*/*{trial_key[:8]}*")
     places = [read_place(path.parent) for job in jobs for path in job.glob("*/last.pt")]
+    places.append(read_place(sweep / "groups" / trial_key))
     return max((place for place in places if place), default=(0, 0))
 
 
