@@ -48,9 +48,12 @@ class Capacity:
 
 @dataclass(frozen=True)
 class NodeType:
-    """A kind of machine that an autoscaler may start."""
+    """A kind of machine that an autoscaler may start.
 
-    machine: Machine
+    ``machine`` is None if it is not known before one has joined: those of one's own, say.
+    """
+
+    machine: Machine | None
     max_nodes: int
 
 
@@ -114,7 +117,11 @@ def node_types(gcs_address: str) -> list[NodeType] | None:
 def _with_what_may_come(machines: tuple[Machine, ...], types: list[NodeType] | None) -> Capacity:
     if types is None:
         return Capacity(machines, may_grow=True)
-    return Capacity(machines, tuple(_to_come(types, machines)))
+    known = [(one.machine, one.max_nodes) for one in types if one.machine is not None]
+    to_come = tuple(_to_come(known, machines))
+    num_unknown = sum(one.max_nodes for one in types if one.machine is None)
+    num_here = len(machines) - 1 - (sum(number for _, number in known) - len(to_come))  # the head
+    return Capacity(machines, to_come, may_grow=num_unknown > num_here)
 
 
 def _commands() -> Iterator[list[str]]:
@@ -127,27 +134,30 @@ def _commands() -> Iterator[list[str]]:
 def _read_types(path: Path) -> list[NodeType] | None:
     try:
         config = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
-        most = int(config.get("max_workers", _MOST_OF_A_TYPE))
-        given = config["available_node_types"]
-        return [
-            _node_type(given[name], most) for name in given if name != config.get("head_node_type")
+        most, head = int(config.get("max_workers", _MOST_OF_A_TYPE)), config.get("head_node_type")
+        types = [
+            _node_type(given, most, default=0 if name == head else most)
+            for name, given in config["available_node_types"].items()
         ]
+        return [one for one in types if one.max_nodes > 0]
     except (OSError, YAMLError, KeyError, TypeError, ValueError, AttributeError):
         return None  # Ray reads it too, and says what is wrong with it
 
 
-def _node_type(given: Mapping[str, Any], most: int) -> NodeType:
-    """Return a type as it is written. Raises KeyError if it does not say what it has."""
-    return NodeType(_machine(given["resources"]), min(most, int(given.get("max_workers", most))))
+def _node_type(given: Mapping[str, Any], most: int, *, default: int) -> NodeType:
+    has = given.get("resources") or {}
+    is_known = "CPU" in has or "GPU" in has
+    max_nodes = min(most, int(given.get("max_workers", default)))
+    return NodeType(_machine(has) if is_known else None, max_nodes)
 
 
-def _to_come(types: Iterable[NodeType], here: Iterable[Machine]) -> Iterator[Machine]:
+def _to_come(types: Iterable[tuple[Machine, int]], here: Iterable[Machine]) -> Iterator[Machine]:
     """Yield the machines of each type that are not here yet. A node is known by what it has."""
     found = Counter(here)
-    for one in types:
-        num_here = min(found[one.machine], one.max_nodes)
-        found[one.machine] -= num_here
-        yield from [one.machine] * (one.max_nodes - num_here)
+    for machine, max_nodes in types:
+        num_here = min(found[machine], max_nodes)
+        found[machine] -= num_here
+        yield from [machine] * (max_nodes - num_here)
 
 
 def _machine(resources: Mapping[str, float]) -> Machine:

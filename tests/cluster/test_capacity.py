@@ -61,11 +61,27 @@ def test_the_autoscalers_own_settings_say_what_may_come(
     monitor(f"--autoscaling-config={path}")
     assert node_types(GCS) == [NodeType(SPOT, 4), NodeType(Machine(4), 6)]
     assert node_types("10.1.2.4:6379") is None  # another cluster's
-    for damaged in ("[", "available_node_types: {spot: {max_workers: 1}}", "a: b"):
+    for damaged in ("[", "available_node_types: {spot: {max_workers: some}}", "a: b"):
         path.write_text(damaged)
         assert node_types(GCS) is None
     path.unlink()
     assert node_types(GCS) is None
+
+
+def test_machines_of_ones_own_are_known_once_they_are_here(
+    tmp_path: Path, nodes: dict[str, Any]
+) -> None:
+    """As Ray writes it on the head of such a cluster: one type, of which nothing is said."""
+    path = tmp_path / "ray_bootstrap_config.yaml"
+    path.write_text(
+        "max_workers: 2\nhead_node_type: local.cluster.node\navailable_node_types:\n"
+        "  local.cluster.node: {node_config: {}, resources: {}, max_workers: 2}\n"
+    )
+    nodes["types"] = capacity_module._read_types(path)
+    assert nodes["types"] == [NodeType(None, 2)]
+    assert capacity(Growth(GCS)).may_grow  # one of two is here
+    nodes["nodes"].append({"NodeID": "second", "Alive": True, "Resources": {"CPU": 4.0}})
+    assert not capacity(Growth(GCS)).grows
 
 
 def test_a_cluster_without_an_autoscaler_gets_nothing_more(monitor: Callable[..., None]) -> None:
@@ -76,7 +92,7 @@ def test_a_cluster_without_an_autoscaler_gets_nothing_more(monitor: Callable[...
 def test_our_own_cluster_files_say_what_may_come(tmp_path: Path) -> None:
     types = capacity_module._read_types(ROOT / "cluster.yaml")
     assert types is not None
-    assert any(one.machine.gpus and one.max_nodes for one in types)
+    assert any(one.machine is not None and one.machine.gpus for one in types)
 
 
 @pytest.fixture
