@@ -9,8 +9,8 @@ chmod 600 ~/.ray/auth_token  # Ray writes it for everybody to read
 
 if ! command -v make >/dev/null || ! python3 -c 'import ensurepip' 2>/dev/null; then
     # A machine that has just started may still be installing its own updates.
-    apt="sudo apt-get -o DPkg::Lock::Timeout=600"
-    $apt update -qq
-    DEBIAN_FRONTEND=noninteractive $apt install -y -qq make python3-venv
+    apt=(sudo DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=600)
+    "${apt[@]}" update
+    "${apt[@]}" install -y make python3-venv
 fi
 make "${1:-install}"

@@ -10,9 +10,10 @@ mkdir -p "$folder"
 
 installed() {
     dpkg -s "$1" >/dev/null 2>&1 && return
-    apt="sudo apt-get -o DPkg::Lock::Timeout=600"
-    $apt update -qq
-    DEBIAN_FRONTEND=noninteractive $apt install -y -qq "$1"
+    # A machine that has just started may still be installing its own updates.
+    apt=(sudo DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=600)
+    "${apt[@]}" update
+    "${apt[@]}" install -y "$1"
 }
 
 case $1 in

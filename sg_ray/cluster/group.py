@@ -7,6 +7,7 @@ to a group that was started again. Nothing passes through Train's own reports an
 group goes on from the folder's ``last.pt``.
 """
 
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -17,17 +18,18 @@ from typing import Any
 
 import ray
 from pydantic import ValidationError
-from ray.exceptions import GetTimeoutError, RayActorError
+from ray.exceptions import GetTimeoutError, RayActorError, RayError
 from ray.train import FailureConfig, RunConfig, ScalingConfig, get_preemption_info
 from ray.train.torch import TorchTrainer, get_device
 from ray.util.queue import Empty, Queue
 
+from sg_ray.cluster.capacity import node_types
 from sg_ray.cluster.folder_claim import Claim, claim_for_group, release
 from sg_ray.cluster.losses import GroupFailure
 from sg_ray.cluster.placement_groups import remove_groups_of_actor
 from sg_ray.cluster.premises import Premises
 from sg_ray.cluster.process_group import GroupConfig
-from sg_ray.cluster.ray_private.library_names import TrainController
+from sg_ray.cluster.ray_private.library_names import PlacementGroupCleanerCallback, TrainController
 from sg_ray.cluster.stop_board import Board, hear_board, helper_actor, on_this_node
 from sg_ray.config import Resources
 from sg_ray.errors import InfrastructureError, SgRayError
@@ -44,6 +46,7 @@ from sg_ray.trial import OwnCode, TrialContext, TrialSpec, run_trial
 _POLL_S = 1.0
 _GATE_POLL_S = 0.05
 _ABORT_TIMEOUT_S = 30.0
+_START_TIMEOUT = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
 
 
 class _Gate(Board):
@@ -187,17 +190,24 @@ class WorkerGroup(Iterator[EpochResult]):
 class _AbortableTrainer(TorchTrainer):
     """TorchTrainer that keeps its controller, so that a Tune actor can end the run.
 
-    Ray 2.60 offers this to SIGINT alone, and only on the main thread. The method below is private
+    Ray 2.60 offers this to SIGINT alone, and only on the main thread. The methods below are private
     to Ray: its release is pinned.
     """
 
     _controller: Any = None
 
+    def _create_default_callbacks(self) -> list[Any]:
+        # Without the detached actor that frees what a dead controller held: it is not told of it
+        # before the workers run, weighs 600 MB, and outlives a sweep. See ``LeftGroups``.
+        every = super()._create_default_callbacks()
+        return [one for one in every if not isinstance(one, PlacementGroupCleanerCallback)]
+
     def _initialize_and_run_controller(self, **kwargs: Any) -> Any:
         # What the controller starts finds the cluster by this address, not by looking around: it
         # would find none among several on one machine.
-        address = {"RAY_ADDRESS": ray.get_runtime_context().gcs_address}
-        controller_class = ray.remote(**on_this_node(), runtime_env={"env_vars": address})(
+        address = ray.get_runtime_context().gcs_address
+        variables = {"RAY_ADDRESS": address, **_patience(self.scaling_config, address)}
+        controller_class = ray.remote(**on_this_node(), runtime_env={"env_vars": variables})(
             TrainController
         )
         self._controller = controller_class.remote(**kwargs)
@@ -211,8 +221,21 @@ class _AbortableTrainer(TorchTrainer):
         with suppress(RayActorError, GetTimeoutError):  # it ends itself, as it was asked to
             ray.get(self._controller.abort.remote(), timeout=_ABORT_TIMEOUT_S)
         ray.kill(self._controller)
-        # One that was ended while it set its workers up has not freed what it had asked for.
-        remove_groups_of_actor(self._controller._actor_id.hex())
+        with suppress(RayError):  # as at Ray's end
+            # One that was ended while it set its workers up has not freed what it had asked for.
+            remove_groups_of_actor(self._controller._actor_id.hex())
+
+
+def _patience(scaling: ScalingConfig, address: str) -> dict[str, str]:
+    """Return what has workers wait for machines that an autoscaler may start.
+
+    Train gives up after a minute, and three minutes later the trial would count as lost. An elastic
+    group goes on asking, for it may do with fewer.
+    """
+    is_elastic = not isinstance(scaling.num_workers, int)
+    if is_elastic or _START_TIMEOUT in os.environ or node_types(address) == []:
+        return {}
+    return {_START_TIMEOUT: str(24 * 3600)}
 
 
 def _reason(stop: StopReason | bool | None) -> StopReason | None:

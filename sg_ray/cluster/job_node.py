@@ -33,8 +33,10 @@ from sg_ray.host.signals import SIGNALS
 _PATIENCE_S = 300.0
 """For all nodes to be there. Python on a shared disk may take a minute to be read."""
 _POLL_S = 0.5
-_ADDRESS = "ray_current_cluster"
-"""Ray's own note in its temporary folder."""
+_RAY_FOLDER = "ray"
+"""Below a folder that is the user's alone: Ray opens its own to everybody."""
+_ADDRESS = f"{_RAY_FOLDER}/ray_current_cluster"
+"""Ray's own note."""
 
 
 def main() -> int:
@@ -83,9 +85,9 @@ def _stay(folder: Path, place: list[str]) -> int:
     if not folder.exists():
         folder.mkdir(mode=0o700)
     os.environ.update(PATIENCE)
-    # The parts of the command that names no secret: the token is in the environment.
+    # No secret is in the command: the token is in the environment.
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", *place]
-    command += [f"--temp-dir={folder}", *_own_ports(), *_share(os.environ)]
+    command += [f"--temp-dir={folder / _RAY_FOLDER}", *_own_ports(), *_share(os.environ)]
     child = subprocess.Popen(command, stdin=subprocess.DEVNULL)
     while child.poll() is None and not _has_ended(sys.stdin.fileno()):
         pass

@@ -262,7 +262,7 @@ class NodeCheck:
         self._holds[node.id] = [
             placement_group(
                 [{kind: amount}],
-                name=HOLD,
+                name=f"{HOLD} {secrets.token_hex(8)}",  # Ray wants it to be nobody else's
                 bundle_label_selector=[{raylet.RAY_NODE_ID_KEY: node.id}],
             )
             for kind in ("CPU", "GPU")

@@ -12,7 +12,7 @@ from ray.util.placement_group import PlacementGroup, remove_placement_group
 from sg_ray.cluster.ray_private.core_names import gcs_messages, state
 
 HOLD = "sg_ray: node not used"
-"""The name of groups that keep trials away from a node."""
+"""How the names of groups begin that keep trials away from a node."""
 
 _GROUP = "placement group"
 _KINDS = ("CPU", "GPU")

@@ -20,17 +20,19 @@ from chaos_checks import violations
 from hosts import Host
 from lab import ROOT, Line
 from ray_cluster import RayCluster, cluster_environment, wait_until
-from tiny_sweep import MODELS, read_json_records, write_experiment
+from tiny_sweep import MODELS, write_experiment
 
 from sg_ray.records.events import Event
 from sg_ray.records.journal import read_events
+from sg_ray.records.record import read_records
+from sg_ray.sweep_folder import SweepFolder
 
 PACE_S = "LAB_PACE_S"
 """Variable: the seconds that an epoch lasts at least, on this node."""
 
 _SEEDS = (42, 7, 2025, 1, 2, 3, 4, 5)
-_TRIAL = "ray::ResourceTrainable"
-"""How Ray calls the process of a trial; it lives between trials, too."""
+_TRIAL = ("ray::TrialActor", "ray::ResourceTrainable")
+"""How Ray calls the process of a trial, which lives between trials, too, and at its work."""
 
 _PACE = f'''
 import os
@@ -90,8 +92,8 @@ class ClusterSweep:
 
     def num_trained_by_host(self) -> dict[str, int]:
         """Return how many trials of the GNN each host trained to their end, by its name."""
-        records = read_json_records(self.folder / "outputs" / "tiny")
-        hosts = [one["environment"]["host"] for one in records if one["model"] == "gnn"]
+        records = read_records(SweepFolder(self.folder / "outputs" / "tiny")).values()
+        hosts = [one.environment["host"] for one in records if one.family == "gnn"]
         return dict(sorted(Counter(hosts).items()))
 
     def wait_for(
@@ -113,7 +115,7 @@ class ClusterSweep:
 
 def num_trials_at(host: Host) -> int:
     """Return how many processes of trials a host has."""
-    return len(host.processes(_TRIAL))
+    return len(host.processes(*_TRIAL))
 
 
 def console(folder: Path) -> str:

@@ -66,9 +66,9 @@ class Host:
             raise RuntimeError(f"{self.name}: {shlex.join(map(str, command))}: {printed}")
         return str(printed)
 
-    def processes(self, title: str = "") -> list[psutil.Process]:
+    def processes(self, *titles: str) -> list[psutil.Process]:
         """Return what runs there, by command lines (Ray sets those of its own) that begin so."""
-        return [one for one in self._room.processes() if _command_line(one).startswith(title)]
+        return [one for one in self._room.processes() if _command_line(one).startswith(titles)]
 
     def cut(self) -> None:
         """Lose in silence whatever is sent to this host or by it."""

@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 import ray
+from ray.train import ScalingConfig
 
 from sg_ray.cluster import capacity as capacity_module
+from sg_ray.cluster import group
 from sg_ray.cluster.capacity import Capacity, Growth, NodeType, capacity, node_types
 from sg_ray.cluster.leaving_nodes import LeavingNodes
 from sg_ray.cluster.packing import Machine
@@ -138,3 +140,30 @@ def test_the_trials_of_a_leaving_node_are_told_once(nodes: dict[str, Any]) -> No
     assert told == ["spot", "head"]
     assert leaving.explain("The actor died because its node has died. Node Id: spot")
     assert not leaving.explain("Node Id: another")
+
+
+@pytest.mark.parametrize(
+    ("num_workers", "types", "waits"),
+    [
+        (2, [], False),
+        (2, [NodeType(SPOT, 3)], True),
+        (2, None, True),
+        ((1, 2), [NodeType(SPOT, 3)], False),
+    ],
+)
+def test_a_group_waits_for_machines_that_may_come(
+    num_workers: Any, types: Any, waits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(group, "node_types", lambda address: types)
+    monkeypatch.delenv(group._START_TIMEOUT, raising=False)
+    patience = group._patience(ScalingConfig(num_workers=num_workers), GCS)
+    assert bool(patience) is waits
+    monkeypatch.setenv(group._START_TIMEOUT, "30")
+    assert group._patience(ScalingConfig(num_workers=num_workers), GCS) == {}
+
+
+@pytest.mark.slow
+def test_a_real_cluster_is_counted_without_joining_it(ray_session: None) -> None:
+    address = ray.get_runtime_context().gcs_address
+    assert capacity_module.capacity_at(address) == (address, Capacity((Machine(2),)))
+    assert capacity(Growth(address)) == capacity() == Capacity((Machine(2),))

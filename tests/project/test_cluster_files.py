@@ -14,6 +14,24 @@ from sg_ray.cluster.patience import PATIENCE
 ROOT = Path(__file__).parents[2]
 FILES = ("cluster.yaml", "clusters/gcp.yaml", "clusters/own-machines.yaml")
 CLOUDS = FILES[:2]
+# What KubeRay's definition of a RayJob knows of what may stand there (ray.io/v1 of KubeRay 1.6).
+JOB_FIELDS = {
+    *("activeDeadlineSeconds", "backoffLimit", "deletionStrategy", "entrypoint", "jobId"),
+    *("entrypointNumCpus", "entrypointNumGpus", "entrypointResources", "metadata", "managedBy"),
+    *("rayClusterSpec", "runtimeEnvYAML", "shutdownAfterJobFinishes", "submissionMode", "suspend"),
+    *("submitterConfig", "submitterPodTemplate", "ttlSecondsAfterFinished", "clusterSelector"),
+}
+CLUSTER_FIELDS = {
+    *("authOptions", "autoscalerOptions", "enableInTreeAutoscaling", "gcsFaultToleranceOptions"),
+    *("headGroupSpec", "headServiceAnnotations", "managedBy", "rayVersion", "suspend"),
+    "workerGroupSpecs",
+}
+HEAD_FIELDS = {"enableIngress", "headService", "rayStartParams", "serviceType", "template"}
+WORKER_FIELDS = {
+    *("groupName", "replicas", "minReplicas", "maxReplicas", "numOfHosts", "idleTimeoutSeconds"),
+    *("rayStartParams", "scaleStrategy", "suspend", "template"),
+}
+
 STARTS = ("head_start_ray_commands", "worker_start_ray_commands")
 
 
@@ -151,6 +169,19 @@ def test_rayjob_runs_the_same_command_and_goes(rayjob):
     assert spec["rayClusterSpec"]["authOptions"] == {"mode": "token"}
     python = yaml.safe_load(spec["runtimeEnvYAML"])["py_executable"]
     assert python == "/shared/sg-ray/.venv/bin/python"
+
+
+def test_kuberay_knows_every_field(rayjob):
+    spec = rayjob["spec"]
+    cluster = spec["rayClusterSpec"]
+    assert spec.keys() <= JOB_FIELDS
+    assert cluster.keys() <= CLUSTER_FIELDS
+    assert cluster["headGroupSpec"].keys() <= HEAD_FIELDS
+    for group in cluster["workerGroupSpecs"]:
+        assert group.keys() <= WORKER_FIELDS
+    groups = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
+    values = [value for group in groups for value in group["rayStartParams"].values()]
+    assert values == ["0"]  # texts: a number is refused
 
 
 def test_pods_of_a_rayjob_are_alike_but_for_the_gpu(rayjob):

@@ -188,12 +188,15 @@ def test_c5_a_group_that_is_killed_while_it_is_set_up_does_not_block_the_sweep(
         search={"num_trials": 1, "pruning": {"enabled": False}},
         replicate={"top_k": 1, "seeds": [42]},
     )
-    killed: list[int] = []
 
     def kill() -> None:
+        """Kill the process that leads the group: the one that has started Train's controller."""
         until(lambda: ray.is_initialized() and any(group.actor for group in placement_groups()))
-        killed.extend(a.pid for a in cluster_actors() if a.class_name == "ResourceTrainable")
-        os.kill(killed[-1], signal.SIGKILL)
+        group = next(group for group in placement_groups() if group.actor)
+        actors = cluster_actors()
+        controller = next(actor for actor in actors if actor.actor_id.hex() == group.actor)
+        owner = controller.owner_address.worker_id
+        os.kill(next(a.pid for a in actors if a.address.worker_id == owner), signal.SIGKILL)
 
     with private_cluster(2, dashboard=True) as small:
         killer = threading.Thread(target=kill)
@@ -202,6 +205,7 @@ def test_c5_a_group_that_is_killed_while_it_is_set_up_does_not_block_the_sweep(
         killer.join()
         ray.init(address=small.address, log_to_driver=False)
         assert placement_groups() == []
+        assert not [a for a in cluster_actors() if a.class_name == "PlacementGroupCleaner"]
     assert outcome.exit_code == 0
     events = [event.type for event in read_events(experiment.folder.events)]
     assert events.count("job_lost") == 1

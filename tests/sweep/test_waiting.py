@@ -71,7 +71,7 @@ def test_c12_the_reason_is_asked_of_ray(
     states: tuple[str, ...], said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     table = {number: {"state": state, "name": ""} for number, state in enumerate(states)}
-    table[len(table)] = {"state": "PENDING", "name": HOLD}  # waits for no trial's sake
+    table[len(table)] = {"state": "PENDING", "name": f"{HOLD} 1"}  # waits for no trial's sake
     monkeypatch.setattr(ray.util, "placement_group_table", lambda: table)
     monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 4.0, "GPU": 1.0})
     monkeypatch.setattr(ray, "available_resources", dict)

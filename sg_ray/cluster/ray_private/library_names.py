@@ -1,8 +1,19 @@
 """Private names of Ray's libraries, Train and Tune."""
 
 from ray.air.execution._internal.actor_manager import RayActorManager
+from ray.air.execution._internal.tracked_actor import TrackedActor
 from ray.air.execution._internal.tracked_actor_task import TrackedActorTask
 from ray.train.torch.config import _TorchBackend as TorchBackend
+from ray.train.v2._internal.callbacks.placement_group_callback import (
+    PlacementGroupCleanerCallback,
+)
 from ray.train.v2._internal.execution.controller import TrainController
 
-__all__ = ["RayActorManager", "TorchBackend", "TrackedActorTask", "TrainController"]
+__all__ = [
+    "PlacementGroupCleanerCallback",
+    "RayActorManager",
+    "TorchBackend",
+    "TrackedActor",
+    "TrackedActorTask",
+    "TrainController",
+]

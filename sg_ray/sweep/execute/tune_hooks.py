@@ -25,7 +25,11 @@ from sg_ray.cluster.leaving_nodes import LeavingNodes
 from sg_ray.cluster.losses import infrastructure_failure
 from sg_ray.cluster.node_check import NodeCheck
 from sg_ray.cluster.placement_groups import HOLD, LeftGroups, told_holders
-from sg_ray.cluster.ray_private.library_names import RayActorManager, TrackedActorTask
+from sg_ray.cluster.ray_private.library_names import (
+    RayActorManager,
+    TrackedActor,
+    TrackedActorTask,
+)
 from sg_ray.cluster.stop_board import StopBoard
 from sg_ray.cluster.trouble import temporary_folder
 from sg_ray.host.disk import disk_trouble
@@ -74,8 +78,6 @@ class InFlight:
     started: set[str] = field(default_factory=set)
     """Of the jobs, those whose process has begun."""
     pruned: set[str] = field(default_factory=set)
-    moved: set[str] = field(default_factory=set)
-    """Trials that have left a node that is to be taken away: nothing begins there any more."""
     lost: list[AnyJob] = field(default_factory=list)
     """Jobs whose process or machine died, or is to be taken away, to be handed out again."""
     error: Exception | None = None
@@ -116,6 +118,18 @@ class _ActorManager(RayActorManager):
     Ray's own knows ``RayActorError`` alone. Of an actor that the memory monitor ended it hears
     ``OutOfMemoryError``, and gives up the whole run.
     """
+
+    def __init__(self, resource_manager: Any) -> None:
+        super().__init__(resource_manager)
+        self._left: set[TrackedActor] = set()
+
+    def leave(self, tracked_actor: TrackedActor) -> None:
+        """Have Tune not keep an actor for the next trial: its node is to be taken away."""
+        self._left.add(tracked_actor)
+
+    def is_actor_failed(self, tracked_actor: TrackedActor) -> bool:
+        """Say what Tune asks before it keeps an actor, and at no other time."""
+        return tracked_actor in self._left or bool(super().is_actor_failed(tracked_actor))
 
     def _actor_task_failed(
         self, tracked_actor_task: TrackedActorTask, exception: Exception
@@ -201,12 +215,15 @@ class PruningScheduler(_Inert, FIFOScheduler):
         manager = controller._actor_manager
         if not isinstance(manager, _ActorManager):
             controller._actor_manager = _ActorManager(manager._resource_manager)
-            keeps = controller._maybe_cache_trial_actor
-            controller._maybe_cache_trial_actor = lambda one: (
-                one.trial_id not in self._flight.moved and keeps(one)
-            )
         keep_from_asking(trial)
         super().on_trial_add(tune_controller, trial)
+
+    def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
+        """Leave the process of a trial whose node is to be taken away."""
+        if result.get("interrupted") == "preempted":
+            tracked_actor = tune_controller._trial_to_actor[trial]
+            tune_controller._actor_manager.leave(tracked_actor)
+        super().on_trial_complete(tune_controller, trial, result)
 
     def on_trial_result(self, _controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """Return whether to go on after an epoch. Tune asks of all but the last."""
@@ -314,7 +331,6 @@ class RecordingCallback(_Inert, tune.Callback):
         job, checkpoint = self.flight.jobs[trial.trial_id], _checkpoint(trial)
         if result.get("interrupted"):
             self.flight.end(trial.trial_id)
-            self.flight.moved.add(trial.trial_id)
             self._keep_interrupted(job, checkpoint, has_position=result["has_position"])
         elif self.flight.error is not None:  # it was cut short
             self.flight.end(trial.trial_id)
@@ -360,7 +376,7 @@ def _why_none_is_asked_for() -> str:
 def _why_none_begins() -> str:
     """Say whether the cluster has room for a trial that Ray has been asked for."""
     table = ray.util.placement_group_table().values()
-    asked_for = [group["state"] for group in table if group["name"] != HOLD]
+    asked_for = [group["state"] for group in table if not group["name"].startswith(HOLD)]
     if {"PENDING", "RESCHEDULING"} & set(asked_for):
         have, free = ray.cluster_resources(), ray.available_resources()
         shares = (f"{free.get(n, 0):g} of {have[n]:g} {n}s" for n in ("CPU", "GPU") if n in have)

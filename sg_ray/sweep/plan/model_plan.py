@@ -41,7 +41,8 @@ class ModelPlan:
         self._in_flight: dict[str, TrainJob] = {}
         self._specs: dict[_SpecKey, TrialSpec] = {}
         self._looked_up: dict[Configuration, dict[int, RunRecord | None]] = {}
-        self._worked_out: dict[object, tuple[int, Any]] = {}
+        self._worked_out: dict[object, Any] = {}
+        self._worked_out_at = -1
         self._first_open: tuple[list[Configuration], int] = ([], 0)
 
     def next_job(self) -> AnyJob | None:
@@ -138,11 +139,12 @@ class ModelPlan:
         """
         if not self.finalists:
             return work_out()
-        version, known = self._worked_out.get(what, (-1, None))
-        if version != self._ledger.version:
-            known = work_out()
-            self._worked_out[what] = (self._ledger.version, known)
-        found: _Found = known
+        if self._worked_out_at != self._ledger.version:
+            self._worked_out_at = self._ledger.version
+            self._worked_out.clear()
+        if what not in self._worked_out:
+            self._worked_out[what] = work_out()
+        found: _Found = self._worked_out[what]
         return found
 
     def dropped(self, seeds: Sequence[int]) -> dict[str, Drop]:

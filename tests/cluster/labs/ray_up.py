@@ -105,6 +105,12 @@ class _Lab:
         told = f"back after {back_s:.0f} s, the sweep goes on without the laptop"
         yield Line("ray exec --tmux", told, is_ok=is_first)
         yield self._complete("line")
+        servers = self._servers()
+        self._ray("up", "-y", str(CLUSTER))
+        told = "the same processes" if self._servers() == servers else "others"
+        yield Line(
+            "ray up once more", told, is_ok=told == "the same processes" and len(servers) > 1
+        )
 
     def job(self) -> Iterator[Line]:
         """Submit a job by the tunnel that `ray dashboard` makes."""
@@ -224,6 +230,11 @@ class _Lab:
         statuses = [json.loads(path.read_text(encoding="utf-8"))["status"] for path in files]
         told = f"{len(statuses)} trials: {', '.join(sorted(set(statuses)))}"
         return Line(f"records of {name}", told, is_ok=told == "3 trials: completed")
+
+    def _servers(self) -> list[str]:
+        """Return the ids of what the head serves with: Ray's node and MLflow."""
+        found = self.head.host.run(["pgrep", "-f", "raylet/raylet |mlflow server"])
+        return sorted(found.split())
 
     def _private_pages(self) -> Line:
         """On the head MLflow and the dashboard answer; from another machine neither does."""

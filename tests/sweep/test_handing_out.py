@@ -1,0 +1,122 @@
+"""What Tune is given when it asks for a trial: one that fits, none now, or none any more."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from played_sweep import Sweep, experiment
+from ray.air.execution._internal.tracked_actor import TrackedActor
+from ray.tune.experiment import Trial
+from ray.tune.search import Searcher
+
+from sg_ray.cluster.capacity import Capacity
+from sg_ray.cluster.packing import Machine
+from sg_ray.config import Resources
+from sg_ray.host.signals import StopRequest
+from sg_ray.jobs.job import AnyJob, parse_job
+from sg_ray.sweep.execute import tune_hooks
+from sg_ray.sweep.execute.actor import JOB
+from sg_ray.sweep.execute.room import Room
+from sg_ray.sweep.execute.tune_hooks import InFlight, PlanSearcher, PruningScheduler
+
+
+class Cluster:
+    """A searcher that is asked as Tune does, on nodes that come and go."""
+
+    def __init__(self, tmp_path: Path) -> None:
+        self.sweep = Sweep(experiment(tmp_path))
+        self.nodes = [Machine(2)]
+        self.now_s = 0.0
+        self.waits: list[str] = []
+        worklist: Any = SimpleNamespace(
+            next_job=self.sweep.planner.next_job,
+            again=lambda job: job,
+            on_waiting=lambda wait_s, reason: self.waits.append(reason),
+        )
+        self.flight = InFlight(StopRequest(), max_failures=2)
+        room = Room({Resources()}, lambda: Capacity(tuple(self.nodes)), now_s=lambda: self.now_s)
+        self.searcher = PlanSearcher(worklist, self.flight, room)
+        self.num_asked = 0
+
+    def ask(self) -> AnyJob | str | None:
+        self.num_asked += 1
+        answer = self.searcher.suggest(str(self.num_asked))
+        assert self.flight.error is None
+        return answer if answer in (None, Searcher.FINISHED) else parse_job(answer[JOB])
+
+    def end(self) -> None:
+        """End the trial that began first."""
+        job = self.flight.end(next(iter(self.flight.jobs)))
+        self.sweep.finish(job)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Cluster:
+    return Cluster(tmp_path)
+
+
+def test_as_many_are_given_as_fit_and_the_end_is_told(cluster: Cluster) -> None:
+    num_given = 0
+    while (answer := cluster.ask()) != Searcher.FINISHED:
+        num_given += answer is not None
+        if answer is None:
+            assert len(cluster.flight.jobs) <= 2
+            cluster.end()
+    num_tests = sum(model.is_neural for model in cluster.sweep.models)
+    assert num_given == len(cluster.sweep.trained) + num_tests
+    assert cluster.flight.done
+    assert cluster.sweep.planner.finished
+
+
+def test_a_cluster_that_has_lost_all_nodes_is_waited_for(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(tune_hooks.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(tune_hooks, "_why_none_is_asked_for", lambda: "no room")
+    cluster.flight.waiting.end()
+    cluster.nodes.clear()
+    cluster.now_s = 10
+    for clock[0] in (1.0, 61.0, 100.0, 122.0):
+        assert cluster.ask() is None
+    assert cluster.waits == ["no room"] * 2
+    assert not cluster.flight.done
+    cluster.nodes.append(Machine(1))
+    cluster.now_s = 20
+    assert isinstance(cluster.ask(), AnyJob)
+    assert cluster.ask() is None
+
+
+def test_a_sweep_that_is_over_waits_for_no_node(cluster: Cluster) -> None:
+    cluster.sweep.run()
+    cluster.nodes.clear()
+    cluster.now_s = 10
+    assert cluster.ask() == Searcher.FINISHED
+
+
+def test_what_was_lost_comes_first_once_it_fits(cluster: Cluster) -> None:
+    first = cluster.ask()
+    assert isinstance(first, AnyJob)
+    lost = cluster.flight.end("1").lost()
+    large = lost.model_copy(update={"resources": Resources(cpus=4)})
+    cluster.flight.lost += [large, lost]
+    assert cluster.ask() == lost
+    assert cluster.flight.lost == [large]
+    cluster.nodes.append(Machine(4))
+    cluster.now_s = 10
+    assert cluster.ask() == large
+
+
+@pytest.mark.parametrize(
+    ("reason", "is_left"), [("preempted", True), ("stop", False), (None, False)]
+)
+def test_the_process_on_a_leaving_node_is_not_kept(
+    cluster: Cluster, reason: str | None, is_left: bool
+) -> None:
+    manager = tune_hooks._ActorManager(SimpleNamespace())
+    trial, actor = Trial("trial", stub=True), TrackedActor(7)
+    controller = SimpleNamespace(_trial_to_actor={trial: actor}, _actor_manager=manager)
+    scheduler = PruningScheduler(None, cluster.flight)  # type: ignore[arg-type]
+    scheduler.on_trial_complete(controller, trial, {"interrupted": reason})
+    assert manager.is_actor_failed(actor) is is_left
