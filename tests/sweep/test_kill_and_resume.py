@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from tiny_sweep import mlflow_state, read_json_records, write_experiment
 
 from sg_ray.records.events import Event
@@ -133,34 +132,3 @@ def test_an_interrupted_trial_goes_on_from_its_tune_checkpoint(tmp_path: Path) -
     reported = [e for e in before if e.type == "epoch" and e.trial_key == resumed.trial_key]
     # The last epoch was reported; whether Tune had copied its checkpoint yet is a race.
     assert resumed.epoch >= len(reported) - 1 > 0
-
-
-def position_in_epoch(tune_dir: Path) -> int:
-    """Return how many steps of an unfinished epoch the newest Tune checkpoint holds."""
-    newest = max(tune_dir.glob("*/*/checkpoint_*/last.pt"), key=lambda path: path.stat().st_mtime)
-    return int(torch.load(newest, weights_only=True)["step_in_epoch"])
-
-
-@pytest.mark.timeout(600)
-@pytest.mark.parametrize(
-    ("with_signal", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=str
-)
-def test_a_signal_ends_it_in_order(
-    tmp_path: Path, with_signal: signal.Signals, exit_code: int
-) -> None:
-    write_experiment(tmp_path, max_concurrent_trials=1)
-    journal = tmp_path / "outputs" / "tiny" / "events.jsonl"
-    process = start(tmp_path, "experiment.yaml", LONG)
-    assert kill_when(process, journal, in_search, with_signal) == exit_code
-    assert position_in_epoch(tmp_path / "outputs/tiny/tune") > 0
-    statuses, _ = mlflow_state(tmp_path / "mlflow.db")
-    assert statuses["RUNNING"] == 0
-    said = (tmp_path / "console.log").read_text()
-    assert "positions saved" in said
-    assert "go on with: " in said
-    assert "--resume" in said
-    finish(tmp_path)
-    records = read_json_records(tmp_path / "outputs" / "tiny")
-    statuses, repeated = mlflow_state(tmp_path / "mlflow.db")
-    assert statuses == {"FINISHED": len(records) + 1}
-    assert repeated == []

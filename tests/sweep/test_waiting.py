@@ -9,7 +9,7 @@ import pytest
 import ray
 
 from sg_ray.cluster import trouble as ray_trouble
-from sg_ray.cluster.placement_groups import HOLD, LeftGroups
+from sg_ray.cluster.placement_groups import HOLD
 from sg_ray.errors import InputError
 from sg_ray.sweep.execute import tune_hooks
 
@@ -36,7 +36,7 @@ def test_c12_it_is_told_once_a_minute_while_no_trial_has_begun(
         started=set(),
         error=None,
         nodes=None,
-        left_groups=LeftGroups(),
+        look_around=lambda: None,
         waiting=tune_hooks.Waiting(),
     )
     waits: Any = Waits()

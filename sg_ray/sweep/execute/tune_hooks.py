@@ -72,7 +72,8 @@ class InFlight:
     stop: StopRequest
     max_failures: int
     nodes: NodeCheck | None = None
-    """Of a cluster that was joined."""
+    leaving: LeavingNodes | None = None
+    """Both of a cluster that was joined."""
     left_groups: LeftGroups = field(default_factory=LeftGroups)
     jobs: dict[str, AnyJob] = field(default_factory=dict)
     started: set[str] = field(default_factory=set)
@@ -92,6 +93,18 @@ class InFlight:
         """Running trainings that learn by steps: an estimator's fit has no position in it."""
         running = [job for trial_id, job in self.jobs.items() if trial_id in self.started]
         return [job for job in running if saves_position(job)]
+
+    def look_around(self) -> None:
+        """Have nodes that joined asked what they are, and trials told to leave those that go.
+
+        Also frees what a lost group of workers held.
+        """
+        with suppress(RayError):  # at Ray's end Tune itself meets it
+            if self.nodes is not None:
+                self.nodes.look()
+            if self.leaving is not None:
+                self.leaving.look()
+            self.left_groups.look()
 
     def end(self, trial_id: str) -> AnyJob:
         """Return the job that was Tune's trial; it is in flight no longer."""
@@ -173,6 +186,7 @@ class PlanSearcher(_Inert, Searcher):
             ends = self._flight.error is not None or self._flight.stop()
             self._flight.done = not jobs and (ends or not gap.was_refused)
             if not jobs and not self._flight.done:  # Tune asks on and on, and does nothing else
+                self._flight.look_around()
                 self._flight.waiting.tell(self._worklist, _why_none_is_asked_for)
             return Searcher.FINISHED if self._flight.done else None
         jobs[trial_id] = job
@@ -243,16 +257,10 @@ class RecordingCallback(_Inert, tune.Callback):
     """Tells the worklist what became of each job."""
 
     def __init__(
-        self,
-        worklist: Worklist,
-        flight: InFlight,
-        board: StopBoard,
-        grace: Grace,
-        leaving: LeavingNodes | None = None,
+        self, worklist: Worklist, flight: InFlight, board: StopBoard, grace: Grace
     ) -> None:
-        """``leaving`` is None on a Ray whose only node is this machine."""
         self._worklist, self.flight = worklist, flight
-        self._board, self._grace, self._leaving = board, grace, leaving
+        self._board, self._grace = board, grace
         self._is_told = False
 
     def setup(self, **_: Any) -> None:
@@ -262,9 +270,8 @@ class RecordingCallback(_Inert, tune.Callback):
     def on_step_begin(self, **_: Any) -> None:
         """After a signal, tell the trials; give up what has no position or saves none in time."""
         if not self.flight.stop():
-            self._look_at_nodes()
+            self._look_around()
             self._tell_of_waiting()
-            self._look_for_leaving_nodes()
             return
         saving = self.flight.saving
         if not self._is_told:
@@ -275,12 +282,8 @@ class RecordingCallback(_Inert, tune.Callback):
             raise KeyboardInterrupt
 
     @_guarded
-    def _look_at_nodes(self) -> None:
-        """Have nodes that joined asked what they are; free what a lost group of workers held."""
-        with suppress(RayError):  # at Ray's end Tune itself meets it
-            if self.flight.nodes is not None:
-                self.flight.nodes.look()
-            self.flight.left_groups.look()
+    def _look_around(self) -> None:
+        self.flight.look_around()
 
     @_guarded
     def _tell_of_waiting(self) -> None:
@@ -289,11 +292,6 @@ class RecordingCallback(_Inert, tune.Callback):
             self.flight.waiting.end()
         else:
             self.flight.waiting.tell(self._worklist, _why_none_begins)
-
-    @_guarded
-    def _look_for_leaving_nodes(self) -> None:
-        if self._leaving is not None:
-            self._leaving.look()
 
     @_guarded
     def on_trial_start(self, *, trial: Trial, **_: Any) -> None:
@@ -322,7 +320,8 @@ class RecordingCallback(_Inert, tune.Callback):
         if disk_trouble(failure.traceback):  # not the trial's fault: it stays unfinished
             self.flight.end(trial.trial_id)
             raise OSError(failure.message)
-        if self._leaving is not None and self._leaving.explain(failure.traceback):
+        leaving = self.flight.leaving
+        if leaving is not None and leaving.explain(failure.traceback):
             self.flight.lost.append(self.flight.end(trial.trial_id).moved())
         else:
             self._lose(trial, failure)

@@ -87,9 +87,9 @@ def run_tune(worklist: Worklist, setting: Setting, stop: StopRequest, *, of_own:
             board.actor,
         )
         away = set[str] if nodes is None else nodes.away
-        leaving = None if of_own else LeavingNodes(board)
+        flight.leaving = None if of_own else LeavingNodes(board)
         growth = None if of_own else Growth(ray.get_runtime_context().gcs_address)
-        callback = RecordingCallback(worklist, flight, board, grace, leaving)
+        callback = RecordingCallback(worklist, flight, board, grace)
         room = _room(setting, lambda: capacity(growth, away=away()))
         tuner = _tuner(worklist, setting, flight, shared, callback, room)
         stop.raises = False  # from here on there are positions to save

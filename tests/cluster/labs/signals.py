@@ -60,12 +60,14 @@ def missing() -> str | None:
 
 def run(folder: Path, parts: Collection[str] = ()) -> Iterator[Line]:
     """Try each signal of ``parts`` on every victim, twice; then the other parts."""
-    whole = run_whole(folder)
-    for name in parts or PARTS:
+    asked = parts or PARTS
+    if "groups" in asked:  # compared with nothing: the order of their sums is not that of others
+        yield from try_groups(folder / "groups")
+    others = [name for name in asked if name != "groups"]
+    whole = run_whole(folder) if others else folder
+    for name in others:
         if name == "trial":
             yield try_one_trial(folder / name, whole)
-        elif name == "groups":
-            yield from try_groups(folder / name)
         elif name == "second":
             yield try_second(folder / name, whole)
         elif name == "kill":

@@ -181,8 +181,8 @@ def _rests(cluster: Cluster) -> list[str]:
     found = []
     for node in cluster.nodes:
         found += [f"{node.name}: process {line[:100]}" for line in _processes(node)]
-        shared = cluster.folder.name
-        found += [f"{node.name}: /tmp/{p.name}" for p in node.tmp.iterdir() if p.name != shared]
+        names = {path.name for path in node.tmp.iterdir()} - set(cluster.folder.parts)
+        found += [f"{node.name}: /tmp/{name}" for name in sorted(names)]
     return found
 
 
