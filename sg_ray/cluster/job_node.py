@@ -74,7 +74,7 @@ def _await(folder: Path, number: int) -> int:
 
 
 def _too_late(what: str) -> int:
-    print(f"error: {what} within {_PATIENCE_S:.0f} s; the .ray.log of the job tells more",
+    print(f"error: {what} within {_PATIENCE_S:.0f} s; Ray's log of the job tells more",
           file=sys.stderr)  # fmt: skip
     return 1
 

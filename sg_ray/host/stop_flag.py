@@ -12,6 +12,10 @@ from sg_ray.host.signals import SAME_SIGNAL_S, SIGNALS
 StopReason = Literal["stop", "preempted"]
 """All stop; or the machine is to be taken away, and the trial goes on elsewhere."""
 
+_POLL_S = 1.0
+_LAST_S = 5.0
+"""What an orphan gets to save its position."""
+
 
 class StopFlag:
     """What a training asks after each of its steps; any thread may tell it."""
@@ -51,6 +55,9 @@ def flag_of_this_process() -> StopFlag:
 def hear_signals() -> None:
     """Have each of ``SIGNALS`` tell this process's flag from now on; a second one ends it.
 
+    So does the end of the process that has started this one, and this one follows soon: Ray would
+    let it go on to the end of its epoch.
+
     They are heard whatever the main thread does, on which this must be called. Ray's own processes
     do not hear them (see ``helper_thread``), and hand that down to what they start.
     """
@@ -62,6 +69,17 @@ def hear_signals() -> None:
             signal.signal(number, lambda *_: None)  # what is done, the thread does
     threading.Thread(target=_relay, args=(read_end, flag_of_this_process()), daemon=True).start()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    threading.Thread(
+        target=_follow, args=(os.getppid(), flag_of_this_process()), daemon=True
+    ).start()
+
+
+def _follow(parent: int, flag: StopFlag) -> None:
+    while os.getppid() == parent:
+        time.sleep(_POLL_S)
+    flag.tell("stop")
+    time.sleep(_LAST_S)
+    os._exit(1)
 
 
 def _relay(read_end: int, flag: StopFlag) -> None:

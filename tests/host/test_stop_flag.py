@@ -52,6 +52,22 @@ def test_a_signal_is_heard_inside_a_library_and_a_second_one_ends_it(
         assert process.wait(timeout=30) == 128 + number
 
 
+def test_an_orphan_is_told_to_stop_and_ends() -> None:
+    parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {BUSY!r}])"
+    process = subprocess.Popen(
+        [sys.executable, "-c", parent],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert process.stdout is not None
+    with process.stdout:
+        assert process.stdout.readline() == b"ready\n"
+        process.kill()
+        process.wait(timeout=30)
+        assert process.stdout.readline() == b"told stop\n"
+        assert process.stdout.readline() == b""  # the end of all that could write there
+
+
 def test_that_all_stop_is_the_last_word() -> None:
     flag = StopFlag()
     assert flag() is None

@@ -239,7 +239,7 @@ def understood_by_ray(words: list[str]) -> str:
     assert folder == ""
     head = {"RAY_ADDRESS": ray.get_runtime_context().gcs_address}
     with patch.dict(os.environ, head):
-        return in_process([*shlex.split(sweep), "--dry-run"])
+        return in_process([*shlex.split(sweep), "name=planned", "--dry-run"])
 
 
 def _check_cluster_file(path: Path) -> None:

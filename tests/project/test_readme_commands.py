@@ -381,6 +381,9 @@ STEPS = {
     "make coverage": Step(rehearsed, prints="-m pytest .*--cov"),
     "make docs": Step(rehearsed, prints="(?s)settings_table.*mkdocs build --strict"),
     "make wheel": Step(rehearsed, prints="pip wheel"),
+    "make cluster-test ONLY=signals": Step(
+        rehearsed, {"ONLY": "ONLY"}, prints=r"run_labs\.py signals"
+    ),
     "make cluster-test": Step(rehearsed, prints=r"tests/cluster/run_labs\.py"),
     "make chaos": Step(rehearsed, prints=r"tests/sweep/chaos\.py"),
     "make lock": Step(rehearsed, prints=r"(?s)pip install .*--report.*mv .*constraints\.txt"),

@@ -2,6 +2,7 @@
 
 import logging
 import sqlite3
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -60,7 +61,9 @@ def test_b03_without_boto3_every_metric_is_there_and_files_follow_when_they_can(
     query: Query,
     tmp_path: Path,
     warnings: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setitem(sys.modules, "boto3", None)  # as where it is not installed
     journal.append(begin())
     (sweep_dir / "sweep.yaml").write_text("name: tiny\n")
     assert mirror(sweep_dir, uri).is_complete
@@ -75,7 +78,7 @@ def test_b03_without_boto3_every_metric_is_there_and_files_follow_when_they_can(
     assert query(POINTS) == [(len(OUTCOMES) * NUM_EPOCHS,)]
     assert query(RUNNING) == [(0,)]
     assert result.num_pending == result.num_unsent > len(OUTCOMES)
-    assert "No module named 'boto3'" in warnings.text
+    assert "boto3" in warnings.text
     assert len(warnings.records) == 1, "the same cause is told once"
 
     set_artifact_place(database, f"file://{tmp_path}/mended")

@@ -177,7 +177,7 @@ def try_second(folder: Path, whole: Path) -> Line:
         seconds = time.monotonic() - began_s
         for process in start.look():
             process.resume()
-        num_left = len(start.wait_until_gone(_GONE_S))
+        num_left = len(start.wait_until_gone(2 * _GONE_S))
     problems = [] if is_patient else ["it did not wait for its trials"]
     problems += [] if code == 128 + signal.SIGTERM else [f"exit code {code}"]
     problems += [f"{num_left} processes left"] if num_left else []
