@@ -135,7 +135,8 @@ def _running(
 
 
 def _names(host: Host) -> frozenset[str]:
-    return frozenset(path.name for path in host.tmp.iterdir())
+    """Return what lies in a host's /tmp, but for what Ray itself keeps for as long as it runs."""
+    return frozenset(path.name for path in host.tmp.iterdir()) - {"ray"}
 
 
 def _plain(bench: _Bench) -> Iterator[Line]:
