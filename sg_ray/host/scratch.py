@@ -7,6 +7,7 @@ where its number would say nothing.
 
 import fcntl
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -17,6 +18,9 @@ from types import TracebackType
 from typing import Self
 
 _PREFIX = "sg-ray-"
+_NAME = re.compile(rf"{_PREFIX}[a-z0-9_-]+\.\d+\.[a-z0-9_]{{8}}")
+"""Nothing else is deleted: a folder ``sg-ray-results`` is somebody's own."""
+
 _UNSEEN_MAX_AGE_S = 7 * 86_400
 """Where nothing can be locked, a folder that nobody has touched for longer is nobody's."""
 
@@ -70,7 +74,7 @@ def _scratch() -> list[Path]:
     return sorted(
         folder
         for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*")
-        if _is_own_folder(folder)
+        if _NAME.fullmatch(folder.name) and _is_own_folder(folder)
     )
 
 

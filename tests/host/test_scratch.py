@@ -101,7 +101,7 @@ def test_those_of_another_user_are_left_alone(monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_link_is_followed_nowhere(temporary: Path) -> None:
     (temporary / "mine").mkdir()
-    (temporary / "sg-ray-trial.1.x").symlink_to(temporary / "mine")
+    (temporary / "sg-ray-trial.1.abcd_123").symlink_to(temporary / "mine")
     remove_scratch()
     assert (temporary / "mine").is_dir()
 
@@ -124,3 +124,13 @@ def test_where_nothing_can_be_locked_only_what_is_old_is_nobodys(
     os.utime(own.path / "last.pt", (long_ago_s, long_ago_s))
     remove_scratch()
     assert not own.path.exists()
+
+
+def test_folders_that_are_only_called_alike_stay(temporary: Path) -> None:
+    """What a user, or `make chaos`, has put beside them is nobody's scratch."""
+    for name in ("sg-ray-results", "sg-ray-chaos-ab12cd34", "sg-ray-trial.1", "sg-ray-a.b.c"):
+        (temporary / name).mkdir()
+    (temporary / "sg-ray-trial.1.abcd1234").mkdir()
+    assert [path.name for path in dead_scratch()] == ["sg-ray-trial.1.abcd1234"]
+    remove_scratch()
+    assert len(list(temporary.iterdir())) == 4
