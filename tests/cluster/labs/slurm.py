@@ -352,7 +352,7 @@ _PARTS: dict[str, Part] = {
 }
 PARTS = tuple(_PARTS)
 _NUM_EPOCHS = 12
-_NUM_EPOCHS_OF_LIMIT = 100
+_NUM_EPOCHS_OF_LIMIT = 220
 
 
 def run(folder: Path, parts: Collection[str] = ()) -> Iterator[Line]:
