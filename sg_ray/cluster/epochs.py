@@ -14,6 +14,7 @@ from sg_ray.cluster.premises import Premises
 from sg_ray.config import Resources
 from sg_ray.errors import InfrastructureError, SgRayError
 from sg_ray.features.packed import Features
+from sg_ray.host.processes import ender
 from sg_ray.host.signals import StopRequest, stopping
 from sg_ray.sweep_folder import RAY_LOG, SweepFolder
 from sg_ray.training.loop import EpochResult, ShouldStop, never
@@ -112,6 +113,8 @@ def _ray_for(takes: Resources, folder: SweepFolder, request: StopRequest | None)
         return
     from sg_ray.cluster.session import ray_session
 
+    if request is not None:
+        request.at_once = ender()
     with (
         ray_session("local", log=folder.ray_log, several_workers=True),
         nullcontext() if request is None else stopping(request),  # Ray has put handlers in place

@@ -1,7 +1,7 @@
 """Processes that this one has started, directly or not."""
 
 import time
-from collections.abc import Iterable, Set
+from collections.abc import Callable, Iterable, Set
 from contextlib import suppress
 
 import psutil
@@ -38,6 +38,12 @@ def trees(pids: Iterable[int]) -> frozenset[psutil.Process]:
             root = psutil.Process(pid)
             found.update([root, *root.children(recursive=True)])
     return frozenset(found)
+
+
+def ender() -> Callable[[], None]:
+    """Return what ends, at once, all that is started below this process from now on."""
+    beside = descendants()
+    return lambda: end(descendants(beside), patience_s=0)
 
 
 def is_alive(process: psutil.Process) -> bool:

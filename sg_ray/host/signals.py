@@ -37,6 +37,8 @@ class StopRequest:
     raises: bool = True
     on_step: Callable[[], None] = lambda: None
     """Called whenever the work asks whether to go on: here, that is after each of its steps."""
+    at_once: Callable[[], None] = lambda: None
+    """Called before the second signal ends the process: what it has started does not outlive it."""
     _asked_at_s: float = 0.0
 
     @property
@@ -62,6 +64,8 @@ class StopRequest:
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         now_s = time.monotonic()
         if self.is_asked and now_s - self._asked_at_s > SAME_SIGNAL_S:
+            with suppress(Exception):
+                self.at_once()
             os._exit(128 + number)
         if self.is_asked:
             return

@@ -1,6 +1,5 @@
 """A Ray cluster of several nodes on this machine, with a temporary folder and ports of its own."""
 
-import shutil
 import socket
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -19,22 +18,22 @@ def private_cluster(num_head_cpus: int = 1, *, dashboard: bool = False) -> Itera
 
     Train frees the workers of a group with the help of the dashboard.
     """
-    temporary = tempfile.mkdtemp(prefix="sgr-", dir="/tmp")  # sockets have short names
-    head = {
-        "num_cpus": num_head_cpus,
-        "include_dashboard": dashboard,
-        "dashboard_port": _free_port(),
-        "temp_dir": temporary,
-    }
-    cluster = Cluster(
-        initialize_head=True, head_node_args={**head, "object_store_memory": _STORE_BYTES}
-    )
-    try:
-        yield cluster
-    finally:
-        ray.shutdown()
-        cluster.shutdown()
-        shutil.rmtree(temporary, ignore_errors=True)
+    with tempfile.TemporaryDirectory(
+        prefix="sgr-", dir="/tmp", ignore_cleanup_errors=True
+    ) as temporary:  # sockets have short names
+        head = {
+            "num_cpus": num_head_cpus,
+            "include_dashboard": dashboard,
+            "dashboard_port": _free_port(),
+            "temp_dir": temporary,
+            "object_store_memory": _STORE_BYTES,
+        }
+        cluster = Cluster(initialize_head=True, head_node_args=head)
+        try:
+            yield cluster
+        finally:
+            ray.shutdown()
+            cluster.shutdown()
 
 
 def add_node(cluster: Cluster, num_cpus: int, env: Mapping[str, str] | None = None) -> Any:

@@ -7,6 +7,7 @@ from sg_ray.cluster.admission import any_group, check_before_start
 from sg_ray.cluster.chosen_address import LOCAL
 from sg_ray.config import Resources
 from sg_ray.host.cpus import count_cpus
+from sg_ray.host.processes import ender
 from sg_ray.host.scratch import remove_scratch
 from sg_ray.host.signals import StopRequest
 from sg_ray.sweep.execute.executor import Execution, Setting
@@ -50,6 +51,7 @@ class TuneExecutor:
         from sg_ray.sweep.execute.tune_run import run_tune
 
         groups = any_group(setting.takes)
+        stop.at_once = ender()
         with ExitStack() as stack:
             stack.enter_context(
                 ray_session(self.address, log=setting.folder.ray_log, several_workers=groups)
