@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 
-from sg_ray.cluster.capacity import draining_nodes
+from sg_ray.cluster.placing.capacity import draining_nodes
 from sg_ray.cluster.stop_board import StopBoard
 
 _LOOKED_UP_EVERY_S = 2.0
