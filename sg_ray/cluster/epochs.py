@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sg_ray.cluster.losses import GroupFailure, infrastructure_failure
-from sg_ray.cluster.premises import Premises
+from sg_ray.cluster.nodes.premises import Premises
 from sg_ray.config import Resources
 from sg_ray.errors import InfrastructureError, SgRayError
 from sg_ray.features.packed import Features
@@ -22,7 +22,7 @@ from sg_ray.training.saving import Saving
 from sg_ray.trial import TrialContext, TrialSpec, run_trial
 
 if TYPE_CHECKING:
-    from sg_ray.cluster.group import WorkerGroup
+    from sg_ray.cluster.groups.group import WorkerGroup
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def open_epochs(
         )
     import ray
 
-    from sg_ray.cluster.group import WorkerGroup
+    from sg_ray.cluster.groups.group import WorkerGroup
 
     return WorkerGroup(
         spec,

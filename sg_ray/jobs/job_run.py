@@ -21,7 +21,7 @@ from sg_ray.training.loop import EpochResult, Interrupted, ShouldStop
 from sg_ray.trial import find_learning_rate, score_test
 
 if TYPE_CHECKING:
-    from sg_ray.cluster.group import WorkerGroup
+    from sg_ray.cluster.groups.group import WorkerGroup
 
 Result = dict[str, Any]
 """What a step came to, as plain data. ``done`` says that it was the last.

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import torch
 
-from sg_ray.cluster.admission import check_fits_here, machine_here
 from sg_ray.cluster.chosen_address import LOCAL, chosen_address
-from sg_ray.cluster.packing import num_fitting
+from sg_ray.cluster.placing.admission import check_fits_here, machine_here
+from sg_ray.cluster.placing.packing import num_fitting
 from sg_ray.config import Model, Resources, Rules
 from sg_ray.features.build import store_dir
 from sg_ray.features.packed import FeatureKind

@@ -9,11 +9,11 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from sg_ray.cluster.admission import any_group, check_fits
-from sg_ray.cluster.at_once import told_at_once
-from sg_ray.cluster.capacity import capacity_at
 from sg_ray.cluster.chosen_address import LOCAL, chosen_address
-from sg_ray.cluster.packing import Machine, num_mixed
+from sg_ray.cluster.placing.admission import any_group, check_fits
+from sg_ray.cluster.placing.at_once import told_at_once
+from sg_ray.cluster.placing.capacity import capacity_at
+from sg_ray.cluster.placing.packing import Machine, num_mixed
 from sg_ray.cluster.ray_address import check_address
 from sg_ray.cluster.ray_check import RayReport, check_ray
 from sg_ray.preflight.context import Context

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from sg_ray.cluster.admission import processors, shortage
 from sg_ray.cluster.epochs import Supplies, epochs_here
 from sg_ray.cluster.losses import GroupFailure
+from sg_ray.cluster.placing.admission import processors, shortage
 from sg_ray.config import Resources
 from sg_ray.configuration import Configuration
 from sg_ray.data.sources import load_data

@@ -2,10 +2,10 @@
 
 import pytest
 
-from sg_ray.cluster import at_once
-from sg_ray.cluster import capacity as capacity_module
-from sg_ray.cluster.capacity import Capacity
-from sg_ray.cluster.packing import Machine
+from sg_ray.cluster.placing import at_once
+from sg_ray.cluster.placing import capacity as capacity_module
+from sg_ray.cluster.placing.capacity import Capacity
+from sg_ray.cluster.placing.packing import Machine
 from sg_ray.config import Resources
 
 TAKES = {

@@ -12,11 +12,11 @@ import pytest
 import ray
 from ray.train import ScalingConfig
 
-from sg_ray.cluster import capacity as capacity_module
-from sg_ray.cluster import group
-from sg_ray.cluster.capacity import Capacity, Growth, NodeType, capacity, node_types
-from sg_ray.cluster.leaving_nodes import LeavingNodes
-from sg_ray.cluster.packing import Machine
+from sg_ray.cluster.groups import group
+from sg_ray.cluster.nodes.leaving_nodes import LeavingNodes
+from sg_ray.cluster.placing import capacity as capacity_module
+from sg_ray.cluster.placing.capacity import Capacity, Growth, NodeType, capacity, node_types
+from sg_ray.cluster.placing.packing import Machine
 
 ROOT = Path(__file__).parents[2]
 GCS = "10.1.2.3:6379"

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from sg_ray.cluster.admission import check_fits
-from sg_ray.cluster.packing import Bundle, Machine, bundles_of, hold, num_fitting, num_mixed
+from sg_ray.cluster.placing.admission import check_fits
+from sg_ray.cluster.placing.packing import Bundle, Machine, bundles_of, hold, num_fitting, num_mixed
 from sg_ray.config import Resources
 from sg_ray.errors import InputError
 

@@ -11,8 +11,8 @@ import pytest
 import ray
 import torch.distributed as dist
 
-from sg_ray.cluster import process_group
-from sg_ray.cluster.process_group import SET_UP_TIMEOUT_S, use_rays_interface, wait_patiently
+from sg_ray.cluster.groups import process_group
+from sg_ray.cluster.groups.process_group import SET_UP_TIMEOUT_S, use_rays_interface, wait_patiently
 
 NAMES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
 

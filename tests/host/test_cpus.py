@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sg_ray.cluster.admission import processors
+from sg_ray.cluster.placing.admission import processors
 from sg_ray.host import slurm_limits
 from sg_ray.host.cpus import Cpus, count_cpus, num_cpus
 from sg_ray.host.memory import count_memory

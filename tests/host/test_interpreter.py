@@ -69,5 +69,5 @@ def test_closed_streams_stay_out_of_the_files(tmp_path: Path) -> None:
 
 
 def test_an_older_train_that_was_asked_for_is_not_taken(tmp_path: Path) -> None:
-    ended = run("-c", "import sg_ray.cluster.group", cwd=tmp_path, RAY_TRAIN_V2_ENABLED="0")
+    ended = run("-c", "import sg_ray.cluster.groups.group", cwd=tmp_path, RAY_TRAIN_V2_ENABLED="0")
     assert ended.returncode == 0, ended.stderr

@@ -19,8 +19,8 @@ from typing import Any
 import psutil
 from played_sweep import SEEDS
 
-from sg_ray.cluster.capacity import Capacity
-from sg_ray.cluster.packing import Machine
+from sg_ray.cluster.placing.capacity import Capacity
+from sg_ray.cluster.placing.packing import Machine
 from sg_ray.config import Experiment, Resources
 from sg_ray.files import content_hash
 from sg_ray.host.signals import StopRequest

@@ -10,8 +10,8 @@ from ray.air.execution._internal.tracked_actor import TrackedActor
 from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
-from sg_ray.cluster.capacity import Capacity
-from sg_ray.cluster.packing import Machine
+from sg_ray.cluster.placing.capacity import Capacity
+from sg_ray.cluster.placing.packing import Machine
 from sg_ray.config import Resources
 from sg_ray.host.signals import StopRequest
 from sg_ray.jobs.job import AnyJob, parse_job

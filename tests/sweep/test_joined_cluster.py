@@ -17,9 +17,9 @@ from ray.cluster_utils import Cluster
 from ray.util.placement_group import placement_group
 from tiny_sweep import read_json_records, tiny_experiment
 
-from sg_ray.cluster import node_check
-from sg_ray.cluster.node_check import NodeCheck
-from sg_ray.cluster.placement_groups import (
+from sg_ray.cluster.nodes import node_check
+from sg_ray.cluster.nodes.node_check import NodeCheck
+from sg_ray.cluster.nodes.placement_groups import (
     LeftGroups,
     cluster_actors,
     placement_groups,

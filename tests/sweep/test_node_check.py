@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from ray import cloudpickle
 
-from sg_ray.cluster import node_check, node_question
 from sg_ray.cluster.losses import places_in
-from sg_ray.cluster.node_answer import MODULES, NodeAnswer, faults, notes
-from sg_ray.cluster.node_check import Node, NodeCheck
-from sg_ray.cluster.premises import Premises
+from sg_ray.cluster.nodes import node_check, node_question
+from sg_ray.cluster.nodes.node_answer import MODULES, NodeAnswer, faults, notes
+from sg_ray.cluster.nodes.node_check import Node, NodeCheck
+from sg_ray.cluster.nodes.premises import Premises
 from sg_ray.code_version import code_version
 from sg_ray.config import Resources
 from sg_ray.errors import InfrastructureError, InputError

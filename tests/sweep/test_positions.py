@@ -9,7 +9,7 @@ import pytest
 import torch
 from tiny_sweep import tiny_experiment
 
-from sg_ray.cluster.folder_claim import Claim, claim_for_group, release
+from sg_ray.cluster.groups.folder_claim import Claim, claim_for_group, release
 from sg_ray.config import Resources
 from sg_ray.errors import InfrastructureError
 from sg_ray.files import write_json

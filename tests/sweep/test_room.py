@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from played_sweep import Sweep, experiment
 
-from sg_ray.cluster.capacity import Capacity
-from sg_ray.cluster.packing import Machine
+from sg_ray.cluster.placing.capacity import Capacity
+from sg_ray.cluster.placing.packing import Machine
 from sg_ray.config import Model, Resources
 from sg_ray.jobs.job import AnyJob, LrRangeJob, TrainJob
 from sg_ray.sweep.execute.room import MOST_WAITING, Room

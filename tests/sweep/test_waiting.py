@@ -9,7 +9,7 @@ import pytest
 import ray
 
 from sg_ray.cluster import trouble as ray_trouble
-from sg_ray.cluster.placement_groups import HOLD
+from sg_ray.cluster.nodes.placement_groups import HOLD
 from sg_ray.errors import InputError
 from sg_ray.sweep.execute import tune_hooks
 

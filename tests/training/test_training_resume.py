@@ -13,7 +13,7 @@ import torch
 from same_bits import assert_same_bits
 from tiny_classifier import tiny_config, tiny_model, tiny_split
 
-from sg_ray.cluster.folder_claim import Claim, claim_for_group
+from sg_ray.cluster.groups.folder_claim import Claim, claim_for_group
 from sg_ray.errors import InfrastructureError, InputError, TrainingError
 from sg_ray.training import checkpoint
 from sg_ray.training.checkpoint import check_resumable

@@ -15,8 +15,8 @@ import ray
 from ray import tune
 
 from sg_ray.cluster.epochs import Supplies
-from sg_ray.cluster.folder_claim import claim_for_group
-from sg_ray.cluster.premises import Premises
+from sg_ray.cluster.groups.folder_claim import claim_for_group
+from sg_ray.cluster.nodes.premises import Premises
 from sg_ray.cluster.stop_board import hear_board
 from sg_ray.features.packed import Features
 from sg_ray.host.scratch import ScratchFolder, remove_scratch

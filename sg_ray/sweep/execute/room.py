@@ -9,8 +9,8 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection
 
-from sg_ray.cluster.capacity import Capacity
-from sg_ray.cluster.packing import Bundle, bundles_of, hold, least_bundles, num_fitting
+from sg_ray.cluster.placing.capacity import Capacity
+from sg_ray.cluster.placing.packing import Bundle, bundles_of, hold, least_bundles, num_fitting
 from sg_ray.config import Resources
 from sg_ray.jobs.job import AnyJob, TrainJob
 

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from contextlib import ExitStack
 
-from sg_ray.cluster.admission import any_group, check_before_start
 from sg_ray.cluster.chosen_address import LOCAL
+from sg_ray.cluster.placing.admission import any_group, check_before_start
 from sg_ray.config import Resources
 from sg_ray.host.cpus import count_cpus
 from sg_ray.host.processes import ender
@@ -37,7 +37,7 @@ class TuneExecutor:
 
     def told_at_once(self, takes: Mapping[str, Resources], at_most: int | None) -> str:
         """Return, for the user, how many trials run at once."""
-        from sg_ray.cluster.at_once import told_at_once
+        from sg_ray.cluster.placing.at_once import told_at_once
 
         return told_at_once(takes, self.address, at_most)
 

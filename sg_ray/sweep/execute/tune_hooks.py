@@ -21,10 +21,10 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from sg_ray.cluster.leaving_nodes import LeavingNodes
 from sg_ray.cluster.losses import infrastructure_failure
-from sg_ray.cluster.node_check import NodeCheck
-from sg_ray.cluster.placement_groups import HOLD, LeftGroups, told_holders
+from sg_ray.cluster.nodes.leaving_nodes import LeavingNodes
+from sg_ray.cluster.nodes.node_check import NodeCheck
+from sg_ray.cluster.nodes.placement_groups import HOLD, LeftGroups, told_holders
 from sg_ray.cluster.ray_private.library_names import (
     RayActorManager,
     TrackedActor,

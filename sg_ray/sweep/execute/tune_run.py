@@ -16,12 +16,12 @@ import ray
 from ray import tune
 from ray.tune.experiment import Trial
 
-from sg_ray.cluster.admission import any_group, check_fits
-from sg_ray.cluster.capacity import Capacity, Growth, capacity
-from sg_ray.cluster.leaving_nodes import LeavingNodes
 from sg_ray.cluster.losses import infrastructure_failure
-from sg_ray.cluster.node_check import NodeCheck
-from sg_ray.cluster.premises import Premises
+from sg_ray.cluster.nodes.leaving_nodes import LeavingNodes
+from sg_ray.cluster.nodes.node_check import NodeCheck
+from sg_ray.cluster.nodes.premises import Premises
+from sg_ray.cluster.placing.admission import any_group, check_fits
+from sg_ray.cluster.placing.capacity import Capacity, Growth, capacity
 from sg_ray.cluster.stop_board import StopBoard
 from sg_ray.errors import InfrastructureError, SgRayError
 from sg_ray.host.disk import disk_trouble

@@ -23,12 +23,12 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig, get_preemption_in
 from ray.train.torch import TorchTrainer, get_device
 from ray.util.queue import Empty, Queue
 
-from sg_ray.cluster.capacity import node_types
-from sg_ray.cluster.folder_claim import Claim, claim_for_group, release
+from sg_ray.cluster.groups.folder_claim import Claim, claim_for_group, release
+from sg_ray.cluster.groups.process_group import GroupConfig
 from sg_ray.cluster.losses import GroupFailure
-from sg_ray.cluster.placement_groups import remove_groups_of_actor
-from sg_ray.cluster.premises import Premises
-from sg_ray.cluster.process_group import GroupConfig
+from sg_ray.cluster.nodes.placement_groups import remove_groups_of_actor
+from sg_ray.cluster.nodes.premises import Premises
+from sg_ray.cluster.placing.capacity import node_types
 from sg_ray.cluster.ray_private.library_names import PlacementGroupCleanerCallback, TrainController
 from sg_ray.cluster.stop_board import Board, hear_board, helper_actor, on_this_node
 from sg_ray.config import Resources

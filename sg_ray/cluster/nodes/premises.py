@@ -4,7 +4,7 @@ import platform
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sg_ray.cluster.node_question import read_trouble
+from sg_ray.cluster.nodes.node_question import read_trouble
 from sg_ray.code_version import code_version
 from sg_ray.errors import InfrastructureError
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from sg_ray.cluster.chosen_address import LOCAL
-from sg_ray.cluster.packing import Machine, hold, least_bundles
+from sg_ray.cluster.placing.packing import Machine, hold, least_bundles
 from sg_ray.config import Resources
 from sg_ray.errors import InputError
 from sg_ray.host.cpus import count_cpus

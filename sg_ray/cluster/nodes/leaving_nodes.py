@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 
-from sg_ray.cluster.capacity import draining_nodes
+from sg_ray.cluster.placing.capacity import draining_nodes
 from sg_ray.cluster.stop_board import StopBoard
 
 _LOOKED_UP_EVERY_S = 2.0
@@ -12,7 +12,7 @@ _LOOKED_UP_EVERY_S = 2.0
 class LeavingNodes:
     """Tells the trials of such nodes to save their positions, each node once.
 
-    Ray places nothing new on them. The groups of ``cluster.group`` are told by Train, too.
+    Ray places nothing new on them. The groups of ``cluster.groups`` are told by Train, too.
     """
 
     def __init__(self, board: StopBoard, *, now_s: Callable[[], float] = time.monotonic) -> None:

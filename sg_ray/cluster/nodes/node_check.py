@@ -18,13 +18,13 @@ from ray import cloudpickle
 from ray.exceptions import RayError
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 
-from sg_ray.cluster import node_question
-from sg_ray.cluster.admission import TakesByModel
 from sg_ray.cluster.losses import infrastructure_failure, places_in
-from sg_ray.cluster.node_answer import MODULES, NodeAnswer, faults, notes
-from sg_ray.cluster.packing import Machine, hold, least_bundles
-from sg_ray.cluster.placement_groups import HOLD
-from sg_ray.cluster.premises import Premises
+from sg_ray.cluster.nodes import node_question
+from sg_ray.cluster.nodes.node_answer import MODULES, NodeAnswer, faults, notes
+from sg_ray.cluster.nodes.placement_groups import HOLD
+from sg_ray.cluster.nodes.premises import Premises
+from sg_ray.cluster.placing.admission import TakesByModel
+from sg_ray.cluster.placing.packing import Machine, hold, least_bundles
 from sg_ray.cluster.ray_private.core_names import raylet
 from sg_ray.config import Resources
 from sg_ray.errors import InputError

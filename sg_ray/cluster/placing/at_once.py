@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 
-from sg_ray.cluster.admission import machine_here
 from sg_ray.cluster.chosen_address import LOCAL
-from sg_ray.cluster.packing import Machine, num_fitting, num_mixed
+from sg_ray.cluster.placing.admission import machine_here
+from sg_ray.cluster.placing.packing import Machine, num_fitting, num_mixed
 from sg_ray.config import Resources
 
 
@@ -18,7 +18,7 @@ def told_at_once(takes: Mapping[str, Resources], address: str, at_most: int | No
         machines: Sequence[Machine] = [machine_here()]
         where = f"this machine ({_total(machines)})"
     else:
-        from sg_ray.cluster.capacity import capacity_at
+        from sg_ray.cluster.placing.capacity import capacity_at
 
         place, found = capacity_at(address)
         machines = found.at_most

@@ -13,7 +13,7 @@ import ray
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from sg_ray.cluster.packing import Machine
+from sg_ray.cluster.placing.packing import Machine
 from sg_ray.cluster.ray_address import ask_for_nodes
 from sg_ray.cluster.ray_private.core_names import state
 

@@ -1,0 +1,1 @@
+"""How many trials a cluster holds, and whether one fits beside those that run."""
