@@ -1,5 +1,7 @@
 """A share of the signals lab: see ``labs/signals.py``."""
 
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,8 +13,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return signals.run_whole(tmp_path_factory.mktemp("s"))
+def whole() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="s-", dir="/tmp") as folder:  # sockets' names are short
+        yield signals.run_whole(Path(folder))
 
 
 def check(line: Line) -> None:
