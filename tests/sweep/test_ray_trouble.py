@@ -22,6 +22,7 @@ from ray.exceptions import RpcError
 from sg_ray.cluster import ray_check
 from sg_ray.cluster import session as ray_session
 from sg_ray.cluster import trouble as ray_trouble
+from sg_ray.cluster.ray_private.core_names import worker
 from sg_ray.errors import InputError
 from sg_ray.host.memory import Memory
 from sg_ray.host.process_limits import Room
@@ -52,6 +53,7 @@ COLOURED = RpcError(
 def no_ray_yet(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "shutdown", lambda: None)
+    monkeypatch.setattr(worker, "_global_node", None)  # that of other tests is not ours to end
 
 
 def session(tmp_path: Path) -> Any:
