@@ -2,15 +2,14 @@
 
 import json
 from collections import Counter
-from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 import pytest
 from small_sweeps import DATABASE, INLINE, SWEEP, query, records, repeated_points, run_statuses
 
 from sg_ray.cli import main
-from sg_ray.jobs.job import AnyJob
-from sg_ray.sweep.execute.room import Gap, Room
+from sg_ray.sweep.execute.tune_hooks import PlanSearcher
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -112,13 +111,14 @@ def test_a_resume_may_take_other_resources(
         if record["stage"] == "floor":
             (SWEEP / "records" / f"{record['trial_key']}.json").unlink()
     seen: list[int] = []
-    beside = Room.beside
+    suggest = PlanSearcher.suggest
 
-    def noted(room: Room, jobs: Collection[AnyJob], num_waiting: int) -> Gap:
-        seen.append(len(jobs))
-        return beside(room, jobs, num_waiting)
+    def noted(searcher: PlanSearcher, trial_id: str) -> Any:
+        suggested = suggest(searcher, trial_id)
+        seen.append(len(searcher._flight.jobs))
+        return suggested
 
-    monkeypatch.setattr(Room, "beside", noted)
+    monkeypatch.setattr(PlanSearcher, "suggest", noted)
     other = [f"resources.cpus={cpus}", "max_concurrent_trials=2"]
     assert main(["sweep", "--resume", "tiny", *other]) == 0
     assert max(seen) == num_at_once

@@ -37,7 +37,7 @@ from sg_ray.sweep_folder import SweepFolder
 PACKAGE = Path(__file__).parents[2] / "sg_ray"
 GNN = {"gnn": Resources(cpus=1)}
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]  # a process that has not joined another Ray
 
 
 @pytest.fixture(autouse=True)
