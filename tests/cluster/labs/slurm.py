@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from chaos_checks import repeated_epochs, violations
 from hosts import Host
-from lab import Line, missing_namespaces, missing_programs
+from lab import ROOT, Line, missing_namespaces, missing_programs
 from slurm_cluster import (
     PROGRAMS,
     SLURMD_TIMEOUT_S,
@@ -178,10 +179,11 @@ def _left_behind(cluster: Cluster) -> list[str]:
 
 
 def _rests(cluster: Cluster) -> list[str]:
+    shared = {*cluster.folder.parts, *ROOT.parts, *Path(sys.prefix).parts}  # seen from all hosts
     found = []
     for node in cluster.nodes:
         found += [f"{node.name}: process {line[:100]}" for line in _processes(node)]
-        names = {path.name for path in node.tmp.iterdir()} - set(cluster.folder.parts)
+        names = {path.name for path in node.tmp.iterdir()} - shared
         found += [f"{node.name}: /tmp/{name}" for name in sorted(names)]
     return found
 
