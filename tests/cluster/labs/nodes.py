@@ -9,6 +9,7 @@ import shutil
 import sys
 import sysconfig
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -33,6 +34,8 @@ from sg_ray.cluster.patience import PATIENCE
 TITLE = "sweeps on hosts that die, join late, are cut off, or are not as the others"
 
 _FEW = {"seeds": (42, 7, 2025)}
+_IN_MIDDLE = range(2, 18)
+"""Epochs, of the 20 of a trial, after which it is worth a hit."""
 _GROUP = {"seeds": (42, 7), "resources": {"num_workers": 2}}
 
 
@@ -155,7 +158,7 @@ def _plain(bench: _Bench) -> Iterator[Line]:
 def _exchange(bench: _Bench) -> Iterator[Line]:
     """A host joins in mid-sweep, then one dies in mid-trial."""
     whole = bench.whole()
-    with _running(bench, "exchange", [1, 1, 1], pace_s=0.5, num_spare=1) as run:
+    with _running(bench, "exchange", [1, 1, 1], pace_s=1.5, num_spare=1) as run:
         *old, new = run.hosts
         run.sweep.wait_for(lambda: run.sweep.events("epoch"), "the first trial trains")
         began_s = time.monotonic()
@@ -163,7 +166,7 @@ def _exchange(bench: _Bench) -> Iterator[Line]:
         run.sweep.wait_for(lambda: all(map(num_trials_at, run.hosts)), "all four hosts train")
         told = f"all four train {time.monotonic() - began_s:.0f} s after the fourth's `ray start`"
         yield Line("exchange: a node added", told, is_ok=True)
-        _wait_for_epochs(run, 6)
+        _wait_until_all_are_in_mid_trial(run)
         old[-1].kill()
         run.killed.append(old[-1])
         began_s = time.monotonic()
@@ -171,10 +174,19 @@ def _exchange(bench: _Bench) -> Iterator[Line]:
         yield from run.ends_like(whole)
 
 
-def _wait_for_epochs(run: _Run, number: int) -> None:
-    """Wait until so many more epochs have ended."""
-    before = len(run.sweep.events("epoch"))
-    run.sweep.wait_for(lambda: len(run.sweep.events("epoch")) >= before + number, "epochs go on")
+def _wait_until_all_are_in_mid_trial(run: _Run) -> None:
+    """Wait until as many trials as there are hosts, of one CPU each, are far from both ends.
+
+    A host's process of a trial lives between trials, too: whoever hits it then hits nothing.
+    """
+
+    def are_all() -> bool:
+        ended = {event.trial_key for event in run.sweep.events("trial_finished")}
+        epochs = Counter(event.trial_key for event in run.sweep.events("epoch"))
+        in_middle = [key for key, n in epochs.items() if key not in ended and n in _IN_MIDDLE]
+        return len(in_middle) == len(run.hosts)
+
+    run.sweep.wait_for(are_all, "all hosts are in the middle of a trial")
 
 
 def _lost(run: _Run, what: str, began_s: float) -> Iterator[Line]:
@@ -224,8 +236,7 @@ def _cut300(bench: _Bench) -> Iterator[Line]:
 
 def _cut_while_training(run: _Run) -> Host:
     """Cut the last host off in the middle of a trial; return it."""
-    run.sweep.wait_for(lambda: all(map(num_trials_at, run.hosts)), "all hosts train")
-    _wait_for_epochs(run, 6)
+    _wait_until_all_are_in_mid_trial(run)
     run.hosts[-1].cut()
     return run.hosts[-1]
 
