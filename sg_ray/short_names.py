@@ -34,12 +34,13 @@ class ShortNames:
         self._named = {baseline: baseline}
         for configuration in known:
             self._named.setdefault(configuration, configuration)
+        self._taken = {known.name for known in self._named.values()}
 
     def named(self, configuration: Configuration) -> Configuration:
         """Return the configuration with its name."""
         if configuration not in self._named:
-            taken = {known.name for known in self._named.values()}
-            name = next(name for name in self._candidates(configuration) if name not in taken)
+            name = next(n for n in self._candidates(configuration) if n not in self._taken)
+            self._taken.add(name)
             self._named[configuration] = configuration.model_copy(update={"short_name": name})
         return self._named[configuration]
 
