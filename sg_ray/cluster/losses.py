@@ -6,6 +6,7 @@ from sg_ray.errors import InfrastructureError
 from sg_ray.records.record import Failure
 
 UNEXPLAINED = "its process or machine died"
+UNANSWERED = "its process or machine answers no more"
 
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _TUNES_OWN = re.compile(r"Failure # \d+ \(occurred at .*\)")
@@ -13,6 +14,7 @@ _MEMORY = re.compile(r"was (?P<used>\S+) used / (?P<limit>\S+) limit \((?P<share
 _EXCEPTION = re.compile(r"(?:\w+\.)*(?P<named>\w*(?:Error|Exception|Exit|Interrupt)\b.*)")
 _FRAME = re.compile(r'File ".*", line \d+')
 _NODE_DEATH = re.compile(r"node (?:has died|was terminated|.*dead)", re.IGNORECASE)
+_UNAVAILABLE = re.compile(r"actor \w+ is unavailable")
 _PROCESS_DEATH = re.compile(r"Worker exit detail: (?P<detail>.*?)\.?(?: There are| Some|$)")
 
 _PLACE = re.compile(r"\b(?:ip[:=]|node id:)\s*(?P<place>[\da-f.:]*[\da-f])", re.IGNORECASE)
@@ -57,4 +59,6 @@ def _reason(text: str) -> str:
         return f"its machine was lost: {node}"
     if found := _PROCESS_DEATH.search(text.replace("\n", " ")):
         return f"its process died: {found['detail']}"
+    if _UNAVAILABLE.search(text):
+        return UNANSWERED
     return lines[0] if lines else UNEXPLAINED

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 import ray
-from ray.exceptions import RayActorError, RayError
+from ray.exceptions import ActorUnavailableError, RayActorError, RayError
 
-from sg_ray.cluster.losses import UNEXPLAINED, infrastructure_failure
+from sg_ray.cluster.losses import UNANSWERED, UNEXPLAINED, infrastructure_failure
 from sg_ray.configuration import Configuration
 from sg_ray.errors import InfrastructureError
 from sg_ray.records import taking_back
@@ -48,6 +48,13 @@ def test_case_03_a_failure_for_want_of_memory_says_so_in_its_first_line() -> Non
 def test_a_lost_machine_is_named_as_such() -> None:
     message = infrastructure_failure(NODE_DIED).message
     assert message.startswith("its machine was lost: The actor died because its node has died.")
+
+
+def test_a_machine_that_is_silent_is_told_without_rays_words_for_it() -> None:
+    error = ActorUnavailableError("RpcError: RPC error: Socket closed rpc_code: 14", b"\1" * 16)
+    failure = infrastructure_failure(f"Failure # 1 (occurred at 2026-11-30_19-00-00)\n{error}")
+    assert failure.message == UNANSWERED
+    assert "Socket closed" in failure.traceback
 
 
 def test_without_a_word_from_ray_the_process_died() -> None:

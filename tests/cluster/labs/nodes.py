@@ -200,7 +200,8 @@ def _lost(run: _Run, what: str, began_s: float) -> Iterator[Line]:
     )
     resumed = next(e for e in run.sweep.events("trial_resumed") if e.trial_key == lost.trial_key)
     told = f"noticed after {noticed_s:.0f} s, went on elsewhere from epoch {resumed.epoch}"
-    yield Line(f"{run.name}: {what}", f"{told} ({lost.reason[:120]})", is_ok=resumed.epoch > 0)
+    why = f"told: lost on {lost.host}, {lost.reason[:120]}"
+    yield Line(f"{run.name}: {what}", f"{told}; {why}", is_ok=resumed.epoch > 0)
 
 
 def _cut30(bench: _Bench) -> Iterator[Line]:
