@@ -8,6 +8,7 @@ from typing import Any
 
 import psutil
 import ray
+from ray.exceptions import RayActorError, RayTaskError
 from ray.train.torch import TorchConfig
 from torch.distributed.distributed_c10d import _set_pg_timeout
 
@@ -40,11 +41,31 @@ class GroupBackend(TorchBackend):
     """Sets up the process group of the workers; its methods run in Train's controller."""
 
     def on_start(self, worker_group: Any, backend_config: Any) -> None:
-        """Set it up once each worker hears signals and knows its way to the others."""
+        """Set it up; if that fails, free what the workers hold.
+
+        Raises RayActorError if a worker has died meanwhile: Train then starts all of them anew.
+        """
+        try:
+            self._set_up(worker_group, backend_config)
+        except (RayActorError, RayTaskError):
+            # Train forgets a group that fails here: its machines would stay taken.
+            worker_group.abort()
+            raise
+
+    def _set_up(self, worker_group: Any, backend_config: Any) -> None:
+        """Have each worker hear signals and know its way to the others; then join them."""
         worker_group.execute(hear_signals)
         worker_group.execute(use_rays_interface)
-        super().on_start(worker_group, backend_config)
+        try:
+            super().on_start(worker_group, backend_config)
+        except RayTaskError:  # of one that waited for another in vain, which Train takes for a bug
+            worker_group.execute(answer)
+            raise
         worker_group.execute(wait_patiently)
+
+
+def answer() -> None:
+    """Do nothing: who is asked for it, and lives, has answered."""
 
 
 def use_rays_interface() -> None:
