@@ -1,9 +1,18 @@
 """Commands to print that run as printed, from the folder that this process was started in."""
 
+import os
 import shlex
 import shutil
 import sys
 from pathlib import Path
+
+GO_ON = "SG_RAY_GO_ON"
+"""The variable by which a batch script says how to go on with what it runs."""
+
+
+def way_on(command: str) -> str:
+    """Return how to go on with what is interrupted: by ``command``, unless a script says how."""
+    return os.environ.get(GO_ON) or command
 
 
 def sg_ray_command(*arguments: object) -> str:

@@ -73,6 +73,11 @@ class SweepFolder:
         return self.path / TRAINING_SETTINGS
 
     @property
+    def batch_script(self) -> Path:
+        """The script by which SLURM runs the sweep: beside the folder, which it outlives."""
+        return self.path.with_name(f"{self.path.name}.sbatch")
+
+    @property
     def is_sweep(self) -> bool:
         """Whether a sweep was begun here."""
         return self.settings.exists()

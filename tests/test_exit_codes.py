@@ -84,3 +84,6 @@ def test_an_interrupted_command_says_so(
     assert main(["report", "outputs"]) == 130
     again = sg_ray_command("report", "outputs")
     assert capsys.readouterr().err == f"interrupted; go on with: {again}\n"
+    monkeypatch.setenv("SG_RAY_GO_ON", "sbatch outputs/quick.sbatch")
+    assert main(["report", "outputs"]) == 130
+    assert capsys.readouterr().err == "interrupted; go on with: sbatch outputs/quick.sbatch\n"

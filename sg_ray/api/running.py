@@ -11,7 +11,7 @@ from pathlib import Path
 from sg_ray.api.experiments import Settings, as_experiment, given_values
 from sg_ray.api.places import resumed
 from sg_ray.api.sweep_results import SweepResults
-from sg_ray.commands import from_here, sg_ray_command
+from sg_ray.commands import from_here, sg_ray_command, way_on
 from sg_ray.config import Experiment
 from sg_ray.config.auto import hardware_line
 from sg_ray.live.emphasis import write_with_emphasis
@@ -170,7 +170,7 @@ def show_end(
         )
     if outcome.interrupted:
         command = sg_ray_command("sweep", "--resume", folder)
-        print(f"interrupted; go on with: {command}", file=sys.stderr)
+        print(f"interrupted; go on with: {way_on(command)}", file=sys.stderr)
 
 
 def _told(outcome: Outcome, objective: str, mlflow: Sequence[str]) -> Iterator[str]:

@@ -1,5 +1,7 @@
 """How far a sweep is, from its journal and its lock; it may be running right now."""
 
+import shlex
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -39,13 +41,18 @@ class SweepState:
 
     @property
     def next_step(self) -> str | None:
-        """The command to type next; None while it runs."""
-        folder = from_here(self.folder.path)
+        """The command to type next; None while it runs.
+
+        Where there is SLURM, and a script for it, that is sbatch: the machine may be a login node.
+        """
+        folder, script = from_here(self.folder.path), self.folder.batch_script
         match self.state:
             case "running":
                 return None
             case "complete":
                 return sg_ray_command("report", folder)
+        if script.exists() and shutil.which("sbatch") is not None:
+            return shlex.join(["sbatch", str(from_here(script))])
         return sg_ray_command("sweep", "--resume", folder)
 
 

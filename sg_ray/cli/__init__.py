@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from sg_ray.commands import sg_ray_command
+from sg_ray.commands import sg_ray_command, way_on
 from sg_ray.errors import SgRayError
 from sg_ray.host.cpus import num_cpus
 from sg_ray.host.interpreter import why_not_imported
@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None, *, default_experiment: Path | N
         print(f"error: {_shown(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(f"interrupted; go on with: {known.again}", file=sys.stderr)
+        print(f"interrupted; go on with: {way_on(known.again)}", file=sys.stderr)
         return stop.exit_code
     return code
 

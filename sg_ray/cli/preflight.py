@@ -18,23 +18,33 @@ _NAME_WIDTH = 17
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the command takes."""
     parser.add_argument("settings", nargs="*", metavar="EXPERIMENT.yaml | key=value")
+    parser.add_argument(
+        "--download",
+        action="store_true",
+        help="first fetch what a sweep would: data, pretrained encoders and tokenizers",
+    )
     parser.set_defaults(command=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Check and print, a line a check; return 1 if one failed."""
+    """Check and print, a line a check; return 1 if one failed. Before it download, if asked to."""
     started = time.perf_counter()
     experiment = named_experiment(arguments.settings, arguments.default)
     from sg_ray.host.signals import StopRequest, stopping
     from sg_ray.preflight.checks import run_checks
+    from sg_ray.preflight.download import download
 
     counts: Counter[str] = Counter()
     stop = StopRequest()
     try:
-        with stopping(stop), closing(run_checks(experiment)) as results:
-            for result in results:
-                counts[result.finding.status] += 1
-                print(_line(result), flush=True)
+        with stopping(stop):
+            if arguments.download:
+                print("downloading what is not here yet", flush=True)
+                download(experiment)
+            with closing(run_checks(experiment)) as results:
+                for result in results:
+                    counts[result.finding.status] += 1
+                    print(_line(result), flush=True)
     except KeyboardInterrupt:
         print(f"interrupted; go on with: {arguments.again}", file=sys.stderr)
         return stop.exit_code

@@ -23,6 +23,9 @@ _OF_OWN_FAILURES = (
     "(the family is trained again) or --keep-records (what is on record stays, the failures "
     "too); other settings are another sweep, with another name=..."
 )
+_OF_JOBS = (
+    "sbatch: unless a job of the sweep waits (squeue), which goes on by itself when SLURM starts it"
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,15 +50,18 @@ def run(arguments: argparse.Namespace) -> int:
     if not sweeps:
         print(f"{folder}/ holds no sweep. To make one: {sg_ray_command('sweep')}")
         return 0
-    lines, problems, own_failures = [], [], False
+    lines, problems, own_failures, has_jobs = [], [], False, False
     for sweep in sweeps:
         try:
             state = _state(sweep)
             own_failures |= state.state == "failed" and _has_own_failures(sweep)
+            has_jobs |= (state.next_step or "").startswith("sbatch ")
             lines.append(_line(state))
         except InputError as error:
             problems.append(str(error))
     print(aligned([_HEADER, *lines]))
+    if has_jobs:
+        print(_OF_JOBS)
     if own_failures:
         print(_OF_OWN_FAILURES)
     for problem in problems:

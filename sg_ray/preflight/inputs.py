@@ -91,8 +91,8 @@ def _not_downloaded(what: str, repo_type: str, hub_name: str, remedy: str) -> Fi
             f"On a machine with network access {remedy}"
         )
     return Finding.warn(
-        f"{what} is not here yet: the sweep would download it when it starts, and until then "
-        "nothing can be trained on it here",
+        f"{what} is not here yet: the sweep would download it when it starts, preflight does so "
+        "with --download, and until then nothing can be trained on it here",
         blocks=True,
     )
 

@@ -5,10 +5,13 @@ All that differs between jobs stands at its top, quoted; what follows is the sam
 
 import re
 import shlex
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from sg_ray.commands import GO_ON
 from sg_ray.errors import InputError
+from sg_ray.sweep_folder import SweepFolder
 
 _PLAIN = re.compile(r"[A-Za-z0-9_./:@%+,=-]+")
 """What needs no quotes in a line of options for sbatch."""
@@ -30,10 +33,14 @@ class Job:
     python: Path
     log: Path
     """Absolute; ``%j`` stands for the job's number."""
-    journal: Path
-    """The sweep's, absolute."""
+    sweep: SweepFolder
+    """Absolute, or as seen from ``folder``."""
+    go_on: str
+    """The command that goes on with the sweep, in a job."""
     written_by: str
     """The command that a reader can give again."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Variables that every job needs, whatever the shell that submits it has set."""
     num_nodes: int = 1
     time_limit: str | None = None
     num_cpus: int | None = None
@@ -58,13 +65,20 @@ def _head(job: Job) -> str:
     lines = [
         "#!/usr/bin/env bash",
         f"# Written by: {_one_line(job.written_by)}",
-        "# `sbatch` starts it, and goes on with what an earlier job has left.",
+        "# `sbatch` starts it, and goes on with what an earlier job has left. After a change of",
+        "# code, data or pretrained files write --anew or --keep-records behind the script's name.",
         *(f"#SBATCH {option}" for option in _options(job)),
         "set -u",
         "",
         f"python={shlex.quote(_one_line(str(job.python)))}",
         f"sweep=({shlex.join(map(_one_line, job.arguments))})",
-        f"journal={shlex.quote(_one_line(str(job.journal)))}",
+        f"begun={shlex.quote(_one_line(str(job.sweep.settings)))}",
+        f"again=(sweep --resume {shlex.quote(_one_line(str(job.sweep)))})",
+        f"journal={shlex.quote(_one_line(str(job.sweep.events)))}",
+        *(
+            f"export {name}={shlex.quote(_one_line(value))}"
+            for name, value in {**job.environment, GO_ON: _told_way_on(job)}.items()
+        ),
     ]
     if job.num_nodes > 1:
         ray_log = job.log.with_name(job.log.name.replace("%j", "$SLURM_JOB_ID.ray"))
@@ -72,6 +86,11 @@ def _head(job: Job) -> str:
         lines.append(f'ray_log={place}"{ray_log.name}"')
     lines.append(f"cd {shlex.quote(_one_line(str(job.folder)))} || exit 1")
     return "\n".join(lines) + "\n"
+
+
+def _told_way_on(job: Job) -> str:
+    """Return what an interrupted sweep says: whoever ends the job decides what comes next."""
+    return f"{job.go_on} (nothing to do if SLURM has queued the job again)"
 
 
 def _options(job: Job) -> list[str]:
@@ -116,12 +135,20 @@ def _one_line(text: str) -> str:
 _BEGIN = """\
 echo "== job $SLURM_JOB_ID, start $((${SLURM_RESTART_COUNT:-0} + 1)), on $SLURM_JOB_NODELIST"
 
+unset RAY_ADDRESS  # of the shell that submits it: a job has a Ray of its own
 # Ray's sockets, logs and temporary files: on this node's own disk, below a short path (sockets
 # may have 107 bytes).
 tmp=$(mktemp -d "/tmp/sg-ray-$SLURM_JOB_ID-XXXXXX") || exit 1
 export TMPDIR=$tmp RAY_TMPDIR=$tmp
 clean() { rm -rf "$tmp"; }
 trap clean EXIT
+
+# Queued again it goes on as it was begun: `auto` may mean other numbers on this node.
+if [ "${SLURM_RESTART_COUNT:-0}" -gt 0 ] && [ -e "$begun" ]; then
+    sweep=("${again[@]}")
+else
+    sweep+=("$@")
+fi
 
 # USR1: the limit is near, or somebody asks for a break: save positions, go on later.
 # TERM: the job is cancelled, queued again by SLURM, or at its limit: save positions, end.
@@ -157,7 +184,11 @@ sweep+=(--address "$address")
 """
 
 _RUN = """\
-num_done() { grep -cE '"type": "(lr_range|trial_|epoch|test_)' "$journal" 2>/dev/null; }
+num_done() {
+    local n
+    n=$(grep -cE '"type": "(lr_range|trial_|epoch|test_)' "$journal" 2>/dev/null)
+    echo "${n:-0}"
+}
 before=$(num_done)
 [ -z "$warned$ended" ] || exit 1  # there was no time to begin
 "$python" -m sg_ray "${sweep[@]}" &
@@ -176,9 +207,10 @@ clean
 if [ -n "$warned" ] && [ -z "$ended" ] && [ "$code" -gt 128 ]; then
     if [ "$(num_done)" = "$before" ]; then
         echo "no trial began or went on, so the job is not queued again: give it more --time"
-    else
+    elif (trap '' TERM; exec scontrol requeue "$SLURM_JOB_ID"); then  # which may end this very job
         echo "job $SLURM_JOB_ID is queued again, to go on"
-        scontrol requeue "$SLURM_JOB_ID"
+    else
+        echo "job $SLURM_JOB_ID cannot be queued again: sbatch goes on, as said above"
     fi
 fi
 exit "$code"

@@ -2,15 +2,17 @@
 
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 from sg_ray.errors import InputError
 
 
-def submit(script: Path) -> str:
-    """Submit a script by sbatch; return what that says, such as ``Submitted batch job 12``.
+def submit(script: Path, arguments: Sequence[str] = ()) -> str:
+    """Submit a script with its ``arguments`` by sbatch.
 
-    Raises InputError if there is no sbatch here, or if it refuses the script.
+    Return what that says, such as ``Submitted batch job 12``. Raises InputError if there is no
+    sbatch here, or if it refuses the script.
     """
     if shutil.which("sbatch") is None:
         raise InputError(
@@ -18,7 +20,11 @@ def submit(script: Path) -> str:
             "SLURM is, with sbatch."
         )
     done = subprocess.run(
-        ["sbatch", "--", str(script)], capture_output=True, text=True, errors="replace", check=False
+        ["sbatch", "--", str(script), *arguments],
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
     )
     if done.returncode != 0:
         raise InputError(

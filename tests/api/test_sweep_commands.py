@@ -43,6 +43,28 @@ def leave_behind(folder: SweepFolder) -> list[Path]:
     return left
 
 
+def test_status_of_a_sweep_that_slurm_runs_does_not_say_to_train_here(
+    swept: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where there is no SLURM, as on a laptop with a copy of the folder, --resume goes on."""
+    interrupt().batch_script.touch()
+    programs = swept / "programs"
+    programs.mkdir()
+    (programs / "sbatch").touch(mode=0o755)
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert main(["status", "outputs/cut"]) == 0
+    assert "sweep --resume outputs/cut" in (told := capsys.readouterr().out)
+    assert "sbatch" not in told
+    monkeypatch.setenv("PATH", str(programs))
+    assert main(["status", "outputs/cut"]) == 0
+    _, line, remark = capsys.readouterr().out.splitlines()
+    assert line.endswith("  sbatch outputs/cut.sbatch")
+    assert remark.startswith("sbatch: unless a job of the sweep waits (squeue)")
+    with locked(INTERRUPTED):
+        assert main(["status", "outputs/cut"]) == 0
+    assert "sbatch" not in capsys.readouterr().out
+
+
 def test_status_tells_state_progress_and_what_to_do(
     swept: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

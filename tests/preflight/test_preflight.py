@@ -213,21 +213,74 @@ def test_missing_weights_stop_only_what_needs_them(
     assert printed.status["train gnn"] == "ok"
 
 
-def test_a_pretrained_folder_is_loaded_and_trained(
-    preflight: Preflight, roberta_tokenizer_dir: Path
-) -> None:
+def write_encoder(folder: Path, tokenizer: Path) -> None:
     from transformers import RobertaConfig, RobertaModel
 
     config = RobertaConfig(
         vocab_size=50265, hidden_size=8, num_hidden_layers=1, num_attention_heads=1,
         intermediate_size=8, max_position_embeddings=514,
     )  # fmt: skip
-    shutil.copytree(roberta_tokenizer_dir, preflight.folder / "base")
-    RobertaModel(config, add_pooling_layer=False).save_pretrained(preflight.folder / "base")
+    shutil.copytree(tokenizer, folder)
+    RobertaModel(config, add_pooling_layer=False).save_pretrained(folder)
+
+
+def test_a_pretrained_folder_is_loaded_and_trained(
+    preflight: Preflight, roberta_tokenizer_dir: Path
+) -> None:
+    write_encoder(preflight.folder / "base", roberta_tokenizer_dir)
     only = ("data", "pretrained", "train transformer")
     printed = preflight(PRETRAINED % "base", only=only)
     assert set(printed.status.values()) == {"ok"}, printed.text
     assert "files are here: base" in printed.detail["pretrained"]
+
+
+@pytest.fixture
+def hub(preflight: Preflight, roberta_tokenizer_dir: Path) -> str:
+    """A hub with CodeXGLUE and an encoder, whose name it is, and an empty cache beside it."""
+    from huggingface_hub import constants
+
+    encoder, cache = preflight.folder / "of-the-hub", preflight.folder / "hub-cache"
+    write_encoder(encoder, roberta_tokenizer_dir)
+    rows = {
+        {"valid": "validation"}.get(split, split): [
+            {"func": one.source, "target": bool(one.label)} for one in samples
+        ]
+        for split, samples in load_data(DataConfig(num_samples=40)).splits.items()
+    }
+
+    def give(name: str, allow_patterns: list[str]) -> str:
+        place = cache / f"models--{name.replace('/', '--')}"
+        for file in encoder.iterdir():
+            if any(file.match(pattern) for pattern in allow_patterns):
+                (place / "snapshots" / "0").mkdir(parents=True, exist_ok=True)
+                shutil.copy(file, place / "snapshots" / "0")
+        (place / "refs").mkdir(exist_ok=True)
+        (place / "refs" / "main").write_text("0")
+        return str(place / "snapshots" / "0")
+
+    preflight.patch.setattr(constants, "HF_HUB_CACHE", str(cache))
+    preflight.patch.setattr("huggingface_hub.snapshot_download", give)
+    preflight.patch.setattr("sg_ray.data.codexglue._download", lambda: rows)
+    return "some/encoder"
+
+
+def test_what_was_downloaded_is_there_when_the_hub_is_not(preflight: Preflight, hub: str) -> None:
+    only = ("data", "pretrained", "train transformer")
+    settings = ("data.source=codexglue", PRETRAINED % hub)
+    printed = preflight(*settings, "--download", only=only)
+    assert (printed.exit_code, printed.text[:11]) == (0, "downloading")
+    for name in ("huggingface_hub.snapshot_download", "sg_ray.data.codexglue._download"):
+        preflight.patch.delattr(name)
+    printed = preflight(*settings, only=only)
+    assert set(printed.status.values()) == {"ok"}, printed.text
+
+
+def test_what_cannot_be_downloaded_ends_it(
+    preflight: Preflight, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = ("data.source=codexglue", "--download")
+    assert main(["preflight", str(preflight.path), *settings]) == 2
+    assert "could not be downloaded" in capsys.readouterr().err
 
 
 def test_gpus_that_are_not_there_fail(preflight: Preflight) -> None:

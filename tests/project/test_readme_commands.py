@@ -433,7 +433,7 @@ STEPS = {
     "make -C sg-ray install TORCH=cuda": Step(
         rehearsed, {"-C": "-C", "TORCH": "TORCH"}, after=(CLONE,), prints=r"pip install .*'torch==="
     ),
-    "sg-ray preflight experiments/prod.yaml": Step(
+    "sg-ray preflight experiments/prod.yaml --download": Step(
         as_subprocess,
         {"sg-ray": "python -m sg_ray", "prod": "quick"},
         f"name=checked {SIZE}",
@@ -453,6 +453,9 @@ STEPS = {
         submitting, {"128G": "128G"}, prints="Submitted batch job 7", leaves="outputs/prod.sbatch"
     ),
     "sbatch outputs/prod.sbatch": Step(asking_slurm, after=(SUBMIT,), prints="Usage: sbatch"),
+    "sbatch outputs/prod.sbatch --anew": Step(
+        asking_slurm, after=(SUBMIT,), prints="Usage: sbatch"
+    ),
     "squeue --user=$USER": Step(asking_slurm, {"$USER": "me"}, prints="Usage: squeue"),
     "scancel JOB": Step(asking_slurm, {"JOB": "7"}, prints="Usage: scancel"),
     "scancel --batch --signal=USR1 JOB": Step(

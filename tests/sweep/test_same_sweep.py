@@ -7,7 +7,9 @@ import pytest
 from played_sweep import Sweep, experiment
 
 from sg_ray.cli import main
+from sg_ray.cli.settings import named_experiment
 from sg_ray.config import load_experiment
+from sg_ray.config.hardware import profile_of
 from sg_ray.configuration import Configuration
 from sg_ray.errors import InputError
 from sg_ray.files import content_hash, short_hash
@@ -72,6 +74,21 @@ def test_case_22_equal_values_are_the_same_sweep(case: str) -> None:
     assert [started(*given) for given in EQUAL[case]] == [False, *[True] * (len(EQUAL[case]) - 1)]
     identities = {load_experiment(Path("e.yaml"), given).identity_hash for given in EQUAL[case]}
     assert len(identities) == 1
+
+
+def test_auto_is_settled_once_and_resumed_on_any_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a job does that SLURM queues again and starts on a node with another GPU."""
+    auto = "models.gnn.config.max_units_per_micro_batch=auto"
+    for name, memory_gb in (("NVIDIA L4", 23.7), ("Tesla T4", 15.6)):
+        gpu = profile_of(name, memory_gb)
+        monkeypatch.setattr("sg_ray.config.auto.this_machine", lambda _, gpu=gpu: gpu)
+        if name == "NVIDIA L4":
+            assert not started(auto)
+    with pytest.raises(InputError, match="65536 before, 32768 now"):
+        started(auto)
+    resumed = named_experiment([], None, resume="outputs/e")
+    assert begin(resumed)
+    assert resumed.models["gnn"].config["max_units_per_micro_batch"] == 65536
 
 
 def test_another_value_is_another_sweep_and_told_by_its_key() -> None:

@@ -11,7 +11,7 @@ from markupsafe import escape
 from tiny_sweep import tiny_experiment
 
 from sg_ray.api.running import run_with_all, show_end
-from sg_ray.commands import runnable
+from sg_ray.commands import GO_ON, from_here, runnable
 from sg_ray.config import Experiment
 from sg_ray.data.sources import load_data
 from sg_ray.live.stream import SafeStream
@@ -110,7 +110,10 @@ def test_predictions_say_of_which_function_they_are(
 
 
 def test_an_interrupted_sweep_tells_no_verdict(
-    places: list[tuple[str, list[str]]], experiment: Experiment
+    places: list[tuple[str, list[str]]],
+    experiment: Experiment,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     def interrupt(event: Event) -> None:
         if isinstance(event, StageStarted):
@@ -120,5 +123,10 @@ def test_an_interrupted_sweep_tells_no_verdict(
     assert outcome.exit_code == 128 + signal.SIGINT
     shown = io.StringIO()
     show_end(outcome, experiment.objective, SafeStream(shown))
+    assert "go on with: " in (told := capsys.readouterr().err)
+    assert f" sweep --resume {from_here(experiment.folder.path)}\n" in told
+    monkeypatch.setenv(GO_ON, "sbatch outputs/e.sbatch")
+    show_end(outcome, experiment.objective, SafeStream(shown))
+    assert "go on with: sbatch outputs/e.sbatch\n" in capsys.readouterr().err
     assert build_verdict(experiment.folder).headline not in shown.getvalue()
     assert read_sweep(experiment.folder).status == "interrupted"
