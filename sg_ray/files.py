@@ -7,6 +7,7 @@ import math
 import os
 import re
 import secrets
+import shutil
 import socket
 import time
 import zlib
@@ -65,7 +66,14 @@ def remove_leftovers(folder: Path) -> int:
 
 def leftovers(folder: Path) -> list[Path]:
     """Return the files that ``remove_leftovers`` would delete."""
-    return [path for path in folder.rglob(".*.tmp") if _is_leftover(path)]
+    found = (path for path in files_below(folder) if path.match(".*.tmp"))
+    return [path for path in found if _is_leftover(path)]
+
+
+def files_below(folder: Path) -> Iterator[Path]:
+    """Yield all files below a folder; what vanishes meanwhile, folders too, is passed over."""
+    for parent, _, names in os.walk(folder):
+        yield from (Path(parent, name) for name in names)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -189,6 +197,19 @@ def drop_torn_line(path: Path) -> None:
     with path.open("rb+") as file:
         content = file.read()
         file.truncate(content.rfind(b"\n") + 1)
+
+
+def copy_durably(source: Path, target: Path) -> None:
+    """Copy a file with its times; it is on the disk when this returns."""
+    shutil.copy2(source, target)
+    _sync(target)
+
+
+def rename_durably(folder: Path, target: Path) -> None:
+    """Rename a folder whose files are on the disk; its names, old and new, are so as well then."""
+    _sync(folder)
+    folder.rename(target)
+    _sync(target.parent)
 
 
 def _host_tag() -> str:

@@ -49,10 +49,12 @@ def ender() -> Callable[[], None]:
 def is_alive(process: psutil.Process) -> bool:
     """Return True until it has ended; one that waits to be collected by its parent has.
 
-    A later process of the same id is another one.
+    Unless some of its threads go on: they still hold its files. A later process of the same id is
+    another one.
     """
     try:
-        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+        has_ended = process.status() == psutil.STATUS_ZOMBIE and process.num_threads() <= 1
+        return bool(process.is_running() and not has_ended)
     except psutil.Error:
         return False
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sg_ray.errors import InputError, SgRayError, TrainingError
-from sg_ray.files import write_json
+from sg_ray.files import copy_durably, rename_durably, write_json
 from sg_ray.jobs.job import TrainJob
 from sg_ray.jobs.positions import POSITIONS
 from sg_ray.reading import read_object
@@ -42,7 +42,7 @@ def newest_checkpoint(sweep_folder: SweepFolder, job: TrainJob) -> Path | None:
             _check_code(checkpoint, job)
             read_history(checkpoint)
             read_environment(checkpoint)
-        except SgRayError as error:
+        except (SgRayError, OSError) as error:  # who still writes there may just delete it
             _LOGGER.warning("%s is passed over: %s", checkpoint, error)
             continue
         return checkpoint
@@ -125,9 +125,9 @@ def keep_results(
     temporary.mkdir(parents=True)
     for name in (*_KEPT, *_KEPT_OF_MODEL) if model else _KEPT:
         if (checkpoint / name).exists():
-            shutil.copy2(checkpoint / name, temporary / name)
+            copy_durably(checkpoint / name, temporary / name)
     shutil.rmtree(folder, ignore_errors=True)
-    temporary.rename(folder)
+    rename_durably(temporary, folder)  # the checkpoints are deleted once there is a record
     return folder
 
 

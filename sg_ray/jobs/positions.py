@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 
 from sg_ray.errors import InfrastructureError
+from sg_ray.files import copy_durably, rename_durably
 
 POSITIONS = "position_*"
 _TEMPORARY = ".position.tmp"
@@ -40,7 +41,7 @@ class PositionShelf:
                 kept = before[-1] / file.name if before else file
                 _link(kept if _is_same(kept, file) else file, temporary / file.name)
             number = 1 + max((int(p.name.rpartition("_")[2]) for p in before), default=0)
-            temporary.rename(self._folder / POSITIONS.replace("*", f"{number:06d}"))
+            rename_durably(temporary, self._folder / POSITIONS.replace("*", f"{number:06d}"))
         except OSError:  # a full disk, above all: it wants no half of a position
             shutil.rmtree(temporary, ignore_errors=True)
             raise
@@ -51,6 +52,22 @@ class PositionShelf:
 def positions(job_folder: Path) -> list[Path]:
     """Return the positions on a job's shelf, in the order in which they were put there."""
     return sorted(job_folder.glob(POSITIONS))
+
+
+def restore(source: Path, folder: Path) -> None:
+    """Copy a position, or a checkpoint, into a training's folder.
+
+    A process that was cut off may put a newer position in its place meanwhile: then that one.
+    """
+    while True:
+        try:
+            shutil.copytree(source, folder, dirs_exist_ok=True)
+            return
+        except (FileNotFoundError, shutil.Error):
+            newer = positions(source.parent)
+            if source.exists() or not newer:
+                raise
+            source = newer[-1]
 
 
 def _files(folder: Path) -> list[Path]:
@@ -71,4 +88,4 @@ def _link(source: Path, target: Path) -> None:
     try:
         os.link(source, target)
     except OSError:
-        shutil.copy2(source, target)
+        copy_durably(source, target)

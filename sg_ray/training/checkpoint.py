@@ -7,7 +7,7 @@ written beside it first, and take their places after it; ``metrics.jsonl`` is a 
 import json
 import re
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -69,13 +69,21 @@ class Best:
     predictions: Predictions
 
 
-def commit(folder: Path, last: Mapping[str, Any], best: Best | None) -> None:
-    """Write ``last.pt``, ``metrics.jsonl`` and, unless it is None, a new best model."""
+def commit(
+    folder: Path, last: Mapping[str, Any], best: Best | None, check: Callable[[], None]
+) -> None:
+    """Write ``last.pt``, ``metrics.jsonl`` and, unless it is None, a new best model.
+
+    ``check`` is called before each step: it raises if somebody else works in the folder by now.
+    """
+    check()
     if best is not None:
         write_predictions(folder / NEXT_PREDICTIONS, best.predictions)
         _write(folder / NEXT_BEST, best.content)
+        check()
     _write(folder / LAST, last)
     if best is not None:
+        check()
         _promote(folder)
     write_history(folder, last["history"])
 
@@ -104,7 +112,7 @@ def check_resumable(folder: Path) -> Mapping[str, Any]:
     """
     last = _read(folder / LAST, KEYS)
     if last["best"] is not None:
-        _read(_best_file(folder, last["best"]["epoch"]), BEST_KEYS)
+        _check_best(folder, last["best"]["epoch"])
     for name in (VALID_PREDICTIONS, NEXT_PREDICTIONS):
         read_predictions(folder / name)
     identity: Mapping[str, Any] = last["identity"]
@@ -226,6 +234,14 @@ def _best_file(folder: Path, best_epoch: int) -> Path:
     return folder / BEST
 
 
+def _check_best(folder: Path, best_epoch: int) -> None:
+    """Raise TrainingError if the best model cannot be read, or is another epoch's."""
+    path = _best_file(folder, best_epoch)
+    epoch = _read(path, BEST_KEYS)["epoch"]
+    if epoch != best_epoch:
+        raise _broken(path, f"it is of epoch {epoch}, and {LAST} says {best_epoch} is the best")
+
+
 def _finish_commit(folder: Path, last: Mapping[str, Any]) -> None:
     """Rename a new best model that ``last.pt`` knows of; drop one that it does not."""
     if last["best"] is not None:
@@ -236,7 +252,7 @@ def _finish_commit(folder: Path, last: Mapping[str, Any]) -> None:
                 f"{path} is missing, though {LAST} says epoch {best_epoch} is the best. "
                 f"Restore it, or delete {folder / LAST} to train this trial from the start."
             )
-        _read(path, BEST_KEYS)
+        _check_best(folder, best_epoch)
         read_predictions(folder / VALID_PREDICTIONS)
         if path.name == NEXT_BEST:
             _promote(folder)

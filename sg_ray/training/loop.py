@@ -302,8 +302,7 @@ class _Training:
                 "fallbacks": fallbacks,
             }
             last["partial"]["loss_sum"] = loss_sum
-            self._saving.check()
-            checkpoint.commit(self._folder, last, best)
+            checkpoint.commit(self._folder, last, best, self._saving.check)
         self._workers.barrier()  # whoever goes on finds the files
 
     def _restore(self) -> Progress:

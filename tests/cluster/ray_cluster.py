@@ -37,9 +37,9 @@ class RayCluster:
         self.variables = {**cluster_environment(), **variables}
         self._watcher: subprocess.Popen[str] | None = None
 
-    def start(self, num_cpus: int) -> None:
-        """Start the head and wait for it."""
-        options = ["--head", f"--port={PORT}", f"--num-cpus={num_cpus}"]
+    def start(self, num_cpus: int, more: Sequence[str] = ()) -> None:
+        """Start the head, with ``more`` options, and wait for it."""
+        options = ["--head", f"--port={PORT}", f"--num-cpus={num_cpus}", *more]
         self._check(self.head, self._ray_start(self.head, options))
         with self._log.open("ab") as log:
             self._watcher = self.head.popen(

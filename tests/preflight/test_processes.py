@@ -70,3 +70,25 @@ def test_one_that_has_ended_is_not_waited_for() -> None:
         end(processes, patience_s=30)  # nobody has collected it yet
         assert time.monotonic() - started < 25
         assert not any(is_alive(process) for process in processes)
+
+
+def test_a_process_of_which_a_thread_goes_on_has_not_ended() -> None:
+    """Its first thread waits to be collected; the other one holds its files, and their locks."""
+    code = (
+        "import ctypes, sys, threading\n"
+        "threading.Thread(target=sys.stdin.read).start()\n"
+        "ctypes.CDLL(None).pthread_exit(None)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE) as started:
+        process = psutil.Process(started.pid)
+        wait_for_status(process, psutil.STATUS_ZOMBIE)
+        assert is_alive(process)
+        end({process}, patience_s=0)
+        assert not is_alive(process)
+
+
+def wait_for_status(process: psutil.Process, status: str) -> None:
+    deadline = time.monotonic() + 60
+    while process.status() != status and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert process.status() == status

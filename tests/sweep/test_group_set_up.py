@@ -1,4 +1,4 @@
-"""A worker that dies while its group is set up costs a moment, not the trial."""
+"""Neither a worker that dies while its group is set up nor a lack of room costs the trial."""
 
 import os
 import sys
@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 from ray import cloudpickle
 from tiny_sweep import tiny_experiment
 
+from sg_ray.cluster.epochs import Supplies, open_epochs
 from sg_ray.cluster.groups import group
 from sg_ray.cluster.groups.process_group import GroupBackend, GroupConfig
+from sg_ray.cluster.stop_board import StopBoard
 from sg_ray.single.train_one import prepare_training, train_once
-from sg_ray.training.loop import EpochResult
+from sg_ray.training.loop import EpochResult, Interrupted, never
 
 pytestmark = pytest.mark.slow
 
@@ -65,3 +68,34 @@ def test_a_worker_that_dies_in_set_up_is_replaced(
         cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
     assert marker.exists()
     assert [epoch.epoch for epoch in epochs] == [1, 2, 3]
+
+
+@ray.remote(num_cpus=1)
+class _Neighbour:
+    """Another trial, on one of the two CPUs."""
+
+
+@pytest.mark.timeout(400)
+def test_a_group_of_a_sweep_that_finds_no_room_is_handed_back(
+    ray_session: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(group, "_patience", lambda *_: {group._START_TIMEOUT: "3"})
+    experiment = tiny_experiment(tmp_path, "families=[gnn]", "resources.num_workers=2")
+    training = prepare_training(experiment, "gnn", 42, tmp_path / "run")
+    neighbour, board = _Neighbour.remote(), StopBoard()
+    epochs = open_epochs(
+        training.spec,
+        experiment.model("gnn").resources,
+        Supplies(training.context.features, tmp_path / "cache"),
+        tmp_path / "run",
+        should_stop=never,
+        board=board.actor,
+    )
+    try:
+        with pytest.raises(Interrupted) as interrupted:
+            next(epochs)
+        assert interrupted.value.reason == "preempted"
+    finally:
+        epochs.close()
+        board.close()
+        ray.kill(neighbour)

@@ -112,6 +112,18 @@ def test_what_was_lost_comes_first_once_it_fits(cluster: Cluster) -> None:
     assert cluster.ask() == large
 
 
+def test_what_was_to_be_given_up_when_it_was_lost_makes_room(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster.ask()
+    cluster.flight.lost.append(cluster.flight.end("1").lost())
+    monkeypatch.setattr(cluster.searcher._worklist, "again", lambda job: None)
+    job = cluster.ask()
+    assert isinstance(job, AnyJob)
+    assert job.name != "1"
+    assert cluster.flight.lost == []
+
+
 @pytest.mark.parametrize(
     ("reason", "is_left"), [("preempted", True), ("stop", False), (None, False)]
 )

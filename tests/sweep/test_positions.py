@@ -1,9 +1,12 @@
 """Positions outlive the process that saved them, and the furthest one is gone on from."""
 
+import errno
 import logging
+import os
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,14 +15,15 @@ from tiny_sweep import tiny_experiment
 from sg_ray.cluster.groups.folder_claim import Claim, claim_for_group, release
 from sg_ray.config import Resources
 from sg_ray.errors import InfrastructureError
-from sg_ray.files import write_json
+from sg_ray.files import files_below, write_json
+from sg_ray.jobs import checkpoints
 from sg_ray.jobs.checkpoints import drop_checkpoints, newest_checkpoint
 from sg_ray.jobs.job import TrainJob
-from sg_ray.jobs.positions import PositionShelf, positions
+from sg_ray.jobs.positions import PositionShelf, positions, restore
 from sg_ray.sweep.execute import grace as grace_module
 from sg_ray.sweep.execute.grace import FLOOR_S, Grace, places_of
 from sg_ray.sweep_folder import SweepFolder
-from sg_ray.training.checkpoint import KEYS
+from sg_ray.training.checkpoint import KEYS, read_place
 from sg_ray.trial import TrialSpec
 
 
@@ -165,6 +169,58 @@ def test_grace_lasts_while_a_position_grows(
     assert is_over
     shelf.put(tmp_path / "scratch")
     assert grace.has_saved(one)
+
+
+def test_a_folder_that_vanishes_while_it_is_looked_at_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A shelf deletes the position before while the driver looks for growth."""
+    first, second = tmp_path / "position_000001", tmp_path / "position_000002"
+    for position in (first, second):
+        position.mkdir()
+        (position / "last.pt").write_bytes(bytes(10))
+    scan = os.scandir
+
+    def vanishing(path: Any) -> Any:
+        if str(path) == str(second):
+            shutil.rmtree(second, ignore_errors=True)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", vanishing)
+    assert [path.name for path in files_below(tmp_path)] == ["last.pt"]
+    assert grace_module._size(tmp_path) == 10
+
+
+def test_a_position_that_was_replaced_meanwhile_is_gone_on_from(tmp_path: Path) -> None:
+    shelf = PositionShelf(tmp_path / "job")
+    source = write_position(tmp_path / "scratch", 1, 2)
+    shelf.put(source)
+    (given,) = positions(tmp_path / "job")
+    write_position(tmp_path / "further", 2, 0)
+    shelf.put(tmp_path / "further")  # by a process that was cut off, and goes on
+    restore(given, tmp_path / "new")
+    assert read_place(tmp_path / "new") == (2, 0)
+    with pytest.raises(FileNotFoundError):
+        restore(tmp_path / "nobody/position_000001", tmp_path / "new")
+
+
+def test_a_checkpoint_that_cannot_be_read_here_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder, one = SweepFolder(tmp_path / "sweep"), job(tmp_path)
+    attempt = folder.tune / "attempt-001" / one.name
+    write_position(attempt / "checkpoint_000000", 1, 0)
+    write_position(attempt / "checkpoint_000001", 2, 0)
+    check = checkpoints.check_resumable
+
+    def stale(path: Path) -> Any:
+        if path.name == "checkpoint_000001":
+            raise OSError(errno.ESTALE, "Stale file handle", str(path))
+        return check(path)
+
+    monkeypatch.setattr(checkpoints, "check_resumable", stale)
+    assert newest_checkpoint(folder, one) == attempt / "checkpoint_000000"
+    assert "Stale file handle" in caplog.text
 
 
 def test_the_position_of_a_group_is_its_folders(tmp_path: Path) -> None:

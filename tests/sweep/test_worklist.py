@@ -156,6 +156,32 @@ def test_a_job_that_is_lost_too_often_has_failed_and_names_the_reason(
     assert types(experiment.folder).count("job_lost") == 2 * len(failures)
 
 
+def test_a_pruned_trial_that_is_lost_is_not_trained_further(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its machine may die between the decision and the record."""
+    settings: dict[str, Any] = {
+        "search": {"num_trials": 4, "pruning": {"min_epochs": 1, "reduction_factor": 2}}
+    }
+    for name in ("whole", "lost"):
+        (tmp_path / name).mkdir()
+    undisturbed = small(tmp_path / "whole", **settings)
+    run(undisturbed)
+    lacks_results, lost = worklist.lacks_results, []
+
+    def out_of_sight(checkpoint: Path | None, *, num_epochs: int, is_whole: bool) -> str | None:
+        if not is_whole and not lost:
+            lost.append(checkpoint)
+            return f"{checkpoint} is out of sight"
+        return lacks_results(checkpoint, num_epochs=num_epochs, is_whole=is_whole)
+
+    monkeypatch.setattr(worklist, "lacks_results", out_of_sight)
+    disturbed = small(tmp_path / "lost", max_failures=1, **settings)
+    run(disturbed)
+    assert lost
+    assert bits(disturbed.folder) == bits(undisturbed.folder)
+
+
 def test_a_full_disk_is_nobodys_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")

@@ -137,6 +137,25 @@ def test_a_zombie_changes_nothing_of_what_others_have_done_since(straight, tmp_p
     assert_same_bits(straight, tmp_path)
 
 
+@pytest.mark.parametrize("num_checks", [1, 2, 3])
+def test_a_folder_lost_in_the_middle_of_a_commit_is_whole_for_others(
+    straight, tmp_path, num_checks
+):
+    """The claim is checked before each step: a process may have stood still between two."""
+    checks = iter(range(num_checks - 1, -1, -1))
+
+    def lose() -> None:
+        if next(checks) == 0:
+            raise InfrastructureError("others go on")
+
+    with pytest.raises(InfrastructureError, match="others go on"):
+        next(start(tmp_path, saving=Saving(check=lose)))
+    assert (tmp_path / "last.pt").exists() is (num_checks == 3)
+    assert not (tmp_path / "best_model.pt").exists()
+    list(start(tmp_path))
+    assert_same_bits(straight, tmp_path)
+
+
 @pytest.mark.parametrize("reason", ["stop", "preempted"])
 def test_the_reason_of_a_stop_is_handed_on(tmp_path, reason):
     saved = []
@@ -374,6 +393,17 @@ def test_a_lost_best_model_is_named(tmp_path):
     with pytest.raises(TrainingError, match=r"best_model\.pt is missing"):
         start(tmp_path)
     with pytest.raises(TrainingError, match=r"best_model\.pt does not exist"):
+        check_resumable(tmp_path)
+
+
+def test_the_best_model_of_another_epoch_is_named(tmp_path):
+    """Two processes that wrote at once would leave the weights of one, the numbers of the other."""
+    next(start(tmp_path))
+    best = torch.load(tmp_path / "best_model.pt", weights_only=True)
+    torch.save({**best, "epoch": 7}, tmp_path / "best_model.pt")
+    with pytest.raises(TrainingError, match=r"it is of epoch 7, and last\.pt says 1 is the best"):
+        start(tmp_path)
+    with pytest.raises(TrainingError, match="it is of epoch 7"):
         check_resumable(tmp_path)
 
 

@@ -19,7 +19,13 @@ from typing import Any
 import ray
 from pydantic import ValidationError
 from ray.exceptions import GetTimeoutError, RayActorError, RayError
-from ray.train import FailureConfig, RunConfig, ScalingConfig, get_preemption_info
+from ray.train import (
+    ControllerError,
+    FailureConfig,
+    RunConfig,
+    ScalingConfig,
+    get_preemption_info,
+)
 from ray.train.torch import TorchTrainer, get_device
 from ray.util.queue import Empty, Queue
 
@@ -29,7 +35,11 @@ from sg_ray.cluster.losses import GroupFailure
 from sg_ray.cluster.nodes.placement_groups import remove_groups_of_actor
 from sg_ray.cluster.nodes.premises import Premises
 from sg_ray.cluster.placing.capacity import node_types
-from sg_ray.cluster.ray_private.library_names import PlacementGroupCleanerCallback, TrainController
+from sg_ray.cluster.ray_private.library_names import (
+    PlacementGroupCleanerCallback,
+    TrainController,
+    WorkerGroupStartupTimeoutError,
+)
 from sg_ray.cluster.stop_board import Board, hear_board, helper_actor, on_this_node
 from sg_ray.config import Resources
 from sg_ray.errors import InfrastructureError, SgRayError
@@ -90,9 +100,11 @@ class WorkerGroup(Iterator[EpochResult]):
 
         Once ``should_stop`` says so, or the driver's ``board`` to them, the workers save their
         position and end: Interrupted. A group that is still being set up has none, and is not
-        waited for.
+        waited for. One of a sweep also ends so, "preempted", if it finds no room: others hold parts
+        of machines that only together are large enough. It is tried again later, at no loss.
         """
         self._folder, self._should_stop = folder, should_stop
+        self._is_of_sweep = board is not None
         self._claim = claim_for_group(folder)
         self._results = Queue(actor_options=on_this_node())
         self._gate = helper_actor(_Gate)
@@ -110,6 +122,7 @@ class WorkerGroup(Iterator[EpochResult]):
                 "claim": self._claim,
                 "boards": [self._gate] if board is None else [self._gate, board],
                 "checkpoint_every_s": checkpoint_every_s,
+                "is_of_sweep": self._is_of_sweep,
                 "takes": resources,
                 "results": self._results,
                 "gate": self._gate,
@@ -185,6 +198,8 @@ class WorkerGroup(Iterator[EpochResult]):
             self._trainer.fit()
         except Exception as error:
             self._error = error
+            if self._is_of_sweep and _found_no_room(error):
+                self._error = Interrupted(reason="preempted")
 
 
 class _AbortableTrainer(TorchTrainer):
@@ -238,6 +253,12 @@ def _patience(scaling: ScalingConfig, address: str) -> dict[str, str]:
     return {_START_TIMEOUT: str(24 * 3600)}
 
 
+def _found_no_room(error: Exception) -> bool:
+    return isinstance(error, ControllerError) and isinstance(
+        error.controller_failure, WorkerGroupStartupTimeoutError
+    )
+
+
 def _reason(stop: StopReason | bool | None) -> StopReason | None:
     return "stop" if stop is True else stop or None
 
@@ -276,9 +297,11 @@ def _train_worker(config: dict[str, Any]) -> None:
                 if result.stop_reason is None:
                     _wait_for(config["gate"], result.epoch + 1)
     except Interrupted as interrupted:
-        if hand_over and interrupted.reason == "stop":
+        # A sweep hands the trial out again where there is room, once a machine is to be taken away.
+        # Else Train starts the group again without it.
+        if hand_over and (interrupted.reason == "stop" or config["is_of_sweep"]):
             config["results"].put(interrupted)
-        raise  # else a machine is to be taken away: Train starts the group again without it
+        raise
     except InfrastructureError:
         raise  # another machine may do: Train starts again
     except (SgRayError, ValidationError) as error:

@@ -7,6 +7,7 @@ from ray.train.torch.config import _TorchBackend as TorchBackend
 from ray.train.v2._internal.callbacks.placement_group_callback import (
     PlacementGroupCleanerCallback,
 )
+from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
 from ray.train.v2._internal.execution.controller import TrainController
 
 __all__ = [
@@ -16,4 +17,5 @@ __all__ = [
     "TrackedActor",
     "TrackedActorTask",
     "TrainController",
+    "WorkerGroupStartupTimeoutError",
 ]

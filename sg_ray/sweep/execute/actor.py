@@ -23,7 +23,7 @@ from sg_ray.host.scratch import ScratchFolder, remove_scratch
 from sg_ray.host.stop_flag import flag_of_this_process, hear_signals
 from sg_ray.jobs.job import TrainJob, parse_job
 from sg_ray.jobs.job_run import JobRun, Result
-from sg_ray.jobs.positions import PositionShelf
+from sg_ray.jobs.positions import PositionShelf, restore
 from sg_ray.records.origin import note_packages
 from sg_ray.sweep_folder import SweepFolder
 from sg_ray.trial import OwnCode
@@ -129,7 +129,7 @@ class TrialActor(tune.Trainable):
     def load_checkpoint(self, checkpoint: str | dict[str, Any] | None) -> None:
         """Go on from a copy that ``save_checkpoint`` made."""
         assert isinstance(checkpoint, str)
-        self._restore(Path(checkpoint))
+        restore(Path(checkpoint), self._folder)
         self._run.reopen()
 
     def cleanup(self) -> None:
@@ -154,7 +154,7 @@ class TrialActor(tune.Trainable):
             self._scratch = ScratchFolder("trial")
             self._folder = self._scratch.path
         if isinstance(job, TrainJob) and job.resume_from not in (None, self._folder):
-            self._restore(job.resume_from)
+            restore(job.resume_from, self._folder)
         if self._sweep_folder.all_packages.exists():  # seen from here
             note_packages(self._sweep_folder)
         self._run = JobRun(
@@ -165,6 +165,3 @@ class TrialActor(tune.Trainable):
             put_away=partial(shelf.put, self._folder),
             board=self._shared.board,
         )
-
-    def _restore(self, checkpoint: Path) -> None:
-        shutil.copytree(checkpoint, self._folder, dirs_exist_ok=True)

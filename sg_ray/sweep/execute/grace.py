@@ -2,9 +2,11 @@
 
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from sg_ray.files import files_below
 from sg_ray.jobs.job import AnyJob
 from sg_ray.jobs.positions import positions
 from sg_ray.sweep_folder import LAST, SweepFolder
@@ -85,9 +87,7 @@ class Grace:
 def _size(folder: Path) -> int:
     """Return the bytes of all that lies in a folder, also while it changes."""
     total = 0
-    for path in folder.rglob("*"):
-        try:
+    for path in files_below(folder):
+        with suppress(FileNotFoundError):
             total += path.stat().st_size
-        except FileNotFoundError:
-            continue
     return total

@@ -88,7 +88,7 @@ class _Run:
         if self._lost is None:
             return self._worklist.next_job()
         job, self._lost = self._lost, None
-        return self._worklist.again(job)
+        return self._worklist.again(job) or self._worklist.next_job()
 
     def _run(self, job: AnyJob) -> None:
         self._worklist.on_started(job)

@@ -199,7 +199,8 @@ class PlanSearcher(_Inert, Searcher):
             return None  # as nearly always: nobody else is asked
         for index, lost in enumerate(self._flight.lost):
             if gap(lost.resources):
-                return self._worklist.again(self._flight.lost.pop(index))
+                again = self._worklist.again(self._flight.lost.pop(index))
+                return self._next_job(gap) if again is None else again
         return self._worklist.next_job(gap)
 
     def on_trial_complete(

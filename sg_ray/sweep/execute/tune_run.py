@@ -30,7 +30,7 @@ from sg_ray.jobs.job import TrainJob, parse_job
 from sg_ray.sweep.execute.actor import JOB, Shared, TrialActor
 from sg_ray.sweep.execute.executor import Execution, Setting, told_positions
 from sg_ray.sweep.execute.grace import Grace, places_of
-from sg_ray.sweep.execute.room import MOST_WAITING, Room
+from sg_ray.sweep.execute.room import Room
 from sg_ray.sweep.execute.tune_hooks import (
     InFlight,
     PlanSearcher,
@@ -52,6 +52,9 @@ _TUNE_ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",  # the newer output prints even when told to be silent
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # signals are ours, see on_step_begin
     "TUNE_GLOBAL_CHECKPOINT_S": "86400",  # no snapshots of Tune: nobody would read them
+    # Their processes start side by side. Tune would wait for one before it asks for the next: on
+    # hundreds of nodes for half an hour. What is handed out is ``Room``'s to say.
+    "TUNE_MAX_PENDING_TRIALS_PG": "1000",
 }
 
 
@@ -135,8 +138,6 @@ def _tuner(
     callback: RecordingCallback,
     room: Room,
 ) -> tune.Tuner:
-    # Tune asks for the next trial once the last has begun, unless several may wait for machines.
-    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(MOST_WAITING if room.capacity.grows else 1)
     trainable = tune.with_parameters(TrialActor, shared=shared)
     return tune.Tuner(
         tune.with_resources(trainable, _placement),

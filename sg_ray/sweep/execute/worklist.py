@@ -75,9 +75,15 @@ class Worklist:
                 return job
         return self._winner_test.next_job(fits) if self._planner.finished else None
 
-    def again(self, job: AnyJob) -> AnyJob:
-        """Return a job that was lost with the newest checkpoint that it left."""
-        return self._from_checkpoint(job) if isinstance(job, TrainJob) else job
+    def again(self, job: AnyJob) -> AnyJob | None:
+        """Return a job that was lost with the newest checkpoint that it left.
+
+        None if it was to be given up after the last of its epochs: it is on record then.
+        """
+        if not isinstance(job, TrainJob):
+            return job
+        job = self._from_checkpoint(job)
+        return None if self._is_given_up(job) else job
 
     @property
     def test_scored(self) -> bool:

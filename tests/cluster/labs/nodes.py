@@ -186,7 +186,7 @@ def _wait_until_all_are_in_mid_trial(run: _Run) -> None:
         in_middle = [key for key, n in epochs.items() if key not in ended and n in _IN_MIDDLE]
         return len(in_middle) == len(run.hosts)
 
-    run.sweep.wait_for(are_all, "all hosts are in the middle of a trial")
+    run.sweep.wait_for(are_all, "all hosts are in the middle of a trial", patience_s=400)
 
 
 def _lost(run: _Run, what: str, began_s: float) -> Iterator[Line]:
