@@ -19,8 +19,8 @@ installed() {
 case $1 in
 serve)
     installed nfs-kernel-server
-    # For every machine that reaches the port, which only the cluster's own do: see the firewall of
-    # the cluster file. Whoever writes, the files are this user's.
+    # For every machine that reaches the port. On AWS those are the cluster's own, by its firewall; on
+    # Google Cloud all of the network. Whoever writes, the files are this user's.
     echo "$folder *(rw,no_subtree_check,all_squash,anonuid=$(id -u),anongid=$(id -g))" |
         sudo tee /etc/exports.d/sg-ray.exports >/dev/null
     sudo exportfs -ra

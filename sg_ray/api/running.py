@@ -13,7 +13,7 @@ from sg_ray.api.places import resumed
 from sg_ray.api.sweep_results import SweepResults
 from sg_ray.commands import from_here, sg_ray_command, way_on
 from sg_ray.config import Experiment
-from sg_ray.config.auto import hardware_line
+from sg_ray.config.auto import hardware_line, lack_told
 from sg_ray.live.emphasis import write_with_emphasis
 from sg_ray.live.stream import SafeStream
 from sg_ray.live.view import LiveView
@@ -112,7 +112,7 @@ def run_with_all(
     ready = check_ready(experiment, executor, extends=extends)
     stream = sys.stdout if show else io.StringIO()
     print(executor.machines(), file=stream)
-    _warn(ready.warnings, show=show)
+    _warn((*ready.warnings, *(lack_told(experiment) if executor.has_joined else ())), show=show)
     on_change = decide(ready.change)
     if ready.change is not None:
         check_decision(ready.change, on_change)

@@ -112,6 +112,7 @@ def run_or_describe(
         from sg_ray.api.running import run_with_all
 
         return run_with_all(experiment, executor, decide=decide, extends=extends).exit_code
+    from sg_ray.config.auto import lack_told
     from sg_ray.preflight.forecast import describe_plan
     from sg_ray.preflight.readiness import check_ready
     from sg_ray.tracking.mlflow_mirror import check_tracking
@@ -119,7 +120,8 @@ def run_or_describe(
     check_tracking(experiment.tracking)
     ready = check_ready(experiment, executor, extends=extends, downloads=False)
     changes = [] if ready.change is None else [f"{ready.change.told}. {ready.change.ways_on}."]
-    warnings = (*ready.warnings, *changes)
+    lack = lack_told(experiment) if executor.has_joined else ()
+    warnings = (*ready.warnings, *lack, *changes)
     print(executor.machines())
     print(describe_plan(experiment, executor, extends=extends, warnings=warnings))
     return 0

@@ -6,7 +6,7 @@ from itertools import count, islice
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import Field, PlainSerializer, Strict, model_validator
+from pydantic import Field, PlainSerializer, PrivateAttr, Strict, model_validator
 
 from sg_ray.config.model import FLOOR, Model
 from sg_ray.config.own_code import PluginSettings
@@ -248,6 +248,22 @@ class Experiment(StrictModel):
     least."""
     tracking: TrackingSettings = TrackingSettings()
     """The mirror of the records in MLflow."""
+    _lacked_gpu: tuple[str, ...] = PrivateAttr(default=())
+
+    @property
+    def lacked_gpu(self) -> tuple[str, ...]:
+        """What to give in place of each ``auto`` that asked for a GPU where there was none.
+
+        As ``key=value``, for an A100 with 40 GB. Known of an experiment as it was read, not of one
+        whose ``auto`` was settled before.
+        """
+        return self._lacked_gpu
+
+    def with_lacked_gpu(self, settings: tuple[str, ...]) -> Self:
+        """Return the experiment with what ``lacked_gpu`` is to say."""
+        experiment = self.model_copy()
+        experiment._lacked_gpu = settings
+        return experiment
 
     @property
     def folder(self) -> SweepFolder:

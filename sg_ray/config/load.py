@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from sg_ray.commands import sg_ray_command
-from sg_ray.config.auto import with_hardware
+from sg_ray.config.auto import lacked_gpu, with_hardware
 from sg_ray.config.experiment import Experiment, ModelSettings
 from sg_ray.config.explain import explain, told, wanted_place
 from sg_ray.config.own_code import with_own_code
@@ -72,7 +72,8 @@ def load_experiment(
             _check_branches(name, given.families, given.output_dir, values)
     _check_nothing_is_empty(values)
     models = {name: checked.get(name, as_given) for name, as_given in own.items()}
-    return given.model_copy(update={"models": models})
+    lacked = lacked_gpu(given, values)
+    return given.model_copy(update={"models": models}).with_lacked_gpu(lacked)
 
 
 def _refuse_secrets(values: Values) -> None:

@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+import torch
 
 import sg_ray
 from sg_ray.cli import main
@@ -16,6 +17,7 @@ from sg_ray.host.scratch import ScratchFolder
 from sg_ray.records.events import SweepFinished, SweepRanked
 from sg_ray.records.journal import Journal
 from sg_ray.records.record import Failure, read_records, write_record
+from sg_ray.sweep.execute.inline_executor import InlineExecutor
 from sg_ray.sweep_folder import SweepFolder
 
 TINY = SweepFolder(Path("outputs/tiny"))
@@ -180,3 +182,21 @@ def test_clean_deletes_the_scratch_of_dead_processes_only(
     assert main(["clean"]) == 0
     assert not dead.exists()
     assert own.is_dir()
+
+
+@pytest.mark.parametrize("more", [[], ["--dry-run"]], ids=["run", "dry run"])
+def test_on_a_cluster_auto_warns_where_the_driver_has_no_gpu(
+    more: list[str],
+    swept: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    command = ["sweep", "--resume", "tiny", "--executor", "inline", "resources.gpus=auto", *more]
+    assert main(command) == 0
+    assert "which has no GPU" not in capsys.readouterr().out
+    monkeypatch.setattr(InlineExecutor, "has_joined", True)
+    assert main(command) == 0
+    (warning,) = [o for o in capsys.readouterr().out.splitlines() if "which has no GPU" in o]
+    assert warning.strip().startswith("warning: auto was settled by this machine")
+    assert "For an A100 of 40 GB give resources.gpus=1;" in warning

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 from unittest.mock import patch
 
 import click
@@ -262,22 +262,61 @@ def packing(words: list[str]) -> str:
 
 
 def naming_what_is_there(words: list[str]) -> str:
-    """Compare a command of kubectl with the objects and files that it names."""
-    text = (ROOT / "clusters/kuberay.yaml").read_text(encoding="utf-8")
-    objects = {one["kind"]: one for one in yaml.safe_load_all(text)}
-    match words[1:]:
-        case ["apply", "-f", file]:
-            assert (ROOT / file).read_text(encoding="utf-8") == text
-        case ["create", "configmap", name, option]:
-            assert f"configMap: {{name: {name}}}" in text
-            assert f"tar -xzf /code/{option.removeprefix('--from-file=')}" in text
-        case ["logs", "--follow", job]:
+    """Compare a command of kubectl with its options, and with the objects and files it names."""
+    verb, *arguments = words[1:]
+    inside = arguments.index("--") if "--" in arguments else len(arguments)
+    options = [word for word in arguments[:inside] if word.startswith("-")]
+    named = [word for word in arguments[:inside] if not word.startswith("-")]
+    _check_options_of_kubectl([verb, *named[: verb == "create"]], options)
+    objects = _kubernetes()
+    install, volumes = _of_the_head("initContainers")[0], _of_the_head("volumes")
+    match verb, *named:
+        case "apply", file:
+            assert list(yaml.safe_load_all((ROOT / file).read_text(encoding="utf-8")))
+        case "create" | "delete", "configmap", name:
+            assert {"name": name} in [volume.get("configMap") for volume in volumes]
+        case "cp", source, target:
+            (there,) = (end for end in (source, target) if ":" in end)
+            pod, _, path = there.partition(":")
+            assert pod == objects["Pod"]["metadata"]["name"]
+            assert f"cd {Path(path).parent} " in objects["RayJob"]["spec"]["entrypoint"]
+        case "delete" | "get", ("rayjob" | "pod" | "pvc") as kind, name:
+            assert objects[_KINDS[kind]]["metadata"]["name"] == name
+        case "logs", job:
             assert job == f"job/{objects['RayJob']['metadata']['name']}"
-        case ["cp", source, _]:
-            assert f"cd {Path(source.partition(':')[2]).parent} " in text
+        case "exec", _:
+            understood_by_ray(arguments[inside + 1 :])
+        case ("logs",) | ("get", "pods" | "pvc,pods" | "storageclass"):
+            pass
         case other:
             raise AssertionError(f"nothing is known of {other}")
+    for option, _, value in (option.partition("=") for option in options):
+        if option == "--container":
+            assert value in (install["name"], _of_the_head("containers")[0]["name"])
+        if option == "--from-file":
+            assert f"tar -xzf /code/{value}" in install["args"][0]
     return ""
+
+
+_KINDS = {"rayjob": "RayJob", "pod": "Pod", "pvc": "PersistentVolumeClaim"}
+
+
+def _check_options_of_kubectl(command: list[str], options: list[str]) -> None:
+    if shutil.which("kubectl") is not None:
+        known = as_subprocess(["kubectl", *command, "--help"])
+        for option in options:
+            assert re.search(rf"(?m)^ +(-\w, )?{option.partition('=')[0]}=|^ +{option}, ", known)
+
+
+def _kubernetes() -> dict[str, Any]:
+    """The objects of the files for Kubernetes by kind."""
+    texts = [path.read_text(encoding="utf-8") for path in (ROOT / "clusters").glob("kuberay*.yaml")]
+    return {one["kind"]: one for text in texts for one in yaml.safe_load_all(text)}
+
+
+def _of_the_head(key: str) -> list[dict[str, Any]]:
+    group = _kubernetes()["RayJob"]["spec"]["rayClusterSpec"]["headGroupSpec"]
+    return list(group["template"]["spec"][key])
 
 
 def rehearsed(words: list[str]) -> str:

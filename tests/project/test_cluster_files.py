@@ -60,9 +60,10 @@ def rayjob() -> dict[str, Any]:
 
 
 def kubernetes() -> dict[str, Any]:
-    """The objects of clusters/kuberay.yaml by kind."""
-    text = (ROOT / "clusters/kuberay.yaml").read_text(encoding="utf-8")
-    return {one["kind"]: one for one in yaml.safe_load_all(text)}
+    """The objects of the files for Kubernetes by kind."""
+    names = ("clusters/kuberay.yaml", "clusters/kuberay-files.yaml")
+    texts = [(ROOT / name).read_text(encoding="utf-8") for name in names]
+    return {one["kind"]: one for text in texts for one in yaml.safe_load_all(text)}
 
 
 def test_ray_accepts_it(cluster):
@@ -144,7 +145,9 @@ def test_aws_has_no_placeholder():
     assert not re.search(r"SET-ME|FILE_SYSTEM|# yours|\bami-[0-9a-f]{8}", text)
 
 
-@pytest.mark.parametrize(("name", "count"), [("clusters/gcp.yaml", 1), (FILES[2], 4)])
+@pytest.mark.parametrize(
+    ("name", "count"), [("clusters/gcp.yaml", 1), (FILES[2], 4), ("clusters/kuberay-files.yaml", 1)]
+)
 def test_what_is_the_users_is_marked(name, count):
     assert (ROOT / name).read_text(encoding="utf-8").count("# yours") == count
 
@@ -162,7 +165,7 @@ def test_rayjob_runs_the_same_command_and_goes(rayjob):
     assert rayjob["apiVersion"] == "ray.io/v1"
     shell, option, line = shlex.split(spec["entrypoint"])
     assert (shell, option) == ("bash", "-c")
-    assert " .venv/bin/python experiments/sweep.py experiments/prod.yaml " in line
+    assert " .venv/bin/python experiments/sweep.py experiments/prod_a100.yaml " in line
     assert spec["submissionMode"] == "K8sJobMode"
     assert spec["shutdownAfterJobFinishes"] is True
     assert spec["rayClusterSpec"]["rayVersion"] == ray.__version__
@@ -207,3 +210,35 @@ def test_pods_of_a_rayjob_are_alike_but_for_the_gpu(rayjob):
         assert mounted == {one["name"] for one in pod["volumes"]}
     limits = [pod["containers"][0]["resources"]["limits"] for pod in pods]
     assert ["nvidia.com/gpu" in limit for limit in limits] == [False, True]
+
+
+def test_files_get_onto_the_volume_by_a_pod_with_the_rights_of_the_others(rayjob):
+    pod, volume = kubernetes()["Pod"]["spec"], kubernetes()["PersistentVolumeClaim"]
+    head = rayjob["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]
+    assert volume["spec"]["storageClassName"]  # a default class often cannot be shared
+    ((claim,), (container,)) = pod["volumes"], pod["containers"]
+    assert claim in head["volumes"]
+    assert container["volumeMounts"][0] in head["containers"][0]["volumeMounts"]
+    assert head["securityContext"].items() <= pod["securityContext"].items()
+
+
+@pytest.mark.parametrize("python", ["python3", "another-python"])
+def test_the_python_that_a_cluster_installs_with_can_be_named(python, tmp_path):
+    programs, home = tmp_path / "bin", tmp_path / "home"
+    (home / "sg-ray").mkdir(parents=True)
+    (home / ".ray").mkdir()
+    (home / ".ray" / "auth_token").touch()
+    (home / "sg-ray" / "Makefile").write_text(
+        "PYTHON ?= python3\ninstall:\n\t@echo installs with $(PYTHON)\n"
+    )
+    programs.mkdir()
+    (programs / python).write_text("#!/bin/sh\n")  # has venv; `sudo` there is none
+    (programs / python).chmod(0o755)
+    for program in ("bash", "chmod", "echo", "make", "sh"):
+        (programs / program).symlink_to(Path("/usr/bin") / program)
+    environment = {"HOME": str(home), "PATH": str(programs)}
+    if python != "python3":
+        environment["PYTHON"] = python
+    script = ["bash", ROOT / "clusters/set-up.sh"]
+    done = subprocess.run(script, env=environment, capture_output=True, text=True)
+    assert done.stdout == f"installs with {python}\n", done.stderr

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from sg_ray.config import Experiment, load_experiment
-from sg_ray.config.hardware import this_machine
+from sg_ray.config.hardware import profile_of, this_machine
 from sg_ray.config.yaml_text import read_yaml
 from sg_ray.space import Dimension
 
@@ -75,3 +75,17 @@ def test_prod_takes_what_suits_the_machine(prod: Experiment) -> None:
         assert written["models"][family]["config"]["max_units_per_micro_batch"] == "auto"
         units = profile.budget(family).max_units_per_micro_batch
         assert config(prod, family)["max_units_per_micro_batch"] == units
+
+
+def test_prod_on_a_cluster_is_prod_with_the_numbers_of_an_a100() -> None:
+    """Nothing but what ``auto`` is on such a machine, which may have eight of them."""
+    local, on_cluster = (
+        read_yaml((EXPERIMENTS / name).read_text(encoding="utf-8"), str).content
+        for name in ("prod.yaml", "prod_a100.yaml")
+    )
+    profile = profile_of("NVIDIA A100-SXM4-40GB", 42.4)
+    local |= {"name": "prod_a100", "resources": {"cpus": profile.cpus, "gpus": 1}}
+    for family in NEURAL:
+        units = profile.budget(family).max_units_per_micro_batch
+        local["models"][family]["config"]["max_units_per_micro_batch"] = units
+    assert on_cluster == local

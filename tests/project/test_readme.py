@@ -25,7 +25,9 @@ OPTIONS_OF_OTHERS = {
     *("--extra-index-url",),  # pip's
     *("--user", "--batch", "--signal", "--qos"),  # SLURM's
     *("--generate", "--tmux", "--no-wait"),  # Ray's
-    *("--exclude", "--from-file", "--follow"),  # tar's and kubectl's
+    *("--exclude", "--from-file", "--follow", "--watch"),  # tar's and kubectl's
+    *("--selector", "--container", "--output"),
+    *("--project",),  # gcloud's
 }
 IGNORED = {"__pycache__", "outputs", ".cache", ".lr_cache"}
 

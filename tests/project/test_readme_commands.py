@@ -71,7 +71,7 @@ TRAIN_BRANCHES = ("sg-ray train transformer --seed 42", "sg-ray train gnn --seed
 SERVER = ".venv/bin/sg-ray ui outputs/quick"
 CHOSEN_SERVER = "sg-ray ui [SWEEP] [--port N]"
 
-PROD = "experiments/sweep.py experiments/prod.yaml"
+PROD = "experiments/sweep.py experiments/prod_a100.yaml"
 _RAY = ".venv/bin/ray"
 ON_A_CLUSTER = (
     {
@@ -82,7 +82,7 @@ ON_A_CLUSTER = (
     },
     {
         f"{_RAY} up cluster.yaml": "",
-        f"{_RAY} exec --tmux cluster.yaml 'cd sg-ray && python {PROD} resources.gpus=1 "
+        f"{_RAY} exec --tmux cluster.yaml 'cd sg-ray && python {PROD} "
         "max_concurrent_trials=AT_ONCE'": "(?s)^machines: cluster at .*max_concurrent_trials: ",
         f"{_RAY} attach --tmux cluster.yaml": "",
         f"{_RAY} attach -p 5000 cluster.yaml": "5000",
@@ -93,8 +93,9 @@ ON_A_CLUSTER = (
 """By whether the machines are a cloud's: what is done with a cluster, and what that prints."""
 JOB = (
     f"{_RAY} job submit --address http://localhost:8265 --no-wait -- "
-    f"python {PROD} resources.gpus=1 max_concurrent_trials=8"
+    f"python {PROD} max_concurrent_trials=8"
 )
+JOBS = f"{_RAY} job {{}} --address http://localhost:8265"
 PACK = (
     "tar -czf sg-ray.tar.gz --exclude=__pycache__ sg_ray experiments search_spaces pyproject.toml "
     "constraints.txt README.md LICENSE"
@@ -409,24 +410,55 @@ STEPS = {
     ".venv/bin/ray attach cluster.yaml": Step(understood_by_ray),
     ".venv/bin/ray dashboard cluster.yaml": Step(understood_by_ray, prints="8265"),
     JOB: Step(understood_by_ray, prints="(?s)^machines: cluster at .*max_concurrent_trials: 8"),
-    f"{_RAY} job stop --address http://localhost:8265 JOB": Step(
-        understood_by_ray, {"JOB": "raysubmit_1"}, prints="raysubmit_1"
+    JOBS.format("list"): Step(understood_by_ray, prints="8265"),
+    **dict.fromkeys(
+        (f"{JOBS.format('logs')} --follow JOB", f"{JOBS.format('stop')} JOB"),
+        Step(understood_by_ray, {"JOB": "raysubmit_1"}, prints="raysubmit_1"),
     ),
-    f"python {PROD} resources.gpus=1 max_concurrent_trials=8": Step(
-        in_process, {"gpus=1": "gpus=0"}, "--dry-run", prints="microsoft/codebert-base"
+    **dict.fromkeys(
+        (
+            f"{_RAY} rsync-up cluster.yaml DIR/ sg-ray/mydata/",
+            f"{_RAY} rsync-up cluster.yaml DIR/ sg-ray/outputs/encoder/",
+            f"{_RAY} rsync-up clusters/own-machines.yaml DIR/ sg-ray/mydata/",
+        ),
+        Step(understood_by_ray, {"DIR/": "synthetic/"}, prints="'source': 'synthetic/'"),
+    ),
+    f"python {PROD} max_concurrent_trials=8": Step(
+        in_process,
+        extra="resources.gpus=0 resources.cpus=1 --dry-run",
+        prints="microsoft/codebert-base",
+    ),
+    "sg-ray track sync outputs/prod_a100": Step(
+        in_process, {"prod_a100": "quick"}, after=(RUN_A_SWEEP,), prints="events mirrored to"
     ),
     "python experiments/sweep.py": Step(in_process, extra=f"name=plain {GNN_SWEEP}", prints=RANKED),
     PACK: Step(packing, {"README": "README", "LICENSE": "LICENSE"}),
     **dict.fromkeys(
         (
             "kubectl create configmap sg-ray-code --from-file=sg-ray.tar.gz",
+            "kubectl get storageclass",
+            "kubectl apply -f clusters/kuberay-files.yaml",
+            "kubectl get pvc,pods",
             "kubectl apply -f clusters/kuberay.yaml",
+            "kubectl get pods --watch",
+            "kubectl logs --follow --selector=ray.io/node-type=head --container=install",
             "kubectl logs --follow job/sg-ray",
+            "kubectl get pods --selector=ray.io/node-type=head",
+            "kubectl get rayjob sg-ray --output=jsonpath={.status.jobId}",
+            "kubectl cp sg-ray-files:/shared/sg-ray/outputs outputs",
+            "kubectl delete rayjob sg-ray",
+            "kubectl delete configmap sg-ray-code",
+            "kubectl delete pod sg-ray-files",
+            "kubectl delete pvc sg-ray",
         ),
         Step(naming_what_is_there),
     ),
-    "kubectl cp HEAD-POD:/shared/sg-ray/outputs outputs": Step(
-        naming_what_is_there, {"HEAD-POD": "sg-ray-head"}
+    "kubectl cp DIR sg-ray-files:/shared/sg-ray/mydata": Step(
+        naming_what_is_there, {"DIR": "synthetic"}
+    ),
+    "kubectl exec HEAD-POD --container=ray-head -- "
+    "ray job stop --address http://localhost:8265 JOB": Step(
+        naming_what_is_there, {"HEAD-POD": "sg-ray-head", "JOB": "raysubmit_1"}
     ),
     # SLURM
     CLONE: Step(cloning, {"ADDRESS": "origin-of-sg-ray"}, leaves="sg-ray/Makefile"),

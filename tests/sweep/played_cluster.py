@@ -68,6 +68,7 @@ class PlayedCluster:
     """An executor whose trials end out of order, each with made-up metrics."""
 
     is_here = False
+    has_joined = False
 
     def __init__(self, num_trials: int) -> None:
         """It ends after so many trials."""

@@ -120,6 +120,43 @@ def test_auto_sees_the_share_of_the_gpu_that_a_family_takes(
     assert units("models.gnn.config.max_units_per_micro_batch=77") == 77
 
 
+LACKED = {
+    ("resources.gpus=1",): [
+        "resources.cpus=8",
+        "models.gnn.config.batch_size=64",
+        "models.gnn.config.max_units_per_micro_batch=131072",
+    ],
+    ("resources.gpus=0.5", "resources.cpus=2", "models.gnn.config.batch_size=7"): [
+        "models.gnn.config.max_units_per_micro_batch=32768",
+    ],
+    ("models.gnn.resources={gpus: 2, cpus: auto}", "models.gnn.config={}"): [
+        "models.gnn.resources.cpus=8",
+    ],
+    ("resources.gpus=auto", "resources.cpus=2", "models.gnn.config={}"): ["resources.gpus=1"],
+    ("resources.gpus=0",): [],
+    ("resources={cpus: 8, gpus: 1}", "models.gnn.config={}"): [],
+}
+
+
+@pytest.mark.parametrize("overrides", LACKED, ids=" ".join)
+def test_without_a_gpu_here_it_is_known_what_auto_could_not(
+    overrides: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    experiment = load_experiment(write(tmp_path, AUTO), overrides)
+    assert list(experiment.lacked_gpu) == LACKED[overrides]
+    told = load_experiment(write(tmp_path, AUTO), [*overrides, *experiment.lacked_gpu])
+    assert told.lacked_gpu == ()
+    assert load_experiment(write(tmp_path, experiment.to_yaml())).lacked_gpu == ()
+
+
+def test_with_a_gpu_here_auto_lacks_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_gpu(monkeypatch)
+    assert load_experiment(write(tmp_path, AUTO)).lacked_gpu == ()
+
+
 class ToyConfig(NeuralConfig):
     pass
 

@@ -1,5 +1,6 @@
 """What hardware suggests, row by row, and that its estimates hold what training really keeps."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -62,6 +63,21 @@ def test_without_a_gpu_there_is_the_cpu() -> None:
     assert (profile.device_name, profile.precision, profile.cpus) == ("CPU", "fp32", 1)
     assert profile.budget("transformer").max_units_per_micro_batch == CPU_TOKENS
     assert this_machine(gpus_per_trial=0) == profile
+
+
+def test_the_page_has_these_numbers() -> None:
+    page = Path(__file__).parents[2] / "docs" / "cluster-and-gpu.md"
+    _, _, table = page.read_text(encoding="utf-8").partition("### The numbers of a GPU")
+    rows = [line.strip("| ").split(" | ") for line in table.split("\n\n")[2].splitlines()]
+    assert len(rows) == 2 + 8
+    for memory, *numbers in rows[2:]:
+        digits = re.match(r"\d+", memory)
+        is_none, memory_gb = memory.startswith("none"), float(digits.group()) if digits else 0.0
+        profile = profile_of(None, None) if is_none else profile_of("L", memory_gb)
+        told, gnn = profile.budget("transformer"), profile.budget("gnn")
+        units = (told.max_units_per_micro_batch, gnn.max_units_per_micro_batch)
+        assert [*map(int, numbers)] == [profile.cpus, told.batch_size, *units]
+        assert profile.budget("fusion").max_units_per_micro_batch == units[0]
 
 
 def test_memory_decides_not_the_name() -> None:

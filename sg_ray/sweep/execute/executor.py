@@ -57,6 +57,10 @@ class Executor(Protocol):
     def is_here(self) -> bool:
         """Whether trials run in this very process: a breakpoint in one needs the terminal."""
 
+    @property
+    def has_joined(self) -> bool:
+        """Whether trials run on a cluster, whose machines need not be as this one is."""
+
     def close(self) -> None:
         """End what a stop has left running for the sake of what is told first.
 

@@ -27,6 +27,7 @@ class InlineExecutor:
     """Runs each job where it is called from."""
 
     is_here = True
+    has_joined = False
 
     def check(self, takes: Mapping[str, Resources]) -> None:
         """Raise InputError for trials on several workers, or on a GPU that is not here."""

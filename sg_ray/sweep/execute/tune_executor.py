@@ -23,13 +23,18 @@ class TuneExecutor:
         self.address = address
         self._left = ExitStack()
 
+    @property
+    def has_joined(self) -> bool:
+        """Whether there is a cluster that somebody else has started."""
+        return self.address != LOCAL
+
     def check(self, takes: Mapping[str, Resources]) -> None:
         """Raise InputError if no cluster answers, or if no trial or no Ray fits here."""
         check_before_start(takes, self.address)
 
     def machines(self) -> str:
         """Say which machines the trials run on. Raises InputError if no cluster answers."""
-        if self.address == LOCAL:
+        if not self.has_joined:
             return f"machines: this one ({count_cpus()})"
         from sg_ray.cluster.ray_address import describe_cluster
 
@@ -57,7 +62,7 @@ class TuneExecutor:
                 ray_session(self.address, log=setting.folder.ray_log, several_workers=groups)
             )
             stop.hear()  # Ray has put handlers of its own in place
-            execution = run_tune(worklist, setting, stop, of_own=self.address == LOCAL)
+            execution = run_tune(worklist, setting, stop, of_own=not self.has_joined)
             if not execution.is_finished:
                 self._left = stack.pop_all()
         return execution

@@ -129,7 +129,7 @@ class _Lab:
         environment = spec["runtimeEnvYAML"].replace("/shared/sg-ray", str(PROJECT))
         (self.laptop.home / "environment.yaml").write_text(environment)
         shell, option, line = shlex.split(spec["entrypoint"].replace("/shared", str(HOME)))
-        line = f"{line.partition(' experiments/prod.yaml')[0]} name=rayjob {SIZE}"
+        line = f"{line.partition(' experiments/prod')[0]} name=rayjob {SIZE}"
         options = ["--runtime-env", f"{HOME}/environment.yaml"]
         with self._tunnel():
             said = self._job("submit", *options, "--", shell, option, line)
