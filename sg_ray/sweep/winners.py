@@ -40,7 +40,11 @@ def export_winners(planner: Planner, cache_dir: Path) -> None:
 
 
 def _best_records(planner: Planner) -> dict[str, RunRecord]:
-    """Return the record of the best seed of each model's winner, and of the floor."""
+    """Return the record of the best seed of each model's winner, and of the floor.
+
+    Of seeds that are equally good it is the one planned first, whichever ended first.
+    """
+    place = {seed: number for number, seed in enumerate(planner.rules.replicate.all_seeds)}
     everything = planner.ledger.records.values()
     records = [r for r in everything if r.counts_as_seed and r.status == "completed"]
     of_winners = {
@@ -49,7 +53,11 @@ def _best_records(planner: Planner) -> dict[str, RunRecord]:
     }
     of_floor = [r for r in records if r.model == FLOOR]
     groups = {**of_winners, FLOOR: of_floor}
-    return {model: _best(_newest(group)) for model, group in groups.items() if group}
+    return {
+        model: _best(sorted(_newest(group), key=lambda r: place.get(r.seed, len(place))))
+        for model, group in groups.items()
+        if group
+    }
 
 
 def _newest(records: Sequence[RunRecord]) -> list[RunRecord]:

@@ -1,6 +1,6 @@
 """Run a sweep on a node that is announced to be taken away, while another one joins.
 
-    python preempted_sweep.py FOLDER
+    python preempted_sweep.py FOLDER [NUM_WORKERS]
 
 Prints its records' metrics and the types of its events as JSON. A process of its own: Ray's
 cluster of several nodes on one machine is none that other tests may share.
@@ -27,9 +27,9 @@ SECONDS_TO_LEAVE = 120
 SETTINGS = ("families=[gnn]", "models.gnn.config.epochs=12", "data.num_samples=1200")
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, num_workers: int) -> None:
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
-    doomed = cluster.add_node(num_cpus=1)
+    doomed, *_ = [cluster.add_node(num_cpus=1) for _ in range(num_workers)]
     cluster.wait_for_nodes()
     ray.init(address=cluster.address, log_to_driver=False)
     announced: list[Event] = []
@@ -43,7 +43,13 @@ def main(folder: Path) -> None:
             accepted, reason = gcs.drain_node(doomed.node_id, PREEMPTION, "test", deadline_ms)
             assert accepted, reason
 
-    experiment = tiny_experiment(folder, *SETTINGS)
+    workers = (
+        f"resources.num_workers={num_workers}",
+        "max_failures=0",
+        "search.num_trials=1",
+        "replicate.seeds=[42]",
+    )
+    experiment = tiny_experiment(folder, *SETTINGS, *(workers if num_workers > 1 else ()))
     outcome = run_sweep(experiment, executor=TuneExecutor("auto"), listeners=(announce,))
     assert outcome.problems == [], outcome.problems
     is_gone = not next(n["Alive"] for n in ray.nodes() if n["NodeID"] == doomed.node_id)
@@ -55,4 +61,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 1)

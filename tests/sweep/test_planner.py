@@ -5,7 +5,9 @@ from pathlib import Path
 
 from played_sweep import SEEDS, Sweep, experiment
 
+from sg_ray.config import FLOOR
 from sg_ray.jobs.job import LrRangeJob, TrainJob
+from sg_ray.sweep import winners
 
 
 def test_a_job_that_runs_is_not_handed_out_again(tmp_path: Path) -> None:
@@ -191,3 +193,14 @@ def test_points_of_a_search_have_names_and_a_restart_keeps_them(tmp_path: Path) 
     assert names(whole)[plan.model("gnn").baseline.hash] == "gnn"
     others = sorted(names(whole).values())[1:]
     assert all(name.startswith("gnn lr ") for name in others)
+
+
+def test_of_equal_seeds_the_one_planned_first_is_exported(tmp_path: Path) -> None:
+    """Side by side they end in any order."""
+    sweep = Sweep(experiment(tmp_path), score=lambda _spec: 0.7)
+    while jobs := list(iter(sweep.planner.next_job, None)):
+        for job in reversed(jobs):
+            sweep.finish(job)  # type: ignore[arg-type]
+    exported = winners._best_records(sweep.planner)
+    assert {record.seed for record in exported.values()} == {SEEDS[0]}
+    assert FLOOR in exported

@@ -16,7 +16,7 @@ from sg_ray.jobs.job import TrainJob, parse_job
 from sg_ray.prepare.branches import GivenBranches
 from sg_ray.records.folder_format import write_format
 from sg_ray.records.journal import Journal, read_events
-from sg_ray.records.leaderboard import rank
+from sg_ray.records.leaderboard import Row, rank
 from sg_ray.records.planned import planned_stages
 from sg_ray.records.record import (
     RunRecord,
@@ -129,10 +129,16 @@ def test_the_leaderboard_does_not_know_them() -> None:
     assert rank(VARIED, objective=OBJECTIVE, seeds=SEEDS) == []
 
 
+def plan_of(records: dict[str, RunRecord], winner: Row) -> Any:
+    rules = SimpleNamespace(replicate=SimpleNamespace(all_seeds=SEEDS))
+    ledger = SimpleNamespace(records=records)
+    return SimpleNamespace(ledger=ledger, rules=rules, winners=lambda: {"gnn": winner})
+
+
 def test_they_are_not_exported() -> None:
     records = {record.trial_key: record for record in (*PLAIN, *VARIED)}
     (row,) = rank(PLAIN, objective=OBJECTIVE, seeds=SEEDS)
-    plan = SimpleNamespace(ledger=SimpleNamespace(records=records), winners=lambda: {"gnn": row})
+    plan = plan_of(records, row)
     assert _best_records(plan) == {"gnn": PLAIN[0]}
 
 
@@ -142,7 +148,7 @@ def test_of_a_seed_the_newest_is_exported() -> None:
     stale = stale.model_copy(update={"trial_key": "stale"})
     records = {record.trial_key: record for record in (stale, *PLAIN)}
     (row,) = rank(records.values(), objective=OBJECTIVE, seeds=SEEDS)
-    plan = SimpleNamespace(ledger=SimpleNamespace(records=records), winners=lambda: {"gnn": row})
+    plan = plan_of(records, row)
     assert _best_records(plan) == {"gnn": PLAIN[0]}
 
 

@@ -24,7 +24,6 @@ from ray.train import (
     FailureConfig,
     RunConfig,
     ScalingConfig,
-    get_preemption_info,
 )
 from ray.train.torch import TorchTrainer, get_device
 from ray.util.queue import Empty, Queue
@@ -39,6 +38,7 @@ from sg_ray.cluster.ray_private.library_names import (
     PlacementGroupCleanerCallback,
     TrainController,
     WorkerGroupStartupTimeoutError,
+    get_train_context,
 )
 from sg_ray.cluster.stop_board import Board, hear_board, helper_actor, on_this_node
 from sg_ray.config import Resources
@@ -280,7 +280,7 @@ def _train_worker(config: dict[str, Any]) -> None:
         hear_board(board, flag)
 
     def should_stop() -> StopReason | None:
-        return flag() or ("preempted" if get_preemption_info() is not None else None)
+        return flag() or ("preempted" if _is_on_notice() else None)
 
     try:
         claim = Claim(folder, config["claim"]) if hand_over else None
@@ -301,6 +301,7 @@ def _train_worker(config: dict[str, Any]) -> None:
         # Else Train starts the group again without it.
         if hand_over and (interrupted.reason == "stop" or config["is_of_sweep"]):
             config["results"].put(interrupted)
+        workers.barrier()  # Train ends them all once one has: not before rank 0 has said why
         raise
     except InfrastructureError:
         raise  # another machine may do: Train starts again
@@ -308,6 +309,15 @@ def _train_worker(config: dict[str, Any]) -> None:
         config["results"].put(Failure.of(error))
         raise
     # Anything else may be a worker's or a machine's death, seen from here: Train starts again.
+
+
+def _is_on_notice() -> bool:
+    """Whether this worker has heard that a machine of its group is to be taken away.
+
+    Train's own ``get_preemption_info`` waits for all workers to ask: one that was told to stop
+    would not, and they would wait for each other. The training itself has them agree.
+    """
+    return get_train_context().preemption_context.preemption_info is not None
 
 
 def _wait_for(gate: Any, epoch: int) -> None:

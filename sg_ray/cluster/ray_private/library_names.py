@@ -8,6 +8,7 @@ from ray.train.v2._internal.callbacks.placement_group_callback import (
     PlacementGroupCleanerCallback,
 )
 from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
+from ray.train.v2._internal.execution.context import get_train_context
 from ray.train.v2._internal.execution.controller import TrainController
 
 __all__ = [
@@ -18,4 +19,5 @@ __all__ = [
     "TrackedActorTask",
     "TrainController",
     "WorkerGroupStartupTimeoutError",
+    "get_train_context",
 ]

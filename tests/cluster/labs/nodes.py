@@ -232,6 +232,7 @@ def _cut300(bench: _Bench) -> Iterator[Line]:
         is_on = run.sweep.driver.poll() is None
         told = f"{num_then} trials went on there, cut off; the sweep went on when it came back"
         yield Line("cut300: the lost node", told, is_ok=is_on)
+        run.killed.append(far)  # by its own Ray: the next trial there removes what was left
         yield from run.ends_like(whole)
 
 
