@@ -193,6 +193,8 @@ before=$(num_done)
 [ -z "$warned$ended" ] || exit 1  # there was no time to begin
 "$python" -m sg_ray "${sweep[@]}" &
 driver=$!
+[ -z "$warned" ] || tell USR1  # heard since, when there was nobody to tell yet
+[ -z "$ended" ] || tell TERM
 heard=1
 while [ -n "$heard" ]; do  # a signal ends `wait`, not the sweep
     heard=''
@@ -202,9 +204,11 @@ done
 """
 
 _END = """\
-clean
 # 128 and more: interrupted, with work left. An error ends the job, and so does scancel.
-if [ -n "$warned" ] && [ -z "$ended" ] && [ "$code" -gt 128 ]; then
+goes_on=''
+[ -z "$warned" ] || [ -n "$ended" ] || [ "$code" -le 128 ] || goes_on=1
+clean  # takes a while: the limit's TERM may come meanwhile, and changes nothing
+if [ -n "$goes_on" ]; then
     if [ "$(num_done)" = "$before" ]; then
         echo "no trial began or went on, so the job is not queued again: give it more --time"
     elif (trap '' TERM; exec scontrol requeue "$SLURM_JOB_ID"); then  # which may end this very job

@@ -26,7 +26,7 @@ def names() -> set[str]:
     folder = SweepFolder(HERE)
     places = [getattr(folder, name) for name in dir(SweepFolder) if not name.startswith("_")]
     made = [place("KEY") for place in places if callable(place)]
-    paths = [path for path in [*places, *made] if isinstance(path, Path)]
+    paths = [p for p in [*places, *made] if isinstance(p, Path) and p.is_relative_to(HERE)]
     parts = {part for path in paths for part in path.relative_to(HERE).parts}
     constants = {value for name, value in vars(sweep_folder).items() if name.isupper()}
     texts = {text for text in constants if isinstance(text, str)}
