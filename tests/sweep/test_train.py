@@ -392,9 +392,9 @@ with stopping(request):
 def test_positions_are_saved_by_time(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     commit, places = checkpoint.commit, []
 
-    def watched(place: Path, last: Mapping[str, Any], best: Any) -> None:
+    def watched(place: Path, last: Mapping[str, Any], best: Any, check: Any) -> None:
         places.append((last["epoch"], last["step_in_epoch"]))
-        commit(place, last, best)
+        commit(place, last, best, check)
 
     monkeypatch.setattr(checkpoint, "commit", watched)
     assert train("gnn", "checkpoint_every_s=1e-9", "--epochs", "1", "--output-dir", "run") == 0

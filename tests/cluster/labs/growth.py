@@ -60,7 +60,7 @@ def _grown(folder: Path, whole: Path) -> Iterator[Line]:
     """A head without CPUs: nothing fits until trials ask for it."""
     config = folder / "autoscaler.yaml"
     config.write_text(write_yaml(_autoscaler()), encoding="utf-8")
-    variables = {"RAY_FAKE_CLUSTER": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1", PACE_S: "1"}
+    variables = {"RAY_FAKE_CLUSTER": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1", PACE_S: "3"}
     with hosts("growth", 1, shared=folder) as (head,):
         cluster = RayCluster(head, folder / "growth.log", variables)
         try:
