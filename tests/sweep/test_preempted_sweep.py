@@ -18,7 +18,7 @@ from sg_ray.sweep.run import run_sweep
 pytestmark = pytest.mark.slow
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(700)
 def test_trials_leave_a_node_on_notice_and_a_node_that_joins_is_used(tmp_path: Path) -> None:
     """``max_concurrent_trials`` is not set, and all numbers are those of an undisturbed sweep."""
     told = on_notice(tmp_path)
@@ -27,7 +27,7 @@ def test_trials_leave_a_node_on_notice_and_a_node_that_joins_is_used(tmp_path: P
     assert numbers(told["records"]) == numbers(read_json_records(plain.folder.path))
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(700)
 def test_a_group_of_which_a_node_is_on_notice_goes_on_elsewhere_without_a_failure(
     tmp_path: Path,
 ) -> None:
@@ -43,7 +43,7 @@ def on_notice(folder: Path, num_workers: int = 1) -> dict[str, Any]:
         [sys.executable, str(script), str(folder), str(num_workers)],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
     )
     assert ran.returncode == 0, ran.stderr[-4000:]
