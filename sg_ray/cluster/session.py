@@ -1,6 +1,7 @@
 """Ray for the length of a sweep: started here or joined, its chatter in a file."""
 
 import contextlib
+import gc
 import logging
 import os
 import secrets
@@ -76,7 +77,7 @@ def _joined(helper: HelperThread, address: str) -> Iterator[None]:
     try:
         yield
     finally:
-        helper.finish(ray.shutdown)
+        helper.finish(_shut_down)
 
 
 @contextlib.contextmanager
@@ -102,9 +103,25 @@ def _end_private() -> None:
     end_all = node.kill_all_processes
     node.kill_all_processes = lambda **how: end_all(**{**how, "allow_graceful": False})
     try:
-        ray.shutdown()
+        _shut_down()
     finally:
         end(processes, patience_s=0)
+
+
+def _shut_down() -> None:
+    """Leave Ray, and have no thread free a reference to an object of Ray's meanwhile.
+
+    Ray would end this process for that: its own part is gone by then. Python's collector frees what
+    it finds in whichever thread it comes up, so it goes first, and then waits.
+    """
+    gc.collect()
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        ray.shutdown()
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def _start(helper: HelperThread, settings: Mapping[str, Any]) -> None:
