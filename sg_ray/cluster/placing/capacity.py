@@ -40,11 +40,6 @@ class Capacity:
         """All that there may be at once, as far as it is known."""
         return self.machines + self.to_come
 
-    @property
-    def grows(self) -> bool:
-        """Whether demand may bring machines."""
-        return bool(self.to_come) or self.may_grow
-
 
 @dataclass(frozen=True)
 class NodeType:
