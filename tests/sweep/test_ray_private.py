@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
-from sg_ray.cluster.ray_private import core_names, library_names
+from sg_ray.cluster.ray_private import core_names, train_tune_names
 
 PACKAGE = Path(__file__).parents[2] / "sg_ray"
 PRIVATE = ("_private", "_internal", "_raylet", "generated")
@@ -30,7 +30,7 @@ def test_the_release_is_the_one_in_which_they_were_read() -> None:
 
 
 def test_they_are_all_there() -> None:
-    for module in (core_names, library_names):
+    for module in (core_names, train_tune_names):
         assert all(getattr(module, name) is not None for name in module.__all__)
 
 

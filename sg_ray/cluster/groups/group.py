@@ -34,7 +34,7 @@ from sg_ray.cluster.losses import GroupFailure
 from sg_ray.cluster.nodes.placement_groups import remove_groups_of_actor
 from sg_ray.cluster.nodes.premises import Premises
 from sg_ray.cluster.placing.capacity import node_types
-from sg_ray.cluster.ray_private.library_names import (
+from sg_ray.cluster.ray_private.train_tune_names import (
     PlacementGroupCleanerCallback,
     TrainController,
     WorkerGroupStartupTimeoutError,

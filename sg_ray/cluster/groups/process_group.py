@@ -12,7 +12,7 @@ from ray.exceptions import RayActorError, RayTaskError
 from ray.train.torch import TorchConfig
 from torch.distributed.distributed_c10d import _set_pg_timeout
 
-from sg_ray.cluster.ray_private.library_names import TorchBackend
+from sg_ray.cluster.ray_private.train_tune_names import TorchBackend
 from sg_ray.host.stop_flag import hear_signals
 
 SET_UP_TIMEOUT_S = 120

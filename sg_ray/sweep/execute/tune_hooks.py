@@ -25,7 +25,7 @@ from sg_ray.cluster.losses import infrastructure_failure
 from sg_ray.cluster.nodes.leaving_nodes import LeavingNodes
 from sg_ray.cluster.nodes.node_check import NodeCheck
 from sg_ray.cluster.nodes.placement_groups import HOLD, LeftGroups, told_holders
-from sg_ray.cluster.ray_private.library_names import (
+from sg_ray.cluster.ray_private.train_tune_names import (
     RayActorManager,
     TrackedActor,
     TrackedActorTask,
