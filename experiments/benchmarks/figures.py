@@ -9,6 +9,7 @@ is none: what needs it is then skipped, in words. Run by itself, a module prints
         print_figures(measure(None))
 """
 
+import math
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -69,7 +70,10 @@ class Figure:
     @property
     def ratio(self) -> float:
         """How many times better ours is than the baseline, whichever way is better."""
-        return self.baseline / self.ours if self.better == "less" else self.ours / self.baseline
+        over, under = (
+            (self.baseline, self.ours) if self.better == "less" else (self.ours, self.baseline)
+        )
+        return over / under if under else math.inf
 
     @property
     def met(self) -> bool:
