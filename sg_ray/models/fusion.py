@@ -39,6 +39,7 @@ from sg_ray.models.family import (
     NeuralFamily,
     SplitData,
 )
+from sg_ray.models.seeded_dropout import SeededDropout
 from sg_ray.setting_types import Count
 
 _LOGGER = logging.getLogger(__name__)
@@ -155,10 +156,10 @@ class FusionHead(nn.Module):
         self.register_buffer("inverse_temperatures", torch.tensor(inverse_temperatures))
         self.norms = nn.ModuleList(nn.LayerNorm(dim) for dim in dims)
         self.correction = nn.Sequential(
-            nn.Dropout(config.dropout),
+            SeededDropout(config.dropout),
             nn.Linear(sum(dims), config.hidden_dim),
             nn.GELU(),
-            nn.Dropout(config.dropout),
+            SeededDropout(config.dropout),
             nn.Linear(config.hidden_dim, 1),
         )
         last = cast(nn.Linear, self.correction[-1])

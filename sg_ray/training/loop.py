@@ -19,6 +19,7 @@ from sg_ray.errors import Collapsed, Diverged, InputError, SgRayError
 from sg_ray.files import to_plain
 from sg_ray.host.stop_flag import StopReason
 from sg_ray.models.family import Classifier, NeuralConfig, SplitData
+from sg_ray.models.seeded_dropout import set_dropout_seed
 from sg_ray.statistics.own_metrics import Metric
 from sg_ray.training import checkpoint
 from sg_ray.training.batches import epoch_batches, num_batches
@@ -175,12 +176,14 @@ class _Training:
 
     def _train_epoch(self, should_stop: ShouldStop) -> None:
         """Take the steps that are left of the current epoch."""
-        progress, seed = self._progress, self._seeds.order
-        batches = epoch_batches(self._train_split, self._config, seed, progress.epoch + 1)
+        progress, order = self._progress, self._seeds.order
+        batches = epoch_batches(self._train_split, self._config, order, progress.epoch + 1)
         self._model.train()
         for batch in batches[progress.step_in_epoch :]:
             started = time.perf_counter()
-            torch.manual_seed(self._dropout_seed())
+            seed = self._dropout_seed()
+            torch.manual_seed(seed)
+            set_dropout_seed(self._model, seed)
             outcome = self._stepper.step(batch)
             step_time_s = time.perf_counter() - started
             progress.advance(outcome.loss_sum, outcome.learning_rate, step_time_s)
