@@ -205,6 +205,22 @@ def copy_durably(source: Path, target: Path) -> None:
     _sync(target)
 
 
+def link_or_copy_durably(source: Path, target: Path) -> None:
+    """Give a file that is on the disk, and is only ever replaced, a second name.
+
+    Where the file system knows no such links, or the names lie on two, it is copied. Raises
+    FileExistsError if there is a target.
+    """
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        if not source.exists():  # said of the source, whatever the file system made of it
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), source) from error
+        copy_durably(source, target)
+
+
 def rename_durably(folder: Path, target: Path) -> None:
     """Rename a folder whose files are on the disk; its names, old and new, are so as well then."""
     _sync(folder)

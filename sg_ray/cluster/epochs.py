@@ -3,9 +3,9 @@
 The one place that decides it. Ray is imported for groups only.
 """
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from sg_ray.host.processes import ender
 from sg_ray.host.signals import StopRequest, stopping
 from sg_ray.sweep_folder import RAY_LOG, SweepFolder
 from sg_ray.training.loop import EpochResult, ShouldStop, never
-from sg_ray.training.saving import Saving
+from sg_ray.training.saving import AT_EPOCHS, Saving
 from sg_ray.trial import TrialContext, TrialSpec, run_trial
 
 if TYPE_CHECKING:
@@ -53,16 +53,17 @@ def open_epochs(
     folder: Path,
     *,
     should_stop: ShouldStop,
-    put_away: Callable[[], None] = lambda: None,
+    saving: Saving = AT_EPOCHS,
     board: Any = None,
 ) -> "Generator[EpochResult] | WorkerGroup":
     """Return the epochs of a trial in ``folder``; none is computed before it is asked for.
 
-    ``put_away`` as of ``Saving``; a group's folder is one that outlives its machines. Its workers
-    also hear the actor of the driver's ``StopBoard``; Ray must be initialised. To be closed.
+    ``saving`` is of a process alone, as often as ``supplies`` say; a group's folder is one that
+    outlives its machines. Its workers also hear the actor of the driver's ``StopBoard``; Ray must
+    be initialised. To be closed.
     """
     if not takes.is_group:
-        saving = Saving(supplies.checkpoint_every_s, put_away=put_away)
+        saving = replace(saving, every_s=supplies.checkpoint_every_s)
         return run_trial(
             spec, supplies.context(takes), folder, should_stop=should_stop, saving=saving
         )

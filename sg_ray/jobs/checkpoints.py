@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from sg_ray.errors import InputError, SgRayError, TrainingError
-from sg_ray.files import copy_durably, rename_durably, write_json
+from sg_ray.files import link_or_copy_durably, rename_durably, write_json
 from sg_ray.jobs.job import TrainJob
-from sg_ray.jobs.positions import POSITIONS
+from sg_ray.jobs.positions import saved_positions
 from sg_ray.reading import read_object
 from sg_ray.records.record import read_history
 from sg_ray.sweep_folder import (
@@ -32,7 +32,7 @@ _KEPT_OF_MODEL = (BEST, VALID_PREDICTIONS)
 def newest_checkpoint(sweep_folder: SweepFolder, job: TrainJob) -> Path | None:
     """Return what takes the job furthest, over all attempts; None if nothing whole is there.
 
-    A checkpoint of Tune's, a position that the trial's process saved, or the folder of a group.
+    What the trial's process saved, at the end of an epoch or within, or the folder of a group.
     Warns of one that is passed over: it is damaged, or other code trained it.
     """
     left = _left_of(sweep_folder, job)
@@ -53,8 +53,8 @@ def _left_of(sweep_folder: SweepFolder, job: TrainJob) -> list[Path]:
     """Return all that a job has left to go on from, the older before the younger."""
     found: list[Path] = []
     for attempt in sweep_folder.attempts:
-        for name in ("checkpoint_*", POSITIONS):
-            found += sorted(attempt.glob(f"{job.base_name}*/{name}"), key=_age)
+        for folder in sorted(attempt.glob(f"{job.base_name}*"), key=_age):
+            found += saved_positions(folder)
     group = sweep_folder.group(job.spec.trial_key)
     return [*found, group] if (group / LAST).exists() else found
 
@@ -88,7 +88,7 @@ def _check_code(checkpoint: Path, job: TrainJob) -> None:
 def keep_position(checkpoint: Path) -> bool:
     """Return whether a stop has left a position here; delete the checkpoint if it has not.
 
-    Tune makes one of a trial that had not begun to train, too.
+    A trial that had not begun to train has a folder, too.
     """
     has_position = (checkpoint / LAST).exists()
     if not has_position:
@@ -115,9 +115,10 @@ def read_environment(checkpoint: Path) -> dict[str, Any]:
 def keep_results(
     sweep_folder: SweepFolder, trial_key: str, checkpoint: Path, *, model: bool
 ) -> Path:
-    """Copy what outlives a finished trial out of its last checkpoint; return the trial's folder.
+    """Keep what outlives a finished trial of its last checkpoint; return the trial's folder.
 
-    ``model`` says whether that includes its best model with its predictions.
+    Its files are linked, not written once more. ``model`` says whether that includes its best model
+    with its predictions.
     """
     folder = sweep_folder.trial(trial_key)
     temporary = folder.with_name(f".{folder.name}.tmp")
@@ -125,7 +126,7 @@ def keep_results(
     temporary.mkdir(parents=True)
     for name in (*_KEPT, *_KEPT_OF_MODEL) if model else _KEPT:
         if (checkpoint / name).exists():
-            copy_durably(checkpoint / name, temporary / name)
+            link_or_copy_durably(checkpoint / name, temporary / name)
     shutil.rmtree(folder, ignore_errors=True)
     rename_durably(temporary, folder)  # the checkpoints are deleted once there is a record
     return folder
@@ -162,7 +163,6 @@ def drop_attempts(sweep_folder: SweepFolder) -> None:
     shutil.rmtree(sweep_folder.tune, ignore_errors=True)
 
 
-def _age(checkpoint: Path) -> tuple[int, str, str]:
-    """Return what orders checkpoints by age: those made after a loss are the younger ones."""
-    folder = checkpoint.parent.name
-    return (len(folder), folder, checkpoint.name)
+def _age(job_folder: Path) -> tuple[int, str]:
+    """Return what orders a job's folders by age: those made after a loss are the younger ones."""
+    return (len(job_folder.name), job_folder.name)

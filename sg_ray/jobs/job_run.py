@@ -4,7 +4,8 @@ What cannot succeed however often it is tried (bad configuration, divergence) is
 result; what may (a dead process or machine, a full disk) is raised, for the executor to decide.
 """
 
-from collections.abc import Callable, Generator
+import time
+from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +15,12 @@ from sg_ray.errors import InfrastructureError
 from sg_ray.host.disk import disk_trouble
 from sg_ray.jobs.checkpoints import read_environment, write_environment
 from sg_ray.jobs.job import AnyJob, LrRangeJob, TestJob, TrainJob
+from sg_ray.jobs.positions import PositionShelf
 from sg_ray.records.record import Failure
 from sg_ray.sweep_folder import LAST
 from sg_ray.training.compute import release_memory
 from sg_ray.training.loop import EpochResult, Interrupted, ShouldStop
+from sg_ray.training.saving import AT_EPOCHS, Saving
 from sg_ray.trial import find_learning_rate, score_test
 
 if TYPE_CHECKING:
@@ -26,9 +29,11 @@ if TYPE_CHECKING:
 Result = dict[str, Any]
 """What a step came to, as plain data. ``done`` says that it was the last.
 
-Of an epoch: ``epoch``, ``metrics``, ``environment``, and ``longest_gap_s`` and ``save_s`` as of
-``Pace``. Of the last step alone: ``lr_range`` of a range test, ``metrics`` of a test, ``failure``;
-``interrupted`` is why, where a stop was asked for, and ``has_position`` whether there is one then.
+``checkpoint`` is the folder that holds what whole epochs have left, if there are any. Of an epoch:
+``epoch``, ``metrics``, ``environment``, and ``longest_gap_s`` and ``save_s`` as of ``Pace``, with
+what the shelf took. Of the last step alone: ``lr_range`` of a range test, ``metrics`` of a test,
+``failure``; ``interrupted`` is why, where a stop was asked for, and ``has_position`` whether there
+is one then.
 """
 
 
@@ -36,6 +41,7 @@ class JobRun:
     """A job that goes on from what ``folder`` holds, and leaves there what can be gone on from."""
 
     _epochs: "Generator[EpochResult] | WorkerGroup | None" = None
+    _put_s = 0.0
 
     def __init__(
         self,
@@ -44,20 +50,23 @@ class JobRun:
         folder: Path,
         *,
         should_stop: ShouldStop,
-        put_away: Callable[[], None] = lambda: None,
+        shelf: PositionShelf | None = None,
         board: Any = None,
     ) -> None:
-        """``should_stop``, ``put_away`` and ``board`` as of ``open_epochs``."""
-        self._job, self._supplies, self._folder = job, supplies, folder
-        self._should_stop, self._put_away, self._board = should_stop, put_away, board
-        self.reopen()
+        """``should_stop`` and ``board`` as of ``open_epochs``.
 
-    def reopen(self) -> None:
-        """Go on from what the folder holds now."""
-        self.close()
+        What is to outlive the process is put on the ``shelf``; without one it is the folder itself.
+        """
+        self._job, self._supplies, self._folder = job, supplies, folder
+        self._should_stop, self._shelf, self._board = should_stop, shelf, board
+        self._left: Path | None = None
+        self._open()
+
+    def _open(self) -> None:
         job = self._job
         if not isinstance(job, TrainJob):
             return
+        self._left = job.resume_from
         if not job.resources.is_group:  # the first of a group's workers notes its own
             context = self._supplies.context(job.resources)
             write_environment(self._folder, context.environment)
@@ -67,7 +76,7 @@ class JobRun:
             self._supplies,
             self._folder,
             should_stop=self._should_stop,
-            put_away=self._put_away,
+            saving=AT_EPOCHS if self._shelf is None else self._onto(self._shelf),
             board=self._board,
         )
 
@@ -80,6 +89,18 @@ class JobRun:
 
     def step(self) -> Result:
         """Take a step. Raises InfrastructureError, an error of a disk, or one of Ray's."""
+        result = self._safe_step()
+        if self._shelf is not None and "epoch" in result:
+            began_s = time.monotonic()
+            self._left = self._shelf.put_epoch(self._folder)
+            self._put_s = max(self._put_s, time.monotonic() - began_s)
+            result["save_s"] += self._put_s
+        return result if self._left is None else {**result, "checkpoint": str(self._left)}
+
+    def _onto(self, shelf: PositionShelf) -> Saving:
+        return Saving(check=shelf.check, put_away=lambda: shelf.put(self._folder))
+
+    def _safe_step(self) -> Result:
         try:
             return self._step()
         except Interrupted as interrupted:

@@ -290,7 +290,22 @@ def _differences(name: str, was: Any, now: Any) -> list[tuple[str, Any, Any]]:
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:
     with atomic_path(path) as temporary:
-        torch.save(content, temporary)
+        save(temporary, content)
+
+
+def save(path: Path, content: Mapping[str, Any]) -> None:
+    """Write ``content`` as torch does. Raises the disk's own error, of one that is full above all.
+
+    torch writes into a file that is given by its name by itself, and of a full disk it says that a
+    position is unexpected.
+    """
+    with path.open("wb") as file:
+        try:
+            torch.save(content, file)
+        except RuntimeError as error:
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from error
+            raise
 
 
 def _read(path: Path, keys: frozenset[str]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ class Saving:
     """In the middle of an epoch, the position is saved once so much time has gone by; None: not."""
     check: Callable[[], None] = _nothing
     """Called before anything is written; it raises if somebody else works in the folder by now."""
-    put_away: Callable[[], None] = _nothing
+    put_away: Callable[[], object] = _nothing
     """Called once a position in the middle of an epoch, by time or at a stop, is in the folder: to
     take it where it outlives the machine."""
 

@@ -117,18 +117,17 @@ def test_killed_twice_it_ends_as_if_never_killed(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(600)
-def test_an_interrupted_trial_goes_on_from_its_tune_checkpoint(tmp_path: Path) -> None:
+def test_an_interrupted_trial_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     write_experiment(tmp_path, max_concurrent_trials=1)
     journal = tmp_path / "outputs" / "tiny" / "events.jsonl"
     kill_when(start(tmp_path, "experiment.yaml", LONG), journal, in_search)
     checkpoints = sorted(
         (tmp_path / "outputs/tiny/tune/attempt-001").glob("*/checkpoint_*/last.pt")
     )
-    assert checkpoints, "the killed attempt left no Tune checkpoint"
+    assert checkpoints, "the killed attempt left no checkpoint"
     finish(tmp_path)
     events = list(read_events(journal))
     [resumed] = [event for event in events if event.type == "trial_resumed"]
     before = events[: events.index(resumed)]
     reported = [e for e in before if e.type == "epoch" and e.trial_key == resumed.trial_key]
-    # The last epoch was reported; whether Tune had copied its checkpoint yet is a race.
-    assert resumed.epoch >= len(reported) - 1 > 0
+    assert resumed.epoch >= len(reported) > 1  # an epoch is on the disk before it is told

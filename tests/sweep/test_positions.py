@@ -15,11 +15,11 @@ from tiny_sweep import tiny_experiment
 from sg_ray.cluster.groups.folder_claim import Claim, claim_for_group, release
 from sg_ray.config import Resources
 from sg_ray.errors import InfrastructureError
-from sg_ray.files import files_below, write_json
+from sg_ray.files import atomic_path, files_below, write_json
 from sg_ray.jobs import checkpoints
 from sg_ray.jobs.checkpoints import drop_checkpoints, newest_checkpoint
 from sg_ray.jobs.job import TrainJob
-from sg_ray.jobs.positions import PositionShelf, positions, restore
+from sg_ray.jobs.positions import PositionShelf, restore, saved_positions
 from sg_ray.sweep.execute import grace as grace_module
 from sg_ray.sweep.execute.grace import FLOOR_S, Grace, places_of
 from sg_ray.sweep_folder import SweepFolder
@@ -54,11 +54,11 @@ def test_a_position_takes_the_place_of_the_last_one(tmp_path: Path) -> None:
     (place / ".position.tmp").mkdir()  # what a kill left
     (source / ".last.pt.0.tmp").touch()
     shelf.put(source)
-    (before,) = positions(place)
+    (before,) = saved_positions(place)
     (source / "last.pt").unlink()
     torch.save({}, source / "last.pt")
     shelf.put(source)
-    (after,) = positions(place)
+    (after,) = saved_positions(place)
     assert (before.name, after.name) == ("position_000001", "position_000002")
     assert [path.name for path in place.iterdir()] == [after.name]
     assert {path.name for path in after.iterdir()} == {
@@ -69,6 +69,44 @@ def test_a_position_takes_the_place_of_the_last_one(tmp_path: Path) -> None:
     assert torch.load(after / "last.pt", weights_only=True) == {}
 
 
+def test_an_epoch_is_written_once_and_stays_beside_the_one_before(tmp_path: Path) -> None:
+    place = tmp_path / "job"
+    shelf = PositionShelf(place)
+    training = shelf.new_training_folder()
+    write_json(training / "environment.json", {})
+    for number in range(1, 4):
+        with atomic_path(training / "last.pt") as temporary:
+            torch.save({"epoch": number}, temporary)
+        saved = shelf.put_epoch(training)
+        assert (saved / "last.pt").samefile(training / "last.pt")
+        assert (saved / "environment.json").stat().st_nlink == 1 + min(number, 2)
+    assert [path.name for path in saved_positions(place)] == [
+        "checkpoint_000002",
+        "checkpoint_000003",
+    ]
+    position = shelf.put(training)
+    assert saved_positions(place)[-1] == position
+    shelf.put_epoch(training)  # a position within an epoch is overtaken by its end
+    assert [path.name for path in saved_positions(place)] == [
+        "checkpoint_000003",
+        "checkpoint_000005",
+    ]
+    shelf.remove_training()
+    assert torch.load(saved_positions(place)[-1] / "last.pt", weights_only=True) == {"epoch": 3}
+
+
+def test_what_goes_on_from_a_position_does_not_change_it(tmp_path: Path) -> None:
+    position = write_position(tmp_path / "job" / "position_000001", 1, 2)
+    before = (position / "last.pt").read_bytes()
+    folder = tmp_path / "training"
+    write_position(folder, 0, 1)  # what was there gives way
+    restore(position, folder)
+    assert (folder / "last.pt").samefile(position / "last.pt")
+    with atomic_path(folder / "last.pt") as temporary:
+        temporary.write_text("the next")
+    assert (position / "last.pt").read_bytes() == before
+
+
 def test_what_has_not_changed_is_not_copied_again(tmp_path: Path) -> None:
     memory = Path("/dev/shm")
     if not memory.is_dir() or memory.stat().st_dev == tmp_path.stat().st_dev:
@@ -77,12 +115,12 @@ def test_what_has_not_changed_is_not_copied_again(tmp_path: Path) -> None:
         source = write_position(Path(elsewhere) / "scratch", 1, 2)
         shelf = PositionShelf(tmp_path / "job")
         shelf.put(source)
-        (first,) = positions(tmp_path / "job")
+        (first,) = saved_positions(tmp_path / "job")
         inodes = {path.name: path.stat().st_ino for path in first.iterdir()}
         (source / "last.pt").unlink()
         torch.save({"new": 1}, source / "last.pt")
         shelf.put(source)
-    (second,) = positions(tmp_path / "job")
+    (second,) = saved_positions(tmp_path / "job")
     same = {path.name for path in second.iterdir() if path.stat().st_ino == inodes[path.name]}
     assert same == {"metrics.jsonl", "environment.json"}
     assert torch.load(second / "last.pt", weights_only=True) == {"new": 1}
@@ -195,7 +233,7 @@ def test_a_position_that_was_replaced_meanwhile_is_gone_on_from(tmp_path: Path) 
     shelf = PositionShelf(tmp_path / "job")
     source = write_position(tmp_path / "scratch", 1, 2)
     shelf.put(source)
-    (given,) = positions(tmp_path / "job")
+    (given,) = saved_positions(tmp_path / "job")
     write_position(tmp_path / "further", 2, 0)
     shelf.put(tmp_path / "further")  # by a process that was cut off, and goes on
     restore(given, tmp_path / "new")

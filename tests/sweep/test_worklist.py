@@ -18,7 +18,7 @@ from sg_ray.errors import InputError, SgRayError
 from sg_ray.models import families
 from sg_ray.records.code_versions import CodeVersions
 from sg_ray.records.record import read_history, read_records
-from sg_ray.sweep.execute import worklist
+from sg_ray.sweep.execute import inline_executor, worklist
 from sg_ray.sweep.execute.choice import named_executor
 from sg_ray.sweep.execute.inline_executor import InlineExecutor
 from sg_ray.sweep.run import Outcome, run_sweep
@@ -114,7 +114,7 @@ def test_a_copy_that_a_kill_cut_short_is_no_checkpoint(
             shutil.copy(source / "last.pt", copy)
             raise KeyboardInterrupt
 
-        patch.setattr(shutil, "copytree", killed)
+        patch.setattr(inline_executor, "restore", killed)
         assert run(stopped).interrupted
     run(stopped)
     assert bits(stopped.folder) == whole

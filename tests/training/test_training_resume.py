@@ -15,8 +15,9 @@ from tiny_classifier import tiny_config, tiny_model, tiny_split
 
 from sg_ray.cluster.groups.folder_claim import Claim, claim_for_group
 from sg_ray.errors import InfrastructureError, InputError, TrainingError
+from sg_ray.host.disk import disk_trouble
 from sg_ray.training import checkpoint
-from sg_ray.training.checkpoint import check_resumable
+from sg_ray.training.checkpoint import check_resumable, save
 from sg_ray.training.loop import EpochResult, Interrupted, ShouldStop, never, train
 from sg_ray.training.saving import AT_EPOCHS, Saving
 from sg_ray.training.seeding import Seeds
@@ -56,6 +57,13 @@ def straight(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("straight")
     assert len(list(start(folder))) == 4
     return folder
+
+
+def test_a_full_disk_is_told_as_one() -> None:
+    """In torch's words a position in the file would be unexpected: whose fault is that?"""
+    with pytest.raises(OSError, match="No space left") as told:
+        save(Path("/dev/full"), {"weights": torch.zeros(100_000)})
+    assert disk_trouble(told.value)
 
 
 def test_two_epochs_and_two_more_equal_four(straight, tmp_path):

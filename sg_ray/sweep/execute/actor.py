@@ -3,11 +3,8 @@
 What a job raises, Tune takes for the loss of a process or machine.
 """
 
-import shutil
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +16,9 @@ from sg_ray.cluster.groups.folder_claim import claim_for_group
 from sg_ray.cluster.nodes.premises import Premises
 from sg_ray.cluster.stop_board import hear_board
 from sg_ray.features.packed import Features
-from sg_ray.host.scratch import ScratchFolder, remove_scratch
+from sg_ray.host.scratch import remove_scratch
 from sg_ray.host.stop_flag import flag_of_this_process, hear_signals
-from sg_ray.jobs.job import TrainJob, parse_job
+from sg_ray.jobs.job import AnyJob, TrainJob, parse_job
 from sg_ray.jobs.job_run import JobRun, Result
 from sg_ray.jobs.positions import PositionShelf, restore
 from sg_ray.records.origin import note_packages
@@ -71,7 +68,7 @@ class TrialActor(tune.Trainable):
     """Runs jobs. Configuration: ``{"job": JSON of the job}``."""
 
     _run: JobRun
-    _save_s = 0.0
+    _shelf: PositionShelf | None
 
     def setup(
         self,
@@ -97,71 +94,42 @@ class TrialActor(tune.Trainable):
 
     def step(self) -> Result:
         """Run one epoch, or the whole of a job that has none."""
-        result = self._run.step()
-        self._is_put_away = "interrupted" in result
-        save_s = max(result.get("save_s", 0.0), self._save_s)
-        return {**result, "save_s": save_s} if "save_s" in result else result
-
-    def save(self, checkpoint_dir: str | None = None) -> Any:
-        """Let Tune gather a checkpoint in a scratch folder of ours.
-
-        One that a kill leaves is then removed by whoever starts next; of its own folder Tune says
-        not whose it was.
-        """
-        if checkpoint_dir is not None:
-            return super().save(checkpoint_dir)
-        began_s = time.monotonic()
-        try:
-            with ScratchFolder("trial") as scratch:
-                return super().save(str(scratch.path))
-        finally:
-            self._save_s = max(self._save_s, time.monotonic() - began_s)
-
-    def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Copy the trial's folder: weights, optimiser, history, all that a restart needs.
-
-        After a stop that is where it outlives this process already; Tune's copy stays empty.
-        """
-        if not self._is_put_away:
-            hidden = shutil.ignore_patterns(".*")  # what is being written, and whose it is
-            shutil.copytree(self._folder, checkpoint_dir, dirs_exist_ok=True, ignore=hidden)
-
-    def load_checkpoint(self, checkpoint: str | dict[str, Any] | None) -> None:
-        """Go on from a copy that ``save_checkpoint`` made."""
-        assert isinstance(checkpoint, str)
-        restore(Path(checkpoint), self._folder)
-        self._run.reopen()
+        return self._run.step()
 
     def cleanup(self) -> None:
-        """Drop what the job holds, and its temporary folder.
+        """Drop what the job holds, and the folder in which it trained.
 
         A group's folder stays: it may hold the only position, or be another group's by now.
         """
         self._run.close()
-        if self._scratch is not None:
-            self._scratch.remove()
+        if self._shelf is not None:
+            self._shelf.remove_training()
 
     def _start(self, config: Mapping[str, Any]) -> None:
         job = parse_job(config[JOB])
-        self._scratch: ScratchFolder | None = None
         self._stop.begin()
-        self._is_put_away = False
-        shelf = PositionShelf(self._shared.attempt / job.name)
-        if isinstance(job, TrainJob) and job.resources.is_group:
-            self._folder = self._sweep_folder.group(job.spec.trial_key)
-            claim_for_group(self._folder)  # before it is as the job wants it
-        else:
-            self._scratch = ScratchFolder("trial")
-            self._folder = self._scratch.path
-        if isinstance(job, TrainJob) and job.resume_from not in (None, self._folder):
-            restore(job.resume_from, self._folder)
+        self._shelf, folder = self._places(job)
+        if isinstance(job, TrainJob) and job.resume_from not in (None, folder):
+            restore(job.resume_from, folder)
         if self._sweep_folder.all_packages.exists():  # seen from here
             note_packages(self._sweep_folder)
         self._run = JobRun(
             job,
             self._supplies,
-            self._folder,
+            folder,
             should_stop=self._stop,
-            put_away=partial(shelf.put, self._folder),
+            shelf=self._shelf,
             board=self._shared.board,
         )
+
+    def _places(self, job: AnyJob) -> tuple[PositionShelf | None, Path]:
+        """Return where the job puts what outlives this process, and where it works."""
+        job_folder = self._shared.attempt / job.name
+        if not isinstance(job, TrainJob):
+            return None, job_folder
+        shelf = PositionShelf(job_folder)
+        if not job.resources.is_group:
+            return shelf, shelf.new_training_folder()
+        folder = self._sweep_folder.group(job.spec.trial_key)
+        claim_for_group(folder)  # before it is as the job wants it
+        return shelf, folder

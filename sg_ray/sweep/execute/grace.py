@@ -8,7 +8,7 @@ from typing import Any
 
 from sg_ray.files import files_below
 from sg_ray.jobs.job import AnyJob
-from sg_ray.jobs.positions import positions
+from sg_ray.jobs.positions import saved_positions
 from sg_ray.sweep_folder import LAST, SweepFolder
 
 FLOOR_S = 30.0
@@ -79,7 +79,7 @@ class Grace:
         """Return what is another once the job has saved another position."""
         place = self._place(job)
         if not job.resources.is_group:
-            return max((path.name for path in positions(place)), default=None)
+            return next((path.name for path in reversed(saved_positions(place))), None)
         last = place / LAST
         return last.stat().st_mtime_ns if last.exists() else None
 

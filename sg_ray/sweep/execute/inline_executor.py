@@ -5,7 +5,6 @@ records and resumes as the other does, with equal numbers: a sweep may be begun 
 with by the other.
 """
 
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +18,7 @@ from sg_ray.host.signals import StopRequest
 from sg_ray.jobs.checkpoints import keep_position
 from sg_ray.jobs.job import AnyJob, TrainJob
 from sg_ray.jobs.job_run import JobRun, Result
+from sg_ray.jobs.positions import restore
 from sg_ray.sweep.execute.executor import Execution, Setting, lose, saves_position, told_positions
 from sg_ray.sweep.execute.worklist import Worklist
 
@@ -112,7 +112,7 @@ class _Run:
             folder.mkdir(parents=True)
             return folder
         copy = folder.with_name("copy.tmp")
-        shutil.copytree(job.resume_from, copy)
+        restore(job.resume_from, copy)
         copy.rename(folder)
         return folder
 

@@ -16,7 +16,6 @@ from sg_ray.cluster.nodes.placement_groups import HOLD, told_holders
 from sg_ray.cluster.stop_board import StopBoard
 from sg_ray.cluster.trouble import temporary_folder
 from sg_ray.host.disk import disk_trouble
-from sg_ray.jobs.checkpoints import keep_position
 from sg_ray.jobs.job import AnyJob, TrainJob
 from sg_ray.records.record import Failure
 from sg_ray.sweep.execute.actor import JOB
@@ -214,7 +213,7 @@ class RecordingCallback(_Inert, tune.Callback):
         job, checkpoint = self.flight.jobs[trial.trial_id], _checkpoint(trial)
         if result.get("interrupted"):
             self.flight.end(trial.trial_id)
-            self._keep_interrupted(job, checkpoint, has_position=result["has_position"])
+            self._keep_interrupted(job, has_position=result["has_position"])
         elif self.flight.error is not None:  # it was cut short
             self.flight.end(trial.trial_id)
         elif lack := self._worklist.failure_of_results(job, result, checkpoint, pruned=pruned):
@@ -224,12 +223,8 @@ class RecordingCallback(_Inert, tune.Callback):
             self._worklist.on_finished(job, result, checkpoint, pruned=pruned)
         _forget_results(trial)
 
-    def _keep_interrupted(
-        self, job: AnyJob, checkpoint: Path | None, *, has_position: bool
-    ) -> None:
+    def _keep_interrupted(self, job: AnyJob, *, has_position: bool) -> None:
         """Count what a stop has saved; hand out again what was told of its machine's end alone."""
-        if checkpoint is not None:
-            keep_position(checkpoint)  # Tune's own has none
         if self.flight.stop():
             self.flight.num_saved += has_position
         else:
@@ -276,7 +271,9 @@ def _error_of(trial: Trial) -> str:
 
 
 def _checkpoint(trial: Trial) -> Path | None:
-    return Path(trial.checkpoint.path) if trial.checkpoint else None
+    """Return the folder of the last whole epoch, as the trial's process has told of it."""
+    path = (trial.last_result or {}).get("checkpoint")
+    return None if path is None else Path(path)
 
 
 def keep_from_asking(trial: Trial) -> None:

@@ -1,7 +1,8 @@
 """Ray Tune, set up to ask a worklist for all and to decide nothing itself.
 
 Tune's own restore is not used: each start is a new Tune experiment whose jobs come from the
-planner, and an interrupted trial's job names the newest Tune checkpoint that it left.
+planner, and an interrupted trial's job names the newest checkpoint that it left. Nor are its
+checkpoints: a trial's process puts its own where they stay, before it tells of an epoch.
 """
 
 import logging
@@ -152,7 +153,7 @@ def _tuner(
             storage_path=str(shared.attempt.parent.absolute()),
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=0),  # see on_trial_error
-            checkpoint_config=tune.CheckpointConfig(num_to_keep=2, checkpoint_frequency=1),
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             callbacks=[callback],
         ),
     )
