@@ -85,8 +85,7 @@ def _run(rows: Sequence[Row], device: str, today: Path | None, out: Path) -> int
         num_failed += measured is None
         for one in measured or ():
             print(f"  {one.line(row.name)}", flush=True)
-            if isinstance(one, Figure):
-                results[f"{row.name}: {one.name}"] = entry_of(one)
+        results.update(entries_of(row.name, measured or ()))
         _write(path, results)
         spent_s = time.perf_counter() - started
         print(f"  {spent_s:.0f} s (budget {row.budget_s} s)", flush=True)
@@ -95,15 +94,20 @@ def _run(rows: Sequence[Row], device: str, today: Path | None, out: Path) -> int
     return 1 if num_failed else 0
 
 
-def entry_of(figure: Figure) -> dict[str, Any]:
-    """Return a figure as ``results.json`` holds it; a ratio to nothing is null."""
-    return {
-        "ours": figure.ours,
-        "baseline": figure.baseline,
-        "ratio": figure.ratio if math.isfinite(figure.ratio) else None,
-        "goal": figure.goal_text(),
-        "met": figure.met,
-    }
+def entries_of(row: str, measured: Measured) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield a row's figures as ``results.json`` holds them; a ratio to nothing is null."""
+    for one in measured:
+        if isinstance(one, Figure):
+            yield (
+                f"{row}: {one.name}",
+                {
+                    "ours": one.ours,
+                    "baseline": one.baseline,
+                    "ratio": one.ratio if math.isfinite(one.ratio) else None,
+                    "goal": one.goal_text(),
+                    "met": one.met,
+                },
+            )
 
 
 def _cannot_run(row: Row, device: str) -> str | None:
