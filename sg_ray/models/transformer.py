@@ -144,6 +144,8 @@ class TransformerClassifier(Classifier):
         self.pooling = pooling
         self.pools_last = pools_last
         self.widens_attention = widens_attention and pooling == "cls"
+        # Others may have parts for tasks that are not this one.
+        self.reaches_every_parameter = getattr(encoder.config, "model_type", None) == "roberta"
         self.head = nn.Sequential(
             nn.Dropout(dropout),
             nn.Linear(hidden_dim, hidden_dim),
