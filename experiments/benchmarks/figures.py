@@ -9,6 +9,7 @@ is none: what needs it is then skipped, in words. Run by itself, a module prints
         print_figures(measure(None))
 """
 
+import math
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -53,8 +54,8 @@ class Figure:
 
     ``name`` tells the figure among those of its row, as "today" or "PyG RGCNConv" (the suite puts
     the row's name before it). ``better`` says which way is better: "less" for seconds and bytes,
-    "more" for rates. ``floor`` is what arithmetic, bytes or launches alone would take, in ``unit``.
-    A ``goal`` of None is one that asks for the figure alone.
+    "more" for rates. ``floor`` is what arithmetic, bytes or launches alone would allow, in
+    ``unit``. A ``goal`` of None is one that asks for the figure alone.
     """
 
     name: str
@@ -69,7 +70,10 @@ class Figure:
     @property
     def ratio(self) -> float:
         """How many times better ours is than the baseline, whichever way is better."""
-        return self.baseline / self.ours if self.better == "less" else self.ours / self.baseline
+        over, under = (
+            (self.baseline, self.ours) if self.better == "less" else (self.ours, self.baseline)
+        )
+        return over / under if under else math.inf
 
     @property
     def met(self) -> bool:
@@ -92,7 +96,8 @@ class Figure:
             f"goal {self.goal_text()} {'met' if self.met else 'MISSED'}",
         ]
         if self.floor is not None:
-            parts.append(f"floor {self.floor:.4g} {self.unit}")
+            word = "floor" if self.better == "less" else "ceiling"
+            parts.append(f"{word} {self.floor:.4g} {self.unit}")
         if self.note:
             parts.append(self.note)
         return "; ".join(parts)
