@@ -252,7 +252,8 @@ def _epochs(
     saving: Saving,
 ) -> Generator[EpochResult]:
     # One of several workers cannot redo a pass in which gradients are exchanged: no strict mode.
-    deterministic(context.num_threads, strict=workers is None)
+    is_alone = workers is None or workers.world_size == 1
+    deterministic(context.num_threads, strict=is_alone)
     family = get_family(spec.family)
     config = family.Config.model_validate(spec.configuration.values)
     inputs = _inputs(spec, context)

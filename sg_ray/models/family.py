@@ -124,6 +124,9 @@ class Classifier(nn.Module, ABC):
     """A model with a readout that another family can build on."""
 
     embedding_dim: int
+    reaches_every_parameter: bool = False
+    """Whether each pass in training reaches every weight, whatever the batch. Several workers then
+    need not look, in each step, for weights without a gradient."""
 
     @abstractmethod
     def embed(self, batch: Batch) -> Tensor:

@@ -193,6 +193,7 @@ class FusionClassifier(Classifier):
         self.names = tuple(names)
         self.head = head
         self.embedding_dim = len(head.dims) + sum(head.dims)
+        self.reaches_every_parameter = True
 
     @abstractmethod
     def branch_outputs(self, name: str, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -225,6 +226,7 @@ class JointFusion(FusionClassifier):
     ) -> None:
         super().__init__(names, head)
         self.members = nn.ModuleDict(members)
+        self.reaches_every_parameter = all(m.reaches_every_parameter for m in members.values())
 
     def branch_outputs(self, name: str, batch: Batch) -> tuple[Tensor, Tensor]:
         """Run one branch on its part of the batch."""

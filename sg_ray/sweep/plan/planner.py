@@ -93,7 +93,7 @@ class Planner:
             if job is not None:
                 return job
         if not self._has_planned_seeds:
-            return None
+            return self._extra_seeds.next_job(fits, has_planned_seeds=False)
         if not self._extra_seeds.settled:
             return self._extra_seeds.next_job(fits)
         return self._variance_trials.next_job(fits)
