@@ -22,7 +22,7 @@ torch_cuda    := torch===$(TORCH_VERSION)
 torch_pinned  := torch==$(TORCH_VERSION)
 torch         := $(if $(filter cuda,$(TORCH)),$(torch_cuda),$(torch_pinned)$(if $(TORCH),+$(TORCH)))
 
-.PHONY: help sweep test test-slow test-all chaos cluster-test coverage lint format docs wheel install \
+.PHONY: help sweep bench test test-slow test-all chaos cluster-test coverage lint format docs wheel install \
     aws gcp lock clean
 
 help: ## show this list
@@ -31,6 +31,9 @@ help: ## show this list
 
 sweep: .venv/.run ## run the embedded default sweep; ARGS="..." go to experiments/sweep.py
 	@$(BIN)/python experiments/sweep.py $(ARGS)
+
+bench: .venv/.dev ## measure everything beside its baselines, 20 minutes; ARGS=gpu with a GPU; ONLY="row ..."
+	@$(BIN)/python experiments/benchmarks/suite.py $(ARGS) $(if $(ONLY),--only $(ONLY))
 
 test: .venv/.dev ## run the quick tests, JOBS files at a time; ARGS="..." go to pytest
 	@$(BIN)/python -m pytest -m "not slow" $(side_by_side) $(ARGS)

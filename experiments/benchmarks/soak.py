@@ -53,15 +53,23 @@ def main() -> None:
     parser.add_argument("--num-trials", type=int, default=500)
     parser.add_argument("--out", type=Path, default=Path("soak"), help="folder of sweep and plot")
     arguments = parser.parse_args()
-    experiment = _experiment(arguments.out, num_seeds=arguments.num_trials)
-    samples = Samples()
-    with mirror_of(experiment) as mirror:
-        outcome = run_sweep(experiment, listeners=(samples, mirror))
-    print(f"{len(samples.at_s)} gnn trials, exit code {outcome.exit_code}")
+    samples = soak(arguments.out, arguments.num_trials)
+    print(f"{len(samples.at_s)} gnn trials")
     print(_growth("driver memory", samples.rss_mb, "MiB"))
     print(_growth("time per trial", list(np.diff(samples.at_s)), "s"))
     print(_growth("driver's CPU time per trial", list(np.diff(samples.cpu_s)), "s"))
     print(_draw(samples, arguments.out / "soak.png"))
+
+
+def soak(folder: Path, num_trials: int) -> Samples:
+    """Run the sweep in ``folder``; raise RuntimeError if it does not end well."""
+    experiment = _experiment(folder, num_seeds=num_trials)
+    samples = Samples()
+    with mirror_of(experiment.tracking, experiment.name, experiment.folder) as mirror:
+        outcome = run_sweep(experiment, listeners=(samples, mirror))
+    if outcome.exit_code != 0:
+        raise RuntimeError(f"the sweep ended with exit code {outcome.exit_code}")
+    return samples
 
 
 def _experiment(folder: Path, num_seeds: int) -> Experiment:

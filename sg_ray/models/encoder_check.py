@@ -86,6 +86,6 @@ def _embedding(setting: str, model: Classifier, split: SplitData, *indices: int)
     except (IndexError, RuntimeError, ValueError, TypeError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise InputError(
-            f"{setting} cannot read a function of {batch['ids'].shape[1]} tokens ({reason}). Use a "
-            "smaller max_tokens, or another encoder."
+            f"{setting} cannot read a function of {split.units[list(indices)].max()} tokens "
+            f"({reason}). Use a smaller max_tokens, or another encoder."
         ) from error

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
@@ -95,6 +95,28 @@ class SplitData(Protocol):
 
     def collate(self, indices: NDArray[np.int64]) -> Batch:
         """Return the CPU tensors of these samples, in this order, without labels."""
+        ...
+
+
+Capacity = Mapping[str, int]
+"""What one set of shapes holds, e.g. {"samples": 9, "tokens": 2688}. "samples" is always there."""
+
+
+@runtime_checkable
+class FixedSplit(SplitData, Protocol):
+    """A split whose batches can be filled up to shapes that depend on a capacity alone."""
+
+    def capacity(self, pieces: Sequence[NDArray[np.int64]]) -> Capacity:
+        """Return what holds each of ``pieces`` with its dummies, rounded up; some may be empty."""
+        ...
+
+    def collate_fixed(self, indices: NDArray[np.int64], capacity: Capacity) -> Batch:
+        """Return what ``collate`` does, filled up to ``capacity`` with dummies; may be all of it.
+
+        Names, shapes and types of the tensors depend on ``capacity`` alone. The dummies come after
+        the samples; the model gives each a finite logit, which counts for nothing, so that logits
+        have shape [capacity["samples"]].
+        """
         ...
 
 

@@ -33,12 +33,14 @@ from sg_ray.models.family import (
     MAX_EPOCHS,
     Batch,
     Branch,
+    Capacity,
     Classifier,
     Inputs,
     NeuralConfig,
     NeuralFamily,
     SplitData,
 )
+from sg_ray.models.seeded_dropout import SeededDropout
 from sg_ray.setting_types import Count
 
 _LOGGER = logging.getLogger(__name__)
@@ -95,7 +97,7 @@ class BranchOutputs:
 
 @dataclass(frozen=True)
 class FrozenSplit:
-    """A split as its branches' outputs; every sample costs one unit."""
+    """A split as its branches' outputs; every sample costs one unit. A ``FixedSplit``."""
 
     labels: NDArray[np.int8]
     outputs: Mapping[str, BranchOutputs]
@@ -113,6 +115,15 @@ class FrozenSplit:
             batch[f"{name}/embedding"] = torch.from_numpy(outputs.embeddings[indices])
             batch[f"{name}/logit"] = torch.from_numpy(outputs.logits[indices])
         return batch
+
+    def capacity(self, pieces: Sequence[NDArray[np.int64]]) -> Capacity:
+        """Return the number of samples of the largest piece."""
+        return {"samples": max(map(len, pieces), default=1)}
+
+    def collate_fixed(self, indices: NDArray[np.int64], capacity: Capacity) -> Batch:
+        """Return what ``collate`` does; dummies are the split's first sample."""
+        dummies = np.zeros(capacity["samples"] - len(indices), dtype=np.int64)
+        return self.collate(np.concatenate([indices, dummies]))
 
 
 @dataclass(frozen=True)
@@ -155,10 +166,10 @@ class FusionHead(nn.Module):
         self.register_buffer("inverse_temperatures", torch.tensor(inverse_temperatures))
         self.norms = nn.ModuleList(nn.LayerNorm(dim) for dim in dims)
         self.correction = nn.Sequential(
-            nn.Dropout(config.dropout),
+            SeededDropout(config.dropout),
             nn.Linear(sum(dims), config.hidden_dim),
             nn.GELU(),
-            nn.Dropout(config.dropout),
+            SeededDropout(config.dropout),
             nn.Linear(config.hidden_dim, 1),
         )
         last = cast(nn.Linear, self.correction[-1])

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sg_ray.models.family import Batch, Classifier
+from sg_ray.models.seeded_dropout import SeededDropout
 
 with warnings.catch_warnings():
     # Importing it compiles a few classes with torch.jit, which PyTorch 2.13 deprecates.
@@ -166,13 +167,13 @@ class GraphDropout(nn.Module):
 
     def __init__(self, probability: float) -> None:
         super().__init__()
-        self.dropout = nn.Dropout(probability)
+        self.dropout = SeededDropout(probability)
 
     def forward(self, x: Tensor, graph: TypedGraph) -> Tensor:
         """Return node states [N, D] with features dropped if training."""
-        if not self.training or self.dropout.p == 0:
+        if not self.dropout.is_active:
             return x
-        mask: Tensor = self.dropout(x.new_ones(graph.num_graphs, x.shape[1]))
+        mask = self.dropout.mask(x.new_empty(graph.num_graphs, x.shape[1]))
         return x * mask.index_select(0, graph.node_graph)
 
 
@@ -248,7 +249,7 @@ class GraphClassifier(Classifier):
             gate_nn=nn.Linear(hidden_dim, hidden_dim, bias=False),
             nn=nn.Linear(hidden_dim, hidden_dim),
         )
-        self.head = nn.Sequential(nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden_dim, 1))
+        self.head = nn.Sequential(nn.ReLU(), SeededDropout(dropout), nn.Linear(hidden_dim, 1))
 
     def embed(self, batch: Batch) -> Tensor:
         """Return one vector per graph, shape [B, D]."""

@@ -96,10 +96,14 @@ def max_positions(encoder: Any) -> int | None:
     names = ("max_position_embeddings", "max_encoder_position_embeddings")
     found = (getattr(encoder.config, name, None) for name in names)
     limit: int | None = next((n for n in found if isinstance(n, int) and n > 0), None)
+    return None if limit is None else limit - first_position(encoder)
+
+
+def first_position(encoder: Any) -> int:
+    """Return the number of the first position: RoBERTa's tables count from padding_idx + 1."""
     positions = getattr(getattr(encoder, "embeddings", None), "position_embeddings", None)
-    # RoBERTa's tables count positions from padding_idx + 1.
-    first = getattr(positions, "padding_idx", None)
-    return limit if limit is None or first is None else limit - first - 1
+    padding_idx = getattr(positions, "padding_idx", None)
+    return 0 if padding_idx is None else int(padding_idx) + 1
 
 
 def num_embeddings(encoder: Any) -> int:

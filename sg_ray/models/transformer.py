@@ -8,7 +8,7 @@ Shape legend: B samples, T tokens with padding, D hidden width.
 
 import inspect
 from collections.abc import Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any, ClassVar, Literal, Self, cast
 
 import numpy as np
@@ -34,6 +34,8 @@ from sg_ray.models.family import (
     NeuralFamily,
     SplitData,
 )
+from sg_ray.models.packed_attention import Sequences
+from sg_ray.models.packed_encoder import FirstTokenLayer, encode, reads_packed, use_packed
 from sg_ray.models.pretrained import (
     encoder_without_weights,
     is_causal,
@@ -43,6 +45,9 @@ from sg_ray.models.pretrained import (
 )
 from sg_ray.models.token_split import TokenSplit
 from sg_ray.setting_types import HubNameOrFolder
+
+_NUM_PROBE_IDS = 50
+"""Different tokens with which an encoder is asked whether it reads packed sequences."""
 
 Pooling = Literal["cls", "mean", "max"]
 """cls: the token that stands for the whole, the first one, or the last one of a causal decoder."""
@@ -125,7 +130,8 @@ class TransformerClassifier(Classifier):
     """A Hugging Face encoder, pooled to one vector, with RoBERTa's classification head.
 
     ``pools_last``: the token that stands for the whole is the last one. ``widens_attention``: where
-    tokens attend to a window only, the token that stands for the whole attends to all.
+    tokens attend to a window only, the token that stands for the whole attends to all. ``packs``:
+    batches are packed, with sequences of so many tokens at most.
     """
 
     def __init__(
@@ -137,6 +143,7 @@ class TransformerClassifier(Classifier):
         *,
         pools_last: bool = False,
         widens_attention: bool = False,
+        packs: int | None = None,
     ):
         super().__init__()
         self.encoder = encoder
@@ -146,6 +153,13 @@ class TransformerClassifier(Classifier):
         self.widens_attention = widens_attention and pooling == "cls"
         # Others may have parts for tasks that are not this one.
         self.reaches_every_parameter = getattr(encoder.config, "model_type", None) == "roberta"
+        self.longest = packs
+        self.reads_first_tokens = packs is not None and pooling == "cls" and not pools_last
+        self.reads_first_tokens &= FirstTokenLayer.fits(encoder)
+        if packs is not None:
+            use_packed(encoder)
+        if self.reads_first_tokens:
+            FirstTokenLayer.put_into(encoder)
         self.head = nn.Sequential(
             nn.Dropout(dropout),
             nn.Linear(hidden_dim, hidden_dim),
@@ -156,6 +170,12 @@ class TransformerClassifier(Classifier):
 
     def embed(self, batch: Batch) -> Tensor:
         """Return the pooled last hidden states, shape [B, D]."""
+        if self.longest is not None:
+            sequences = Sequences(batch["offsets"], self.longest)
+            hidden = encode(self.encoder, batch["ids"], batch["positions"], sequences)
+            if self.reads_first_tokens:
+                return hidden
+            return _pool_packed(hidden, sequences.offsets, self.pooling, last=self.pools_last)
         ids, mask = batch["ids"], batch.get("mask")
         more = {"global_attention_mask": _first_token(ids)} if self.widens_attention else {}
         attention = None if mask is None else mask.to(ids.dtype)
@@ -182,14 +202,17 @@ class Transformer(NeuralFamily[TransformerConfig]):
         """Return a split's sequences, cut to ``max_tokens``."""
         kind = inputs.features.kinds[config.tokens.key]
         labels, ids = inputs.features.labels[split], kind.splits[split]["ids"]
-        return TokenSplit.of(kind, labels, ids, config.max_tokens)
+        padded = not _packs(config, kind)
+        return TokenSplit.of(kind, labels, ids, config.max_tokens, padded=padded)
 
     def build(self, config: TransformerConfig, inputs: Inputs) -> Classifier:
         """Return a new model. Raises InputError if ``pretrained`` cannot be used."""
         kind = inputs.features.kinds[config.tokens.key]
         if config.pretrained is None:
             hidden_dim, roberta = config.hidden_dim, _small_roberta(config, kind)
-            return TransformerClassifier(roberta, hidden_dim, config.dropout, config.pooling)
+            return TransformerClassifier(
+                roberta, hidden_dim, config.dropout, config.pooling, packs=config.max_tokens
+            )
         encoder = _pretrained(config.pretrained, config, is_restoring=inputs.is_restoring)
         hidden_dim = _width(config.pretrained, encoder)
         _check_pretrained(encoder, config, kind)
@@ -201,6 +224,7 @@ class Transformer(NeuralFamily[TransformerConfig]):
             pools_last=is_causal(encoder),
             widens_attention="global_attention_mask"
             in inspect.signature(encoder.forward).parameters,
+            packs=config.max_tokens if _packs(config, kind) else None,
         )
 
     def pinned(self, config: TransformerConfig) -> TransformerConfig:
@@ -234,16 +258,42 @@ class Transformer(NeuralFamily[TransformerConfig]):
             )
 
 
-def _probe_split(config: TransformerConfig, kind: FeatureKind) -> TokenSplit:
+def _packs(config: TransformerConfig, kind: FeatureKind) -> bool:
+    """Return whether the encoder reads packed sequences; a RoBERTa from scratch does."""
+    name = config.pretrained
+    if name is None:
+        return True
+    ids = _ordinary_tokens(config, kind)[:_NUM_PROBE_IDS]
+    return _pretrained_packs(name, config.pretrained_content, tuple(ids), config.max_tokens)
+
+
+@cache
+def _pretrained_packs(
+    name: str,
+    content: str | None,  # noqa: ARG001 - other files under the same name are tried anew
+    ids: tuple[int, ...],
+    longest: int,
+) -> bool:
+    with quiet_hugging_face(), torch.random.fork_rng(devices=[]):
+        return reads_packed(encoder_without_weights(name), ids, longest)
+
+
+def _ordinary_tokens(config: TransformerConfig, kind: FeatureKind) -> list[int]:
+    """Return the ids that are not special. Raises InputError if there are none."""
     special = {kind.meta[name] for name in ("bos_id", "eos_id", "pad_id", "unk_id")}
     ordinary = [number for number in range(kind.meta["vocab_size"]) if number not in special]
     if not ordinary:
         raise InputError(
             f"tokenizer {config.tokens.tokenizer!r} has no tokens but special ones. Use another."
         )
+    return ordinary
+
+
+def _probe_split(config: TransformerConfig, kind: FeatureKind) -> TokenSplit:
     num_special = sum(kind.meta[name] is not None for name in ("bos_id", "eos_id"))
-    ids = Ragged.pack(probes(config.max_tokens - num_special, ordinary))
-    return TokenSplit.of(kind, np.zeros(len(ids), dtype=np.int8), ids, config.max_tokens)
+    ids = Ragged.pack(probes(config.max_tokens - num_special, _ordinary_tokens(config, kind)))
+    labels, padded = np.zeros(len(ids), dtype=np.int8), not _packs(config, kind)
+    return TokenSplit.of(kind, labels, ids, config.max_tokens, padded=padded)
 
 
 def _first_token(ids: Tensor) -> Tensor:
@@ -263,6 +313,13 @@ def _pool(hidden: Tensor, mask: Tensor | None, pooling: Pooling, *, last: bool) 
     if pooling == "mean":
         return hidden.masked_fill(is_padding, 0.0).sum(1) / mask.sum(1, keepdim=True)
     return hidden.masked_fill(is_padding, -torch.inf).amax(1)
+
+
+def _pool_packed(hidden: Tensor, offsets: Tensor, pooling: Pooling, *, last: bool) -> Tensor:
+    """Reduce [T, D] to [B, D]: sequence by sequence."""
+    if pooling == "cls":
+        return hidden.index_select(0, offsets[1:] - 1 if last else offsets[:-1])
+    return torch.segment_reduce(hidden.float(), pooling, offsets=offsets)
 
 
 def _last_token(hidden: Tensor, mask: Tensor | None) -> Tensor:

@@ -19,9 +19,10 @@ from sg_ray.errors import Collapsed, Diverged, InputError, SgRayError
 from sg_ray.files import to_plain
 from sg_ray.host.stop_flag import StopReason
 from sg_ray.models.family import Classifier, NeuralConfig, SplitData
+from sg_ray.models.seeded_dropout import set_dropout_seed
 from sg_ray.statistics.own_metrics import Metric
 from sg_ray.training import checkpoint
-from sg_ray.training.batches import epoch_batches, num_batches
+from sg_ray.training.batches import Indices, epoch_batches, num_batches
 from sg_ray.training.checkpoint import Best, best_content, load_best, write_metadata
 from sg_ray.training.collapse import is_collapsed
 from sg_ray.training.compute import Compute, environment, make_compute
@@ -100,6 +101,34 @@ def train(
     if ``last.pt`` is broken; Interrupted after ``should_stop``, asked after every step, said yes on
     any worker.
     """
+    training = make_training(
+        model, train_split, valid_split, config, seeds=seeds, objective=objective, folder=folder,
+        identity=identity, compute=make_compute(config, device, workers), saving=saving,
+        valid_ids=valid_ids, own_metrics=own_metrics,
+    )  # fmt: skip
+    return training.epochs(should_stop)
+
+
+def make_training(
+    model: Classifier,
+    train_split: SplitData,
+    valid_split: SplitData,
+    config: NeuralConfig,
+    *,
+    seeds: Seeds,
+    objective: str,
+    folder: Path,
+    identity: Mapping[str, Any],
+    compute: Compute,
+    saving: Saving = AT_EPOCHS,
+    valid_ids: NDArray[np.str_] | None = None,
+    own_metrics: Sequence[Metric] = (),
+    is_stacked: bool = False,
+) -> "Training":
+    """Return a training that stands where ``folder`` left it; arguments and errors as of ``train``.
+
+    ``is_stacked``: its steps are taken by a ``StackedTraining``, together with those of others.
+    """
     check_objective(objective, valid_split.labels)
     for name, split in (("train", train_split), ("valid", valid_split)):
         if len(split.labels) == 0:
@@ -111,16 +140,22 @@ def train(
         "streams": dict(seeds.streams),
         "objective": objective,
     }
-    compute = make_compute(config, device, workers)
-    training = _Training(
+    return Training(
         model, train_split, valid_split, config, seeds, settings, folder, compute, saving,
-        valid_ids, own_metrics,
+        valid_ids, own_metrics, is_stacked=is_stacked,
     )  # fmt: skip
-    return training.epochs(should_stop)
 
 
-class _Training:
+class Training:
     """One training: its parts, its progress, its files."""
+
+    model: Classifier
+    train_split: SplitData
+    valid_split: SplitData
+    optimiser: Optimiser
+    stack: Mapping[str, Any] | None
+    """What its bits depend on beside its own where it is one of a stack: see ``StackedTraining``.
+    As ``last.pt`` has it, or None of one that begins."""
 
     def __init__(
         self,
@@ -135,14 +170,16 @@ class _Training:
         saving: Saving,
         valid_ids: NDArray[np.str_] | None,
         own_metrics: Sequence[Metric],
+        *,
+        is_stacked: bool = False,
     ) -> None:
         self._saving = saving
         self._pace = Pace()
         self._valid_ids = valid_ids
         self._own_metrics = own_metrics
-        self._model = model.to(compute.device)
-        self._train_split = train_split
-        self._valid_split = valid_split
+        self.model = model.to(compute.device)
+        self.train_split = train_split
+        self.valid_split = valid_split
         self._config = config
         self._seeds = seeds
         self._settings = settings
@@ -150,43 +187,70 @@ class _Training:
         self._compute = compute
         self._workers = compute.workers
         num_steps = config.epochs * num_batches(len(train_split.labels), config.batch_size)
-        self._optimiser = Optimiser(
+        self.optimiser = Optimiser(
             model, config, linear_schedule(config, num_steps), compute.precision.grad_scaler()
         )
+        self._is_stacked = is_stacked
+        self.stack = None
         self._progress = self._restore()
-        self._stepper = Stepper(model, train_split, self._optimiser, compute)
+        self._stepper = Stepper(model, train_split, self.optimiser, compute)
 
     def epochs(self, should_stop: ShouldStop) -> Iterator[EpochResult]:
         """Yield the remaining epochs; of a finished training, the last one again."""
-        progress = self._progress
-        if progress.history:
-            last = self._result()
-            if last.stop_reason is not None:
-                self._write_metadata(last.stop_reason)
-                yield last
-                return
+        if (last := self.ended()) is not None:
+            yield last
+            return
         while True:
-            self._check_collapse()
+            self.check_collapse()
             self._train_epoch(should_stop)
-            result = self._complete_epoch()
+            started = time.perf_counter()
+            logits = predict_logits(self.model, self.valid_split, self._compute)
+            result = self.complete_epoch(logits, time.perf_counter() - started)
             yield result
             if result.stop_reason is not None:
                 return
 
+    def ended(self) -> EpochResult | None:
+        """Return the last result of a training that was at its end already; None of any other."""
+        if not self._progress.history:
+            return None
+        last = self._result()
+        if last.stop_reason is None:
+            return None
+        self._write_metadata(last.stop_reason)
+        return last
+
     def _train_epoch(self, should_stop: ShouldStop) -> None:
         """Take the steps that are left of the current epoch."""
-        progress, seed = self._progress, self._seeds.order
-        batches = epoch_batches(self._train_split, self._config, seed, progress.epoch + 1)
-        self._model.train()
-        for batch in batches[progress.step_in_epoch :]:
+        self.model.train()
+        for batch in self.batches_left():
             started = time.perf_counter()
-            torch.manual_seed(self._dropout_seed())
+            seed = self.dropout_seed()
+            torch.manual_seed(seed)
+            set_dropout_seed(self.model, seed)
             outcome = self._stepper.step(batch)
-            step_time_s = time.perf_counter() - started
-            progress.advance(outcome.loss_sum, outcome.learning_rate, step_time_s)
-            self._heed(should_stop(), outcome)
+            self.advance(outcome, time.perf_counter() - started, should_stop())
 
-    def _dropout_seed(self) -> int:
+    def batches_of_epoch(self, epoch: int) -> list[Indices]:
+        """Return the optimisation batches of an epoch, from 1."""
+        return epoch_batches(self.train_split, self._config, self._seeds.order, epoch)
+
+    def batches_left(self) -> list[Indices]:
+        """Return the batches of the current epoch with which no step was taken yet."""
+        progress = self._progress
+        return self.batches_of_epoch(progress.epoch + 1)[progress.step_in_epoch :]
+
+    def advance(
+        self, outcome: StepOutcome, step_time_s: float, stop: StopReason | bool | None
+    ) -> None:
+        """Count a step that was taken, and do what is to be done after it.
+
+        Raises Diverged by its outcome, and Interrupted where ``stop`` says so.
+        """
+        self._progress.advance(outcome.loss_sum, outcome.learning_rate, step_time_s)
+        self._heed(stop, outcome)
+
+    def dropout_seed(self) -> int:
         """Return a seed of this step and rank, so that dropout needs no state to be saved."""
         position = (self._progress.global_step, self._workers.rank)
         return stream_seed(self._seeds.dropout, "dropout", *position)
@@ -222,18 +286,20 @@ class _Training:
         is_due = self._workers.rank == 0 and self._pace.is_due(self._saving.every_s)
         return _Order.SAVE if is_due else _Order.GO_ON
 
-    def _complete_epoch(self) -> EpochResult:
-        """Validate, write the epoch's files, and return its result."""
-        started = time.perf_counter()
-        logits = self._validate()
-        labels = self._valid_split.labels
+    def complete_epoch(self, logits: NDArray[np.float64], validation_time_s: float) -> EpochResult:
+        """Write the epoch's files and return its result.
+
+        ``logits``, shape [n], are those of the valid split. Raises Diverged if one is not finite.
+        """
+        self._check_finite(logits)
+        labels = self.valid_split.labels
         partial = self._progress.partial
-        num_samples = len(self._train_split.labels)
+        num_samples = len(self.train_split.labels)
         metrics = {
             "train_loss": self._total_loss() / num_samples,
             "scheduled_learning_rate": partial["learning_rate"],
             "samples_per_s": num_samples / partial["train_time_s"],
-            "epoch_time_s": partial["train_time_s"] + time.perf_counter() - started,
+            "epoch_time_s": partial["train_time_s"] + validation_time_s,
             **validation_metrics(labels, logits, self._own_metrics),
         }
         collapsed = is_collapsed(labels, logits, self._compute.precision.resolution)
@@ -246,7 +312,7 @@ class _Training:
             self._write_metadata(result.stop_reason)
         return replace(result, longest_gap_s=self._pace.longest_gap_s, save_s=self._pace.save_s)
 
-    def _check_collapse(self) -> None:
+    def check_collapse(self) -> None:
         """Raise Collapsed once patience is over; it is kept in ``last.pt``, so a resume does too.
 
         Asked before an epoch: a training that is at its end has nothing left to save.
@@ -261,16 +327,13 @@ class _Training:
             "warmup_ratio; with collapse_patience null such a training goes on."
         )
 
-    def _validate(self) -> NDArray[np.float64]:
-        """Return the validation logits, shape [n]."""
-        logits = predict_logits(self._model, self._valid_split, self._compute)
+    def _check_finite(self, logits: NDArray[np.float64]) -> None:
         if not np.isfinite(logits).all():
             raise Diverged(
                 f"diverged: validation logits are not finite after {self._progress.position}, "
                 f"learning rate {self._progress.partial['learning_rate']:.3g}. "
                 "Lower learning_rate or raise warmup_ratio."
             )
-        return logits
 
     def _total_loss(self) -> float:
         """Return the epoch's loss so far, summed over all ranks."""
@@ -288,16 +351,17 @@ class _Training:
         loss_sum = self._total_loss()
         fallbacks = self._fallbacks()
         if self._workers.rank == 0:
-            weights = self._model.state_dict()
+            states = {"model_state_dict": self.model.state_dict(), **self.optimiser.state_dict()}
+            if self._is_stacked:  # a file of rows would hold all that they are rows of
+                states = _own_copies(states)
             best = None
             if best_predictions is not None:
-                content = best_content(weights, self._settings, self._progress)
+                content = best_content(states["model_state_dict"], self._settings, self._progress)
                 best = Best(content, best_predictions)
             last = {
                 **asdict(self._progress),
                 **self._settings,
-                **self._optimiser.state_dict(),
-                "model_state_dict": weights,
+                **states,
                 "rng_state": torch.get_rng_state(),
                 "fallbacks": fallbacks,
             }
@@ -318,8 +382,15 @@ class _Training:
             own = checkpoint.read_same_last(self._folder, found)
         assert not isinstance(own, SgRayError)
         last = self._workers.state_from_first(own)
-        self._model.load_state_dict(last["model_state_dict"])
-        self._optimiser.load_state_dict(last)
+        self.stack = last["fallbacks"].get("stack")
+        if (self.stack is not None) != self._is_stacked:
+            how = "alone" if self.stack is None else f"beside {', '.join(self.stack['seeds'])}"
+            raise InputError(
+                f"{self._folder} holds the position of a training {how}, and it goes on in no "
+                "other way. Use another folder, or delete the file to train from the start."
+            )
+        self.model.load_state_dict(last["model_state_dict"])
+        self.optimiser.load_state_dict(last)
         torch.set_rng_state(last["rng_state"])
         self._compute.fallbacks.limit_units(last["fallbacks"]["max_units_per_micro_batch"])
         if last["fallbacks"]["determinism"] == "weak":
@@ -348,6 +419,7 @@ class _Training:
         return {
             "max_units_per_micro_batch": int(self._workers.gather(max_units).min()),
             "determinism": "weak" if is_weak else determinism(),
+            **({} if self.stack is None else {"stack": self.stack}),
         }
 
     def _write_metadata(self, stop_reason: str) -> None:
@@ -359,3 +431,12 @@ class _Training:
         }
         if self._workers.rank == 0:
             write_metadata(self._folder, self._settings, self._progress, stop_reason, surroundings)
+
+
+def _own_copies(state: Any) -> Any:
+    """Return a state with tensors that share their memory with no other."""
+    if isinstance(state, torch.Tensor):
+        return state.detach().clone()
+    if isinstance(state, Mapping):
+        return {key: _own_copies(value) for key, value in state.items()}
+    return [_own_copies(value) for value in state] if isinstance(state, list) else state

@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 
 from sg_ray.errors import InputError
 from sg_ray.models.family import Batch, Classifier, NeuralConfig, SplitData
+from sg_ray.models.seeded_dropout import set_dropout_seed
 from sg_ray.training.batches import Indices, epoch_batches
 from sg_ray.training.compute import make_compute
 from sg_ray.training.optimiser import Optimiser
-from sg_ray.training.seeding import numpy_stream, torch_stream
+from sg_ray.training.seeding import numpy_stream, stream_seed, torch_stream
 from sg_ray.training.step import Stepper
 
 DECADE = 10.0
@@ -182,6 +183,7 @@ def _walk(
     losses: list[float] = []
     watch = _BlowUp()
     for step, batch in zip(range(len(schedule)), _endless(split, config, seed), strict=False):
+        set_dropout_seed(model, stream_seed(seed, "dropout", step))
         with torch_stream(seed, "dropout", step):
             outcome = stepper.step(batch)
         loss = outcome.loss_sum / len(batch)

@@ -65,6 +65,24 @@ class Optimiser:
         """Forget the gradient collected since the last step."""
         self._adamw.zero_grad(set_to_none=True)
 
+    @property
+    def groups(self) -> list[list[nn.Parameter]]:
+        """The weights that are decayed, and those that are not."""
+        return [list(group["params"]) for group in self._adamw.param_groups]
+
+    def state_of(self, parameter: nn.Parameter) -> dict[str, Tensor]:
+        """Return AdamW's ``step``, ``exp_avg`` and ``exp_avg_sq`` of a weight; none before any."""
+        return dict(self._adamw.state.get(parameter, {}))
+
+    def keep_elsewhere(self, states: Mapping[Tensor, dict[str, Tensor]]) -> None:
+        """Have ``state_of`` each weight be these tensors; somebody else takes the steps."""
+        self._adamw.state.update(states)
+        self._adamw._opt_called = True  # type: ignore[attr-defined] # else its schedule warns
+
+    def count_step(self) -> None:
+        """Go on to the next step's learning rate, after a step that somebody else has taken."""
+        self._schedule.step()
+
     def state_dict(self) -> dict[str, Any]:
         """Return the states of optimiser, schedule and scaler under their checkpoint keys."""
         return {

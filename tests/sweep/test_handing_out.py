@@ -15,10 +15,12 @@ from sg_ray.cluster.placing.packing import Machine
 from sg_ray.config import Resources
 from sg_ray.host.signals import StopRequest
 from sg_ray.jobs.job import AnyJob, parse_job
-from sg_ray.sweep.execute import tune_hooks
+from sg_ray.sweep.execute import in_flight, tune_hooks
 from sg_ray.sweep.execute.actor import JOB
+from sg_ray.sweep.execute.in_flight import InFlight
 from sg_ray.sweep.execute.room import Room
-from sg_ray.sweep.execute.tune_hooks import InFlight, PlanSearcher, PruningScheduler
+from sg_ray.sweep.execute.tune_actors import ActorManager, IdleActors, take_over
+from sg_ray.sweep.execute.tune_hooks import PlanSearcher, PruningScheduler
 
 
 class Cluster:
@@ -73,7 +75,7 @@ def test_a_cluster_that_has_lost_all_nodes_is_waited_for(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = [0.0]
-    monkeypatch.setattr(tune_hooks.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(in_flight.time, "monotonic", lambda: clock[0])
     monkeypatch.setattr(tune_hooks, "_why_none_is_asked_for", lambda: "no room")
     cluster.flight.waiting.end()
     cluster.nodes.clear()
@@ -130,9 +132,41 @@ def test_what_was_to_be_given_up_when_it_was_lost_makes_room(
 def test_the_process_on_a_leaving_node_is_not_kept(
     cluster: Cluster, reason: str | None, is_left: bool
 ) -> None:
-    manager = tune_hooks._ActorManager(SimpleNamespace())
+    manager = ActorManager(SimpleNamespace())
     trial, actor = Trial("trial", stub=True), TrackedActor(7)
     controller = SimpleNamespace(_trial_to_actor={trial: actor}, _actor_manager=manager)
     scheduler = PruningScheduler(None, cluster.flight)  # type: ignore[arg-type]
     scheduler.on_trial_complete(controller, trial, {"interrupted": reason})
     assert manager.is_actor_failed(actor) is is_left
+
+
+def test_an_idle_process_is_kept_for_the_next_trial_of_its_kind() -> None:
+    """Ray's own cache has all but one ended once no trial waits."""
+    idle = IdleActors()
+    assert all(idle.cache_object("one CPU", TrackedActor(number)) for number in range(3))
+    assert list(idle.flush_cached_objects()) == []
+    idle.increase_max("one CPU")
+    assert list(idle.flush_cached_objects()) == []
+    assert idle.pop_cached_object("one CPU") == TrackedActor(0)
+    idle.decrease_max("one CPU")
+    assert list(idle.flush_cached_objects(force_all=True)) == [TrackedActor(1), TrackedActor(2)]
+
+
+def test_an_idle_process_makes_room_for_a_trial_that_takes_something_else() -> None:
+    idle = IdleActors()
+    assert idle.cache_object("one CPU", TrackedActor(1))
+    idle.increase_max("two CPUs")
+    assert list(idle.flush_cached_objects()) == [TrackedActor(1)]
+    assert not idle.cache_object("one CPU", TrackedActor(2))
+
+
+@pytest.mark.parametrize("keeps_idle", [True, False])
+def test_only_on_a_cluster_may_an_idle_process_end(*, keeps_idle: bool) -> None:
+    before = SimpleNamespace(_resource_manager=None)
+    controller = SimpleNamespace(_actor_manager=before, _actor_cache=None)
+    take_over(controller, keeps_idle=keeps_idle)
+    manager = controller._actor_manager
+    take_over(controller, keeps_idle=keeps_idle)
+    assert isinstance(manager, ActorManager)
+    assert controller._actor_manager is manager
+    assert isinstance(controller._actor_cache, IdleActors) is keeps_idle

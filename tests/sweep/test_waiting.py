@@ -11,7 +11,7 @@ import ray
 from sg_ray.cluster import trouble as ray_trouble
 from sg_ray.cluster.nodes.placement_groups import HOLD
 from sg_ray.errors import InputError
-from sg_ray.sweep.execute import tune_hooks
+from sg_ray.sweep.execute import in_flight, tune_hooks
 
 
 class Waits:
@@ -28,7 +28,7 @@ def test_c12_it_is_told_once_a_minute_while_no_trial_has_begun(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     clock = SimpleNamespace(now_s=0.0)
-    monkeypatch.setattr(tune_hooks.time, "monotonic", lambda: clock.now_s)
+    monkeypatch.setattr(in_flight.time, "monotonic", lambda: clock.now_s)
     monkeypatch.setattr(tune_hooks, "_why_none_begins", lambda: "no room")
     flight: Any = SimpleNamespace(
         stop=lambda: False,
@@ -37,7 +37,7 @@ def test_c12_it_is_told_once_a_minute_while_no_trial_has_begun(
         error=None,
         nodes=None,
         look_around=lambda: None,
-        waiting=tune_hooks.Waiting(),
+        waiting=in_flight.Waiting(),
     )
     waits: Any = Waits()
     unused: Any = None  # without a stop

@@ -10,8 +10,10 @@ from ray.train.v2._internal.callbacks.placement_group_callback import (
 from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
 from ray.train.v2._internal.execution.context import get_train_context
 from ray.train.v2._internal.execution.controller import TrainController
+from ray.tune.utils.object_cache import _ObjectCache as ObjectCache
 
 __all__ = [
+    "ObjectCache",
     "PlacementGroupCleanerCallback",
     "RayActorManager",
     "TorchBackend",

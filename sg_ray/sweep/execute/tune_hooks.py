@@ -1,114 +1,30 @@
 """What Tune asks and is told: which job comes next, what to give up, what became of each."""
 
-import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import wraps
 from pathlib import Path
 from typing import Any
 
 import ray
 from ray import tune
-from ray.exceptions import (
-    LocalRayletDiedError,
-    RayActorError,
-    RayError,
-    RaySystemError,
-    RayTaskError,
-)
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from sg_ray.cluster.losses import infrastructure_failure
-from sg_ray.cluster.nodes.leaving_nodes import LeavingNodes
-from sg_ray.cluster.nodes.node_check import NodeCheck
-from sg_ray.cluster.nodes.placement_groups import HOLD, LeftGroups, told_holders
-from sg_ray.cluster.ray_private.train_tune_names import (
-    RayActorManager,
-    TrackedActor,
-    TrackedActorTask,
-)
+from sg_ray.cluster.nodes.placement_groups import HOLD, told_holders
 from sg_ray.cluster.stop_board import StopBoard
 from sg_ray.cluster.trouble import temporary_folder
 from sg_ray.host.disk import disk_trouble
-from sg_ray.host.signals import StopRequest
 from sg_ray.jobs.job import AnyJob, TrainJob
 from sg_ray.records.record import Failure
 from sg_ray.sweep.execute.actor import JOB
-from sg_ray.sweep.execute.executor import lose, saves_position
+from sg_ray.sweep.execute.executor import lose
 from sg_ray.sweep.execute.grace import Grace
+from sg_ray.sweep.execute.in_flight import InFlight
 from sg_ray.sweep.execute.room import Gap, Room
+from sg_ray.sweep.execute.tune_actors import take_over
 from sg_ray.sweep.execute.worklist import Worklist
-
-WAIT_TOLD_S = 60.0
-"""So often it is said that no trial begins."""
-
-
-class Waiting:
-    """Since when no trial runs, which is told once a minute."""
-
-    def __init__(self) -> None:
-        self.end()
-
-    def end(self) -> None:
-        """Take note that something runs, or that nothing is to."""
-        self._since_s = self._told_at_s = time.monotonic()
-
-    def tell(self, worklist: Worklist, why: Callable[[], str]) -> None:
-        """Say that there are trials to run and that none has begun, and why."""
-        now_s = time.monotonic()
-        if now_s - self._told_at_s >= WAIT_TOLD_S:
-            self._told_at_s = now_s
-            worklist.on_waiting(now_s - self._since_s, why())
-
-
-@dataclass
-class InFlight:
-    """Jobs handed to Tune and not yet finished, by Tune's trial id."""
-
-    stop: StopRequest
-    max_failures: int
-    nodes: NodeCheck | None = None
-    leaving: LeavingNodes | None = None
-    """Both of a cluster that was joined."""
-    left_groups: LeftGroups = field(default_factory=LeftGroups)
-    jobs: dict[str, AnyJob] = field(default_factory=dict)
-    started: set[str] = field(default_factory=set)
-    """Of the jobs, those whose process has begun."""
-    pruned: set[str] = field(default_factory=set)
-    lost: list[AnyJob] = field(default_factory=list)
-    """Jobs whose process or machine died, or is to be taken away, to be handed out again."""
-    error: Exception | None = None
-    """What went wrong in our own bookkeeping (a full disk, say). Nothing more is started."""
-    waiting: Waiting = field(default_factory=Waiting)
-    done: bool = False
-    num_saved: int = 0
-    """Trainings that a stop has met, and that have saved their position."""
-
-    @property
-    def saving(self) -> list[AnyJob]:
-        """Running trainings that learn by steps: an estimator's fit has no position in it."""
-        running = [job for trial_id, job in self.jobs.items() if trial_id in self.started]
-        return [job for job in running if saves_position(job)]
-
-    def look_around(self) -> None:
-        """Have nodes that joined asked what they are, and trials told to leave those that go.
-
-        Also frees what a lost group of workers held.
-        """
-        with suppress(RayError):  # at Ray's end Tune itself meets it
-            if self.nodes is not None:
-                self.nodes.look()
-            if self.leaving is not None:
-                self.leaving.look()
-            self.left_groups.look()
-
-    def end(self, trial_id: str) -> AnyJob:
-        """Return the job that was Tune's trial; it is in flight no longer."""
-        self.started.discard(trial_id)
-        return self.jobs.pop(trial_id)
 
 
 def _guarded(method: Callable[..., None]) -> Callable[..., None]:
@@ -122,37 +38,6 @@ def _guarded(method: Callable[..., None]) -> Callable[..., None]:
             self.flight.error = self.flight.error or error
 
     return call
-
-
-class _ActorManager(RayActorManager):
-    """Tune's keeper of actors, for whom every death of an actor is one.
-
-    Ray's own knows ``RayActorError`` alone. Of an actor that the memory monitor ended it hears
-    ``OutOfMemoryError``, and gives up the whole run.
-    """
-
-    def __init__(self, resource_manager: Any) -> None:
-        super().__init__(resource_manager)
-        self._left: set[TrackedActor] = set()
-
-    def leave(self, tracked_actor: TrackedActor) -> None:
-        """Have Tune not keep an actor for the next trial: its node is to be taken away."""
-        self._left.add(tracked_actor)
-
-    def is_actor_failed(self, tracked_actor: TrackedActor) -> bool:
-        """Say what Tune asks before it keeps an actor, and at no other time."""
-        return tracked_actor in self._left or bool(super().is_actor_failed(tracked_actor))
-
-    def _actor_task_failed(
-        self, tracked_actor_task: TrackedActorTask, exception: Exception
-    ) -> None:
-        if isinstance(exception, RayError) and not isinstance(exception, _NO_ACTORS_DEATH):
-            exception = RayActorError(error_msg=str(exception))
-        super()._actor_task_failed(tracked_actor_task, exception)
-
-
-_NO_ACTORS_DEATH = (RayActorError, RayTaskError, LocalRayletDiedError, RaySystemError)
-"""What Ray's keeper knows, and what ends Ray itself."""
 
 
 class _Inert:
@@ -224,11 +109,9 @@ class PruningScheduler(_Inert, FIFOScheduler):
         self._worklist, self._flight = worklist, flight
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
-        """Put our keeper of actors in place, while there are none to keep."""
+        """Put our keepers of actors in place, while there are none to keep."""
         controller = tune_controller._tune_controller  # what comes is a wrapper around it
-        manager = controller._actor_manager
-        if not isinstance(manager, _ActorManager):
-            controller._actor_manager = _ActorManager(manager._resource_manager)
+        take_over(controller, keeps_idle=self._flight.leaving is None)
         keep_from_asking(trial)
         super().on_trial_add(tune_controller, trial)
 

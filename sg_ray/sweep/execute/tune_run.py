@@ -31,13 +31,9 @@ from sg_ray.jobs.job import TrainJob, parse_job
 from sg_ray.sweep.execute.actor import JOB, Shared, TrialActor
 from sg_ray.sweep.execute.executor import Execution, Setting, told_positions
 from sg_ray.sweep.execute.grace import Grace, places_of
+from sg_ray.sweep.execute.in_flight import InFlight
 from sg_ray.sweep.execute.room import Room
-from sg_ray.sweep.execute.tune_hooks import (
-    InFlight,
-    PlanSearcher,
-    PruningScheduler,
-    RecordingCallback,
-)
+from sg_ray.sweep.execute.tune_hooks import PlanSearcher, PruningScheduler, RecordingCallback
 from sg_ray.sweep.execute.worklist import Worklist
 from sg_ray.sweep_folder import RAY_LOG
 from sg_ray.trial import OwnCode

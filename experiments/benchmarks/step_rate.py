@@ -1,0 +1,179 @@
+"""How fast a training steps: samples a second, what the device does meanwhile, what is launched.
+
+Whole trainings are measured, through ``sg_ray.training.loop.train`` as a trial calls it, with
+sg-ray of whichever checkout is imported: one epoch, of which the first steps (compiling, capturing,
+warming up) are told apart. The device is waited for at both ends of what is timed.
+"""
+
+import inspect
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+
+from sg_ray.models.family import Classifier, NeuralConfig, SplitData
+from sg_ray.training import loop
+
+_KERNELS = {"kernel", "gpu_memcpy", "gpu_memset"}
+_LAUNCHES = ("LaunchKernel", "GraphLaunch", "Memcpy", "Memset")
+_CALLS = {"cuda_runtime", "cuda_driver"}
+
+StepHook = Callable[[], None]
+
+
+@dataclass(frozen=True)
+class Rate:
+    """What was measured. ``busy_s`` is the device's work a step, ``launches`` the calls for it."""
+
+    samples_per_s: float
+    step_s: float
+    first_steps_s: float
+    busy_s: float | None = None
+    launches: float | None = None
+
+    @property
+    def busy_share(self) -> float | None:
+        """Share of a step in which the device works; None where none was profiled."""
+        return None if self.busy_s is None else min(1.0, self.busy_s / self.step_s)
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training to be timed. ``build`` returns a new model, always the same."""
+
+    build: Callable[[], Classifier]
+    train_split: SplitData
+    valid_split: SplitData
+    config: NeuralConfig
+    device: torch.device
+    workers: Any = None
+
+    def rate(self, warm_up: int, steps: int, *, profiles: bool = True) -> Rate:
+        """Time ``steps`` steps after ``warm_up``; profile a few of another training."""
+        watch = _Watch(warm_up, steps, self.device)
+        self._run(watch)
+        step_s = (watch.end_s - watch.begin_s) / steps
+        busy_s = launches = None
+        if profiles and self.device.type == "cuda":
+            profiler = _Profiler(warm_up, min(steps, 20), self.device)
+            self._run(profiler)
+            busy_s, launches = profiler.busy_s, profiler.launches
+        rate = self.config.batch_size / step_s
+        return Rate(rate, step_s, watch.begin_s - watch.started_s, busy_s, launches)
+
+    def _run(self, after_step: Callable[[], bool]) -> None:
+        """Train until ``after_step`` says to stop."""
+        is_new = "seeds" in inspect.signature(loop.train).parameters
+        seeded: dict[str, Any] = {"seed": 1}
+        if is_new:
+            from sg_ray.training.seeding import Seeds
+
+            seeded = {"seeds": Seeds(1)}
+        grouped = {} if self.workers is None else {"workers": self.workers}
+        with TemporaryDirectory() as folder, suppress(loop.Interrupted):
+            for _ in loop.train(
+                self.build(), self.train_split, self.valid_split, self.config,
+                objective="val_roc_auc", folder=Path(folder), identity={}, device=self.device,
+                should_stop=after_step, **seeded, **grouped,
+            ):  # fmt: skip
+                raise RuntimeError(f"only {len(self.train_split.labels)} samples: too few steps")
+
+
+def wait_for(device: torch.device) -> None:
+    """Wait until the device has done what it was asked for."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def repeated_rate(
+    step: StepHook, batch_size: int, warm_up: int, steps: int, device: torch.device
+) -> Rate:
+    """Time a step that is a plain function."""
+    started_s = time.perf_counter()
+    for _ in range(warm_up):
+        step()
+    wait_for(device)
+    begin_s = time.perf_counter()
+    for _ in range(steps):
+        step()
+    wait_for(device)
+    step_s = (time.perf_counter() - begin_s) / steps
+    return Rate(batch_size / step_s, step_s, begin_s - started_s)
+
+
+def read_trace(events: Iterable[Mapping[str, Any]], num_steps: int) -> tuple[float, float]:
+    """Return the seconds that a device worked a step, and the calls a step that gave it work.
+
+    ``events`` are those of a Chrome trace of torch's profiler. What runs at the same time in
+    several streams counts once.
+    """
+    spans, num_launches = [], 0
+    for event in events:
+        category = event.get("cat")
+        if category in _KERNELS:
+            spans.append((float(event["ts"]), float(event["ts"]) + float(event["dur"])))
+        elif category in _CALLS:
+            num_launches += any(word in event["name"] for word in _LAUNCHES)
+    busy_us, end = 0.0, float("-inf")
+    for begin, until in sorted(spans):
+        busy_us += max(0.0, until - max(begin, end))
+        end = max(end, until)
+    return busy_us / 1e6 / num_steps, num_launches / num_steps
+
+
+class _Watch:
+    """Asked after each step: takes the time after the warm-up, and after what is timed."""
+
+    def __init__(self, warm_up: int, steps: int, device: torch.device) -> None:
+        self._first, self._last, self._device = warm_up, warm_up + steps, device
+        self._num_steps = 0
+        self.started_s = time.perf_counter()
+        self.begin_s = self.end_s = 0.0
+
+    def __call__(self) -> bool:
+        """Return whether all steps were taken."""
+        self._num_steps += 1
+        if self._num_steps == self._first:
+            wait_for(self._device)
+            self.begin_s = time.perf_counter()
+        if self._num_steps == self._last:
+            wait_for(self._device)
+            self.end_s = time.perf_counter()
+        return self._num_steps >= self._last
+
+
+class _Profiler:
+    """Asked after each step: profiles those after the warm-up."""
+
+    def __init__(self, warm_up: int, steps: int, device: torch.device) -> None:
+        self._first, self._last, self._device = warm_up, warm_up + steps, device
+        self._steps = steps
+        self._num_steps = 0
+        kinds = torch.profiler.ProfilerActivity
+        self._profile = torch.profiler.profile(activities=[kinds.CPU, kinds.CUDA])
+        self.busy_s = self.launches = 0.0
+
+    def __call__(self) -> bool:
+        """Return whether all steps were taken."""
+        self._num_steps += 1
+        if self._num_steps == self._first:
+            wait_for(self._device)
+            self._profile.start()
+        if self._num_steps == self._last:
+            wait_for(self._device)
+            self._profile.stop()
+            self._read()
+        return self._num_steps >= self._last
+
+    def _read(self) -> None:
+        with TemporaryDirectory() as folder:
+            path = Path(folder) / "trace.json"
+            self._profile.export_chrome_trace(str(path))
+            trace = json.loads(path.read_text(encoding="utf-8"))
+        self.busy_s, self.launches = read_trace(trace["traceEvents"], self._steps)

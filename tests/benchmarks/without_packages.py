@@ -1,0 +1,28 @@
+"""Python as on a machine that lacks some packages."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+NOT_ON_A_LENT_GPU = (
+    "ray", "mlflow", "optuna", "tree_sitter", "tree_sitter_c", "ruamel", "zstandard", "sqlalchemy",
+    "datasets",
+)  # fmt: skip
+"""What a machine that is lent for its GPU was seen to lack, beside pydantic, which is needed."""
+
+_HIDING = """
+from importlib.machinery import PathFinder
+
+def find_spec(name, path=None, target=None, _found=PathFinder.find_spec):
+    return None if name.partition(".")[0] in {hidden} else _found(name, path, target)
+
+PathFinder.find_spec = staticmethod(find_spec)
+"""
+
+
+def environment_without(packages: Sequence[str], folder: Path) -> dict[str, str]:
+    """Return the environment of processes that do not find ``packages``; ``folder`` is for it."""
+    code = _HIDING.format(hidden=sorted(packages))
+    (folder / "sitecustomize.py").write_text(code, encoding="utf-8")
+    return {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"}
