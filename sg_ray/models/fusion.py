@@ -245,6 +245,10 @@ class Fusion(NeuralFamily[FusionConfig]):
     branches = ("transformer", "gnn")
     lr_range = (1e-6, 1e-1)
 
+    def can_stack(self, config: FusionConfig) -> bool:
+        """Return True for heads over frozen branches."""
+        return config.mode == "frozen"
+
     def feature_specs(self, config: FusionConfig) -> Sequence[FeatureSpec]:  # noqa: ARG002
         """Return nothing: the branches' configurations name what they read."""
         return ()

@@ -43,6 +43,7 @@ from sg_ray.models.pretrained import (
     max_positions,
     num_embeddings,
 )
+from sg_ray.models.quick_dropout import quicken_dropout
 from sg_ray.models.token_split import TokenSplit
 from sg_ray.setting_types import HubNameOrFolder
 
@@ -167,6 +168,7 @@ class TransformerClassifier(Classifier):
             nn.Dropout(dropout),
             nn.Linear(hidden_dim, 1),
         )
+        quicken_dropout(self)
 
     def embed(self, batch: Batch) -> Tensor:
         """Return the pooled last hidden states, shape [B, D]."""

@@ -150,6 +150,13 @@ def read_place(folder: Path) -> tuple[int, int] | None:
         return None
 
 
+def read_stack(folder: Path) -> tuple[str, ...] | None:
+    """Return the names of the seeds beside which ``last.pt`` was trained; None: alone."""
+    last = torch.load(folder / LAST, map_location="cpu", weights_only=True, mmap=True)
+    stack = last["fallbacks"].get("stack")
+    return None if stack is None else tuple(stack["seeds"])
+
+
 def read_best(folder: Path) -> dict[str, Any]:
     """Return the content of ``best_model.pt``. Raises TrainingError if it is missing or broken."""
     return _read(folder / BEST, BEST_KEYS)
