@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -203,18 +204,22 @@ def _place() -> Place | None:
 
 
 def run_all(
-    place: Place, today: Path | None, num_workers: int | None
+    place: Place, today: Path | None, names: Sequence[str] | None, num_workers: int | None
 ) -> list[tuple[str, Measured]]:
-    """Measure and print all rows; return them by name. A row that fails is told, and skipped."""
-    rows = {
-        "codebert-gpu": lambda: codebert(place),
-        "gnn-gpu": lambda: gnn(place, today),
-        "stacked-seeds-gpu": lambda: seeds(place),
+    """Measure and print rows, by ``names`` or all; a row that fails is told, the others go on.
+
+    With ``num_workers`` it is the row of several workers instead.
+    """
+    rows: dict[str, Callable[[], Measured]] = {
+        "codebert": lambda: codebert(place),
+        "gnn": lambda: gnn(place, today),
+        "seeds": lambda: seeds(place),
     }
+    chosen = {f"{name}-gpu": rows[name] for name in names or rows}
     if num_workers is not None:
-        rows = {f"workers-{num_workers}": lambda: workers(place, num_workers)}
+        chosen = {f"workers-{num_workers}": lambda: workers(place, num_workers)}
     done: list[tuple[str, Measured]] = []
-    for name, measure in rows.items():
+    for name, measure in chosen.items():
         started_s = time.perf_counter()
         try:
             measured = measure()
