@@ -47,7 +47,7 @@ class Choices:
     def is_noreturn(self, node: int) -> bool:
         """Return whether ``node`` is a call that does not come back."""
         is_call = self._tree.kinds[node] == _CALL
-        return is_call and self._tree.text_of.get(node + 1) in NORETURN_FUNCTIONS
+        return is_call and self._tree.text_at(node + 1) in NORETURN_FUNCTIONS
 
     def _find_operators(self) -> None:
         kinds, parents = self._tree.kinds, self._tree.parents

@@ -14,7 +14,7 @@ from sg_ray.cluster.losses import GroupFailure
 from sg_ray.errors import InfrastructureError
 from sg_ray.host.disk import disk_trouble
 from sg_ray.jobs.checkpoints import read_environment, write_environment
-from sg_ray.jobs.job import AnyJob, LrRangeJob, TestJob, TrainJob
+from sg_ray.jobs.job import LrRangeJob, SingleJob, TestJob, TrainJob
 from sg_ray.jobs.positions import PositionShelf
 from sg_ray.records.record import Failure
 from sg_ray.sweep_folder import LAST
@@ -45,7 +45,7 @@ class JobRun:
 
     def __init__(
         self,
-        job: AnyJob,
+        job: SingleJob,
         supplies: Supplies,
         folder: Path,
         *,

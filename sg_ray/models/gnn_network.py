@@ -221,6 +221,8 @@ LAYERS: dict[str, type[RelationalLayer] | type[GatedLayer]] = {
 class GraphClassifier(Classifier):
     """Embedded nodes, typed message passing, attention over the nodes of each graph, a logit."""
 
+    reaches_every_parameter = True  # also those of relations that a batch has none of
+
     def __init__(
         self,
         *,

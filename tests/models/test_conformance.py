@@ -107,6 +107,16 @@ def test_every_parameter_gets_a_gradient(variant: Variant) -> None:
 
 
 @all_variants
+def test_a_pass_over_one_sample_reaches_every_parameter(variant: Variant) -> None:
+    """As several workers take it: they look for none that was not reached."""
+    built = Built(variant)
+    assert built.model.reaches_every_parameter
+    built.model.train()(built.batch(0)).sum().backward()
+    missed = [name for name, p in built.model.named_parameters() if p.grad is None]
+    assert missed == []
+
+
+@all_variants
 def test_overfits_eight_samples(variant: Variant) -> None:
     built = Built(variant)
     indices = np.arange(8, dtype=np.int64)
