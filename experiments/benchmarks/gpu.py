@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--features", type=Path, metavar="FILE", help="features made by --pack")
     parser.add_argument("--today", type=Path, metavar="CHECKOUT")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write figures as JSON, too")
-    parser.add_argument("--rows", nargs="+", choices=["codebert", "gnn", "seeds"])
+    parser.add_argument("--rows", nargs="+", choices=["codebert", "gnn", "stacked-seeds"])
     parser.add_argument("--workers", type=int, metavar="N")
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
     parser.add_argument("--tiny", action="store_true")

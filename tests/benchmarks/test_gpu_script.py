@@ -56,6 +56,8 @@ def test_the_whole_script_runs_where_little_is_installed(packed: Path, tmp_path:
         "codebert-gpu: bf16 matmul, on real tokens",
         "gnn-gpu: today",
         "gnn-gpu: PyG RGCNConv",
+        "stacked-seeds-gpu: 2 seeds of fusion, a step of one",
+        "stacked-seeds-gpu: 2 seeds of fusion, 2 processes",
     } <= set(results)
     assert all(entry["ours"] > 0 and entry["baseline"] > 0 for entry in results.values())
     assert "GPU busy: skipped: only a GPU has kernels to profile" in run.stdout
