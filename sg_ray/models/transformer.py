@@ -43,6 +43,7 @@ from sg_ray.models.pretrained import (
     max_positions,
     num_embeddings,
 )
+from sg_ray.models.quick_dropout import quicken_dropout
 from sg_ray.models.token_split import TokenSplit
 from sg_ray.setting_types import HubNameOrFolder
 
@@ -151,6 +152,8 @@ class TransformerClassifier(Classifier):
         self.pooling = pooling
         self.pools_last = pools_last
         self.widens_attention = widens_attention and pooling == "cls"
+        # Others may have parts for tasks that are not this one.
+        self.reaches_every_parameter = getattr(encoder.config, "model_type", None) == "roberta"
         self.longest = packs
         self.reads_first_tokens = packs is not None and pooling == "cls" and not pools_last
         self.reads_first_tokens &= FirstTokenLayer.fits(encoder)
@@ -165,6 +168,7 @@ class TransformerClassifier(Classifier):
             nn.Dropout(dropout),
             nn.Linear(hidden_dim, 1),
         )
+        quicken_dropout(self)
 
     def embed(self, batch: Batch) -> Tensor:
         """Return the pooled last hidden states, shape [B, D]."""

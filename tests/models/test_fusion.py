@@ -251,7 +251,7 @@ class TestFineTuning:
         split = Fusion().split_data(self.CONFIG, inputs, "train")
         branches = [branch.splits["train"] for branch in inputs.branches.values()]
         assert (split.units == branches[0].units + branches[1].units).all()
-        assert split.padded
+        assert not split.padded
 
     def test_learning_rate_follows_the_mode(self) -> None:
         assert FusionConfig(mode="fine_tune").learning_rate == 2e-5

@@ -1,6 +1,7 @@
 """Fourteen architectures as encoders, and folders whose weights are not the ones meant."""
 
 import json
+import logging
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -25,6 +26,7 @@ from sg_ray.features.build import prepare_features
 from sg_ray.features.packed import FeatureKind, Features, Ragged
 from sg_ray.features.tokens import TokenFeaturiser
 from sg_ray.models.family import Inputs
+from sg_ray.models.pretrained import load_encoder
 from sg_ray.models.token_split import TokenSplit
 from sg_ray.models.transformer import Transformer, TransformerConfig
 from sg_ray.prepare.pretrained_folders import Pretrained
@@ -155,20 +157,57 @@ def train(spec: TrialSpec, folder: Path) -> list[dict[str, Any]]:
     return [{"epoch": epoch.epoch, **epoch.metrics} for epoch in epochs]
 
 
+PACKING = [
+    *("bert", "roberta", "distilbert", "electra", "modernbert"),
+    *("gpt2", "llama", "qwen2", "bert-decoder"),
+]
+"""Kinds whose attention goes through the library's interface."""
+
+
+@pytest.mark.parametrize("name", PACKING)
+@pytest.mark.parametrize("pooling", ["cls", "mean", "max"])
+def test_packed_functions_are_read_as_each_alone(
+    name: str, pooling: str, encoder: SaveEncoder
+) -> None:
+    lengths = (9, MAX_TOKENS - 3, 20, 20)
+    reader = Reader(config_of(encoder(name), pooling=pooling), *lengths)
+    assert not reader.split.padded
+    plain = load_encoder(encoder(name)).eval()
+    ids = [reader.split.collate(np.array([index]))["ids"] for index in range(len(lengths))]
+    with torch.inference_mode():
+        hidden = [plain(input_ids=each[None]).last_hidden_state[0] for each in ids]
+    place = -1 if reader.model.pools_last else 0
+    pooled = {
+        "cls": lambda each: each[place],
+        "mean": lambda each: each.mean(0),
+        "max": lambda each: each.amax(0),
+    }[pooling]
+    expected = torch.stack([pooled(each) for each in hidden])
+    torch.testing.assert_close(reader.embed(0, 1, 2, 3), expected, atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", sorted(set(KINDS) - set(PACKING)))
+def test_an_encoder_with_attention_of_its_own_reads_padded_batches_and_says_so(
+    name: str, encoder: SaveEncoder, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(encoder(name), tmp_path / "new")  # nobody has asked about this one
+    with caplog.at_level(logging.INFO):
+        reader = Reader(config_of(str(folder)), 9, 20)
+    assert reader.split.padded
+    assert "reads padded batches" in caplog.text
+
+
 @pytest.mark.parametrize("name", ["gpt2", "llama", "qwen2", "bert-decoder"])
 def test_case_04_a_causal_decoder_is_pooled_on_its_last_token(
     name: str, encoder: SaveEncoder
 ) -> None:
     reader = Reader(config_of(encoder(name)), 9, 20)
     assert reader.model.pools_last
-    batch = reader.split.collate(np.array([0, 1]))
+    plain = load_encoder(encoder(name)).eval()  # one function at a time, as it comes from the files
+    ids = [reader.split.collate(np.array([index]))["ids"] for index in (0, 1)]
     with torch.inference_mode():
-        hidden = reader.model.encoder(
-            input_ids=batch["ids"], attention_mask=batch["mask"].long()
-        ).last_hidden_state
-    last = batch["mask"].sum(1) - 1
-    expected = torch.stack([hidden[0, last[0]], hidden[1, last[1]]])
-    assert torch.equal(reader.embed(0, 1), expected)
+        expected = [plain(input_ids=each[None]).last_hidden_state[0, -1] for each in ids]
+    torch.testing.assert_close(reader.embed(0, 1), torch.stack(expected))
 
 
 @pytest.mark.parametrize(

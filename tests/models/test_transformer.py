@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from sg_ray.errors import InputError
 from sg_ray.features.packed import FeatureKind, Features, Ragged
 from sg_ray.features.spec import TokenSpec
 from sg_ray.models.family import Inputs
+from sg_ray.models.packed_encoder import ATTENTION
 from sg_ray.models.token_split import TokenSplit
 from sg_ray.models.transformer import Transformer, TransformerConfig
 
@@ -52,6 +54,30 @@ class TestBatches:
         assert "mask" not in split_of(ragged(6, 99)).collate(np.array([1, 0]))
         assert "mask" not in split_of(ragged(0)).collate(np.array([0]))
 
+    def test_packed_sequences_lie_one_behind_the_other(self) -> None:
+        split = replace(split_of(ragged(3, 9, 0)), padded=False)
+        batch = split.collate(np.array([1, 0, 2]))
+        long, short, empty = [BOS, *range(13, 19), EOS], [BOS, 10, 11, 12, EOS], [BOS, EOS]
+        assert batch["ids"].tolist() == long + short + empty
+        assert batch["positions"].tolist() == [*range(8), *range(5), *range(2)]
+        assert batch["offsets"].tolist() == [0, 8, 13, 15]
+        assert batch["offsets"].dtype == torch.int32
+
+    def test_a_capacity_holds_each_piece_in_one_set_of_shapes(self) -> None:
+        rng = np.random.default_rng(4)
+        split = replace(split_of(ragged(*rng.integers(0, 40, 60)), max_tokens=30), padded=False)
+        pieces = [rng.choice(60, size=size, replace=False) for size in (0, 1, 7, 31, 12, 60)]
+        capacity = split.capacity(pieces)
+        for piece in pieces:
+            batch = split.collate_fixed(piece, capacity)
+            alone = split.collate(piece)["ids"]
+            assert batch["ids"].shape == batch["positions"].shape == (capacity["tokens"],)
+            assert torch.equal(batch["ids"][: len(alone)], alone)
+            lengths = batch["offsets"].diff()
+            assert len(lengths) == capacity["samples"]
+            assert lengths[: len(piece)].tolist() == split.units[piece].tolist()
+            assert 1 <= lengths.min() <= lengths.max() <= 30
+
     def test_units_are_the_tokens_a_batch_holds(self) -> None:
         split = split_of(ragged(3, 9, 0, 6))
         assert split.units.tolist() == [5, 8, 2, 8]
@@ -70,12 +96,12 @@ class TestFromScratch:
         assert settings.hidden_size == model.embedding_dim == 16
         assert settings.intermediate_size == 24
         assert settings.vocab_size == VOCAB_SIZE
-        assert settings._attn_implementation == "sdpa"
+        assert settings._attn_implementation == ATTENTION
 
     def test_reads_sequences_of_max_tokens(self) -> None:
         inputs = inputs_of(self.CONFIG, ragged(100))
         batch = Transformer().split_data(self.CONFIG, inputs, "train").collate(np.array([0]))
-        assert batch["ids"].shape == (1, 32)
+        assert batch["ids"].shape == (32,)
         assert Transformer().build(self.CONFIG, inputs)(batch).isfinite().all()
 
     @pytest.mark.parametrize("pooling", ["cls", "mean", "max"])
