@@ -5,7 +5,7 @@ Called by the Tune actor, by each worker of a TorchTrainer group, and by ``sg-ra
 
 import platform
 import time
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -31,10 +31,18 @@ from sg_ray.plugins import Plugin
 from sg_ray.statistics.own_metrics import OWN_METRICS, Direction
 from sg_ray.sweep_folder import BEST, TEST_PREDICTIONS
 from sg_ray.training.checkpoint import load_best, read_best, read_last, weights_id
-from sg_ray.training.compute import bound_memory, device_for
+from sg_ray.training.compute import Compute, device_for, make_compute
 from sg_ray.training.compute import environment as environment
 from sg_ray.training.estimator import fit_estimator
-from sg_ray.training.loop import EpochResult, ShouldStop, never, predict, train
+from sg_ray.training.loop import (
+    EpochResult,
+    ShouldStop,
+    Training,
+    make_training,
+    never,
+    predict,
+    train,
+)
 from sg_ray.training.lr_range import LrRange, range_test
 from sg_ray.training.metrics import scored
 from sg_ray.training.predictions import Predictions, write_predictions
@@ -47,6 +55,8 @@ from sg_ray.training.seeding import (
     seed_name,
     torch_stream,
 )
+from sg_ray.training.shared_gpu import bound_memory, telling_neighbours_apart
+from sg_ray.training.stacked import StackedTraining, own_failure
 from sg_ray.training.workers import SingleWorker, Workers
 
 
@@ -112,7 +122,12 @@ class TrialSpec(BaseModel):
     def name(self) -> str:
         """Readable name, e.g. ``gnn-1f0c9a2b-seed42``, or ``gnn-1f0c9a2b-seed42-init7``."""
         config = short_hash(self.config_hash)
-        return f"{self.model}-{config}-{seed_name(self.seed, self.streams)}"
+        return f"{self.model}-{config}-{self.row}"
+
+    @property
+    def row(self) -> str:
+        """What tells it from other trials of its configuration, e.g. ``seed42-init7``."""
+        return seed_name(self.seed, self.streams)
 
     @property
     def model(self) -> str:
@@ -225,7 +240,7 @@ def run_trial(
     in ``folder``. Raises Interrupted, with the position saved, once ``should_stop`` says so after a
     step.
     """
-    with arithmetic_as_before():
+    with arithmetic_as_before(), telling_neighbours_apart():
         yield from _epochs(spec, context, folder, workers, should_stop, saving)
 
 
@@ -238,7 +253,8 @@ def _epochs(
     saving: Saving,
 ) -> Generator[EpochResult]:
     # One of several workers cannot redo a pass in which gradients are exchanged: no strict mode.
-    deterministic(context.num_threads, strict=workers is None)
+    is_alone = workers is None or workers.world_size == 1
+    deterministic(context.num_threads, strict=is_alone)
     family = get_family(spec.family)
     config = family.Config.model_validate(spec.configuration.values)
     inputs = _inputs(spec, context)
@@ -267,6 +283,95 @@ def _epochs(
         saving=saving,
         valid_ids=context.features.sample_ids("valid"),
         own_metrics=OWN_METRICS.measured(spec.own_metrics),
+    )
+
+
+@dataclass(frozen=True)
+class StackedTrial:
+    """One of the trials that train as one, in a folder of its own."""
+
+    spec: TrialSpec
+    folder: Path
+    saving: Saving = AT_EPOCHS
+
+
+Ends = dict[str, EpochResult | Exception]
+"""By trial key: the epoch that a trial has completed, or what has ended it."""
+
+
+def run_stacked(
+    trials: Sequence[StackedTrial],
+    rows: Sequence[str],
+    context: TrialContext,
+    *,
+    should_stop: ShouldStop = never,
+    noted: Mapping[str, Any] | None = None,
+) -> Generator[Ends]:
+    """Train trials of one configuration as one model, round by round; see ``StackedTraining``.
+
+    ``rows`` names the seed of each row, also of those without a trial. Each trial leaves in its
+    folder what ``run_trial`` does. ``noted`` is the ``stack`` on record of one trained again.
+    """
+    with arithmetic_as_before(), telling_neighbours_apart():
+        deterministic(context.num_threads)
+        first = trials[0].spec
+        family = get_family(first.family)
+        assert isinstance(family, NeuralFamily)
+        config = family.Config.model_validate(first.configuration.values)
+        compute = make_compute(config, context.device)
+        members: dict[int, Training] = {}
+        failed: Ends = {}
+        for trial in trials:
+            try:
+                made = _stacked_member(trial, context, compute)
+            except Exception as error:
+                failed[trial.spec.trial_key] = own_failure(error)
+                continue
+            made.stack = made.stack or noted
+            members[rows.index(trial.spec.row)] = made
+        if failed:
+            yield failed
+        if not members:
+            return
+        key_of = {rows.index(trial.spec.row): trial.spec.trial_key for trial in trials}
+        for news in StackedTraining(members, rows, config, compute).rounds(should_stop):
+            yield {key_of[row]: one for row, one in news.items()}
+
+
+def run_in_its_row(
+    spec: TrialSpec, context: TrialContext, folder: Path, noted: Mapping[str, Any]
+) -> Generator[EpochResult]:
+    """Train one trial as it was in the stack that is ``noted``; the other rows are empty."""
+    trial = StackedTrial(spec, folder)
+    for news in run_stacked([trial], noted["seeds"], context, noted=noted):
+        one = news[spec.trial_key]
+        if isinstance(one, Exception):
+            raise one
+        yield one
+
+
+def _stacked_member(trial: StackedTrial, context: TrialContext, compute: Compute) -> Training:
+    spec = trial.spec
+    family = get_family(spec.family)
+    assert isinstance(family, NeuralFamily)
+    config = family.Config.model_validate(spec.configuration.values)
+    inputs = _inputs(spec, context)
+    with torch_stream(spec.seeds.init, "init"):
+        model = family.build(config, inputs)
+    return make_training(
+        model,
+        family.split_data(config, inputs, "train"),
+        family.split_data(config, inputs, "valid"),
+        config,
+        seeds=spec.seeds,
+        objective=spec.objective,
+        folder=trial.folder,
+        identity=_identity(spec),
+        compute=compute,
+        saving=trial.saving,
+        valid_ids=context.features.sample_ids("valid"),
+        own_metrics=OWN_METRICS.measured(spec.own_metrics),
+        is_stacked=True,
     )
 
 
@@ -299,6 +404,7 @@ def _identity(spec: TrialSpec) -> dict[str, Any]:
 
 
 @arithmetic_as_before()
+@telling_neighbours_apart()
 def score_test(spec: TrialSpec, context: TrialContext, folder: Path) -> dict[str, float]:
     """Score a finished trial's best model on the test split, at its threshold from validation.
 
@@ -326,6 +432,7 @@ def score_test(spec: TrialSpec, context: TrialContext, folder: Path) -> dict[str
 
 
 @arithmetic_as_before()
+@telling_neighbours_apart()
 def find_learning_rate(
     spec: TrialSpec,
     context: TrialContext,

@@ -3,7 +3,7 @@
 The one place that decides it. Ray is imported for groups only.
 """
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,7 +19,7 @@ from sg_ray.host.signals import StopRequest, stopping
 from sg_ray.sweep_folder import RAY_LOG, SweepFolder
 from sg_ray.training.loop import EpochResult, ShouldStop, never
 from sg_ray.training.saving import AT_EPOCHS, Saving
-from sg_ray.trial import TrialContext, TrialSpec, run_trial
+from sg_ray.trial import TrialContext, TrialSpec, run_in_its_row, run_trial
 
 if TYPE_CHECKING:
     from sg_ray.cluster.groups.group import WorkerGroup
@@ -55,13 +55,16 @@ def open_epochs(
     should_stop: ShouldStop,
     saving: Saving = AT_EPOCHS,
     board: Any = None,
+    stack: Mapping[str, Any] | None = None,
 ) -> "Generator[EpochResult] | WorkerGroup":
     """Return the epochs of a trial in ``folder``; none is computed before it is asked for.
 
     ``saving`` is of a process alone, as often as ``supplies`` say; a group's folder is one that
     outlives its machines. Its workers also hear the actor of the driver's ``StopBoard``; Ray must
-    be initialised. To be closed.
+    be initialised. To be closed. ``stack`` is on record of one that was trained in a stack.
     """
+    if stack is not None:
+        return run_in_its_row(spec, supplies.context(takes), folder, stack)
     if not takes.is_group:
         saving = replace(saving, every_s=supplies.checkpoint_every_s)
         return run_trial(
@@ -91,14 +94,18 @@ def epochs_here(
     supplies: Supplies,
     folder: SweepFolder,
     request: StopRequest | None = None,
+    *,
+    stack: Mapping[str, Any] | None = None,
 ) -> Generator[EpochResult]:
     """Yield the epochs of a trial without a sweep; a group gets a Ray of this machine's own.
 
-    ``request`` asks for a stop: Interrupted, with the position saved. Raises InfrastructureError
-    if the workers of a group are lost too often.
+    ``request`` asks for a stop: Interrupted, with the position saved. ``stack`` as of
+    ``open_epochs``. Raises InfrastructureError if the workers of a group are lost too often.
     """
     with _ray_for(takes, folder, request):
-        epochs = open_epochs(spec, takes, supplies, folder.path, should_stop=request or never)
+        epochs = open_epochs(
+            spec, takes, supplies, folder.path, should_stop=request or never, stack=stack
+        )
         with closing(epochs):
             for result in epochs:
                 yield result

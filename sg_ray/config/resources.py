@@ -1,18 +1,21 @@
 """What one trial takes of a machine."""
 
-from typing import Any, Self
+from typing import Annotated, Any, Literal, Self
 
 import torch
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from sg_ray.config.hardware import this_machine
-from sg_ray.setting_types import StrictModel
+from sg_ray.setting_types import MAX_SEEDS, StrictModel
 
 MAX_MACHINES = 100_000
 """More workers, or CPUs or GPUs of one, than any cluster has: a typo."""
 
 MIN_SHARE = 0.0001
 """Of a CPU or GPU: Ray counts in units of it, and takes less for none."""
+
+MAX_STACKED = 8
+"""Seeds in a stack, unless a setting says how many: more would gain little."""
 
 AUTO = "auto"
 """The value that stands for what the hardware suggests."""
@@ -39,6 +42,11 @@ class Resources(StrictModel):
     """With as few workers a trial may start, or go on when machines are taken away. None: it
     waits for all of them. Lower it on machines that come and go."""
 
+    stack_seeds: Literal["on", "off"] | Annotated[int, Field(ge=2, le=MAX_SEEDS)] = "off"
+    """Whether seeds of one configuration train as one stacked model, where the family can: on a
+    GPU eight small models then take about as long as two. ``on``, or how many at most (on: 8).
+    Each keeps its own record, and equals the same trial alone up to rounding."""
+
     @field_validator("gpus", mode="before")
     @classmethod
     def _auto_gpus(cls, value: Any) -> Any:
@@ -54,6 +62,13 @@ class Resources(StrictModel):
     def num_threads(self) -> int:
         """CPU threads of one worker."""
         return max(1, int(self.cpus))
+
+    @property
+    def max_stacked(self) -> int:
+        """How many seeds train as one at most; 1: each by itself."""
+        if self.is_group or self.stack_seeds == "off":
+            return 1
+        return MAX_STACKED if self.stack_seeds == "on" else self.stack_seeds
 
     @property
     def is_group(self) -> bool:

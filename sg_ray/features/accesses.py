@@ -19,10 +19,9 @@ assembly operands are none. A name in ``sizeof``, ``typeof``, an attribute or th
 
 from enum import Enum
 from operator import itemgetter
-from typing import NamedTuple
 
 from sg_ray.features.flow_graph import FlowGraph
-from sg_ray.features.syntax import ERROR_KIND, SyntaxTree, field_id, kind_id
+from sg_ray.features.syntax import ERROR_KIND, SyntaxTree, field_id, kind_id, kind_set
 
 _IDENTIFIER = kind_id("identifier")
 _LABEL_NAME = kind_id("statement_identifier")
@@ -68,14 +67,20 @@ _UNEVALUATED = frozenset(
         ("sizeof_expression", "alignof_expression", "attribute_specifier", "macro_type_specifier"),
     )
 )
-_SPECIAL = _SCOPES | _UNEVALUATED | {_IDENTIFIER, _LABEL_NAME, _GENERIC, _ARRAY_SIZE}
+_SPECIAL = kind_set(_SCOPES | _UNEVALUATED | {_IDENTIFIER, _LABEL_NAME, _GENERIC, _ARRAY_SIZE})
 """Nodes that say something about the names in them."""
+
+_TELLING = _WRITING | {_ENUMERATOR, _PARAMETERS, _CALL, _ASM_LABELS}
+"""Parents under which an identifier may be more than read."""
 
 _FUNCTION = field_id("function")
 _DECLARATOR = field_id("declarator")
 _LEFT = field_id("left")
 _VALUE = field_id("value")
 _SYMBOL = field_id("symbol")
+
+_TELLING_FIELDS = frozenset([_DECLARATOR, _SYMBOL])
+"""Fields in which it may be."""
 
 
 class Action(Enum):
@@ -86,18 +91,15 @@ class Action(Enum):
     MAY_WRITE = 2
 
 
-class Access(NamedTuple):
-    """One event at an identifier.
+READ, WRITE, MAY_WRITE = Action
 
-    ``step`` is the step of the flow it is part of, ``time`` orders the events of one step: a read
-    happens at its place in the source, a write when the assignment around it is complete.
-    """
+Access = tuple[float, int, int, int, Action]
+"""One event at an identifier: time, step, node, variable, action.
 
-    step: int
-    time: float
-    node: int
-    variable: int
-    action: Action
+``step`` is the step of the flow it is part of, ``time`` orders the events of one step: a read
+happens at its place in the source, a write when the assignment around it is complete. A plain
+tuple, as there are dozens in every function.
+"""
 
 
 def read_accesses(tree: SyntaxTree, flow: FlowGraph) -> list[Access]:
@@ -108,43 +110,52 @@ def read_accesses(tree: SyntaxTree, flow: FlowGraph) -> list[Access]:
 class _Scopes:
     """From names to variables, while walking the tree in source order."""
 
-    def __init__(self) -> None:
-        self._open: list[tuple[int, list[bytes]]] = []
-        self._bindings: dict[bytes, list[int]] = {}
+    def __init__(self, num_nodes: int) -> None:
+        self.end = num_nodes
+        """The last node of the innermost scope, or one more than all nodes."""
+        self._open: list[tuple[int, list[tuple[bytes, int | None]]]] = []
+        """The end around each open scope, and what the names declared in it meant before."""
+        self._declared: dict[bytes, int] = {}
         self._undeclared: dict[bytes, int] = {}
         self._num_variables = 0
 
     def enter(self, last: int) -> None:
         """Open a scope that ends with node ``last``."""
-        self._open.append((last, []))
+        self._open.append((self.end, []))
+        self.end = last
 
     def leave_before(self, node: int) -> None:
         """Close the scopes that end before ``node``."""
-        while self._open and self._open[-1][0] < node:
-            for name in self._open.pop()[1]:
-                self._bindings[name].pop()
+        while self.end < node:
+            self.end, hidden = self._open.pop()
+            for name, variable in reversed(hidden):
+                if variable is None:
+                    del self._declared[name]
+                else:
+                    self._declared[name] = variable
 
     def declare(self, name: bytes) -> int:
         """Return a new variable, which hides outer ones of the same name."""
         variable = self._num_variables
         self._num_variables += 1
-        self._bindings.setdefault(name, []).append(variable)
         if self._open:
-            self._open[-1][1].append(name)
+            self._open[-1][1].append((name, self._declared.get(name)))
+        self._declared[name] = variable
         return variable
 
     def is_declared(self, name: bytes) -> bool:
         """Return whether a declaration of ``name`` holds here."""
-        return bool(self._bindings.get(name))
+        return name in self._declared
 
     def find(self, name: bytes) -> int:
         """Return the variable that ``name`` means here."""
-        if self.is_declared(name):
-            return self._bindings[name][-1]
-        if name not in self._undeclared:
-            self._undeclared[name] = self._num_variables
+        variable = self._declared.get(name)
+        if variable is None:
+            variable = self._undeclared.get(name)
+        if variable is None:
+            variable = self._undeclared[name] = self._num_variables
             self._num_variables += 1
-        return self._undeclared[name]
+        return variable
 
 
 class _AccessReader:
@@ -154,19 +165,30 @@ class _AccessReader:
         self._tree = tree
         self._last = tree.last
         self._steps = frozenset(flow.steps)
-        self._owners = _owners(tree.parents, flow.steps)
-        self._scopes = _Scopes()
+        self._scopes = _Scopes(len(tree.kinds))
         self._unevaluated_until = -1
         self._accesses: list[Access] = []
 
     def read(self) -> list[Access]:
-        kinds, texts, scopes = self._tree.kinds, self._tree.text_of, self._scopes
-        for node in [node for node, kind in enumerate(kinds) if kind in _SPECIAL]:
+        tree, scopes = self._tree, self._scopes
+        kinds, parents, fields, texts = tree.kinds, tree.parents, tree.fields, tree.texts
+        may_be_macro_heads = bool(tree.unseparated)
+        for node in tree.nodes_of(_SPECIAL):
             kind = kinds[node]
             if kind == _IDENTIFIER:
-                if node > self._unevaluated_until:
+                if node <= self._unevaluated_until:
+                    continue
+                if scopes.end < node:
                     scopes.leave_before(node)
-                    self._read_identifier(node, texts[node])
+                name = texts[node] or b""
+                if (
+                    kinds[parents[node]] in _TELLING
+                    or fields[node] in _TELLING_FIELDS
+                    or may_be_macro_heads
+                ):
+                    self._read_identifier(node, name)
+                else:
+                    self._read(node, scopes.find(name))
             elif kind in _SCOPES:
                 scopes.leave_before(node)
                 scopes.enter(self._last[node])
@@ -178,8 +200,8 @@ class _AccessReader:
                 self._unevaluated_until = -1
             elif self._is_computed_goto(node):
                 scopes.leave_before(node)
-                self._add(node, node, scopes.find(texts[node]), Action.READ)
-        return sorted(self._accesses, key=itemgetter(1))
+                self._read(node, scopes.find(texts[node] or b""))
+        return sorted(self._accesses, key=itemgetter(0))
 
     def _skip(self, node: int) -> None:
         self._unevaluated_until = max(self._unevaluated_until, self._last[node])
@@ -200,7 +222,7 @@ class _AccessReader:
             self._scopes.declare(name)  # a constant has no value to write
         elif self._is_parameter_name(node, parent_kind):
             if not self._is_in_prototype(parent):
-                self._add(node, node, self._scopes.declare(name), Action.WRITE)
+                self._add(node, node, self._scopes.declare(name), WRITE)
         elif not self._is_no_variable(node, name, parent, parent_kind):
             self._read_operand(node, parent, parent_kind, self._scopes.find(name))
 
@@ -224,23 +246,23 @@ class _AccessReader:
         tree = self._tree
         field = tree.fields[node]
         if parent_kind not in _WRITING:
-            self._add(node, node, variable, Action.READ)
+            self._read(node, variable)
             return
         is_assigned = parent_kind == _ASSIGNMENT and field == _LEFT
         is_output = parent_kind == _ASM_OUTPUT and field == _VALUE
         is_overwritten = (is_assigned and tree.kinds[node + 1 : node + 2] == [_ASSIGN]) or (
-            is_output and b"+" not in tree.text_of.get(node - 1, b"")
+            is_output and b"+" not in (tree.texts[node - 1] or b"")
         )
         if not is_overwritten:
-            self._add(node, node, variable, Action.READ)
+            self._read(node, variable)
         if is_assigned:
-            self._complete(parent, node, variable, Action.WRITE)
+            self._complete(parent, node, variable, WRITE)
         elif is_output:
-            self._complete(tree.parents[tree.parents[parent]], node, variable, Action.WRITE)
+            self._complete(tree.parents[tree.parents[parent]], node, variable, WRITE)
         elif parent_kind == _UPDATE:
-            self._add(node, node + 0.5, variable, Action.WRITE)
+            self._add(node, node + 0.5, variable, WRITE)
         elif parent_kind == _ADDRESS_OR_DEREFERENCE and tree.kinds[node - 1] == _AMPERSAND:
-            self._add(node, node + 0.5, variable, Action.MAY_WRITE)
+            self._add(node, node + 0.5, variable, MAY_WRITE)
 
     def _read_declarator(self, node: int, name: bytes) -> None:
         kinds, parents = self._tree.kinds, self._tree.parents
@@ -257,7 +279,7 @@ class _AccessReader:
         is_parameter |= kinds[top] == _FUNCTION_DEFINITION and parents[top] == 0
         if not is_parameter and kinds[top] != _DECLARATION:
             return
-        action = Action.MAY_WRITE if self._has_value_already(top) else Action.WRITE
+        action = MAY_WRITE if self._has_value_already(top) else WRITE
         variable = self._scopes.declare(name)
         if initialised is None:
             self._add(node, node, variable, action)
@@ -266,7 +288,7 @@ class _AccessReader:
 
     def _has_value_already(self, declaration: int) -> bool:
         """Return whether ``static`` or ``extern`` stands before the name, in any order of words."""
-        kinds, fields, text = self._tree.kinds, self._tree.fields, self._tree.text_of
+        kinds, fields, text = self._tree.kinds, self._tree.fields, self._tree.texts
         part = declaration + 1
         while part <= self._last[declaration] and fields[part] != _DECLARATOR:
             if kinds[part] == _STORAGE_CLASS and text[part] in (b"static", b"extern"):
@@ -301,26 +323,23 @@ class _AccessReader:
             and self._last[call] + 1 in self._tree.unseparated
         )
 
+    def _read(self, node: int, variable: int) -> None:
+        self._accesses.append((node, self._step_of(node), node, variable, READ))
+
     def _add(self, node: int, time: float, variable: int, action: Action) -> None:
-        self._accesses.append(Access(self._owners[node], time, node, variable, action))
+        self._accesses.append((time, self._step_of(node), node, variable, action))
 
     def _complete(self, expression: int, node: int, variable: int, action: Action) -> None:
         """Add what ``expression`` does to ``variable`` when all its operands are done."""
         end = len(self._tree.kinds) + expression
-        step = end if end in self._steps else self._owners[node]
+        step = end if end in self._steps else self._step_of(node)
         # Of expressions that end at the same place, the inner one is done first.
         time = self._last[expression] + 1 - expression / (2 * len(self._tree.kinds))
-        self._accesses.append(Access(step, time, node, variable, action))
+        self._accesses.append((time, step, node, variable, action))
 
-
-def _owners(parents: list[int], steps: list[int]) -> list[int]:
-    """Return, for each node, the innermost step around it (node 0 if there is none)."""
-    num_nodes = len(parents)
-    owners = [0] * num_nodes
-    for step in steps:
-        if step < num_nodes:
-            owners[step] = step
-    for node in range(1, num_nodes):
-        if owners[node] == 0:
-            owners[node] = owners[parents[node]]
-    return owners
+    def _step_of(self, node: int) -> int:
+        """Return the innermost step around ``node`` (node 0 if there is none)."""
+        steps, parents = self._steps, self._tree.parents
+        while node and node not in steps:
+            node = parents[node]
+        return node

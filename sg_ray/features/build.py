@@ -1,8 +1,7 @@
 """Featurise a data set once: build what the store lacks, read the rest."""
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,17 +9,12 @@ from typing import Any
 import numpy as np
 
 from sg_ray.data.samples import DataSet
-from sg_ray.features.featuriser import Featuriser
+from sg_ray.features.featuriser import Featuriser, in_chunks
 from sg_ray.features.kinds import describe, featuriser_class, save_featuriser
 from sg_ray.features.packed import FeatureKind, Features, Ragged, pack_texts
 from sg_ray.features.spec import FeatureSpec
 from sg_ray.features.store import UnusableStoreError, building, read_kind, write_kind
-from sg_ray.features.worker_pool import (
-    CHUNK_SIZE,
-    MIN_SAMPLES_FOR_WORKERS,
-    worker_featuriser,
-    worker_pool,
-)
+from sg_ray.features.worker_pool import worker_featuriser, workers
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -89,10 +83,13 @@ def _prepare_kind(
         pass
     except UnusableStoreError as error:
         _LOGGER.warning("%s; building it again", error)
+    num_samples = sum(len(samples) for samples in data.splits.values())
     with building(folder, is_good=partial(_is_readable, description=description)) as temporary:
-        featuriser = featuriser_class(spec).fit(spec, _sources(data, "train"))
-        save_featuriser(featuriser, temporary)
-        splits = _encode_splits(data, featuriser, temporary, num_workers, progress)
+        with workers(num_workers, spec.kind, num_samples) as run:
+            featuriser = featuriser_class(spec).fit(spec, _sources(data, "train"), run)
+            save_featuriser(featuriser, temporary)
+            encode = featuriser.encode if run is map else partial(_encode_in_worker, temporary)
+            splits = _encode_splits(data, featuriser, partial(run, encode), progress)
         write_kind(temporary, FeatureKind(featuriser.meta, splits), description)
     return read_kind(folder, description)
 
@@ -112,27 +109,24 @@ def _sources(data: DataSet, split: str) -> list[str]:
 def _encode_splits(
     data: DataSet,
     featuriser: Featuriser[Any],
-    folder: Path,
-    num_workers: int,
+    encode_all: EncodeChunks,
     progress: Progress | None,
 ) -> dict[str, Arrays]:
-    """Encode every split; workers load the featuriser from ``folder``."""
+    """Encode every split, chunk by chunk."""
     num_samples = sum(len(samples) for samples in data.splits.values())
     report = partial(progress or _ignore, featuriser.spec.kind)
     report(0, num_samples)
     num_done = 0
     splits: dict[str, Arrays] = {}
-    with _encoder(featuriser, folder, num_workers, num_samples) as encode_all:
-        for split in data.splits:
-            sources = _sources(data, split)
-            chunks = [sources[i : i + CHUNK_SIZE] for i in range(0, len(sources), CHUNK_SIZE)]
-            # The empty chunk gives a split without samples its arrays, with their data types.
-            encoded: list[Arrays] = [featuriser.encode([])]
-            for chunk, arrays in zip(chunks, encode_all(chunks), strict=True):
-                encoded.append(arrays)
-                num_done += len(chunk)
-                report(num_done, num_samples)
-            splits[split] = _concatenate(encoded)
+    for split in data.splits:
+        chunks = in_chunks(_sources(data, split))
+        # The empty chunk gives a split without samples its arrays, with their data types.
+        encoded: list[Arrays] = [featuriser.encode([])]
+        for chunk, arrays in zip(chunks, encode_all(chunks), strict=True):
+            encoded.append(arrays)
+            num_done += len(chunk)
+            report(num_done, num_samples)
+        splits[split] = _concatenate(encoded)
     return splits
 
 
@@ -150,18 +144,6 @@ def _concatenate(chunks: Sequence[Arrays]) -> Arrays:
         )
         for name in chunks[0]
     }
-
-
-@contextmanager
-def _encoder(
-    featuriser: Featuriser[Any], folder: Path, num_workers: int, num_samples: int
-) -> Iterator[EncodeChunks]:
-    """Yield a function that encodes chunks of sources, in order, here or on worker processes."""
-    if num_workers <= 1 or num_samples < MIN_SAMPLES_FOR_WORKERS:
-        yield partial(map, featuriser.encode)
-        return
-    with worker_pool(num_workers, featuriser.spec.kind) as pool:
-        yield partial(pool.map, partial(_encode_in_worker, folder))
 
 
 def _encode_in_worker(folder: Path, sources: Sequence[str]) -> Arrays:

@@ -28,7 +28,7 @@ from sg_ray.features.expression_flow import ExpressionFlow
 from sg_ray.features.flow_context import Context
 from sg_ray.features.flow_graph import EXIT, FlowGraph, Steps
 from sg_ray.features.functions import Functions
-from sg_ray.features.syntax import ERROR_KIND, SyntaxTree, field_id, kind_id
+from sg_ray.features.syntax import ERROR_KIND, SyntaxTree, field_id, kind_id, kind_set
 from sg_ray.features.try_blocks import NOWHERE, TryBlocks
 
 _IF = kind_id("if_statement")
@@ -129,22 +129,22 @@ class _Builder:
         self._kinds = tree.kinds
         self._parents = tree.parents
         self._fields = tree.fields
-        self._text = tree.text_of
-        holders = [node for node, kind in enumerate(tree.kinds) if kind in _HOLDERS]
+        self._texts = tree.texts
+        holders = tree.nodes_of(_HOLDER_SET)
         self._functions = Functions(tree)
         # No statement is a function or has a macro before it.
         self._is_plain = self._functions.are_all_of_file and not tree.unseparated
-        self._choices = Choices(tree, self._functions, holders, _HOLDERS)
-        choices = self._choices.operators
-        structured = sorted({*holders, *choices}) if choices else holders
-        self._children = _children_of(tree.parents, structured)
+        choices = Choices(tree, self._functions, holders, _HOLDERS)
+        self._choices = choices.operators
+        structured = sorted({*holders, *self._choices}) if self._choices else holders
+        self._children = {node: tree.children(node) for node in structured}
         self._entries: dict[int, int] = {}
         self._steps = Steps(tree)
         self._tries = TryBlocks(self._steps)
         self._expressions = ExpressionFlow(
             tree,
             self._functions,
-            self._choices,
+            choices,
             self._steps,
             self._tries,
             self._children,
@@ -191,13 +191,13 @@ class _Builder:
         They fill no field (conditions and labels do); a bare token in broken code is not one, nor
         is the ``goto`` of a computed goto.
         """
-        fields, text = self._fields, self._text
+        fields, texts = self._fields, self._texts
         children = [child for child in self._children[node] if not fields[child]]
         if self._tree.computed_gotos:
             children = [child for child in children if not self._is_computed_goto(child + 1)]
         kind = self._kinds[node]
         if kind == ERROR_KIND or node == 0:
-            return [child for child in children if child not in text]
+            return [child for child in children if texts[child] is None]
         if kind == _CASE and children and self._is_range(children[0]):
             return children[1:]
         return children
@@ -209,7 +209,7 @@ class _Builder:
     def _is_range(self, node: int) -> bool:
         """Return whether ``node`` is the ``... 9`` that the parser does not expect in a case."""
         return self._kinds[node] == ERROR_KIND and all(
-            child in self._text for child in self._children[node]
+            self._texts[child] is not None for child in self._children[node]
         )
 
     def _entry(self, node: int) -> int:
@@ -286,7 +286,7 @@ class _Builder:
             self._note_asm_labels(node, context)
             return follow
         if kind == _GOTO and not self._is_error(node + 1):
-            self._gotos.append(_Goto(node, self._text.get(node + 1, b""), context))
+            self._gotos.append(_Goto(node, self._tree.text_at(node + 1) or b"", context))
             return EXIT
         self._computed_gotos.add(context.function)
         return self._steps.any_label(context.function)
@@ -298,7 +298,7 @@ class _Builder:
         source = self._steps.end(node) if node in self._choices else node
         for part in range(node + 1, self._tree.last[node] + 1):
             if self._fields[part] == _LABEL and self._kinds[part] == _IDENTIFIER:
-                self._gotos.append(_Goto(source, self._text[part], context))
+                self._gotos.append(_Goto(source, self._texts[part] or b"", context))
 
     def _link_block(self, node: int, follow: int, context: Context) -> None:
         statements = self._statements(node)
@@ -310,9 +310,7 @@ class _Builder:
 
     def _link_sequence(self, statements: list[int], follow: int, context: Context) -> None:
         if self._is_plain and statements and self._parents[statements[0]] != 0:
-            for statement in reversed(statements):
-                self._link(statement, follow, context)
-                follow = self._entry(statement)
+            self._link_plain(statements, follow, context)
             return
         head: int | None = None
         for i in reversed(range(len(statements))):
@@ -330,6 +328,21 @@ class _Builder:
             elif is_function:
                 self._link(statement, follow, context)
                 follow = EXIT if self._parents[statement] == 0 else follow
+            else:
+                self._link(statement, follow, context)
+                follow = self._entry(statement)
+
+    def _link_plain(self, statements: list[int], follow: int, context: Context) -> None:
+        """Link statements of which none is a function, or has a macro before it."""
+        children, kinds = self._children, self._kinds
+        nodes, edges = self._steps.nodes, self._steps.edges
+        is_quiet = context.seh_try == NOWHERE and not self._tree.computed_gotos
+        for statement in reversed(statements):
+            if is_quiet and statement not in children and kinds[statement] not in _JUMPS:
+                # As _link does, without its calls: most statements are of this sort.
+                nodes.add(statement)
+                edges.add((statement, follow))
+                follow = statement
             else:
                 self._link(statement, follow, context)
                 follow = self._entry(statement)
@@ -452,7 +465,7 @@ class _Builder:
     def _link_labeled(self, node: int, follow: int, context: Context) -> None:
         label = self._part(node, _LABEL)
         if label is not None:
-            key = (context.function, self._text.get(label, b""))
+            key = (context.function, self._texts[label] or b"")
             same = self._labels.setdefault(key, [])
             # Preprocessor branches may hold a label each.
             if len(same) < _MAX_LABELS_OF_ONE_NAME:
@@ -524,10 +537,11 @@ class _Builder:
     def _names_with_address(self) -> Iterator[bytes]:
         """Return the labels after ``&&``, which the grammar takes for two address operators."""
         kinds, parents = self._kinds, self._parents
-        for node, name in self._text.items():
+        for node, name in enumerate(self._texts):
             parent = parents[node]
             if (
-                kinds[node] == _IDENTIFIER
+                name is not None
+                and kinds[node] == _IDENTIFIER
                 and kinds[parent] == kinds[parents[parent]] == _POINTER
                 and kinds[parent + 1] == kinds[parents[parent] + 1] == _AMPERSAND
             ):
@@ -553,11 +567,4 @@ _LINKERS: Mapping[int, _Linker] = {
 """How to link each kind of node that has statements inside."""
 
 _HOLDERS = frozenset(_LINKERS)
-
-
-def _children_of(parents: list[int], nodes: list[int]) -> dict[int, list[int]]:
-    children: dict[int, list[int]] = {node: [] for node in nodes}
-    for node, parent in enumerate(parents):
-        if parent in children:
-            children[parent].append(node)
-    return children
+_HOLDER_SET = kind_set(_HOLDERS)

@@ -14,11 +14,13 @@ What no path reaches is seen by nothing that one does. ``accesses`` says what co
 write of which variable.
 """
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from sg_ray.features.accesses import Access, Action, read_accesses
-from sg_ray.features.flow_graph import FlowGraph
+from sg_ray.features.accesses import READ, WRITE, Access, read_accesses
+from sg_ray.features.edge_numbers import TARGET_SHIFT
+from sg_ray.features.flow_graph import Edge, FlowGraph
 from sg_ray.features.syntax import SyntaxTree
 
 MAX_ACCESSES = 4096
@@ -32,16 +34,16 @@ _MAX_PASSES = 10
 
 @dataclass(frozen=True)
 class DataFlow:
-    """Edges between identifier nodes, (source, target), sorted by target, then source."""
+    """Edges between identifier nodes, as numbers (see ``edge_numbers``), ascending."""
 
-    def_use: list[tuple[int, int]]
-    last_use: list[tuple[int, int]]
+    def_use: list[int]
+    last_use: list[int]
 
 
 def data_flow(tree: SyntaxTree, flow: FlowGraph) -> DataFlow:
     """Return the data flow of ``tree``, in time linear in its size (at most 10 passes over it)."""
-    accesses = read_accesses(tree, flow)
-    return _Relations(accesses[:MAX_ACCESSES]).edges(flow)
+    accesses = read_accesses(tree, flow)[:MAX_ACCESSES]
+    return _Relations(accesses).edges(_paths(flow))
 
 
 class _Relations:
@@ -49,104 +51,136 @@ class _Relations:
 
     def __init__(self, accesses: list[Access]) -> None:
         self._accesses = accesses
+        self._bits = [1 << number for number in range(len(accesses))]
         self._reads: dict[int, int] = {}
         self._writes: dict[int, int] = {}
         self._by_step: dict[int, list[int]] = {}
-        for number, (step, _, _, variable, action) in enumerate(accesses):
-            masks = self._reads if action is Action.READ else self._writes
-            masks[variable] = masks.get(variable, 0) | 1 << number
-            self._by_step.setdefault(step, []).append(number)
-        self._keeps = list(self._kept_by(accesses))
+        for number, (_, step, _, variable, action) in enumerate(accesses):
+            masks = self._reads if action is READ else self._writes
+            masks[variable] = masks.get(variable, 0) | self._bits[number]
+            if step in self._by_step:
+                self._by_step[step].append(number)
+            else:
+                self._by_step[step] = [number]
+        self._keeps = self._kept_by(accesses)
 
-    def _kept_by(self, accesses: list[Access]) -> Iterator[int]:
-        """Yield what stays visible after each access: a read hides reads, a write hides all."""
+    def _kept_by(self, accesses: list[Access]) -> list[int]:
+        """Return what stays visible after each access: a read hides reads, a write hides all."""
         after_read = {variable: ~reads for variable, reads in self._reads.items()}
         after_write = {v: ~(w | self._reads.get(v, 0)) for v, w in self._writes.items()}
-        for _, _, _, variable, action in accesses:
-            if action is Action.READ:
-                yield after_read[variable]
-            else:
-                yield after_write[variable] if action is Action.WRITE else -1
+        return [
+            after_read[variable]
+            if action is READ
+            else after_write[variable]
+            if action is WRITE
+            else -1
+            for _, _, _, variable, action in accesses
+        ]
 
-    def edges(self, flow: FlowGraph) -> DataFlow:
+    def edges(self, paths: "_Paths") -> DataFlow:
         """Return the edges into each read."""
-        incoming = self._solve(flow)
-        def_use: list[tuple[int, int]] = []
-        last_use: list[tuple[int, int]] = []
+        accesses, reads, writes = self._accesses, self._reads, self._writes
+        incoming = self._solve(paths)
+        def_use: set[int] = set()
+        last_use: set[int] = set()
         for step, numbers in self._by_step.items():
-            state = incoming.get(step, 0)
+            place = paths.places.get(step)
+            state = 0 if place is None else incoming[place]
             for number in numbers:
-                _, _, node, variable, action = self._accesses[number]
-                if action is Action.READ:
-                    if written := state & self._writes.get(variable, 0):
-                        def_use += self._sources(written, node)
-                    if read := state & self._reads[variable]:
-                        last_use += self._sources(read, node)
-                state = state & self._keeps[number] | 1 << number
-        return DataFlow(_by_target(def_use), _by_target(last_use))
+                _, _, node, variable, action = accesses[number]
+                if action is READ:
+                    if written := state & writes.get(variable, 0):
+                        self._add_edges(def_use, written, node)
+                    if read := state & reads[variable]:
+                        self._add_edges(last_use, read, node)
+                state = state & self._keeps[number] | self._bits[number]
+        return DataFlow(sorted(def_use), sorted(last_use))
 
-    def _solve(self, flow: FlowGraph) -> dict[int, int]:
-        """Return the accesses visible on entry to each step."""
-        predecessors = _predecessors(flow)
-        transfers = {step: self._transfer(step) for step in flow.steps}
-        incoming = dict.fromkeys(flow.steps, 0)
-        outgoing = {step: generated for step, (_, generated) in transfers.items()}
+    def _solve(self, paths: "_Paths") -> list[int]:
+        """Return the accesses visible on entry to the step at each place."""
+        kept, generated = self._transfers(paths.places)
+        incoming, outgoing = [0] * len(kept), generated.copy()
         for _ in range(_MAX_PASSES):
-            changed = False
-            for step, sources in predecessors.items():
+            has_come_back = False
+            for place, sources in enumerate(paths.predecessors):
                 visible = 0
                 for source in sources:
                     visible |= outgoing[source]
-                if visible != incoming[step]:
-                    kept, generated = transfers[step]
-                    incoming[step] = visible
-                    outgoing[step] = visible & kept | generated
-                    changed = True
-            if not changed:
+                if visible != incoming[place]:
+                    incoming[place] = visible
+                    outgoing[place] = visible & kept[place] | generated[place]
+                    if place in paths.returning:
+                        has_come_back = True
+            if not has_come_back:  # another pass would find the same
                 break
         return incoming
 
-    def _transfer(self, step: int) -> tuple[int, int]:
-        """Return what a step lets through, and what it adds."""
-        kept, generated = -1, 0
-        for number in self._by_step.get(step, ()):
-            kept &= self._keeps[number]
-            generated = generated & self._keeps[number] | 1 << number
+    def _transfers(self, places: Mapping[int, int]) -> tuple[list[int], list[int]]:
+        """Return what the step at each place lets through, and what it adds."""
+        kept, generated = [-1] * len(places), [0] * len(places)
+        for step, numbers in self._by_step.items():
+            place = places.get(step)
+            if place is not None:
+                passes, adds = -1, 0
+                for number in numbers:
+                    keeps = self._keeps[number]
+                    passes &= keeps
+                    adds = adds & keeps | self._bits[number]
+                kept[place], generated[place] = passes, adds
         return kept, generated
 
-    def _sources(self, state: int, read: int) -> list[tuple[int, int]]:
-        """Return (node ``read``, node of an access) for the latest accesses in ``state``."""
-        found: list[tuple[int, int]] = []
-        for _ in range(MAX_SOURCES_PER_READ):
-            if not state:
-                break
+    def _add_edges(self, edges: set[int], state: int, read: int) -> None:
+        """Add edges into the node ``read`` from those of the latest accesses in ``state``."""
+        target = read << TARGET_SHIFT
+        num_left = MAX_SOURCES_PER_READ
+        while state and num_left:
             number = state.bit_length() - 1
-            state ^= 1 << number
-            source = self._accesses[number].node
+            state ^= self._bits[number]
+            num_left -= 1
+            source = self._accesses[number][2]
             if source != read:
-                found.append((read, source))
-        return found
+                edges.add(target | source)
 
 
-def _by_target(edges: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Return (target, source) as (source, target), without repeats, in order."""
-    return [(source, target) for target, source in sorted(set(edges))]
+class _Paths(NamedTuple):
+    """The steps of a flow, called by their place in the order of the source."""
+
+    places: Mapping[int, int]
+    """Place of each step."""
+    predecessors: list[list[int]]
+    """Places of the steps before each; of those on paths from the roots, only such."""
+    returning: set[int]
+    """Places from which control goes back, or stays."""
 
 
-def _predecessors(flow: FlowGraph) -> dict[int, list[int]]:
-    """Return the steps before each step; to those on paths from the roots, only such."""
-    onward: dict[int, list[int]] = {step: [] for step in flow.steps}
-    for source, target in flow.step_edges:
+def _paths(flow: FlowGraph) -> _Paths:
+    places = {step: place for place, step in enumerate(flow.steps)}
+    edges = [(places[source], places[target]) for source, target in flow.step_edges]
+    returning = {source for source, target in edges if source >= target}
+    predecessors: list[list[int]] = [[] for _ in places]
+    for source, target in edges:
+        predecessors[target].append(source)
+    reached = _reached({places[root] for root in flow.roots}, predecessors, edges)
+    if len(reached) < len(places):
+        for target in reached:
+            predecessors[target] = [source for source in predecessors[target] if source in reached]
+    return _Paths(places, predecessors, returning)
+
+
+def _reached(roots: set[int], predecessors: list[list[int]], edges: list[Edge]) -> set[int]:
+    """Return the places that paths from the roots lead to."""
+    reached = set(roots)
+    for place, sources in enumerate(predecessors):
+        if not reached.isdisjoint(sources):
+            reached.add(place)
+    if len(reached) == len(predecessors):  # as most often, going forward alone
+        return reached
+    onward: list[list[int]] = [[] for _ in predecessors]
+    for source, target in edges:
         onward[source].append(target)
-    reached = set(flow.roots)
     ahead = list(reached)
     while ahead:
         found = [target for target in onward[ahead.pop()] if target not in reached]
         reached.update(found)
         ahead += found
-    predecessors: dict[int, list[int]] = {step: [] for step in flow.steps}
-    all_reached = len(reached) == len(flow.steps)
-    for source, target in flow.step_edges:
-        if all_reached or source in reached or target not in reached:
-            predecessors[target].append(source)
-    return predecessors
+    return reached

@@ -96,10 +96,10 @@ class ExpressionFlow:
 
     def _operands(self, node: int) -> list[int]:
         """Return the operands of ``node`` in the order of their evaluation."""
-        kinds, fields, text = self._tree.kinds, self._tree.fields, self._tree.text_of
+        kinds, fields, texts = self._tree.kinds, self._tree.fields, self._tree.texts
         if self._choices.operators[node] or kinds[node] == CONDITIONAL:
             return [child for child in self._children[node] if fields[child] in _CHOSEN_FIELDS]
-        return [c for c in self._children[node] if c not in text or kinds[c] == _IDENTIFIER]
+        return [c for c in self._children[node] if texts[c] is None or kinds[c] == _IDENTIFIER]
 
     def _completion(self, node: int, yes: int, no: int, context: Context) -> tuple[int, int]:
         """Return where the last operand of ``node`` leads if all of them are evaluated."""
@@ -143,7 +143,7 @@ class ExpressionFlow:
             return
         end = self._steps.end(call)
         self._steps.data_edge(end, function)
-        is_called = self._tree.text_of.get(call + 1) == self._functions.nested[function]
+        is_called = self._tree.text_at(call + 1) == self._functions.nested[function]
         for follow in follows:
             self._steps.data_edge(self._steps.end(function), follow)
             if is_called:

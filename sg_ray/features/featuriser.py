@@ -1,6 +1,6 @@
 """The contract of a feature kind: fitted on the train split, then a pure function of the source."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, Protocol, Self, TypeVar
 
@@ -8,6 +8,19 @@ from sg_ray.features.packed import Ragged
 from sg_ray.features.spec import FeatureSpec
 
 SpecT = TypeVar("SpecT", bound=FeatureSpec)
+T = TypeVar("T")
+R = TypeVar("R")
+
+CHUNK_SIZE = 256
+"""Functions handled at a time."""
+
+
+class Map(Protocol):
+    """Calls a function with each item, here (``map`` itself) or on other processes."""
+
+    def __call__(self, function: Callable[[T], R], items: Iterable[T], /) -> Iterator[R]:
+        """Yield ``function(item)`` for each item, in order."""
+        ...
 
 
 class Featuriser(Protocol, Generic[SpecT]):
@@ -20,8 +33,11 @@ class Featuriser(Protocol, Generic[SpecT]):
     spec: SpecT
 
     @classmethod
-    def fit(cls, spec: SpecT, sources: Sequence[str]) -> Self:
-        """Fit on the sources of the train split. Equal sources in equal order, equal state."""
+    def fit(cls, spec: SpecT, sources: Sequence[str], run: Map = map) -> Self:
+        """Fit on the sources of the train split. Equal sources in equal order, equal state.
+
+        ``run`` may be used for work that can be done in parts; it changes no result.
+        """
         ...
 
     @classmethod
@@ -49,6 +65,11 @@ class Featuriser(Protocol, Generic[SpecT]):
         A stored feature whose inputs differ from today's is built again.
         """
         ...
+
+
+def in_chunks(items: Sequence[T]) -> list[Sequence[T]]:
+    """Return ``items`` in pieces of CHUNK_SIZE."""
+    return [items[i : i + CHUNK_SIZE] for i in range(0, len(items), CHUNK_SIZE)]
 
 
 def to_utf8(source: str) -> bytes:

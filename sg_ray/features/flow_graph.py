@@ -1,7 +1,9 @@
 """The flow graph of a sample: between statements, and finer between the steps within them."""
 
 from dataclasses import dataclass
+from operator import itemgetter
 
+from sg_ray.features.edge_numbers import TARGET_SHIFT
 from sg_ray.features.syntax import SyntaxTree
 
 MAX_TARGETS = 64
@@ -12,6 +14,8 @@ EXIT = -1
 """Target of a step after which the function ends."""
 
 Edge = tuple[int, int]
+
+_SOURCE, _TARGET = itemgetter(0), itemgetter(1)
 
 
 @dataclass(frozen=True)
@@ -27,8 +31,8 @@ class FlowGraph:
 
     nodes: list[int]
     """Every node of the flow graph, ascending; includes what no path reaches."""
-    edges: list[Edge]
-    """(source, target) without repeats, sorted by target, then source."""
+    edges: list[int]
+    """Without repeats, as numbers (see ``edge_numbers``), ascending."""
     roots: list[int]
     """Nodes at which execution may begin: functions, and statements outside of them."""
     steps: list[int]
@@ -81,17 +85,18 @@ class Steps:
         """Return what was collected."""
         edges = {edge for edge in self.edges if edge[1] != EXIT}
         step_edges = edges
+        steps = self.nodes.union(map(_SOURCE, self.edges))
         if self._data_edges:
             step_edges = (edges - self._passed_by).union(self._data_edges)
-        steps = self.nodes.union(source for source, _ in self.edges)
-        for edge in step_edges:  # a nested function may have no path to its end
-            steps.update(edge)
+            # a nested function may have no path to its end
+            steps.update(map(_SOURCE, step_edges))
+        steps.update(map(_TARGET, step_edges))
         if len(steps) > len(self.nodes):
             edges = _between(self.nodes, edges)
         has_ends = max(steps, default=0) >= self._num_nodes
         return FlowGraph(
             nodes=sorted(self.nodes),
-            edges=[(s, t) for t, s in sorted([(t, s) for s, t in edges])],
+            edges=sorted([target << TARGET_SHIFT | source for source, target in edges]),
             roots=roots,
             steps=sorted(steps, key=self._place if has_ends else None),
             step_edges=list(step_edges),

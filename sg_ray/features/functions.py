@@ -51,7 +51,7 @@ class Functions:
         """Return the name in the definition's declarator, if it has one."""
         for node in range(definition + 1, self._tree.last[definition] + 1):
             if self._tree.kinds[node] == _FUNCTION_DECLARATOR:
-                return self._tree.text_of.get(node + 1, b"")
+                return self._tree.text_at(node + 1) or b""
             if self._tree.kinds[node] == _BLOCK:
                 break
         return None
@@ -73,9 +73,9 @@ class Functions:
         functions: dict[bytes, list[int]] = {}
         for function, name in self.nested.items():
             functions.setdefault(name, []).append(function)
-        for node, name in self._tree.text_of.items():
-            if name in functions and self._tree.kinds[node] == _IDENTIFIER:
-                candidates = functions[name]
+        for node, text in enumerate(self._tree.texts):
+            if text is not None and text in functions and self._tree.kinds[node] == _IDENTIFIER:
+                candidates = functions[text]
                 end = bisect(candidates, node)
                 before = candidates[max(0, end - _MAX_OF_ONE_NAME) : end]
                 visible = [f for f in before if self._is_visible(f, node)]

@@ -7,8 +7,7 @@ says what the graphs were made of and whether they are complete.
 
 import os
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,16 +18,12 @@ from numpy.typing import NDArray
 
 from sg_ray.data.samples import DataSet
 from sg_ray.errors import InputError
+from sg_ray.features.featuriser import in_chunks
 from sg_ray.features.kinds import describe, save_featuriser
 from sg_ray.features.packed import Ragged
 from sg_ray.features.program_graphs import GraphFeaturiser
 from sg_ray.features.spec import GraphSpec
-from sg_ray.features.worker_pool import (
-    CHUNK_SIZE,
-    MIN_SAMPLES_FOR_WORKERS,
-    worker_featuriser,
-    worker_pool,
-)
+from sg_ray.features.worker_pool import worker_featuriser, workers
 from sg_ray.files import atomic_path, remove_leftovers, write_json
 from sg_ray.reading import read_object
 
@@ -92,10 +87,14 @@ def export_graphs(
         return
     write_json(folder / MANIFEST, {**identity, "complete": False})
     remove_leftovers(folder)
-    featuriser = GraphFeaturiser.fit(spec, [sample.source for sample in data.splits["train"]])
-    save_featuriser(featuriser, folder / _FEATURISER)
-    with _writer(featuriser, folder, num_workers, chunks) as write_all:
-        for num_written in write_all(chunks):
+    num_missing = sum(len(chunk.paths) for chunk in chunks)
+    with workers(num_workers, spec.kind, num_missing) as run:
+        sources = [sample.source for sample in data.splits["train"]]
+        featuriser = GraphFeaturiser.fit(spec, sources, run)
+        save_featuriser(featuriser, folder / _FEATURISER)
+        in_worker = partial(_write_chunk_in_worker, folder / _FEATURISER)
+        write = partial(_write_chunk, featuriser) if run is map else in_worker
+        for num_written in run(write, chunks):
             report(num_written)
     for split, samples in data.splits.items():
         ids = [sample.sample_id for sample in samples]
@@ -160,26 +159,12 @@ def _missing_chunks(data: DataSet, folder: Path) -> Iterator[_Chunk]:
         num_digits = max(_MIN_DIGITS, len(str(len(samples) - 1)))
         paths = [folder / split / f"sample_{i:0{num_digits}}.pt" for i in range(len(samples))]
         missing = [i for i, path in enumerate(paths) if not zipfile.is_zipfile(path)]
-        for start in range(0, len(missing), CHUNK_SIZE):
-            members = missing[start : start + CHUNK_SIZE]
+        for members in in_chunks(missing):
             yield _Chunk(
                 [paths[i] for i in members],
                 [samples[i].source for i in members],
                 [samples[i].label for i in members],
             )
-
-
-@contextmanager
-def _writer(
-    featuriser: GraphFeaturiser, folder: Path, num_workers: int, chunks: Sequence[_Chunk]
-) -> Iterator[Callable[[Iterable[_Chunk]], Iterable[int]]]:
-    """Yield a function that writes chunks, here or on worker processes, and yields their sizes."""
-    num_missing = sum(len(chunk.paths) for chunk in chunks)
-    if num_workers <= 1 or num_missing < MIN_SAMPLES_FOR_WORKERS:
-        yield partial(map, partial(_write_chunk, featuriser))
-        return
-    with worker_pool(num_workers, featuriser.spec.kind) as pool:
-        yield partial(pool.map, partial(_write_chunk_in_worker, folder / _FEATURISER))
 
 
 def _write_chunk_in_worker(featuriser_dir: Path, chunk: _Chunk) -> int:

@@ -1,6 +1,7 @@
 """Program graphs: syntax tree, token order, control flow and data flow of each function."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -11,7 +12,8 @@ from numpy.typing import NDArray
 
 from sg_ray.features.control_flow import flow_graph
 from sg_ray.features.data_flow import data_flow
-from sg_ray.features.featuriser import to_utf8
+from sg_ray.features.edge_numbers import pair_array
+from sg_ray.features.featuriser import Map, in_chunks, to_utf8
 from sg_ray.features.packed import Ragged
 from sg_ray.features.spec import GraphSpec
 from sg_ray.features.syntax import SyntaxParser, SyntaxTree, kind_names, kind_numbers
@@ -20,10 +22,9 @@ from sg_ray.files import write_json
 
 PROGRAM_EDGES = ("ast", "next_token", "control_flow", "def_use", "last_use")
 SEQUENTIAL_EDGES = ("next_token",)
+FLOW_EDGES = ("control_flow", "def_use", "last_use")
 
 _STATE_FILE = "vocabulary.json"
-
-Edges = Sequence[tuple[int, int]]
 
 
 class GraphFeaturiser:
@@ -67,10 +68,12 @@ class GraphFeaturiser:
         return {name: version(name) for name in ("tree-sitter", "tree-sitter-c")}
 
     @classmethod
-    def fit(cls, spec: GraphSpec, sources: Sequence[str]) -> Self:
+    def fit(cls, spec: GraphSpec, sources: Sequence[str], run: Map = map) -> Self:
         """Collect the most frequent leaf texts of ``sources``."""
-        vocabulary = Vocabulary.fit(count_leaves(sources), spec.vocab_size)
-        return cls(spec, vocabulary, kind_names())
+        counts: Counter[bytes] = Counter()
+        for part in run(count_leaves, in_chunks(sources)):
+            counts.update(part)
+        return cls(spec, Vocabulary.fit(counts, spec.vocab_size), kind_names())
 
     @classmethod
     def load(cls, spec: GraphSpec, folder: Path) -> Self:
@@ -86,57 +89,95 @@ class GraphFeaturiser:
 
     def encode(self, sources: Sequence[str]) -> dict[str, Ragged]:
         """Return one graph with at least one node per source, whatever the source holds."""
-        graphs = _GraphLists(len(self._edge_types))
+        graphs = _GraphLists()
         for source in sources:
             tree = self._parser.parse(to_utf8(source), self.spec.max_nodes)
-            tokens = [0] * len(tree.kinds)
-            for leaf, text in zip(tree.leaves, tree.texts, strict=True):
-                tokens[leaf] = self._vocabulary.id(text)
-            graphs.append(tree.kinds, tokens, self._edges(tree))
-        return graphs.pack(self._kind_numbers)
+            graphs.append(tree, self._flow_edges(tree))
+        return graphs.pack(self._edge_types, self._kind_numbers, self._vocabulary)
 
-    def _edges(self, tree: SyntaxTree) -> Sequence[Edges]:
-        """Return the edges of ``tree`` by type, each type sorted by target."""
-        next_token = list(zip(tree.leaves, tree.leaves[1:], strict=False))
+    def _flow_edges(self, tree: SyntaxTree) -> Mapping[str, Sequence[int]]:
+        """Return the edges of ``tree`` that do not follow from its shape, by type, as numbers."""
         if not self._is_program:
-            return [next_token]
-        ast = list(zip(tree.parents[1:], range(1, len(tree.parents)), strict=True))
+            return {}
         flow = flow_graph(tree)
         data = data_flow(tree, flow)
-        return [ast, next_token, flow.edges, data.def_use, data.last_use]
+        return {
+            "control_flow": flow.edges,
+            "def_use": data.def_use,
+            "last_use": data.last_use,
+        }
 
 
 class _GraphLists:
     """Graphs as flat Python lists, turned into arrays all at once."""
 
-    def __init__(self, num_edge_types: int) -> None:
-        self._num_edge_types = num_edge_types
-        self._kinds: list[int] = []
-        self._tokens: list[int] = []
-        self._edges: list[tuple[int, int]] = []
+    def __init__(self) -> None:
+        self._kinds: list[NDArray[np.uint16]] = [np.zeros(0, dtype=np.uint16)]
+        self._parents: list[int] = []
+        self._texts: list[bytes | None] = []
         self._num_nodes: list[int] = []
-        self._num_edges_by_type: list[list[int]] = []
+        self._flow_edges: dict[str, list[int]] = {name: [] for name in FLOW_EDGES}
+        self._num_flow_edges: dict[str, list[int]] = {name: [] for name in FLOW_EDGES}
 
-    def append(self, kinds: list[int], tokens: list[int], edges: Sequence[Edges]) -> None:
-        self._kinds += kinds
-        self._tokens += tokens
-        self._num_nodes.append(len(kinds))
-        self._num_edges_by_type.append([len(edges_of_type) for edges_of_type in edges])
-        for edges_of_type in edges:
-            self._edges += edges_of_type
+    def append(self, tree: SyntaxTree, flow_edges: Mapping[str, Sequence[int]]) -> None:
+        self._kinds.append(tree.kind_array)
+        self._parents += tree.parents
+        self._texts += tree.texts
+        self._num_nodes.append(len(tree.kinds))
+        for name, edges in flow_edges.items():
+            self._flow_edges[name] += edges
+            self._num_flow_edges[name].append(len(edges))
 
-    def pack(self, kind_numbers: NDArray[np.int16]) -> dict[str, Ragged]:
-        counts = np.array(self._num_edges_by_type, dtype=np.int64).reshape(-1, self._num_edge_types)
-        types = np.tile(np.arange(self._num_edge_types, dtype=np.uint8), len(counts))
-        nodes = _offsets(np.array(self._num_nodes, dtype=np.int64))
-        edges = _offsets(counts.sum(axis=1))
-        pairs = np.array(self._edges, dtype=np.int32).reshape(-1, 2)
+    def pack(
+        self,
+        edge_types: Sequence[str],
+        kind_numbers: NDArray[np.int16],
+        vocabulary: Vocabulary,
+    ) -> dict[str, Ragged]:
+        num_nodes = np.array(self._num_nodes, dtype=np.int64)
+        offsets = _offsets(num_nodes)
+        tokens = np.array(vocabulary.ids(self._texts), dtype=np.int32)
+        by_type = [self._edges_of(name, num_nodes, tokens) for name in edge_types]
         return {
-            "node_kind": Ragged(kind_numbers[np.array(self._kinds, dtype=np.int64)], nodes),
-            "node_token": Ragged(np.array(self._tokens, dtype=np.int32), nodes),
-            "edges": Ragged(pairs, edges),
-            "edge_type": Ragged(np.repeat(types, counts.ravel()), edges),
+            "node_kind": Ragged(kind_numbers[np.concatenate(self._kinds)], offsets),
+            "node_token": Ragged(tokens, offsets),
+            **_by_graph_and_type(by_type),
         }
+
+    def _edges_of(
+        self, name: str, num_nodes: NDArray[np.int64], tokens: NDArray[np.int32]
+    ) -> Ragged:
+        """Return the edges of one type, with one item per graph."""
+        if name in FLOW_EDGES:
+            counts = np.array(self._num_flow_edges[name], dtype=np.int64)
+            return Ragged(pair_array(self._flow_edges[name]), _offsets(counts))
+        graphs = np.repeat(np.arange(len(num_nodes)), num_nodes)
+        nodes = np.arange(len(graphs)) - np.repeat(_offsets(num_nodes)[:-1], num_nodes)
+        if name == "ast":
+            targets = np.flatnonzero(nodes)  # all but the first of each graph
+            sources = np.array(self._parents, dtype=np.int32)[targets]
+        else:
+            leaves = np.flatnonzero(tokens)
+            follows = graphs[leaves[1:]] == graphs[leaves[:-1]]
+            targets, sources = leaves[1:][follows], nodes[leaves[:-1][follows]]
+        pairs = np.stack([sources, nodes[targets]], axis=1).astype(np.int32)
+        return Ragged(pairs, _offsets(np.bincount(graphs[targets], minlength=len(num_nodes))))
+
+
+def _by_graph_and_type(by_type: Sequence[Ragged]) -> dict[str, Ragged]:
+    """Return ``edges`` and ``edge_type`` of graphs whose edges are given type by type."""
+    counts = np.stack([edges.lengths for edges in by_type], axis=1)
+    starts = _offsets(counts.ravel())[:-1].reshape(counts.shape)
+    pairs = np.empty((counts.sum(), 2), dtype=np.int32)
+    for edges, first in zip(by_type, starts.T, strict=True):
+        moved = np.repeat(first - edges.offsets[:-1], edges.lengths)
+        pairs[np.arange(len(moved)) + moved] = edges.values
+    types = np.tile(np.arange(len(by_type), dtype=np.uint8), len(counts))
+    offsets = _offsets(counts.sum(axis=1))
+    return {
+        "edges": Ragged(pairs, offsets),
+        "edge_type": Ragged(np.repeat(types, counts.ravel()), offsets),
+    }
 
 
 def _offsets(lengths: NDArray[np.int64]) -> NDArray[np.int64]:

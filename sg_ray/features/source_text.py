@@ -6,7 +6,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from sg_ray.features.featuriser import to_utf8
+from sg_ray.features.featuriser import Map, to_utf8
 from sg_ray.features.packed import Ragged
 from sg_ray.features.spec import TextSpec
 
@@ -28,7 +28,7 @@ class TextFeaturiser:
         return {}
 
     @classmethod
-    def fit(cls, spec: TextSpec, sources: Sequence[str]) -> Self:  # noqa: ARG003
+    def fit(cls, spec: TextSpec, sources: Sequence[str], run: Map = map) -> Self:  # noqa: ARG003
         """Return the featuriser; there is nothing to fit."""
         return cls(spec)
 

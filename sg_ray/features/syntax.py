@@ -1,7 +1,7 @@
 """C source to a small syntax tree: named nodes and operator tokens, numbered in source order."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -18,7 +18,8 @@ ERROR_KIND = 65535
 _ERROR_NAME = "ERROR"
 _NUM_KINDS = ERROR_KIND + 1
 
-_DROP, _LEAF, _INTERIOR, _ELIDE, _SEMICOLON, _GOTO = range(6)
+_DROP, _SEMICOLON, _GOTO, _LEAF, _INTERIOR, _ELIDE = range(6)
+"""What to do with a node. The last two may hold others."""
 
 _TYPEOF = re.compile(
     rb"\b(?:__typeof__|__typeof|typeof_unqual|typeof)\s*"
@@ -31,6 +32,8 @@ _POINTER_RESULT = re.compile(
     rb"(?<!\*)\*++(?=\s*\w+\s*\(\s*\w+\s*(?:,\s*\w+\s*)*\)(?:\s*[A-Za-z_][^;{}=]*;){1,64}\s*\{)"
 )
 """What an old-style function returns: ``char *f(p) char *p; {`` reads as a product."""
+_BLOCK_AFTER_SEMICOLON = re.compile(rb";\s*+\{")
+"""Part of such a function, and quick to look for."""
 _MICROSOFT_ASM = re.compile(
     rb"(?:^|(?<=[;{})])|(?<=\belse))(?P<before>[ \t]*+)_?_?asm(?P<gap>\s*+)"
     rb"(?:\{[^{}]*\}|(?<=[ \t])(?!_*(?:volatile|goto|inline)\b)\w[^\n;{}\"/]*+)(?:[ \t]*;)?",
@@ -79,11 +82,18 @@ def field_id(name: str) -> int:
     return number
 
 
+def kind_set(kinds: Iterable[int]) -> NDArray[np.bool_]:
+    """Return a set of kinds as a table over all kinds, which looks up many at once."""
+    table = np.zeros(_NUM_KINDS, dtype=np.bool_)
+    table[list(kinds)] = True
+    return table
+
+
 @dataclass(frozen=True)
 class SyntaxTree:
     """The kept nodes of one function in source order (a parent before its children).
 
-    All lists but ``leaves`` and ``texts`` have one entry per node.
+    All lists have one entry per node.
     """
 
     kinds: list[int]
@@ -92,29 +102,37 @@ class SyntaxTree:
     """Number of each node's parent; -1 for node 0."""
     fields: list[int]
     """The grammar's field that each node fills in its parent; 0 for none."""
-    leaves: list[int]
-    """Numbers of the nodes that are tokens, ascending."""
-    texts: list[bytes]
-    """Source text of each leaf."""
+    texts: list[bytes | None]
+    """Source text of each leaf; None for a node that is no token."""
+    last: list[int]
+    """The last node of each node's subtree."""
     unseparated: frozenset[int] = frozenset()
     """Nodes before which the parser missed a semicolon: blocks after ``for_each(item, list)``."""
     computed_gotos: frozenset[int] = frozenset()
     """Nodes before which stands a ``goto`` that the grammar does not know: ``goto *table[x]``."""
 
     @cached_property
-    def text_of(self) -> dict[int, bytes]:
-        """Source text by leaf."""
-        return dict(zip(self.leaves, self.texts, strict=True))
+    def kind_array(self) -> NDArray[np.uint16]:
+        """``kinds`` as an array."""
+        return np.array(self.kinds, dtype=np.uint16)
 
-    @cached_property
-    def last(self) -> list[int]:
-        """The last node of each node's subtree."""
-        last = list(range(len(self.parents)))
-        for node in range(len(last) - 1, 0, -1):
-            parent = self.parents[node]
-            if last[parent] < last[node]:
-                last[parent] = last[node]
-        return last
+    def nodes_of(self, kinds: NDArray[np.bool_]) -> list[int]:
+        """Return the nodes whose kinds are in ``kinds`` (see ``kind_set``)."""
+        found: list[int] = np.flatnonzero(kinds[self.kind_array]).tolist()
+        return found
+
+    def children(self, node: int) -> list[int]:
+        """Return the children of ``node``."""
+        found, child, last = [], node + 1, self.last
+        end = last[node]
+        while child <= end:
+            found.append(child)
+            child = last[child] + 1
+        return found
+
+    def text_at(self, node: int) -> bytes | None:
+        """Return the text of ``node``; None if it is no leaf, or was cut off."""
+        return self.texts[node] if node < len(self.texts) else None
 
 
 class SyntaxParser:
@@ -133,7 +151,7 @@ class SyntaxParser:
         """
         tree = self._read(source, max_nodes)
         if not tree.kinds:
-            return SyntaxTree([kind_id("translation_unit")], [-1], [0], [], [])
+            return SyntaxTree([kind_id("translation_unit")], [-1], [0], [None], [0])
         return tree
 
     def _read(self, source: bytes, max_nodes: int) -> SyntaxTree:
@@ -144,53 +162,66 @@ class SyntaxParser:
         kinds: list[int] = []
         parents: list[int] = []
         fields: list[int] = []
-        leaves: list[int] = []
-        texts: list[bytes] = []
+        texts: list[bytes | None] = []
+        last: list[int] = []
         unseparated: set[int] = set()
         computed_gotos: set[int] = set()
-        # Parent, and field inherited from an elided node, at each depth of the cursor.
-        above = [(-1, 0)]
+        # Where the cursor is: the number of the next node, its parent, and the field inherited
+        # from an elided node; the latter two of each level above as well.
+        index, parent, inherited = 0, -1, 0
+        above: list[tuple[int, int]] = []
         while True:
             node = cursor.node
             assert node is not None
             kind = node.kind_id
             action = actions[kind]
-            if action == _SEMICOLON:
-                if node.is_missing:
-                    unseparated.add(len(kinds))
-            elif action == _GOTO:
-                if kinds[-1:] == [ERROR_KIND]:
-                    computed_gotos.add(len(kinds))
-            elif action != _DROP:
-                parent, inherited = above[-1]
+            if action >= _INTERIOR:
                 field = cursor.field_id or inherited
-                entered = action != _LEAF and cursor.goto_first_child()
-                if entered and action == _ELIDE:
-                    above.append((parent, field))
-                    continue
-                # Text that the parser missed and made up is empty.
-                text = b"" if entered else source[node.start_byte : node.end_byte]
-                if entered or text:
-                    index = len(kinds)
+                if cursor.goto_first_child():
+                    above.append((parent, inherited))
+                    if action == _ELIDE:
+                        inherited = field
+                        continue
                     if index == max_nodes:
                         break
                     kinds.append(kind)
                     parents.append(parent)
                     fields.append(field)
-                    if entered:
-                        above.append((index, 0))
-                        continue
-                    leaves.append(index)
+                    texts.append(None)
+                    last.append(index)
+                    parent, inherited = index, 0
+                    index += 1
+                    continue
+                action = _LEAF
+            if action == _LEAF:
+                text = source[node.start_byte : node.end_byte]
+                if text:  # else the parser missed it and made it up
+                    if index == max_nodes:
+                        break
+                    kinds.append(kind)
+                    parents.append(parent)
+                    fields.append(cursor.field_id or inherited)
                     texts.append(text)
+                    last.append(index)
+                    index += 1
+            elif action == _SEMICOLON:
+                if node.is_missing:
+                    unseparated.add(index)
+            elif action == _GOTO and kinds[-1:] == [ERROR_KIND]:
+                computed_gotos.add(index)
             while not cursor.goto_next_sibling():
                 if not cursor.goto_parent():
                     break
-                above.pop()
+                if parent >= 0:
+                    last[parent] = index - 1
+                parent, inherited = above.pop()
             else:
                 continue
             break
-        marks = frozenset(unseparated), frozenset(computed_gotos - {len(kinds)})  # it was cut off
-        return SyntaxTree(kinds, parents, fields, leaves, texts, *marks)
+        for cut_off in {parent, *(parent for parent, _ in above)} - {-1}:
+            last[cut_off] = index - 1
+        marks = frozenset(unseparated), frozenset(computed_gotos - {index})  # it was cut off
+        return SyntaxTree(kinds, parents, fields, texts, last, *marks)
 
 
 def _as_the_grammar_knows(source: bytes) -> bytes:
@@ -202,7 +233,9 @@ def _as_the_grammar_knows(source: bytes) -> bytes:
     if b"asm" in source:
         source = _MICROSOFT_ASM.sub(_as_gnu_asm, source)
     source = source.replace(b"_Thread_local", b"__extension__")
-    return _POINTER_RESULT.sub(lambda match: b" " * len(match[0]), source)
+    if _BLOCK_AFTER_SEMICOLON.search(source):
+        source = _POINTER_RESULT.sub(lambda match: b" " * len(match[0]), source)
+    return source
 
 
 def _as_gnu_asm(match: re.Match[bytes]) -> bytes:

@@ -10,7 +10,7 @@ import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from sg_ray.errors import InputError
-from sg_ray.features.featuriser import to_utf8
+from sg_ray.features.featuriser import Map, to_utf8
 from sg_ray.features.packed import Ragged
 from sg_ray.features.pretrained_files import (
     BPE_FILES,
@@ -98,7 +98,7 @@ class TokenFeaturiser:
         return inputs
 
     @classmethod
-    def fit(cls, spec: TokenSpec, sources: Sequence[str]) -> Self:
+    def fit(cls, spec: TokenSpec, sources: Sequence[str], run: Map = map) -> Self:  # noqa: ARG003
         """Train on ``sources`` (a pure function of them), or load the pretrained tokenizer.
 
         Raises InputError if that one cannot be read, or is not the one that ``spec`` means.

@@ -67,6 +67,8 @@ class TryBlocks:
 
         Each ``__finally`` that it passes is run on the way.
         """
+        if inner == outer:
+            return target
         passed = []
         for seh_try in self._around(inner):
             if seh_try == outer:

@@ -10,16 +10,21 @@ from sg_ray.features.featuriser import to_utf8
 
 _COMMENTS_AND_LEAVES = re.compile(
     rb"""
-    /\*.*?(?:\*/|\Z) | //[^\n]*               # comments, matched to be passed over
-    | ( "(?:[^"\\\n]|\\.)*" | '(?:[^'\\\n]|\\.)*'
-      | [A-Za-z_]\w*
-      | \.?\d(?:[eEpP][+-]|[\w.])*
-      | <<=|>>=|\.\.\.|->|\+\+|--|<<|>>|&&|\|\||[-+*/%&|^<>=!]=|[^\s\w] )
+    (?: /\*.*?(?:\*/|\Z) | //[^\n]*+           # comments, matched to be passed over
+      | ( [A-Za-z_]\w*+
+        | "(?:[^"\\\n]|\\.)*" | '(?:[^'\\\n]|\\.)*'
+        | \.?\d(?:[eEpP][+-]|[\w.])*+
+        | <<=|>>=|\.\.\.|->|\+\+|--|<<|>>|&&|\|\||[-+*/%&|^<>=!]=|[^\s\w] )
+    ) \s*+                                     # in one go: half of C is white space
     """,
     re.VERBOSE | re.DOTALL,
 )
 
 _WORDS_PER_BUCKET = 16
+
+_MAX_REMEMBERED = 200_000
+"""Texts, known or not, whose ids are looked up instead of computed again."""
+_MAX_REMEMBERED_BYTES = 64
 
 
 @dataclass(frozen=True)
@@ -32,10 +37,10 @@ class Vocabulary:
 
     words: Sequence[bytes]
     size: int
-    _ids: dict[bytes, int] = field(init=False, repr=False, compare=False)
+    _ids: "_Ids" = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_ids", {word: i for i, word in enumerate(self.words, start=1)})
+        object.__setattr__(self, "_ids", _Ids(self.words, self.size))
 
     @staticmethod
     def fit(counts: Counter[bytes], size: int) -> "Vocabulary":
@@ -46,11 +51,27 @@ class Vocabulary:
 
     def id(self, text: bytes) -> int:
         """Return the id of ``text``, between 1 and size - 1."""
-        known = self._ids.get(text)
-        if known is not None:
-            return known
-        first = len(self.words) + 1
-        return first + zlib.crc32(text) % (self.size - first)
+        return self._ids[text]
+
+    def ids(self, texts: Iterable[bytes | None]) -> list[int]:
+        """Return the id of each text, and 0 for None."""
+        return list(map(self._ids.__getitem__, texts))
+
+
+class _Ids(dict[bytes | None, int]):
+    """The ids of known texts and of None; others get theirs when they are first asked for."""
+
+    def __init__(self, words: Sequence[bytes], size: int) -> None:
+        super().__init__({word: i for i, word in enumerate(words, start=1)})
+        self[None] = 0
+        self._first_bucket = len(words) + 1
+        self._num_buckets = size - self._first_bucket
+
+    def __missing__(self, text: bytes) -> int:
+        number = self._first_bucket + zlib.crc32(text) % self._num_buckets
+        if len(text) <= _MAX_REMEMBERED_BYTES and len(self) < _MAX_REMEMBERED:
+            self[text] = number
+        return number
 
 
 def count_leaves(sources: Iterable[str]) -> Counter[bytes]:

@@ -1,5 +1,6 @@
 """Worker processes for features: they die with their parent and leave signals to it."""
 
+import gc
 import multiprocessing
 import os
 import threading
@@ -13,16 +14,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sg_ray.errors import InputError
-from sg_ray.features.featuriser import Featuriser
+from sg_ray.features.featuriser import Featuriser, Map
 from sg_ray.features.kinds import load_featuriser
 from sg_ray.host.helper_thread import HelperThread, helper_thread
 
 MIN_SAMPLES_FOR_WORKERS = 2_000
 """Below this, starting processes takes longer than they save."""
 
-CHUNK_SIZE = 256
-"""Functions encoded at a time."""
-
+_OBJECTS_PER_COLLECTION = 100_000
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -71,6 +70,16 @@ def worker_pool(num_workers: int, kind: str) -> Iterator[WorkerPool]:
         executor.shutdown(cancel_futures=True)
 
 
+@contextmanager
+def workers(num_workers: int, kind: str, num_samples: int) -> Iterator[Map]:
+    """Yield what calls functions with chunks of samples: here, or on worker processes."""
+    if num_workers <= 1 or num_samples < MIN_SAMPLES_FOR_WORKERS:
+        yield map
+        return
+    with worker_pool(num_workers, kind) as pool:
+        yield pool.map
+
+
 @lru_cache(maxsize=1)
 def worker_featuriser(folder: Path) -> Featuriser[Any]:
     """Return the featuriser in ``folder``, loaded once in a worker's life."""
@@ -79,6 +88,8 @@ def worker_featuriser(folder: Path) -> Featuriser[Any]:
 
 def _start_worker() -> None:
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    gc.freeze()  # what was imported is no garbage, and little of what is made here is
+    gc.set_threshold(_OBJECTS_PER_COLLECTION)
     threading.Thread(target=_exit_with_parent, daemon=True).start()
 
 

@@ -1,5 +1,6 @@
-"""The three kinds of work that a sweep hands to Ray Tune, as plain JSON-able data."""
+"""The kinds of work that a sweep hands to its executor, as plain JSON-able data."""
 
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -48,9 +49,61 @@ class TrainJob(_Job):
     resume_from: Path | None = None
 
     @property
+    def row(self) -> str:
+        """The name of its row in a stack."""
+        return self.spec.row
+
+    @property
     def base_name(self) -> str:
         """The name without the number of losses and moves, unique in a sweep."""
         return job_name(self.spec)
+
+
+class StackJob(_Job):
+    """Train several seeds of one configuration as one model, each as the job that it is alone.
+
+    ``spec`` is the first one's. A trial that has ended is no longer among the ``jobs``, and its row
+    stays empty.
+    """
+
+    kind: Literal["stack"] = "stack"
+    jobs: tuple[TrainJob, ...] = Field(min_length=1)
+    rows: tuple[str, ...]
+    """The name of the seed of each row of the stack, also of those that have ended."""
+    is_measured: bool = False
+    """Whether the stack is given up if it is found not to pay."""
+
+    @classmethod
+    def of(
+        cls, jobs: Sequence[TrainJob], rows: Sequence[str], *, is_measured: bool = False
+    ) -> Self:
+        """Return the stack of these jobs; one that goes on was found to pay before."""
+        first = jobs[0]
+        return cls(
+            spec=first.spec,
+            resources=first.resources,
+            jobs=tuple(jobs),
+            rows=tuple(rows),
+            is_measured=is_measured,
+        )
+
+    @property
+    def base_name(self) -> str:
+        """The name without the number of losses and moves, unique in a sweep."""
+        return f"stack-{job_name(self.spec)}"
+
+    def without(self, trial_keys: Collection[str]) -> Self | None:
+        """Return the stack without trials that have ended; None if those are all."""
+        left = tuple(job for job in self.jobs if job.spec.trial_key not in trial_keys)
+        return self.model_copy(update={"jobs": left}) if left else None
+
+    def lost(self) -> Self:
+        """Return the jobs as they are handed out after the death of their process or machine."""
+        return super().lost().model_copy(update={"jobs": tuple(job.lost() for job in self.jobs)})
+
+    def moved(self) -> Self:
+        """Return the jobs as they are handed out after their machine was taken away."""
+        return super().moved().model_copy(update={"jobs": tuple(job.moved() for job in self.jobs)})
 
 
 class LrRangeJob(_Job):
@@ -80,10 +133,18 @@ class TestJob(_Job):
         return f"test-{self.spec.name}"
 
 
-AnyJob = TrainJob | LrRangeJob | TestJob
+SingleJob = TrainJob | LrRangeJob | TestJob
+AnyJob = SingleJob | StackJob
 _ADAPTER: TypeAdapter[AnyJob] = TypeAdapter(Annotated[AnyJob, Field(discriminator="kind")])
 
 
 def parse_job(text: str) -> AnyJob:
     """Return the job that ``model_dump_json`` wrote."""
     return _ADAPTER.validate_json(text)
+
+
+def trainings_of(job: AnyJob) -> tuple[TrainJob, ...]:
+    """Return the trainings that a job is: one, those of a stack, or none."""
+    if isinstance(job, StackJob):
+        return job.jobs
+    return (job,) if isinstance(job, TrainJob) else ()

@@ -130,6 +130,9 @@ class Classifier(nn.Module, ABC):
     """A model with a readout that another family can build on."""
 
     embedding_dim: int
+    reaches_every_parameter: bool = False
+    """Whether each pass in training reaches every weight, whatever the batch. Several workers then
+    need not look, in each step, for weights without a gradient."""
 
     @abstractmethod
     def embed(self, batch: Batch) -> Tensor:
@@ -224,6 +227,17 @@ class Family(ABC, Generic[ConfigT]):
 
 class NeuralFamily(Family[NeuralConfigT], ABC):
     """A family trained by gradient descent in ``sg_ray.training.loop``."""
+
+    stacks: ClassVar[bool] = False
+    """Whether several models of one configuration can be computed as one, by ``torch.func.vmap``.
+
+    Their forward pass is then a function of weights, buffers and batch, changes none of them, and
+    drops by ``SeededDropout``; splits are ``FixedSplit``."""
+
+    def can_stack(self, config: NeuralConfigT) -> bool:
+        """Return whether that holds of ``config``."""
+        del config
+        return self.stacks
 
     @abstractmethod
     def split_data(self, config: NeuralConfigT, inputs: Inputs, split: str) -> SplitData:

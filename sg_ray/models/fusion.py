@@ -193,6 +193,7 @@ class FusionClassifier(Classifier):
         self.names = tuple(names)
         self.head = head
         self.embedding_dim = len(head.dims) + sum(head.dims)
+        self.reaches_every_parameter = True
 
     @abstractmethod
     def branch_outputs(self, name: str, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -225,6 +226,7 @@ class JointFusion(FusionClassifier):
     ) -> None:
         super().__init__(names, head)
         self.members = nn.ModuleDict(members)
+        self.reaches_every_parameter = all(m.reaches_every_parameter for m in members.values())
 
     def branch_outputs(self, name: str, batch: Batch) -> tuple[Tensor, Tensor]:
         """Run one branch on its part of the batch."""
@@ -242,6 +244,10 @@ class Fusion(NeuralFamily[FusionConfig]):
     Config = FusionConfig
     branches = ("transformer", "gnn")
     lr_range = (1e-6, 1e-1)
+
+    def can_stack(self, config: FusionConfig) -> bool:
+        """Return True for heads over frozen branches."""
+        return config.mode == "frozen"
 
     def feature_specs(self, config: FusionConfig) -> Sequence[FeatureSpec]:  # noqa: ARG002
         """Return nothing: the branches' configurations name what they read."""

@@ -152,6 +152,8 @@ class TransformerClassifier(Classifier):
         self.pooling = pooling
         self.pools_last = pools_last
         self.widens_attention = widens_attention and pooling == "cls"
+        # Others may have parts for tasks that are not this one.
+        self.reaches_every_parameter = getattr(encoder.config, "model_type", None) == "roberta"
         self.longest = packs
         self.reads_first_tokens = packs is not None and pooling == "cls" and not pools_last
         self.reads_first_tokens &= FirstTokenLayer.fits(encoder)

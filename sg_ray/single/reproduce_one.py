@@ -44,10 +44,11 @@ def reproduce(
 ) -> RunRecord:
     """Train a recorded trial again in ``folder``; return the record of that, written nowhere.
 
-    Same family, configuration, seeds, objective, data, branches and number of CPU threads; the code
-    is this version's. A pruned trial is trained for the epochs it had. A failure is part of the
-    record that comes back. Raises InputError if the data are others now, if something that a
-    trial which did not fail needs is gone, or if ``folder`` is not empty. Interrupted, it leaves
+    Same family, configuration, seeds, objective, data, branches, number of CPU threads, and row of
+    the stack where it was trained in one; the code is this version's. A pruned trial is trained for
+    the epochs it had. A failure is part of the record that comes back. Raises InputError if the
+    data are others now, if something that a trial which did not fail needs is gone, or if
+    ``folder`` is not empty. Interrupted, it leaves
     no ``folder``.
     """
     _check_empty(folder)
@@ -75,7 +76,13 @@ def _reproduce(
     )
     context = supplies.context(takes)
     folder.mkdir(parents=True, exist_ok=True)
-    epochs = epochs_here(spec, takes, supplies, SweepFolder(folder.absolute()))
+    epochs = epochs_here(
+        spec,
+        takes,
+        supplies,
+        SweepFolder(folder.absolute()),
+        stack=trial.record.environment.get("stack"),
+    )
     started_at_ms = now_ms()
     failure = _train(trial.record, epochs, on_epoch)
     return record_of(

@@ -104,6 +104,25 @@ def read_last(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any] | Non
     return last
 
 
+def last_id(folder: Path) -> str:
+    """Return what tells the content of ``last.pt`` from any other, in no time."""
+    with zipfile.ZipFile(folder / LAST) as archive:
+        return content_hash([(e.filename, e.CRC, e.file_size) for e in archive.infolist()], 64)
+
+
+def read_same_last(folder: Path, wanted_id: str) -> dict[str, Any] | None:
+    """Return the content of ``last.pt`` if it is the wanted one; None if it is not, or not here.
+
+    Changes nothing: another process works in the folder.
+    """
+    try:
+        if last_id(folder) != wanted_id:
+            return None
+        return _read(folder / LAST, KEYS)  # with its checksums, of which the id is made
+    except (*UNREADABLE, OSError, TrainingError):
+        return None
+
+
 def check_resumable(folder: Path) -> Mapping[str, Any]:
     """Return the identity of the trial that can go on from ``folder``. Changes nothing.
 
@@ -129,6 +148,13 @@ def read_place(folder: Path) -> tuple[int, int] | None:
         return int(last["epoch"]), int(last["step_in_epoch"])
     except (*UNREADABLE, OSError, TypeError):
         return None
+
+
+def read_stack(folder: Path) -> tuple[str, ...] | None:
+    """Return the names of the seeds beside which ``last.pt`` was trained; None: alone."""
+    last = torch.load(folder / LAST, map_location="cpu", weights_only=True, mmap=True)
+    stack = last["fallbacks"].get("stack")
+    return None if stack is None else tuple(stack["seeds"])
 
 
 def read_best(folder: Path) -> dict[str, Any]:

@@ -426,11 +426,17 @@ class Training:
 
     def _restore(self) -> Progress:
         """Return the position in ``last.pt``, as rank 0 reads it, and load the states there."""
-        last = self._workers.from_first(self._read_last())
-        if isinstance(last, SgRayError):
-            raise last
-        if last is None:
+        own = self._read_last()
+        is_read = isinstance(own, dict)
+        found = self._workers.from_first(checkpoint.last_id(self._folder) if is_read else own)
+        if isinstance(found, SgRayError):
+            raise found
+        if found is None:
             return Progress()
+        if self._workers.rank != 0:  # from the disk that all share, if they do
+            own = checkpoint.read_same_last(self._folder, found)
+        assert not isinstance(own, SgRayError)
+        last = self._workers.state_from_first(own)
         self.stack = last["fallbacks"].get("stack")
         if (self.stack is not None) != self._is_stacked:
             how = "alone" if self.stack is None else f"beside {', '.join(self.stack['seeds'])}"

@@ -36,6 +36,7 @@ from sg_ray.training.compute import Compute
 from sg_ray.training.fallbacks import ADVICE, guard_memory
 from sg_ray.training.loop import Interrupted, ShouldStop, Training
 from sg_ray.training.position import EpochResult
+from sg_ray.training.shared_gpu import refuse_what_neighbours_took
 from sg_ray.training.stacked_weights import StackedWeights
 from sg_ray.training.step import StepOutcome
 
@@ -153,6 +154,7 @@ class StackedTraining:
             )
             norms = self._weights.update(gradient)
         except torch.OutOfMemoryError as error:
+            refuse_what_neighbours_took(error)
             raise OutOfMemory(
                 f"out of memory where a step cannot be redone: {error}. Stack fewer seeds "
                 f"(resources.stack_seeds). {ADVICE}"
@@ -264,6 +266,8 @@ class StackedTraining:
                 f"positions of trainings beside {known[0]['seeds']} cannot go on beside "
                 f"{list(seeds)}. Start them anew, or resume each stack by itself."
             )
+        for note in known:
+            self._compute.fallbacks.limit_units(int(note["max_units"]))
         if known:
             return dict(min(known, key=lambda note: int(note["max_units"])))
         return {"seeds": list(seeds), **self._shapes()}
@@ -315,8 +319,16 @@ def _own(
     try:
         return work()
     except Exception as error:
-        concerns_all = isinstance(error, Interrupted | InfrastructureError) or disk_trouble(error)
-        if concerns_all:
-            raise
-        news[row] = error
+        news[row] = own_failure(error)
         return None
+
+
+def own_failure(error: Exception) -> Exception:
+    """Return what one of several trainings met, to be told of that one.
+
+    Raised instead is what the others would meet too: a stop, a full disk, a folder that others
+    work in.
+    """
+    if isinstance(error, Interrupted | InfrastructureError) or disk_trouble(error):
+        raise error
+    return error

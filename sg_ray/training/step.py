@@ -18,6 +18,7 @@ from sg_ray.training.compute import Compute
 from sg_ray.training.fallbacks import ADVICE, guard_memory
 from sg_ray.training.fixed_shapes import FixedShapes
 from sg_ray.training.optimiser import Optimiser
+from sg_ray.training.shared_gpu import refuse_what_neighbours_took
 
 Way = Literal["captured", "fixed", "plain"]
 """How steps are taken: replayed as one launch, in one set of shapes, or each in its own."""
@@ -136,6 +137,7 @@ class Stepper:
         try:
             return self._launch(prepared)
         except torch.OutOfMemoryError as error:
+            refuse_what_neighbours_took(error)
             raise OutOfMemory(
                 f"out of memory where a step cannot be redone: {error}. Lower "
                 f"max_units_per_micro_batch (now {self._compute.fallbacks.max_units}; it does not "

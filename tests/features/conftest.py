@@ -7,6 +7,7 @@ import pytest
 
 from sg_ray.features.control_flow import flow_graph
 from sg_ray.features.data_flow import DataFlow, data_flow
+from sg_ray.features.edge_numbers import pairs
 from sg_ray.features.syntax import LANGUAGE, SyntaxParser, SyntaxTree, kind_id
 
 Pairs = set[tuple[str, str]]
@@ -19,7 +20,9 @@ def _parse(source: str) -> SyntaxTree:
 def _statement_labels(tree: SyntaxTree) -> list[str]:
     """The leaves below each node; a node without any is called by its kind, a function "f"."""
     words: list[list[str]] = [[] for _ in tree.kinds]
-    for leaf, text in zip(tree.leaves, tree.texts, strict=True):
+    for leaf, text in enumerate(tree.texts):
+        if text is None:
+            continue
         node = leaf
         while node != -1:
             words[node].append(text.decode())
@@ -33,8 +36,8 @@ def _identifier_labels(tree: SyntaxTree) -> dict[int, str]:
     """The identifiers called x are x0, x1, ... in source order; the p of ``goto *p`` is one."""
     seen: Counter[str] = Counter()
     labels = {}
-    for leaf, text in zip(tree.leaves, tree.texts, strict=True):
-        if tree.kinds[leaf] in (kind_id("identifier"), kind_id("statement_identifier")):
+    for leaf, text in enumerate(tree.texts):
+        if text and tree.kinds[leaf] in (kind_id("identifier"), kind_id("statement_identifier")):
             name = text.decode()
             labels[leaf] = f"{name}{seen[name]}"
             seen[name] += 1
@@ -46,7 +49,7 @@ def control_flow() -> Callable[[str], Pairs]:
     def of(source: str) -> Pairs:
         tree = _parse(source)
         labels = _statement_labels(tree)
-        return {(labels[s], labels[t]) for s, t in flow_graph(tree).edges}
+        return {(labels[s], labels[t]) for s, t in pairs(flow_graph(tree).edges)}
 
     return of
 
@@ -60,7 +63,7 @@ def _data_flow(source: str) -> tuple[DataFlow, dict[int, str]]:
 def def_use() -> Callable[[str], Pairs]:
     def of(source: str) -> Pairs:
         flow, labels = _data_flow(source)
-        return {(labels[s], labels[t]) for s, t in flow.def_use}
+        return {(labels[s], labels[t]) for s, t in pairs(flow.def_use)}
 
     return of
 
@@ -69,6 +72,6 @@ def def_use() -> Callable[[str], Pairs]:
 def last_use() -> Callable[[str], Pairs]:
     def of(source: str) -> Pairs:
         flow, labels = _data_flow(source)
-        return {(labels[s], labels[t]) for s, t in flow.last_use}
+        return {(labels[s], labels[t]) for s, t in pairs(flow.last_use)}
 
     return of

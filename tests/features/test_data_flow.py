@@ -2,6 +2,7 @@ import pytest
 
 from sg_ray.features.control_flow import flow_graph
 from sg_ray.features.data_flow import MAX_ACCESSES, MAX_SOURCES_PER_READ, data_flow
+from sg_ray.features.edge_numbers import pairs
 from sg_ray.features.syntax import SyntaxParser
 
 
@@ -370,5 +371,6 @@ def test_a_tree_may_be_cut_off_at_any_node():
     for num_nodes in range(1, len(whole.kinds) + 1):
         tree = parser.parse(source, num_nodes)
         flow = data_flow(tree, flow_graph(tree))
-        nodes = [node for edges in (flow.def_use, flow.last_use) for pair in edges for node in pair]
+        edges = pairs([*flow.def_use, *flow.last_use])
+        nodes = [node for edge in edges for node in edge]
         assert all(0 <= node < num_nodes for node in nodes)

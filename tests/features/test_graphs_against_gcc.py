@@ -13,6 +13,7 @@ from traced_c import TracedSample, random_sample
 
 from sg_ray.features.control_flow import flow_graph
 from sg_ray.features.data_flow import MAX_SOURCES_PER_READ, data_flow
+from sg_ray.features.edge_numbers import pairs
 from sg_ray.features.flow_graph import FlowGraph
 from sg_ray.features.syntax import SyntaxParser
 
@@ -38,15 +39,15 @@ class Comparison:
         statements = dict(zip(flow.nodes, sample.statement_keys, strict=True))
         names = {
             node: int(match[1])
-            for node, text in probe.text_of.items()
-            if (match := re.search(rb"__(\d+)$", text))
+            for node, text in enumerate(probe.texts)
+            if text and (match := re.search(rb"__(\d+)$", text))
         }
         data = data_flow(tree, flow)
         alive = reachable(flow)
-        reached = [edge for edge in flow.edges if edge[0] in alive]
+        reached = [edge for edge in pairs(flow.edges) if edge[0] in alive]
         self._check("flow", sample, keyed(reached, statements), seen.flow)
-        self._check("uses", sample, keyed(data.def_use, names), seen.uses)
-        self._check("rereads", sample, keyed(data.last_use, names), seen.rereads)
+        self._check("uses", sample, keyed(pairs(data.def_use), names), seen.uses)
+        self._check("rereads", sample, keyed(pairs(data.last_use), names), seen.rereads)
 
     def _check(self, kind: str, sample: TracedSample, edges: Pairs, seen: Pairs) -> None:
         seen = {pair for pair in seen if pair[0] != pair[1] or kind == "flow"}
@@ -68,7 +69,7 @@ def reachable(flow: FlowGraph) -> set[int]:
     found, ahead = set(flow.roots), list(flow.roots)
     while ahead:
         node = ahead.pop()
-        new = {target for source, target in flow.edges if source == node} - found
+        new = {target for source, target in pairs(flow.edges) if source == node} - found
         found |= new
         ahead += new
     return found

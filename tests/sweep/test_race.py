@@ -154,6 +154,65 @@ def test_extra_seeds_of_fusion_come_with_those_of_its_branches(tmp_path: Path) -
             assert branch.configuration == sweep.planner.plans[family].branch
 
 
+@pytest.mark.parametrize("lead", [0.0, 0.02, 0.5])
+def test_going_on_before_a_round_has_ended_trains_the_same_trials(
+    tmp_path: Path, lead: float
+) -> None:
+    """One after the other there is nothing to go on beside."""
+    settings: dict[str, Any] = {"top_k": 2, "seeds": [42, 7, 9], "max_seeds": 10}
+    names = ("transformer", "gnn", "fusion")
+
+    def score(spec: TrialSpec) -> float:
+        return lead * (names.index(spec.family) if spec.family in names else -1) + noise(spec)
+
+    def sweep(name: str) -> Sweep:
+        plan = raced(tmp_path / name, families=names, **settings)
+        two_points = plan.search.model_copy(update={"num_trials": 2})  # both are given, not found
+        return Sweep(plan.model_copy(update={"search": two_points}), score=score)
+
+    alone, beside = sweep("alone"), sweep("beside")
+    alone.run_alone(10_000)
+    beside.run()
+    assert alone.planner.finished
+    assert beside.planner.finished
+    assert sorted(alone.trained) == sorted(beside.trained)
+
+
+def test_a_model_goes_on_while_others_are_waited_for_as_long_as_nothing_can_be_decided(
+    tmp_path: Path,
+) -> None:
+    """With five fresh seeds or fewer no outcome tells two models apart."""
+    names = ("transformer", "gnn", "fusion")
+    plan = raced(tmp_path, families=names, top_k=1, seeds=[42, 7, 9], max_seeds=10)
+    sweep = Sweep(plan, score=noise)
+    held = []
+    while (job := sweep.planner.next_job()) is not None:
+        if job.spec.family == "fusion":
+            held.append(job)
+        else:
+            sweep.finish(job)  # type: ignore[arg-type]
+    first_of_fusion = [job.spec.seed for job in held]
+    assert set(first_of_fusion) == {42}, "its range test or first points wait here"
+    ahead = {family: sorted(seeds_of(sweep, family).values(), key=len)[-1] for family in names[:2]}
+    assert all(sorted(set(seeds)) == [1, 2, 3, 4, 7, 9, 42] for seeds in ahead.values())
+    for job in held:
+        sweep.finish(job)  # type: ignore[arg-type]
+    sweep.run()
+    assert sweep.planner.finished
+
+
+def test_nobody_goes_on_where_epochs_are_budgeted(tmp_path: Path) -> None:
+    names = ("transformer", "gnn", "fusion")
+    plan = raced(
+        tmp_path, families=names, top_k=1, seeds=[42, 7], max_seeds=10, budget_epochs=10_000
+    )
+    sweep = Sweep(plan, score=noise)
+    while (job := sweep.planner.next_job()) is not None:
+        if job.spec.family != "fusion":
+            sweep.finish(job)  # type: ignore[arg-type]
+    assert {seed for got in seeds_of(sweep).values() for seed in got} == {42, 7}
+
+
 @pytest.mark.parametrize("difference", [0.0, 0.01, 0.03])
 def test_restarted_after_every_job_it_gives_the_same_seeds(
     tmp_path: Path, difference: float

@@ -8,7 +8,7 @@ import pytest
 import torch
 from same_bits import TRIAL_FILES
 from tiny_classifier import tiny_split
-from two_workers import CONFIG, alone, scenarios
+from two_workers import CONFIG, STATE, alone, scenarios, whole_model
 
 from sg_ray.sweep_folder import VALID_PREDICTIONS
 from sg_ray.training.metrics import roc_auc
@@ -69,6 +69,29 @@ def test_a_stop_asked_of_one_stops_both_and_is_resumed_mid_epoch(ranks, single):
     for found in ranks:
         assert found["stopped"].startswith("Interrupted: stopped at epoch 1, step 7")
         assert_equal_training(found["resumed"], single)
+
+
+def test_a_position_is_sent_only_to_those_who_do_not_see_its_file(ranks, single):
+    for found in ranks:
+        assert_equal_training(found["resumed_in_sight"], single)
+    first, second = ranks
+    assert (first["num_sent"], first["num_sent_in_sight"]) == (0, 0)
+    assert (second["num_sent"], second["num_sent_in_sight"]) == (1, 1)
+
+
+def test_a_state_arrives_as_it_was(ranks):
+    for found in ranks:
+        sent = found["states"]
+        assert sent.keys() == STATE.keys()
+        assert sent["text"] == STATE["text"]
+        for name in ("matrix", "nothing", "nested"):
+            torch.testing.assert_close(sent[name], STATE[name], rtol=0, atol=0)
+
+
+def test_two_workers_equal_one_where_no_unused_parameters_are_looked_for(ranks, tmp_path):
+    expected = alone(tmp_path, whole_model())
+    for found in ranks:
+        assert_equal_training(found["whole"], expected)
 
 
 def test_an_error_reading_the_checkpoint_reaches_both(ranks):

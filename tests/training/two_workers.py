@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -17,6 +18,13 @@ from sg_ray.training.workers import SingleWorker, TorchGroup, Workers
 
 CPU = torch.device("cpu")
 CONFIG = tiny_config(epochs=2)
+STATE = {
+    "matrix": torch.arange(6, dtype=torch.bfloat16).reshape(2, 3).T,
+    "nothing": torch.empty(0, 3),
+    "nested": [{"step": torch.tensor(3.0), "betas": (0.9, 0.999), "flag": torch.tensor(True)}],
+    "text": "plain",
+}
+"""Of all kinds that a position holds, and a tensor that does not lie in one piece."""
 
 
 class SparseClassifier(TinyClassifier):
@@ -69,6 +77,28 @@ def run_training(
     probabilities = predict(model, split, config, device=CPU, workers=workers)
     weights = {name: value.clone() for name, value in model.state_dict().items()}
     return {"weights": weights, "metrics": metrics, "probabilities": probabilities.tolist()}
+
+
+class WholeClassifier(TinyClassifier):
+    """Its weights are all reached by every pass, and it says so."""
+
+    reaches_every_parameter = True
+
+
+def whole_model() -> WholeClassifier:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return WholeClassifier(dropout=0.0)
+
+
+class CountingGroup(TorchGroup):
+    """Counts the states that this rank has not read itself."""
+
+    num_sent = 0
+
+    def state_from_first(self, state: dict[str, Any] | None) -> dict[str, Any]:
+        self.num_sent += state is None
+        return super().state_from_first(state)
 
 
 def error_of(action: Callable[[], object]) -> str:
@@ -127,6 +157,7 @@ def scenarios(rank: int, folder: Path) -> None:
     group = TorchGroup(CPU)
     # Only rank 0's folder is the shared one: no other rank reads or writes files.
     own = folder if rank == 0 else folder / "elsewhere"
+    counting = CountingGroup(CPU)
     found = {
         "together": run_training(own / "together", group),
         # Rank 0's clock counts: by rank 1's, no position would ever be due.
@@ -136,7 +167,15 @@ def scenarios(rank: int, folder: Path) -> None:
         "stopped": error_of(
             lambda: run_training(own / "stopped", group, after_seven_steps_on_rank_1(rank))
         ),
-        "resumed": run_training(own / "stopped", group),
+        "resumed": run_training(own / "stopped", counting),
+        "num_sent": counting.num_sent,
+        "stopped_in_sight": error_of(
+            lambda: run_training(folder / "seen", group, after_seven_steps_on_rank_1(rank))
+        ),
+        "resumed_in_sight": run_training(folder / "seen", counting),
+        "num_sent_in_sight": counting.num_sent,
+        "whole": run_training(own / "whole", group, model=whole_model()),
+        "states": group.state_from_first(STATE if rank == 0 else None),
         "refused": error_of(
             lambda: run_training(own / "stopped", group, config=tiny_config(epochs=9))
         ),
@@ -152,6 +191,6 @@ def scenarios(rank: int, folder: Path) -> None:
     dist.destroy_process_group()
 
 
-def alone(folder: Path) -> dict[str, object]:
+def alone(folder: Path, model: TinyClassifier | None = None) -> dict[str, object]:
     """Return what one worker gets."""
-    return run_training(folder, SingleWorker())
+    return run_training(folder, SingleWorker(), model=model)

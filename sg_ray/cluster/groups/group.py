@@ -50,7 +50,7 @@ from sg_ray.records.record import Failure
 from sg_ray.sweep_folder import ENVIRONMENT, METRICS
 from sg_ray.training.loop import EpochResult, Interrupted, ShouldStop
 from sg_ray.training.saving import Saving
-from sg_ray.training.workers import TorchGroup
+from sg_ray.training.workers import workers_of_group
 from sg_ray.trial import OwnCode, TrialContext, TrialSpec, run_trial
 
 _POLL_S = 1.0
@@ -273,7 +273,7 @@ def _train_worker(config: dict[str, Any]) -> None:
     # worker's one among several.
     context = TrialContext.of(config["takes"], features, config["cache_dir"])
     context = replace(context, device=get_device())
-    workers = TorchGroup(context.device)
+    workers = workers_of_group(context.device)
     hand_over = workers.rank == 0
     folder, flag = config["folder"], flag_of_this_process()
     for board in config["boards"]:

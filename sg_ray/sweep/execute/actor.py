@@ -18,9 +18,10 @@ from sg_ray.cluster.stop_board import hear_board
 from sg_ray.features.packed import Features
 from sg_ray.host.scratch import remove_scratch
 from sg_ray.host.stop_flag import flag_of_this_process, hear_signals
-from sg_ray.jobs.job import AnyJob, TrainJob, parse_job
+from sg_ray.jobs.job import SingleJob, StackJob, TrainJob, parse_job
 from sg_ray.jobs.job_run import JobRun, Result
 from sg_ray.jobs.positions import PositionShelf, restore
+from sg_ray.jobs.stack_run import Place, StackRun
 from sg_ray.records.origin import note_packages
 from sg_ray.sweep_folder import SweepFolder
 from sg_ray.trial import OwnCode
@@ -67,8 +68,8 @@ class Shared:
 class TrialActor(tune.Trainable):
     """Runs jobs. Configuration: ``{"job": JSON of the job}``."""
 
-    _run: JobRun
-    _shelf: PositionShelf | None
+    _run: JobRun | StackRun
+    _shelves: list[PositionShelf]
 
     def setup(
         self,
@@ -102,27 +103,44 @@ class TrialActor(tune.Trainable):
         A group's folder stays: it may hold the only position, or be another group's by now.
         """
         self._run.close()
-        if self._shelf is not None:
-            self._shelf.remove_training()
+        for shelf in self._shelves:
+            shelf.remove_training()
 
     def _start(self, config: Mapping[str, Any]) -> None:
         job = parse_job(config[JOB])
         self._stop.begin()
-        self._shelf, folder = self._places(job)
-        if isinstance(job, TrainJob) and job.resume_from not in (None, folder):
-            restore(job.resume_from, folder)
+        self._shelves = []
         if self._sweep_folder.all_packages.exists():  # seen from here
             note_packages(self._sweep_folder)
-        self._run = JobRun(
+        self._run = self._stack(job) if isinstance(job, StackJob) else self._single(job)
+
+    def _stack(self, job: StackJob) -> StackRun:
+        places = []
+        for one in job.jobs:
+            shelf, folder = self._place(one)
+            places.append(Place(one, folder, shelf))
+        return StackRun(job, self._supplies, places, should_stop=self._stop)
+
+    def _single(self, job: SingleJob) -> JobRun:
+        shelf, folder = self._place(job)
+        return JobRun(
             job,
             self._supplies,
             folder,
             should_stop=self._stop,
-            shelf=self._shelf,
+            shelf=shelf,
             board=self._shared.board,
         )
 
-    def _places(self, job: AnyJob) -> tuple[PositionShelf | None, Path]:
+    def _place(self, job: SingleJob) -> tuple[PositionShelf | None, Path]:
+        """Return the shelf of a job, and the folder in which it works, as the job wants it."""
+        shelf, folder = self._new_place(job)
+        self._shelves += [] if shelf is None else [shelf]
+        if isinstance(job, TrainJob) and job.resume_from not in (None, folder):
+            restore(job.resume_from, folder)
+        return shelf, folder
+
+    def _new_place(self, job: SingleJob) -> tuple[PositionShelf | None, Path]:
         """Return where the job puts what outlives this process, and where it works."""
         job_folder = self._shared.attempt / job.name
         if not isinstance(job, TrainJob):

@@ -7,12 +7,12 @@ Two forms hold to it: ``tune_executor`` (Ray Tune, on this machine or a cluster)
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from sg_ray.cluster.epochs import Supplies
 from sg_ray.config import Resources
 from sg_ray.host.signals import StopRequest
-from sg_ray.jobs.job import AnyJob, TrainJob
+from sg_ray.jobs.job import AnyJob, StackJob, TrainJob
 from sg_ray.models.families import get_family
 from sg_ray.models.family import EstimatorFamily
 from sg_ray.records.record import Failure
@@ -48,9 +48,10 @@ class Executor(Protocol):
 
     Of each job it tells the worklist ``on_started``; of each epoch but the last it asks
     ``on_epoch`` whether to go on, and tells ``journal_epoch`` of all of them; then comes
-    ``on_finished``, once ``failure_of_results`` has seen nothing missing. A job whose process or
-    machine was lost is handed out again, see ``lose``. Whatever it keeps lies in a new attempt of
-    the sweep's folder, where ``newest_checkpoint`` finds it, after a kill too.
+    ``on_finished``, once ``failure_of_results`` has seen nothing missing. Of a stack, that is done
+    for each of its trials, see ``tell_round``. A job whose process or machine was lost is handed
+    out again, see ``lose``. Whatever it keeps lies in a new attempt of the sweep's folder, where
+    ``newest_checkpoint`` finds it, after a kill too.
     """
 
     @property
@@ -108,12 +109,37 @@ def lose(
     return None
 
 
+def tell_round(
+    worklist: Worklist, job: StackJob, result: Mapping[str, Any], max_failures: int
+) -> tuple[StackJob | None, list[AnyJob]]:
+    """Tell of a round of a stack; return what still trains, and who was lost and begins again.
+
+    None of them is asked about: successive halving stops points of a search, not further seeds.
+    """
+    ended, lost = [], []
+    job_of = {one.spec.trial_key: one for one in job.jobs}
+    for told in result["members"]:
+        one = job_of[told["trial_key"]]
+        checkpoint = Path(told["checkpoint"]) if "checkpoint" in told else None
+        if "epoch" in told:
+            worklist.journal_epoch(one, told["epoch"], told["metrics"])
+        if not told["done"]:
+            continue
+        ended.append(one.spec.trial_key)
+        if lack := worklist.failure_of_results(one, told, checkpoint, pruned=False):
+            again = lose(worklist, one, lack, checkpoint, max_failures)
+            lost += [] if again is None else [again]
+        else:
+            worklist.on_finished(one, told, checkpoint, pruned=False)
+    return job.without(ended), lost
+
+
 def saves_position(job: AnyJob) -> bool:
     """Return whether a job can be stopped with its position saved.
 
     What is trained by steps can; an estimator's fit, a range test and a test are begun anew.
     """
-    return isinstance(job, TrainJob) and not isinstance(
+    return isinstance(job, StackJob | TrainJob) and not isinstance(
         get_family(job.spec.family), EstimatorFamily
     )
 

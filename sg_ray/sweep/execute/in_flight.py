@@ -11,7 +11,7 @@ from sg_ray.cluster.nodes.leaving_nodes import LeavingNodes
 from sg_ray.cluster.nodes.node_check import NodeCheck
 from sg_ray.cluster.nodes.placement_groups import LeftGroups
 from sg_ray.host.signals import StopRequest
-from sg_ray.jobs.job import AnyJob
+from sg_ray.jobs.job import AnyJob, TrainJob, trainings_of
 from sg_ray.sweep.execute.executor import saves_position
 from sg_ray.sweep.execute.worklist import Worklist
 
@@ -61,10 +61,10 @@ class InFlight:
     """Trainings that a stop has met, and that have saved their position."""
 
     @property
-    def saving(self) -> list[AnyJob]:
+    def saving(self) -> list[TrainJob]:
         """Running trainings that learn by steps: an estimator's fit has no position in it."""
         running = [job for trial_id, job in self.jobs.items() if trial_id in self.started]
-        return [job for job in running if saves_position(job)]
+        return [one for job in running if saves_position(job) for one in trainings_of(job)]
 
     def look_around(self) -> None:
         """Have nodes that joined asked what they are, and trials told to leave those that go.

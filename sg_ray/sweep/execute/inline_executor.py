@@ -16,10 +16,18 @@ from sg_ray.config import Resources
 from sg_ray.errors import InfrastructureError, InputError
 from sg_ray.host.signals import StopRequest
 from sg_ray.jobs.checkpoints import keep_position
-from sg_ray.jobs.job import AnyJob, TrainJob
+from sg_ray.jobs.job import AnyJob, SingleJob, StackJob, TrainJob
 from sg_ray.jobs.job_run import JobRun, Result
 from sg_ray.jobs.positions import restore
-from sg_ray.sweep.execute.executor import Execution, Setting, lose, saves_position, told_positions
+from sg_ray.jobs.stack_run import Place, StackRun
+from sg_ray.sweep.execute.executor import (
+    Execution,
+    Setting,
+    lose,
+    saves_position,
+    tell_round,
+    told_positions,
+)
 from sg_ray.sweep.execute.worklist import Worklist
 
 
@@ -72,7 +80,7 @@ class _Run:
     def __init__(self, worklist: Worklist, setting: Setting, stop: StopRequest) -> None:
         self._worklist, self._setting, self._stop = worklist, setting, stop
         self._attempt = setting.folder.new_attempt
-        self._lost: AnyJob | None = None
+        self._lost: list[AnyJob] = []
         self._num_saved = 0
 
     def to_the_end(self) -> Execution:
@@ -85,13 +93,45 @@ class _Run:
         return Execution(is_finished=False, positions=told_positions(self._num_saved))
 
     def _next_job(self) -> AnyJob | None:
-        if self._lost is None:
+        if not self._lost:
             return self._worklist.next_job()
-        job, self._lost = self._lost, None
-        return self._worklist.again(job) or self._worklist.next_job()
+        return self._worklist.again(self._lost.pop(0)) or self._next_job()
 
     def _run(self, job: AnyJob) -> None:
         self._worklist.on_started(job)
+        if isinstance(job, StackJob):
+            self._run_stack(job)
+        else:
+            self._run_single(job)
+
+    def _run_stack(self, job: StackJob) -> None:
+        """Run trials that train as one, each in its own folder."""
+        places = [self._place(one) for one in job.jobs]
+        run = StackRun(job, self._setting.supplies, places, should_stop=self._stop)
+        max_failures = self._setting.supplies.max_failures
+        left: StackJob | None = job
+        try:
+            while left is not None:
+                result = run.step()
+                if result.get("interrupted"):
+                    left_by = {one.spec.trial_key for one in left.jobs}
+                    own = (p.folder for p in places if p.job.spec.trial_key in left_by)
+                    self._num_saved += sum(map(keep_position, own))
+                left, lost = tell_round(self._worklist, left, result, max_failures)
+                self._lost += lost
+                if result["done"]:
+                    return
+        except InfrastructureError as error:
+            assert left is not None
+            self._lose(left, str(error), None)
+        finally:
+            run.close()
+
+    def _place(self, job: TrainJob) -> Place:
+        folder = self._begin_folder(job)
+        return Place(job, folder, left=folder)
+
+    def _run_single(self, job: SingleJob) -> None:
         folder = self._begin_folder(job)
         try:
             result, pruned = self._take_steps(job, folder)
@@ -105,7 +145,7 @@ class _Run:
         else:
             self._worklist.on_finished(job, result, folder, pruned=pruned)
 
-    def _begin_folder(self, job: AnyJob) -> Path:
+    def _begin_folder(self, job: SingleJob) -> Path:
         """Make the folder in which a job works: it is its own checkpoint, whole at any moment."""
         folder = self._attempt / job.name / "checkpoint_000000"
         if not (isinstance(job, TrainJob) and job.resume_from):
@@ -116,7 +156,7 @@ class _Run:
         copy.rename(folder)
         return folder
 
-    def _take_steps(self, job: AnyJob, folder: Path) -> tuple[Result, bool]:
+    def _take_steps(self, job: SingleJob, folder: Path) -> tuple[Result, bool]:
         """Return the last step's result, and whether the plan has given the trial up."""
         run = JobRun(
             job,
@@ -133,7 +173,7 @@ class _Run:
         finally:
             run.close()
 
-    def _step(self, run: JobRun, job: AnyJob) -> Result:
+    def _step(self, run: JobRun, job: SingleJob) -> Result:
         """Take a step; a signal ends at once what would have no position to save."""
         raises = not saves_position(job)
         try:
@@ -144,7 +184,7 @@ class _Run:
                 raise
             return {"done": True, "interrupted": "stop"}
 
-    def _tell(self, job: AnyJob, result: Result) -> bool:
+    def _tell(self, job: SingleJob, result: Result) -> bool:
         """Tell of an epoch; return whether the trial is given up. A last one is not asked about."""
         if not isinstance(job, TrainJob) or "epoch" not in result:
             return False
@@ -153,10 +193,11 @@ class _Run:
         self._worklist.journal_epoch(job, epoch, metrics)
         return pruned
 
-    def _lose(self, job: AnyJob, reason: str, folder: Path) -> None:
+    def _lose(self, job: AnyJob, reason: str, folder: Path | None) -> None:
         failure = infrastructure_failure(reason)
         max_failures = self._setting.supplies.max_failures
-        self._lost = lose(self._worklist, job, failure, folder, max_failures)
+        again = lose(self._worklist, job, failure, folder, max_failures)
+        self._lost += [] if again is None else [again]
 
 
 @contextmanager

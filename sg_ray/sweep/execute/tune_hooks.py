@@ -16,10 +16,10 @@ from sg_ray.cluster.nodes.placement_groups import HOLD, told_holders
 from sg_ray.cluster.stop_board import StopBoard
 from sg_ray.cluster.trouble import temporary_folder
 from sg_ray.host.disk import disk_trouble
-from sg_ray.jobs.job import AnyJob, TrainJob
+from sg_ray.jobs.job import AnyJob, StackJob, TrainJob
 from sg_ray.records.record import Failure
 from sg_ray.sweep.execute.actor import JOB
-from sg_ray.sweep.execute.executor import lose
+from sg_ray.sweep.execute.executor import lose, tell_round
 from sg_ray.sweep.execute.grace import Grace
 from sg_ray.sweep.execute.in_flight import InFlight
 from sg_ray.sweep.execute.room import Gap, Room
@@ -189,6 +189,15 @@ class RecordingCallback(_Inert, tune.Callback):
         self._grace.learn(result)
         if isinstance(job, TrainJob) and result.get("epoch") is not None:
             self._worklist.journal_epoch(job, result["epoch"], result["metrics"])
+        if isinstance(job, StackJob) and not result.get("done"):
+            self._tell_round(trial, job, result)
+
+    def _tell_round(self, trial: Trial, job: StackJob, result: Mapping[str, Any]) -> None:
+        """Tell of a round of a stack; what still trains is in flight."""
+        left, lost = tell_round(self._worklist, job, result, self.flight.max_failures)
+        self.flight.lost += lost
+        if left is not None:
+            self.flight.jobs[trial.trial_id] = left
 
     @_guarded
     def on_trial_complete(self, *, trial: Trial, **_: Any) -> None:
@@ -213,9 +222,13 @@ class RecordingCallback(_Inert, tune.Callback):
         job, checkpoint = self.flight.jobs[trial.trial_id], _checkpoint(trial)
         if result.get("interrupted"):
             self.flight.end(trial.trial_id)
-            self._keep_interrupted(job, has_position=result["has_position"])
+            self._keep_interrupted(job, num_saved=int(result["has_position"]))
         elif self.flight.error is not None:  # it was cut short
             self.flight.end(trial.trial_id)
+        elif isinstance(job, StackJob):
+            self.flight.end(trial.trial_id)
+            _, lost = tell_round(self._worklist, job, result, self.flight.max_failures)
+            self.flight.lost += lost
         elif lack := self._worklist.failure_of_results(job, result, checkpoint, pruned=pruned):
             self._lose(trial, lack)
         else:
@@ -223,10 +236,10 @@ class RecordingCallback(_Inert, tune.Callback):
             self._worklist.on_finished(job, result, checkpoint, pruned=pruned)
         _forget_results(trial)
 
-    def _keep_interrupted(self, job: AnyJob, *, has_position: bool) -> None:
+    def _keep_interrupted(self, job: AnyJob, *, num_saved: int) -> None:
         """Count what a stop has saved; hand out again what was told of its machine's end alone."""
         if self.flight.stop():
-            self.flight.num_saved += has_position
+            self.flight.num_saved += num_saved
         else:
             self.flight.lost.append(job.moved())
 

@@ -14,7 +14,9 @@ from sg_ray.jobs.checkpoints import (
     newest_checkpoint,
     read_environment,
 )
-from sg_ray.jobs.job import AnyJob, LrRangeJob, TestJob, TrainJob
+from sg_ray.jobs.job import AnyJob, LrRangeJob, StackJob, TestJob, TrainJob, trainings_of
+from sg_ray.models.families import get_family
+from sg_ray.models.family import NeuralFamily
 from sg_ray.records import learning_rates
 from sg_ray.records.events import (
     EpochEnded,
@@ -42,7 +44,7 @@ from sg_ray.records.record import (
 from sg_ray.sweep.execute.winner_scoring import WinnerTest
 from sg_ray.sweep.plan.model_plan import Fits, all_fit
 from sg_ray.sweep.plan.planner import Planner
-from sg_ray.training.checkpoint import weights_id
+from sg_ray.training.checkpoint import read_stack, weights_id
 from sg_ray.trial import job_name, now_ms
 
 
@@ -70,7 +72,7 @@ class Worklist:
                 self._announce(job.spec.model, job.stage)
                 job = self._from_checkpoint(job)
                 if not self._is_given_up(job):
-                    return job
+                    return self._with_other_seeds(job)
             elif not (isinstance(job, LrRangeJob) and self._take_cached_learning_rate(job)):
                 return job
         return self._winner_test.next_job(fits) if self._planner.finished else None
@@ -80,10 +82,14 @@ class Worklist:
 
         None if it was to be given up after the last of its epochs: it is on record then.
         """
-        if not isinstance(job, TrainJob):
-            return job
-        job = self._from_checkpoint(job)
-        return None if self._is_given_up(job) else job
+        match job:
+            case TrainJob():
+                job = self._from_checkpoint(job)
+                return None if self._is_given_up(job) else _in_its_row(job)
+            case StackJob():
+                jobs = tuple(map(self._from_checkpoint, job.jobs))
+                return job.model_copy(update={"jobs": jobs, "is_measured": False})
+        return job
 
     @property
     def test_scored(self) -> bool:
@@ -96,8 +102,11 @@ class Worklist:
         return self._winner_test.problems
 
     def on_started(self, job: AnyJob) -> None:
-        """Journal the start of a trial."""
-        if isinstance(job, TrainJob):
+        """Journal the start of a trial, or of several."""
+        if isinstance(job, StackJob):
+            for one in job.jobs:
+                self.on_started(one)
+        elif isinstance(job, TrainJob):
             self._started_at_ms.setdefault(job.spec.trial_key, now_ms())
             self._journal.append(
                 TrialStarted(
@@ -117,8 +126,10 @@ class Worklist:
 
     def on_lost(self, job: AnyJob, reason: str, host: str | None = None) -> None:
         """Journal that a job's process or machine died; it is handed out again."""
-        key = job.spec.trial_key if isinstance(job, TrainJob) else None
-        self._journal.append(JobLost(name=job.name, reason=reason, trial_key=key, host=host))
+        trainings = trainings_of(job)
+        for one in trainings or (job,):
+            key = one.spec.trial_key if trainings else None
+            self._journal.append(JobLost(name=one.name, reason=reason, trial_key=key, host=host))
 
     def on_node(self, host: str, news: NodeNews, reason: str) -> None:
         """Journal what became known of a node of the cluster."""
@@ -143,11 +154,24 @@ class Worklist:
         match job:
             case TrainJob():
                 self._record(job, result, checkpoint, pruned=pruned)
+            case StackJob():
+                self._record_all(job, result)
             case LrRangeJob():
                 found = learning_rates.from_result(self._rules.lr_range, job.spec, result)
                 self._use_learning_rate(job, found, source="range test")
             case TestJob():
                 self._winner_test.on_finished(job, result)
+
+    def _record_all(self, job: StackJob, result: Mapping[str, Any]) -> None:
+        """Write down what became of trials that were lost together, each by what it has left."""
+        for one in job.jobs:
+            checkpoint = newest_checkpoint(self._folder, one)
+            if checkpoint is not None and is_finished(checkpoint):
+                self._record(
+                    one, {"environment": read_environment(checkpoint)}, checkpoint, pruned=False
+                )
+            else:
+                self._record(one, result, checkpoint, pruned=False)
 
     def failure_of_results(
         self, job: AnyJob, result: Mapping[str, Any], checkpoint: Path | None, *, pruned: bool
@@ -158,6 +182,40 @@ class Worklist:
         num_epochs = 1 if pruned else int(result.get("epoch") or 0)
         lack = lacks_results(checkpoint, num_epochs=num_epochs, is_whole=not pruned)
         return None if lack is None else infrastructure_failure(lack)
+
+    def _with_other_seeds(self, job: TrainJob) -> TrainJob | StackJob:
+        """Return a job, or a stack with as many other seeds of its configuration as may be in it.
+
+        One that was interrupted goes on as it was trained: alone, or in its row, beside those of
+        the same stack.
+        """
+        rows = _rows_of(job.resume_from)
+        limit = self._max_stacked(job) if job.resume_from is None else len(rows or ())
+        if limit < 2:
+            return job
+        jobs = [job]
+        for other in self._planner.open_seeds(job):
+            if len(jobs) < limit and self._goes_with(other, rows):
+                self._planner.claim(other)
+                jobs.append(self._from_checkpoint(other))
+        if rows is None and len(jobs) == 1:
+            return job
+        return StackJob.of(jobs, rows or [one.row for one in jobs])
+
+    def _max_stacked(self, job: TrainJob) -> int:
+        family, limit = get_family(job.spec.family), job.resources.max_stacked
+        if limit < 2 or not isinstance(family, NeuralFamily):
+            return 1
+        config = family.Config.model_validate(job.spec.configuration.values)
+        return limit if family.can_stack(config) else 1
+
+    def _goes_with(self, other: TrainJob, rows: tuple[str, ...] | None) -> bool:
+        """Return whether a job may join a stack that begins, or goes on with these rows."""
+        drop_group_of_other_code(self._folder, other)
+        checkpoint = newest_checkpoint(self._folder, other)
+        if rows is None or checkpoint is None:
+            return checkpoint is None and (rows is None or other.row in rows)
+        return _rows_of(checkpoint) == rows
 
     def _from_checkpoint(self, job: TrainJob) -> TrainJob:
         """Return the job with the newest checkpoint that an interruption left of it, if any."""
@@ -264,3 +322,13 @@ class Worklist:
     ) -> None:
         learning_rates.note(self._folder, self._journal, job.spec, found, source=source)
         self._planner.ledger.learning_rates[job.spec.model] = found["suggestion"]
+
+
+def _rows_of(checkpoint: Path | None) -> tuple[str, ...] | None:
+    """Return the rows of the stack in which a checkpoint was trained; None: in none."""
+    return None if checkpoint is None else read_stack(checkpoint)
+
+
+def _in_its_row(job: TrainJob) -> TrainJob | StackJob:
+    rows = _rows_of(job.resume_from)
+    return job if rows is None else StackJob.of([job], rows)

@@ -3,15 +3,20 @@
 A round is one seed for every configuration that is still in the race of a model in question. Who
 takes part follows from the scores of earlier rounds alone, so that the sequential tests hold, and
 that a resumed sweep goes on as the uninterrupted one.
+
+A round is handed out once all before it are on record. Where a machine would wait for that, a model
+goes on to the next round as soon as its own trials are on record, if whatever the others come to
+cannot keep it from that round. So the trials are the same, and are done sooner.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from sg_ray.config import ReplicateSettings
 from sg_ray.configuration import Configuration
 from sg_ray.jobs.job import TrainJob
 from sg_ray.records.race import CLAIM_ALPHA, model_claims
+from sg_ray.statistics.seeds_needed import smallest_anytime_p
 from sg_ray.sweep.plan.model_plan import Fits, ModelPlan, all_fit
 
 
@@ -37,12 +42,18 @@ class ExtraSeeds:
         """True if nothing is undecided, or there are no more seeds for it."""
         return self._open_round() is None
 
-    def next_job(self, fits: Fits = all_fit) -> TrainJob | None:
-        """Return a job of the open round that ``fits``; None: wait for others, or all is done."""
-        open_round = self._open_round()
-        if open_round is None:
-            return None
-        seed, entries = open_round
+    def next_job(self, fits: Fits = all_fit, *, has_planned_seeds: bool = True) -> TrainJob | None:
+        """Return a job that ``fits``; None: wait for others, or all is done.
+
+        ``has_planned_seeds`` is False while a model lacks some of its planned seeds.
+        """
+        for seed, entries in self._rounds_now(has_planned_seeds=has_planned_seeds):
+            job = self._next_of(entries, seed, fits)
+            if job is not None:
+                return job
+        return None
+
+    def _next_of(self, entries: Sequence[_Entry], seed: int, fits: Fits) -> TrainJob | None:
         for entry in entries:
             if not entry.plan.has_branches(seed):
                 continue  # what it builds on is in this round too
@@ -52,6 +63,22 @@ class ExtraSeeds:
             if job is not None:
                 return job
         return None
+
+    def _rounds_now(self, *, has_planned_seeds: bool) -> Iterator[tuple[int, Sequence[_Entry]]]:
+        """Yield the open round, then those after it with whoever is certain to take part."""
+        open_round = self._open_round() if has_planned_seeds else None
+        if open_round is not None:
+            yield open_round
+        elif has_planned_seeds:
+            return
+        known = self._replicate.seeds
+        for seed in self._replicate.extra_seeds:
+            if seed not in self._rounds:  # what came before is not all on record
+                entries = self._certain_entries(known, seed)
+                if not entries:
+                    return
+                yield seed, entries
+            known = (*known, seed)
 
     def _open_round(self) -> tuple[int, list[_Entry]] | None:
         """Return the first round with a trial that is not on record."""
@@ -70,8 +97,34 @@ class ExtraSeeds:
     def _entries(self, known: Sequence[int], seed: int) -> list[_Entry]:
         """Return who takes part in the round of ``seed``, by what the seeds ``known`` say."""
         able = [model for model in self._plans if self._can_have(model, known, seed)]
+        return self._entries_of(self._open_models(able, known), known)
+
+    def _certain_entries(self, known: Sequence[int], seed: int) -> list[_Entry]:
+        """Return those who take part in the round of ``seed`` whatever is not on record yet.
+
+        With few seeds no outcome can tell two models apart, so that all of them are in question. Of
+        a model that has its own seeds on record, it is known who is still in its race.
+        """
+        if self._replicate.budget_epochs is not None:  # others may have to stay out
+            return []
+        if smallest_anytime_p(len(known) - 1) <= CLAIM_ALPHA:
+            return []
+        able = [model for model in self._plans if self._can_have(model, known, seed)]
+        compared = [model for model in able if self._plans[model].finalists]
+        if len(compared) < 2:
+            return []
+        return self._entries_of([m for m in compared if self._has_all(m, known)], known)
+
+    def _has_all(self, model: str, seeds: Sequence[int]) -> bool:
+        """Return True if those in a model's race over ``seeds`` have each of them on record."""
+        plan = self._plans[model]
+        in_race = plan.in_race(seeds)
+        return all(plan.is_on_record(one, seed) for seed in reversed(seeds) for one in in_race)
+
+    def _entries_of(self, models: Sequence[str], known: Sequence[int]) -> list[_Entry]:
+        """Return a round's entries if these models are in question, with what they build on."""
         wanted: dict[str, list[Configuration]] = {model: [] for model in self._plans}
-        for model in self._open_models(able, known):
+        for model in models:
             wanted[model] += self._plans[model].in_race(known)
             for branch in self._branches(model).values():
                 wanted[branch.model].append(branch)

@@ -1,6 +1,6 @@
 """One model's way through the stages of a sweep, from the records and its journal alone."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from sg_ray.config import Model, Resources, Rules
@@ -183,11 +183,28 @@ class ModelPlan:
 
     def job(self, spec: TrialSpec, stage: Stage) -> TrainJob | None:
         """Return the job of ``spec``; None if it is on record, or running."""
+        job = self.open_job(spec, stage)
+        if job is not None:
+            self.claim(job)
+        return job
+
+    def open_job(self, spec: TrialSpec, stage: Stage) -> TrainJob | None:
+        """Return what ``job`` would, and leave it open: whoever runs it has to ``claim`` it."""
         if spec.trial_key in self._ledger.records or spec.trial_key in self._in_flight:
             return None
-        job = TrainJob(spec=spec, stage=stage, resources=self.model.resources)
-        self._in_flight[spec.trial_key] = job
-        return job
+        return TrainJob(spec=spec, stage=stage, resources=self.model.resources)
+
+    def claim(self, job: TrainJob) -> None:
+        """Take note that an open job is run."""
+        self._in_flight[job.spec.trial_key] = job
+
+    def open_seeds(self, job: TrainJob) -> Iterator[TrainJob]:
+        """Yield the open jobs of other planned seeds of the configuration that a job trains."""
+        for seed in self._rules.replicate.seeds:
+            if self.has_branches(seed):
+                one = self.open_job(self.spec(job.spec.configuration, seed), job.stage)
+                if one is not None:
+                    yield one
 
     def _next_planned_seed(self, stage: Stage) -> TrainJob | None:
         """Return the next missing trial of those that get the planned seeds, seed by seed."""

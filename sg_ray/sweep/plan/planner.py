@@ -6,7 +6,7 @@ the end, see ``extra_seeds``; last come the trials that split the winner's varia
 ``variance_trials``.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from sg_ray.code_version import code_version
 from sg_ray.config import Model, Rules
@@ -93,10 +93,26 @@ class Planner:
             if job is not None:
                 return job
         if not self._has_planned_seeds:
-            return None
+            return self._extra_seeds.next_job(fits, has_planned_seeds=False)
         if not self._extra_seeds.settled:
             return self._extra_seeds.next_job(fits)
         return self._variance_trials.next_job(fits)
+
+    def open_seeds(self, job: TrainJob) -> Iterator[TrainJob]:
+        """Yield jobs that differ from ``job`` in their seed alone, and could begin as well.
+
+        Points of a search differ in more, and an extra seed waits for the decision on the last.
+        Whoever runs one has to ``claim`` it.
+        """
+        match job.stage:
+            case "replicate" if job.spec.seed in self.rules.replicate.seeds:
+                yield from self.plans[job.spec.model].open_seeds(job)
+            case "variance":
+                yield from self._variance_trials.open_trials()
+
+    def claim(self, job: TrainJob) -> None:
+        """Take note that a job of ``open_seeds`` is run."""
+        self.plans[job.spec.model].claim(job)
 
     def on_epoch(self, job: TrainJob, epoch: int, objective: float | None) -> bool:
         """Take note of an epoch; return True if the trial should be given up."""

@@ -40,6 +40,12 @@ class VarianceTrials:
         jobs = (plan.job(spec, "variance") for plan, spec in able)
         return next((job for job in jobs if job is not None), None)
 
+    def open_trials(self) -> Iterator[TrainJob]:
+        """Yield all that is missing, left open as of ``ModelPlan.open_job``."""
+        for plan, spec in self._trials:
+            if (job := plan.open_job(spec, "variance")) is not None:
+                yield job
+
     @property
     def _trials(self) -> list[tuple[ModelPlan, TrialSpec]]:
         if self._specs is None:  # asked when all else is on record: the winner stays the winner

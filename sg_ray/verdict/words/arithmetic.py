@@ -16,6 +16,7 @@ class Arithmetic:
     """What changes a trial's rounding, as phrases; None where the record does not say."""
 
     workers: str | None = None
+    stacked: str | None = None
     device: str | None = None
     instructions: str | None = None
     precision: str | None = None
@@ -28,6 +29,7 @@ class Arithmetic:
         noted = record.environment
         return cls(
             workers=_phrase("by {}", noted.get("num_workers"), lambda n: count_of(n, "worker")),
+            stacked=_stacked(noted),
             device=_phrase("on {}", _device(noted)),
             instructions=_phrase("by {}", _instructions(noted)),
             precision=_phrase("in {}", noted.get("precision")),
@@ -55,6 +57,14 @@ def mixtures(trials: Iterable[tuple[str, Arithmetic]], noun: str = "seed") -> It
 
 def _phrase(form: str, value: Any, text: Any = str) -> str | None:
     return None if value is None else form.format(text(value))
+
+
+def _stacked(noted: Any) -> str | None:
+    """Return with how many seeds it trained as one; of a training that did not end, nothing."""
+    if not noted.get("num_workers"):
+        return None
+    stack = noted.get("stack")
+    return "alone" if stack is None else f"as one of {len(stack['seeds'])} stacked"
 
 
 def _is_on_gpu(noted: Any) -> bool:
