@@ -9,6 +9,9 @@ from typing import TypeVar
 Item = TypeVar("Item")
 Made = TypeVar("Made")
 
+THREAD = "batches ahead"
+"""Name of the thread."""
+
 _PATIENCE_S = 0.1
 """Between two looks whether anybody still wants what is made."""
 
@@ -27,7 +30,8 @@ def made_ahead(
         return
     made: queue.Queue[tuple[Made | None, BaseException | None]] = queue.Queue(depth)
     is_over = threading.Event()
-    thread = threading.Thread(target=_fill, args=(make, items, made, is_over), daemon=True)
+    arguments = (make, items, made, is_over)
+    thread = threading.Thread(target=_fill, args=arguments, name=THREAD, daemon=True)
     thread.start()
     try:
         yield (_taken(made) for _ in items)
