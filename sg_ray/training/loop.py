@@ -225,11 +225,15 @@ class Training:
         self.model.train()
         for batch in self.batches_left():
             started = time.perf_counter()
-            seed = self.dropout_seed()
-            torch.manual_seed(seed)
-            set_dropout_seed(self.model, seed)
-            outcome = self._stepper.step(batch)
+            outcome = self.take_step(batch)
             self.advance(outcome, time.perf_counter() - started, should_stop())
+
+    def take_step(self, batch: Indices) -> StepOutcome:
+        """Change the weights by the gradient of a batch; ``advance`` counts it."""
+        seed = self.dropout_seed()
+        torch.manual_seed(seed)
+        set_dropout_seed(self.model, seed)
+        return self._stepper.step(batch)
 
     def batches_of_epoch(self, epoch: int) -> list[Indices]:
         """Return the optimisation batches of an epoch, from 1."""
