@@ -3,7 +3,9 @@
 import importlib.util
 import os
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -18,19 +20,30 @@ from figures import (
     times_better,
 )
 from gpu_pack import pack_devign, read_pack
-from gpu_trainings import Job, Place, codebert_training, gnn_training, rates_apart
+from gpu_trainings import (
+    SMALL_TRAININGS,
+    Job,
+    Place,
+    What,
+    codebert_training,
+    gnn_training,
+    rates_apart,
+)
 from numpy.typing import NDArray
 from plain_trainings import pyg_step, recipe_step
 from step_rate import Rate, repeated_rate, wait_for
 
+from sg_ray.code_version import code_version
+from sg_ray.errors import InputError
+
 ROOT = Path(__file__).parents[2]
-PACK = ROOT / "outputs" / "bench" / "gpu_features.npz"
+PACK = ROOT / "outputs" / "bench" / f"features-{code_version()}.npz"
 DEVIGN = Path(os.environ.get("SG_RAY_DEVIGN", ROOT.parent / "shared" / "devign"))
 TOKENIZER = Path(
     os.environ.get("SG_RAY_ROBERTA_TOKENIZER", ROOT.parent / "shared" / "roberta_tokenizer")
 )
 NO_DEVICE = "only a GPU has kernels to profile"
-_NO_FEATURES = f"no {PACK.name}: make it by gpu.py --pack FILE where Devign and the parsers are"
+_NO_FEATURES = "no Devign here (SG_RAY_DEVIGN, SG_RAY_ROBERTA_TOKENIZER name the folders)"
 
 
 def measure_codebert(today: Path | None) -> Measured:  # noqa: ARG001 - its baselines are recipes
@@ -113,18 +126,32 @@ def gnn(place: Place, today: Path | None) -> Measured:
 
 
 def seeds(place: Place) -> Measured:
-    """Time one graph network alone and eight in processes that share the GPU."""
-    number = place.scale.num_seeds
-    job = Job(str(place.features), place.device, place.tiny, share=1 / number)
-    together = rates_apart([job] * number, ROOT)
-    alone = gnn_training(place).rate(place.scale.warm_up, place.scale.steps, profiles=False)
-    total = sum(rate.samples_per_s for rate in together)
-    return [
-        Figure(
-            f"{number} processes, one alone", total, alone.samples_per_s, "samples/s", None, "more",
-            note="stacked seeds are not measured here yet",
+    """Time one seed alone, several stacked, and as many in processes that share the GPU."""
+    scale, number = place.scale, place.scale.num_seeds
+    steps = scale.warm_up, scale.steps
+    figures: list[Figure | Skipped] = []
+    for model, make in SMALL_TRAININGS.items():
+        name = f"{number} seeds of {model}"
+        training = make(place)
+        try:
+            stacked = training.stacked_rate(number, *steps)
+        except InputError as error:
+            figures.append(Skipped(name, str(error)))
+            continue
+        alone = training.rate(*steps, profiles=False)
+        job = Job(
+            str(place.features), place.device, place.tiny, what=cast(What, model), share=1 / number
         )
-    ]  # fmt: skip
+        apart = sum(rate.samples_per_s for rate in rates_apart([job] * number, ROOT))
+        goal = times_better(1 / 3)
+        figures += [
+            Figure(f"{name}, a step of one", stacked.step_s, alone.step_s, "s", goal),
+            Figure(
+                f"{name}, {number} processes", stacked.samples_per_s, apart, "samples/s",
+                times_better(2), "more",
+            ),
+        ]  # fmt: skip
+    return figures
 
 
 def workers(place: Place, number: int) -> Measured:
@@ -196,25 +223,29 @@ def _device_figures(ours: Rate, goal: Goal) -> list[Figure | Skipped]:
 
 
 def _place() -> Place | None:
-    """Return where the features lie, made now if Devign is here; None if there are none."""
+    """Return where the features lie, made now if Devign is here; None if it is not."""
     if not PACK.exists() and DEVIGN.is_dir() and TOKENIZER.is_dir():
         pack_devign(DEVIGN, TOKENIZER, PACK)
     return Place(PACK) if PACK.exists() else None
 
 
 def run_all(
-    place: Place, today: Path | None, num_workers: int | None
+    place: Place, today: Path | None, names: Sequence[str] | None, num_workers: int | None
 ) -> list[tuple[str, Measured]]:
-    """Measure and print all rows; return them by name. A row that fails is told, and skipped."""
-    rows = {
-        "codebert-gpu": lambda: codebert(place),
-        "gnn-gpu": lambda: gnn(place, today),
-        "stacked-seeds-gpu": lambda: seeds(place),
+    """Measure and print rows, by ``names`` or all; a row that fails is told, the others go on.
+
+    With ``num_workers`` it is the row of several workers instead.
+    """
+    rows: dict[str, Callable[[], Measured]] = {
+        "codebert": lambda: codebert(place),
+        "gnn": lambda: gnn(place, today),
+        "stacked-seeds": lambda: seeds(place),
     }
+    chosen = {f"{name}-gpu": rows[name] for name in names or rows}
     if num_workers is not None:
-        rows = {f"workers-{num_workers}": lambda: workers(place, num_workers)}
+        chosen = {f"workers-{num_workers}": lambda: workers(place, num_workers)}
     done: list[tuple[str, Measured]] = []
-    for name, measure in rows.items():
+    for name, measure in chosen.items():
         started_s = time.perf_counter()
         try:
             measured = measure()

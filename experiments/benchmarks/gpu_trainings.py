@@ -10,13 +10,14 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from figures import environment_of
 from gpu_pack import read_pack
@@ -26,7 +27,11 @@ from sg_ray.models.families import FAMILIES
 from sg_ray.models.family import Inputs
 from sg_ray.training.seeding import deterministic
 
+What = Literal["gnn", "codebert", "fusion"]
+
 SEED = 0
+_WIDTHS = {"transformer": 768, "gnn": 128}
+"""Of the embeddings that a fusion head reads."""
 _PATIENCE_S = 200
 
 
@@ -88,7 +93,7 @@ class Job:
     features: str
     device: str
     tiny: bool
-    what: Literal["gnn", "codebert"] = "gnn"
+    what: What = "gnn"
     share: float | None = None
     ready: str | None = None
     go: str | None = None
@@ -110,6 +115,35 @@ def gnn_training(place: Place, workers: Any = None) -> Training:
         }
     )
     return _training(place, family, config, "unused", config.graphs.key, workers)
+
+
+def fusion_training(place: Place, workers: Any = None) -> Training:
+    """Return a fusion head's training on outputs of frozen branches that nobody trained."""
+    from sg_ray.models.fusion import BranchOutputs, FrozenFusion, FrozenSplit, FusionHead
+
+    scale, config = place.scale, FAMILIES["fusion"].Config.model_validate({"epochs": 1})
+    rng = np.random.default_rng(SEED)
+
+    def split(num_samples: int) -> FrozenSplit:
+        labels = (rng.random(num_samples) < 0.5).astype(np.int8)
+        outputs = {
+            name: BranchOutputs(
+                rng.normal(size=(num_samples, width)).astype(np.float32),
+                rng.normal(size=num_samples).astype(np.float32),
+            )
+            for name, width in _WIDTHS.items()
+        }
+        return FrozenSplit(labels, outputs)
+
+    def build() -> Any:
+        torch.manual_seed(SEED)
+        head = FusionHead(list(_WIDTHS.values()), [1.0] * len(_WIDTHS), config)
+        return FrozenFusion(list(_WIDTHS), head)
+
+    deterministic(threads=torch.get_num_threads())
+    num_train = config.batch_size * (scale.warm_up + scale.steps + 1)
+    device = torch.device(place.device)
+    return Training(build, split(num_train), split(256), config, device, workers)
 
 
 @contextmanager
@@ -166,6 +200,13 @@ def _training(
     return Training(build, train, valid, config, device, workers)
 
 
+SMALL_TRAININGS: Mapping[str, Callable[..., Training]] = {
+    "gnn": gnn_training,
+    "fusion": fusion_training,
+}
+"""Those that leave a device idle, and are stacked."""
+
+
 def rate_of(job: Job) -> Rate:
     """Time one training in this process."""
     place = Place(Path(job.features), job.device, job.tiny)
@@ -175,8 +216,9 @@ def rate_of(job: Job) -> Rate:
     if job.world and device.type == "cuda":
         torch.cuda.set_device(job.rank % torch.cuda.device_count())
     with _group(job, device) as workers:
-        if job.what == "gnn":
-            return _when_all_are_ready(job, gnn_training(place, workers))
+        if job.what != "codebert":
+            made = SMALL_TRAININGS[job.what](place, workers)
+            return _when_all_are_ready(job, made)
         with codebert_training(place, workers) as training:
             return _when_all_are_ready(job, training)
 

@@ -80,6 +80,13 @@ class Executor(Protocol):
         Raises InputError as ``check``, which comes first.
         """
 
+    def begin(self, takes: Mapping[str, Resources], log: Path) -> None:
+        """Begin to start what trials run on, while data and features are made ready.
+
+        ``execute`` waits for it, and does without; what it says goes to ``log``. Raises InputError
+        if it cannot start.
+        """
+
     def execute(self, worklist: Worklist, setting: Setting, stop: StopRequest) -> Execution:
         """Run what the worklist hands out.
 

@@ -63,6 +63,9 @@ class InlineExecutor:
         del takes, at_most
         return "at once: 1 trial, in this process"
 
+    def begin(self, takes: Mapping[str, Resources], log: Path) -> None:
+        """Nothing: this process is there."""
+
     def execute(self, worklist: Worklist, setting: Setting, stop: StopRequest) -> Execution:
         """Run what the worklist hands out, in its order."""
         self.check(setting.takes)
