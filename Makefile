@@ -116,7 +116,7 @@ clean: ## remove the environments and tool caches; outputs/ and mlflow.db stay
 # packages, of which most modules are never loaded. It also shows that they can be loaded.
 define warm_up
 import mlflow, optuna, ray.train.torch, ray.tune, sklearn.linear_model, torch._dynamo
-import torch_geometric.nn, transformers.models.roberta.modeling_roberta
+import transformers.models.roberta.modeling_roberta
 endef
 export warm_up
 

@@ -31,7 +31,7 @@ from sg_ray.plugins import Plugin
 from sg_ray.statistics.own_metrics import OWN_METRICS, Direction
 from sg_ray.sweep_folder import BEST, TEST_PREDICTIONS
 from sg_ray.training.checkpoint import load_best, read_best, read_last, weights_id
-from sg_ray.training.compute import Compute, bound_memory, device_for, make_compute
+from sg_ray.training.compute import Compute, device_for, make_compute
 from sg_ray.training.compute import environment as environment
 from sg_ray.training.estimator import fit_estimator
 from sg_ray.training.loop import (
@@ -55,6 +55,7 @@ from sg_ray.training.seeding import (
     seed_name,
     torch_stream,
 )
+from sg_ray.training.shared_gpu import bound_memory, telling_neighbours_apart
 from sg_ray.training.stacked import StackedTraining, own_failure
 from sg_ray.training.workers import SingleWorker, Workers
 
@@ -239,7 +240,7 @@ def run_trial(
     in ``folder``. Raises Interrupted, with the position saved, once ``should_stop`` says so after a
     step.
     """
-    with arithmetic_as_before():
+    with arithmetic_as_before(), telling_neighbours_apart():
         yield from _epochs(spec, context, folder, workers, should_stop, saving)
 
 
@@ -311,7 +312,7 @@ def run_stacked(
     ``rows`` names the seed of each row, also of those without a trial. Each trial leaves in its
     folder what ``run_trial`` does. ``noted`` is the ``stack`` on record of one trained again.
     """
-    with arithmetic_as_before():
+    with arithmetic_as_before(), telling_neighbours_apart():
         deterministic(context.num_threads)
         first = trials[0].spec
         family = get_family(first.family)
@@ -403,6 +404,7 @@ def _identity(spec: TrialSpec) -> dict[str, Any]:
 
 
 @arithmetic_as_before()
+@telling_neighbours_apart()
 def score_test(spec: TrialSpec, context: TrialContext, folder: Path) -> dict[str, float]:
     """Score a finished trial's best model on the test split, at its threshold from validation.
 
@@ -430,6 +432,7 @@ def score_test(spec: TrialSpec, context: TrialContext, folder: Path) -> dict[str
 
 
 @arithmetic_as_before()
+@telling_neighbours_apart()
 def find_learning_rate(
     spec: TrialSpec,
     context: TrialContext,

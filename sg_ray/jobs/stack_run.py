@@ -15,9 +15,9 @@ from sg_ray.jobs.job_run import Result
 from sg_ray.jobs.positions import PositionShelf
 from sg_ray.records.record import Failure
 from sg_ray.sweep_folder import LAST
-from sg_ray.training.compute import release_memory
 from sg_ray.training.loop import EpochResult, Interrupted, ShouldStop
 from sg_ray.training.saving import Saving
+from sg_ray.training.shared_gpu import release_memory
 from sg_ray.trial import StackedTrial, run_stacked
 
 

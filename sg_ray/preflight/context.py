@@ -143,7 +143,7 @@ class Context:
 def temporary_folder() -> Iterator[Path]:
     """Yield a folder that ends with the block, and with it all temporary files made meanwhile.
 
-    Both PyTorch Geometric, in this process, and Ray's dashboard, in its own, leave some behind.
+    Ray's dashboard, a process of its own, leaves some behind.
     """
     with TemporaryDirectory(prefix="sg-ray-pre-") as name, _temporary_files_in(name):
         yield Path(name)

@@ -36,7 +36,6 @@ _LIBRARIES = (
     "scipy",
     "tokenizers",
     "torch",
-    "torch-geometric",
     "transformers",
     "tree-sitter",
     "tree-sitter-c",

@@ -1,6 +1,5 @@
 """How a forward pass is computed: on which device, in which number format, beside which workers."""
 
-import gc
 import platform
 import re
 from dataclasses import dataclass
@@ -19,13 +18,11 @@ from sg_ray.models.family import NeuralConfig, SplitData
 from sg_ray.training.batches import Indices
 from sg_ray.training.fallbacks import Fallbacks
 from sg_ray.training.precision import Precision, resolve_precision
+from sg_ray.training.shared_gpu import mps_is_on
 from sg_ray.training.workers import ALONE, Workers
 from sg_ray.version import __version__
 
 CPU_INFO = Path("/proc/cpuinfo")
-
-_CONTEXT_BYTES = 600 * 2**20
-"""What a process's CUDA context and loaded kernels take of a GPU."""
 
 
 @dataclass(frozen=True)
@@ -68,29 +65,6 @@ def device_for(gpus: float) -> torch.device:
     return torch.device("cuda")
 
 
-def bound_memory(device: torch.device, gpus: float) -> None:
-    """Let this process take no more of the GPU's memory than the share that it was given.
-
-    Without a bound a neighbour's peak would be this trial's out-of-memory, which it mends by
-    smaller pieces: its numbers would depend on who ran beside it. What each process takes outside
-    of torch's sight is set apart first.
-    """
-    if device.type != "cuda":
-        return
-    fraction = 1.0
-    if gpus < 1:
-        total = torch.cuda.get_device_properties(device).total_memory
-        fraction = gpus * max(0.5, 1 - int(1 / gpus) * _CONTEXT_BYTES / total)
-    torch.cuda.set_per_process_memory_fraction(fraction, device)
-
-
-def release_memory() -> None:
-    """Give back what a trial that has ended held of a GPU: others there may need it."""
-    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-        gc.collect()  # a model in a cycle of references would keep its part
-        torch.cuda.empty_cache()
-
-
 def make_compute(config: NeuralConfig, device: torch.device, workers: Workers = ALONE) -> Compute:
     """Return the Compute of ``config``. Raises InputError for a format the device cannot do."""
     precision = resolve_precision(config.precision, device)
@@ -102,7 +76,7 @@ def environment(device: torch.device, num_threads: int) -> dict[str, Any]:
 
     ``host`` and ``code_version`` are those of this very process, whoever has planned the trial;
     ``packages`` is the hash of all that is installed (see ``SweepFolder.packages``);
-    ``device_name`` is the GPU's name, or on a CPU its model.
+    ``device_name`` is the GPU's name, or on a CPU its model. ``mps``, of a GPU: see ``shared_gpu``.
     """
     is_cuda = device.type == "cuda"
     cpu = cpu_model()
@@ -118,6 +92,7 @@ def environment(device: torch.device, num_threads: int) -> dict[str, Any]:
         "cpu": cpu,
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "num_threads": num_threads,
+        **({"mps": mps_is_on()} if is_cuda else {}),
     }
 
 

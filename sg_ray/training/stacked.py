@@ -36,6 +36,7 @@ from sg_ray.training.compute import Compute
 from sg_ray.training.fallbacks import ADVICE, guard_memory
 from sg_ray.training.loop import Interrupted, ShouldStop, Training
 from sg_ray.training.position import EpochResult
+from sg_ray.training.shared_gpu import refuse_what_neighbours_took
 from sg_ray.training.stacked_weights import StackedWeights
 from sg_ray.training.step import StepOutcome
 
@@ -153,6 +154,7 @@ class StackedTraining:
             )
             norms = self._weights.update(gradient)
         except torch.OutOfMemoryError as error:
+            refuse_what_neighbours_took(error)
             raise OutOfMemory(
                 f"out of memory where a step cannot be redone: {error}. Stack fewer seeds "
                 f"(resources.stack_seeds). {ADVICE}"

@@ -14,6 +14,7 @@ from sg_ray.training.batches import Indices
 from sg_ray.training.compute import Compute
 from sg_ray.training.fallbacks import ADVICE, guard_memory
 from sg_ray.training.optimiser import Optimiser
+from sg_ray.training.shared_gpu import refuse_what_neighbours_took
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ class Stepper:
         try:
             return self._step(batch)
         except torch.OutOfMemoryError as error:
+            refuse_what_neighbours_took(error)
             raise OutOfMemory(
                 f"out of memory where a step cannot be redone: {error}. Lower "
                 f"max_units_per_micro_batch (now {self._compute.fallbacks.max_units}; it does not "

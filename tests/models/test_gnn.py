@@ -1,3 +1,5 @@
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -5,8 +7,9 @@ from torch import nn
 
 from sg_ray.features.packed import FeatureKind, Features, Ragged
 from sg_ray.models.family import Inputs
-from sg_ray.models.gnn import Gnn, GnnConfig, GraphSplit
+from sg_ray.models.gnn import Gnn, GnnConfig
 from sg_ray.models.gnn_network import GraphDropout, TypedGraph, TypedMessagePassing
+from sg_ray.models.graph_split import GraphSplit
 from sg_ray.models.seeded_dropout import set_dropout_seed
 
 NUM_EDGE_TYPES = 3
@@ -54,7 +57,10 @@ def both_directions(split: GraphSplit, indices: list[int]) -> tuple[torch.Tensor
 
 
 def test_messages_and_their_gradients_equal_pyg_rgcn() -> None:
-    from torch_geometric.nn.conv.rgcn_conv import RGCNConv
+    with warnings.catch_warnings():
+        # Importing it compiles a few classes with torch.jit, which PyTorch 2.13 deprecates.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        from torch_geometric.nn.conv.rgcn_conv import RGCNConv
 
     split = split_of(random_graphs([7, 1, 12, 30]))
     indices = [2, 0, 3, 1]
@@ -83,15 +89,6 @@ def test_collate_keeps_the_order_of_the_samples() -> None:
     expected = np.concatenate([arrays["node_token"][2], arrays["node_token"][0]])
     assert batch["node_token"].tolist() == expected.tolist()
     assert batch["graph_offsets"].tolist() == [0, 2, 6]
-
-
-def test_relations_tell_the_direction_of_an_edge() -> None:
-    arrays = random_graphs([2])
-    arrays["edges"] = Ragged.pack([np.array([[0, 1]], np.int32)])
-    arrays["edge_type"] = Ragged.pack([np.array([1], np.uint8)])
-    batch = split_of(arrays).collate(np.array([0]))
-    assert batch["edge_index"].tolist() == [[0, 1], [1, 0]]
-    assert batch["slots_per_relation"].tolist() == [0, 1, 0, 0, 1, 0]
 
 
 @pytest.mark.parametrize("layer", LAYERS)

@@ -70,7 +70,7 @@ def test_a_node_that_is_like_the_drivers_may_train() -> None:
             {"own_versions": {}, "code_trouble": "InputError: it is written otherwise"},
             "lacks code of your own (InputError: it is written otherwise)",
         ),
-        ({"missing": ["torch_geometric"]}, "lacks packages that trials import: torch_geometric."),
+        ({"missing": ["safetensors"]}, "lacks packages that trials import: safetensors."),
         ({"torch": "2.12.1+cu130"}, "has other code: torch 2.12.1, here 2.13.0."),
         ({"ray": "2.59.0"}, "has other code: Ray 2.59.0, here 2.60.0."),
         (

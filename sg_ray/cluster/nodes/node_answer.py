@@ -14,7 +14,6 @@ MODULES = (
     "sklearn",
     "tokenizers",
     "torch",
-    "torch_geometric",
     "transformers",
 )
 """What trials import beside this package."""
