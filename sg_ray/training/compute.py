@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from sg_ray.code_version import code_version
 from sg_ray.errors import InfrastructureError
 from sg_ray.host.packages import packages_hash
-from sg_ray.models.family import NeuralConfig, SplitData
+from sg_ray.models.family import Batch, NeuralConfig, SplitData
 from sg_ray.training.batches import Indices
 from sg_ray.training.fallbacks import Fallbacks
 from sg_ray.training.precision import Precision, resolve_precision
@@ -36,15 +36,25 @@ class Compute:
 
     def forward(self, model: nn.Module, split: SplitData, indices: Indices) -> Tensor:
         """Return the float32 logits of these samples, shape [B], on the device."""
-        batch = {name: self.put(tensor) for name, tensor in split.collate(indices).items()}
+        return self.logits(model, split.collate(indices))
+
+    def logits(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Return the float32 logits of a batch, shape [B], on the device."""
+        on_device = {name: self.put(tensor) for name, tensor in batch.items()}
         with self.precision.autocast():
-            logits: Tensor = model(batch)
+            logits: Tensor = model(on_device)
         return logits.float()
 
+    def pinned(self, tensor: Tensor) -> Tensor:
+        """Return a CPU tensor in memory from where it goes to the device without a wait."""
+        return tensor.pin_memory() if self.device.type == "cuda" else tensor
+
     def put(self, tensor: Tensor) -> Tensor:
-        """Return a CPU tensor on the device; to CUDA by way of pinned memory, without waiting."""
+        """Return a tensor on the device; to CUDA by way of pinned memory, without waiting."""
+        if tensor.device.type == self.device.type:
+            return tensor
         if self.device.type == "cuda":
-            return tensor.pin_memory().to(self.device, non_blocking=True)
+            return self.pinned(tensor).to(self.device, non_blocking=True)
         return tensor.to(self.device)
 
 
