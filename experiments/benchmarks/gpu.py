@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(given: argparse.Namespace) -> int:
     import torch
     from gpu_pack import pack_devign, pack_synthetic
-    from gpu_rows import DEVIGN, TOKENIZER, run_all
+    from gpu_rows import run_all
     from gpu_trainings import Place
     from suite import entries_of
 
@@ -56,7 +56,7 @@ def _run(given: argparse.Namespace) -> int:
         if given.tiny:
             pack_synthetic(given.pack)
         else:
-            pack_devign(DEVIGN, TOKENIZER, given.pack)
+            pack_devign(given.pack)
         print(f"{given.pack}: {given.pack.stat().st_size / 2**20:.1f} MiB")
         return 0
     if given.device == "cuda" and not torch.cuda.is_available():
@@ -70,7 +70,7 @@ def _run(given: argparse.Namespace) -> int:
         if features is None:
             features = Path(folder) / "features.npz"
             pack_synthetic(features)
-        place = Place(features.absolute(), given.device, given.tiny)
+        place = Place(features.absolute(), given.device, "tiny" if given.tiny else "real")
         rows = run_all(place, given.today, given.rows, given.workers)
     if given.out is not None:
         results = {key: one for name, measured in rows for key, one in entries_of(name, measured)}

@@ -1,7 +1,6 @@
 """The rows of the suite that need a GPU; see ``gpu``, which runs them by one command."""
 
 import importlib.util
-import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ from figures import (
     print_figures,
     times_better,
 )
-from gpu_pack import pack_devign, read_pack
+from gpu_pack import NO_FEATURES, packed_features, read_pack
 from gpu_trainings import (
     SMALL_TRAININGS,
     Job,
@@ -33,35 +32,28 @@ from numpy.typing import NDArray
 from plain_trainings import pyg_step, recipe_step
 from step_rate import Rate, repeated_rate, wait_for
 
-from sg_ray.code_version import code_version
 from sg_ray.errors import InputError
 
 ROOT = Path(__file__).parents[2]
-PACK = ROOT / "outputs" / "bench" / f"features-{code_version()}.npz"
-DEVIGN = Path(os.environ.get("SG_RAY_DEVIGN", ROOT.parent / "shared" / "devign"))
-TOKENIZER = Path(
-    os.environ.get("SG_RAY_ROBERTA_TOKENIZER", ROOT.parent / "shared" / "roberta_tokenizer")
-)
 NO_DEVICE = "only a GPU has kernels to profile"
-_NO_FEATURES = "no Devign here (SG_RAY_DEVIGN, SG_RAY_ROBERTA_TOKENIZER name the folders)"
 
 
 def measure_codebert(today: Path | None) -> Measured:  # noqa: ARG001 - its baselines are recipes
     """The row of the suite."""
     place = _place()
-    return [Skipped("all", _NO_FEATURES)] if place is None else codebert(place)
+    return [Skipped("all", NO_FEATURES)] if place is None else codebert(place)
 
 
 def measure_gnn(today: Path | None) -> Measured:
     """The row of the suite."""
     place = _place()
-    return [Skipped("all", _NO_FEATURES)] if place is None else gnn(place, today)
+    return [Skipped("all", NO_FEATURES)] if place is None else gnn(place, today)
 
 
 def measure_seeds(today: Path | None) -> Measured:  # noqa: ARG001 - solo runs of ours
     """The row of the suite."""
     place = _place()
-    return [Skipped("all", _NO_FEATURES)] if place is None else seeds(place)
+    return [Skipped("all", NO_FEATURES)] if place is None else seeds(place)
 
 
 def codebert(place: Place) -> Measured:
@@ -108,7 +100,7 @@ def gnn(place: Place, today: Path | None) -> Measured:
     if today is None:
         figures.append(Skipped("today", NO_TODAY))
     else:
-        job = Job(str(place.features), place.device, place.tiny)
+        job = Job(str(place.features), place.device, place.size)
         (theirs,) = rates_apart([job], today)
         figures.append(_faster("today", ours, theirs.samples_per_s, times_better(5)))
     if importlib.util.find_spec("torch_geometric") is None:
@@ -140,7 +132,7 @@ def seeds(place: Place) -> Measured:
             continue
         alone = training.rate(*steps, profiles=False)
         job = Job(
-            str(place.features), place.device, place.tiny, what=cast(What, model), share=1 / number
+            str(place.features), place.device, place.size, what=cast(What, model), share=1 / number
         )
         apart = sum(rate.samples_per_s for rate in rates_apart([job] * number, ROOT))
         goal = times_better(1 / 3)
@@ -156,7 +148,7 @@ def seeds(place: Place) -> Measured:
 
 def workers(place: Place, number: int) -> Measured:
     """Time the graph network on ``number`` workers, with NCCL where each has a GPU, and on none."""
-    job = Job(str(place.features), place.device, place.tiny, world=number)
+    job = Job(str(place.features), place.device, place.size, world=number)
     group = rates_apart([Job(**{**vars(job), "rank": rank}) for rank in range(number)], ROOT)
     alone = gnn_training(place).rate(place.scale.warm_up, place.scale.steps, profiles=False)
     slowest = min(rate.samples_per_s for rate in group)
@@ -223,10 +215,8 @@ def _device_figures(ours: Rate, goal: Goal) -> list[Figure | Skipped]:
 
 
 def _place() -> Place | None:
-    """Return where the features lie, made now if Devign is here; None if it is not."""
-    if not PACK.exists() and DEVIGN.is_dir() and TOKENIZER.is_dir():
-        pack_devign(DEVIGN, TOKENIZER, PACK)
-    return Place(PACK) if PACK.exists() else None
+    path = packed_features()
+    return None if path is None else Place(path)
 
 
 def run_all(

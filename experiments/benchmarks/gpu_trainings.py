@@ -64,22 +64,27 @@ class Scale:
 
 
 REAL = Scale((12, 768, 12, 3072), 400, 64, 128, 4, 32, 20, 40, 8192, 8)
+ON_CPU = Scale((2, 64, 2, 256), 400, 32, 64, 4, 32, 5, 25, 1024, 8)
+"""What two cores train in minutes an epoch."""
 TINY = Scale((2, 32, 2, 64), 64, 4, 16, 2, 4, 2, 6, 128, 2)
 """Seconds on a CPU: shows that the script runs, not how fast anything is."""
+
+Size = Literal["real", "on-cpu", "tiny"]
+SCALES: Mapping[Size, Scale] = {"real": REAL, "on-cpu": ON_CPU, "tiny": TINY}
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where features lie, and what computes."""
+    """Where features lie, what computes, and the sizes to train."""
 
     features: Path
     device: str = "cuda"
-    tiny: bool = False
+    size: Size = "real"
 
     @property
     def scale(self) -> Scale:
         """The sizes to train."""
-        return TINY if self.tiny else REAL
+        return SCALES[self.size]
 
 
 @dataclass(frozen=True)
@@ -92,7 +97,7 @@ class Job:
 
     features: str
     device: str
-    tiny: bool
+    size: Size
     what: What = "gnn"
     share: float | None = None
     ready: str | None = None
@@ -140,7 +145,7 @@ def fusion_training(place: Place, workers: Any = None) -> Training:
         head = FusionHead(list(_WIDTHS.values()), [1.0] * len(_WIDTHS), config)
         return FrozenFusion(list(_WIDTHS), head)
 
-    deterministic(threads=torch.get_num_threads())
+    deterministic(threads=_threads(place))
     num_train = config.batch_size * (scale.warm_up + scale.steps + 1)
     device = torch.device(place.device)
     return Training(build, split(num_train), split(256), config, device, workers)
@@ -188,7 +193,7 @@ def codebert_training(place: Place, workers: Any = None) -> Iterator[Training]:
 def _training(
     place: Place, family: Any, config: Any, tokens_key: str, graphs_key: str, workers: Any
 ) -> Training:
-    deterministic(threads=torch.get_num_threads())
+    deterministic(threads=_threads(place))
     device = torch.device(place.device)
     inputs = Inputs(read_pack(place.features, tokens_key, graphs_key), device=device)
 
@@ -207,9 +212,14 @@ SMALL_TRAININGS: Mapping[str, Callable[..., Training]] = {
 """Those that leave a device idle, and are stacked."""
 
 
+def _threads(place: Place) -> int:
+    """Return the threads of a trial: one on a CPU, where others run beside it."""
+    return 1 if place.device == "cpu" else torch.get_num_threads()
+
+
 def rate_of(job: Job) -> Rate:
     """Time one training in this process."""
-    place = Place(Path(job.features), job.device, job.tiny)
+    place = Place(Path(job.features), job.device, job.size)
     device = torch.device(job.device)
     if job.share is not None and device.type == "cuda":
         torch.cuda.set_per_process_memory_fraction(job.share, device)
@@ -278,7 +288,7 @@ def _when_all_are_ready(job: Job, training: Training) -> Rate:
         Path(job.ready).touch()
         while not Path(job.go).exists():
             time.sleep(0.01)
-    scale = TINY if job.tiny else REAL
+    scale = SCALES[job.size]
     return training.rate(scale.warm_up, scale.steps, profiles=job.share is None and not job.world)
 
 

@@ -38,7 +38,7 @@ from sg_ray.training.position import EpochResult, Progress
 from sg_ray.training.predictions import Predictions
 from sg_ray.training.saving import AT_EPOCHS, Pace, Saving
 from sg_ray.training.seeding import Seeds, allow_nondeterminism, determinism, stream_seed
-from sg_ray.training.step import Launched, StepOutcome, Stepper
+from sg_ray.training.step import Launched, Prepared, StepOutcome, Stepper
 from sg_ray.training.workers import ALONE, Workers
 
 __all__ = ["EpochResult", "Interrupted", "load_best", "never", "predict", "train"]
@@ -253,11 +253,7 @@ class Training:
         self._counted_s = time.perf_counter()
         with made_ahead(self._stepper.prepare, self.batches_left(), self._lead) as prepared:
             for batch in prepared:
-                seed = self.dropout_seed(len(unread))
-                torch.manual_seed(seed)
-                set_dropout_seed(self.model, seed)
-                unread.append(self._stepper.launch(batch))
-                self._way = self._stepper.way
+                unread.append(self._launch(batch, len(unread)))
                 stop = should_stop()
                 self._read(unread, stop, leave=0 if stop or self._is_due() else self._lag)
         self._read(unread, None, leave=0)
@@ -269,6 +265,18 @@ class Training:
             now_s = time.perf_counter()
             step_time_s, self._counted_s = now_s - self._counted_s, now_s
             self.advance(outcome, step_time_s, stop, is_last=not unread)
+
+    def take_step(self, batch: Indices) -> StepOutcome:
+        """Change the weights by the gradient of a batch; ``advance`` counts it."""
+        return self._launch(self._stepper.prepare(batch)).read()
+
+    def _launch(self, batch: Prepared, num_unread: int = 0) -> Launched:
+        seed = self.dropout_seed(num_unread)
+        torch.manual_seed(seed)
+        set_dropout_seed(self.model, seed)
+        launched = self._stepper.launch(batch)
+        self._way = self._stepper.way
+        return launched
 
     def batches_of_epoch(self, epoch: int) -> list[Indices]:
         """Return the optimisation batches of an epoch, from 1."""

@@ -18,6 +18,7 @@ from sg_ray.sweep.execute.choice import named_executor
 from sg_ray.sweep.execute.worklist import Worklist
 from sg_ray.sweep.run import Outcome, run_sweep
 from sg_ray.training.loop import Training
+from sg_ray.training.stacked import relative_cost
 
 SEEDS = [42, 7, 3, 5]
 STACKED = ["seed7", "seed3", "seed5"]
@@ -64,13 +65,19 @@ def copied(swept: Experiment, folder: Path) -> None:
     sweep = folder / "outputs/tiny"
     settings = sweep / "sweep.yaml"
     settings.write_text(settings.read_text().replace(str(root), str(folder)))
-    stacked = {r["trial_key"] for r in fusions(swept).values() if r["environment"].get("stack")}
-    assert len(stacked) == 3
-    for key in stacked:
+    forget_seeds(sweep)
+
+
+def forget_seeds(sweep: Path) -> None:
+    """Take out of a sweep what it knows of the fusions that come after the search's."""
+    records = [r for r in read_json_records(sweep) if r["configuration"]["model"] == "fusion"]
+    forgotten = {r["trial_key"] for r in records if r["seed"] != 42}
+    assert len(forgotten) == 3
+    for key in forgotten:
         (sweep / "records" / f"{key}.json").unlink()
         shutil.rmtree(sweep / "trials" / key)
     events = [json.loads(line) for line in (sweep / "events.jsonl").read_text().splitlines()]
-    kept = [event for event in events if event.get("trial_key") not in stacked]
+    kept = [event for event in events if event.get("trial_key") not in forgotten]
     (sweep / "events.jsonl").write_text("".join(json.dumps(one) + "\n" for one in kept))
 
 
@@ -129,8 +136,8 @@ def test_each_seed_equals_itself_alone_and_the_two_ways_are_named(
             for name in one.keys() - timed:
                 assert one[name] == pytest.approx(two[name], abs=1e-4)
     mixed = "seed 42 alone, seeds 7, 3 and 5 as one of 3 stacked"
-    assert mixed in swept.folder.verdict.read_text()
-    assert "stacked" not in alone.folder.verdict.read_text()
+    told, told_alone = (one.folder.verdict.read_text() for one in (swept, alone))
+    assert told.count(mixed) > told_alone.count(mixed)  # the graph network's seeds are as they were
 
 
 def test_a_stacked_trial_is_reproduced_bit_by_bit(
@@ -184,6 +191,30 @@ def test_a_limit_says_how_many_seeds_at_most(swept: Experiment, tmp_path: Path) 
     records = fusions(limited)
     assert records[3]["environment"]["stack"]["seeds"] == ["seed7", "seed3"]
     assert "stack" not in records[5]["environment"]
+
+
+@pytest.mark.parametrize("cost", [0.1, 50.0], ids=["pays", "does not"])
+def test_auto_stacks_where_it_is_measured_to_pay_and_measures_once(
+    swept: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cost: float
+) -> None:
+    measured = []
+
+    def cost_as_given(*arguments: Any) -> float:
+        measured.append(relative_cost(*arguments))
+        return cost
+
+    copied(swept, tmp_path)
+    monkeypatch.setattr("sg_ray.trial.relative_cost", cost_as_given)
+    for _ in range(2):
+        auto = experiment_in(tmp_path, "resources.stack_seeds=auto")
+        assert run(auto).problems == []
+        stacks = [record["environment"].get("stack") for record in fusions(auto).values()]
+        assert sum(stack is not None for stack in stacks) == (3 if cost < 1 else 0)
+        if cost < 1:
+            assert bits(auto.folder) == bits(swept.folder)
+        forget_seeds(auto.folder.path)
+    (found,) = measured
+    assert found > 0
 
 
 @pytest.mark.slow

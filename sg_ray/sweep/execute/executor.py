@@ -119,11 +119,15 @@ def lose(
 def tell_round(
     worklist: Worklist, job: StackJob, result: Mapping[str, Any], max_failures: int
 ) -> tuple[StackJob | None, list[AnyJob]]:
-    """Tell of a round of a stack; return what still trains, and who was lost and begins again.
+    """Tell of a round of a stack; return what still trains, and who is to be handed out again.
 
     None of them is asked about: successive halving stops points of a search, not further seeds.
     """
-    ended, lost = [], []
+    if reason := result.get("unstacked"):
+        worklist.on_unstacked(job, reason)
+        return None, list(job.jobs)
+    ended: list[str] = []
+    lost: list[AnyJob] = []
     job_of = {one.spec.trial_key: one for one in job.jobs}
     for told in result["members"]:
         one = job_of[told["trial_key"]]

@@ -116,7 +116,7 @@ class _Run:
         try:
             while left is not None:
                 result = run.step()
-                if result.get("interrupted"):
+                if result.get("interrupted") or result.get("unstacked"):
                     left_by = {one.spec.trial_key for one in left.jobs}
                     own = (p.folder for p in places if p.job.spec.trial_key in left_by)
                     self._num_saved += sum(map(keep_position, own))
