@@ -3,6 +3,7 @@
 Called by the Tune actor, by each worker of a TorchTrainer group, and by ``sg-ray train``.
 """
 
+import json
 import platform
 import time
 from collections.abc import Generator, Iterable, Mapping, Sequence
@@ -18,20 +19,21 @@ from sg_ray.config import Resources
 from sg_ray.configuration import Configuration
 from sg_ray.errors import InputError
 from sg_ray.features.packed import Features
-from sg_ray.files import content_hash, short_hash
+from sg_ray.files import content_hash, short_hash, write_json
 from sg_ray.models.families import FAMILIES, get_family
 from sg_ray.models.family import (
     Branch,
     Classifier,
     EstimatorFamily,
     Inputs,
+    NeuralConfig,
     NeuralFamily,
 )
 from sg_ray.plugins import Plugin
 from sg_ray.statistics.own_metrics import OWN_METRICS, Direction
 from sg_ray.sweep_folder import BEST, TEST_PREDICTIONS
 from sg_ray.training.checkpoint import load_best, read_best, read_last, weights_id
-from sg_ray.training.compute import Compute, bound_memory, device_for, make_compute
+from sg_ray.training.compute import Compute, device_for, make_compute
 from sg_ray.training.compute import environment as environment
 from sg_ray.training.estimator import fit_estimator
 from sg_ray.training.loop import (
@@ -55,7 +57,8 @@ from sg_ray.training.seeding import (
     seed_name,
     torch_stream,
 )
-from sg_ray.training.stacked import StackedTraining, own_failure
+from sg_ray.training.shared_gpu import bound_memory, telling_neighbours_apart
+from sg_ray.training.stacked import PAYS_BELOW, StackedTraining, own_failure, relative_cost
 from sg_ray.training.workers import SingleWorker, Workers
 
 
@@ -239,7 +242,7 @@ def run_trial(
     in ``folder``. Raises Interrupted, with the position saved, once ``should_stop`` says so after a
     step.
     """
-    with arithmetic_as_before():
+    with arithmetic_as_before(), telling_neighbours_apart():
         yield from _epochs(spec, context, folder, workers, should_stop, saving)
 
 
@@ -311,7 +314,7 @@ def run_stacked(
     ``rows`` names the seed of each row, also of those without a trial. Each trial leaves in its
     folder what ``run_trial`` does. ``noted`` is the ``stack`` on record of one trained again.
     """
-    with arithmetic_as_before():
+    with arithmetic_as_before(), telling_neighbours_apart():
         deterministic(context.num_threads)
         first = trials[0].spec
         family = get_family(first.family)
@@ -335,6 +338,47 @@ def run_stacked(
         key_of = {rows.index(trial.spec.row): trial.spec.trial_key for trial in trials}
         for news in StackedTraining(members, rows, config, compute).rounds(should_stop):
             yield {key_of[row]: one for row, one in news.items()}
+
+
+def why_alone(
+    trials: Sequence[StackedTrial], context: TrialContext, num_at_once: int
+) -> str | None:
+    """Return why trials should rather train each by itself, ``num_at_once`` beside each other.
+
+    None: they should train as one. A few steps are timed here, once for a configuration, a device
+    and a number of trials: later it is known from the folder of caches. Nothing is trained by it.
+    """
+    spec = trials[0].spec
+    family = get_family(spec.family)
+    config = family.Config.model_validate(spec.configuration.values)
+    assert isinstance(config, NeuralConfig)
+    compute = make_compute(config, context.device)
+    if compute.precision.name == "fp16":
+        return "fp16 scales the loss of each by its own factor"
+    device = [context.environment[name] for name in ("device_name", "num_threads", "torch")]
+    deciding = (spec.config_hash, spec.data_fingerprint, spec.code_version, len(trials), *device)
+    path = context.cache_dir / "stacked_seeds" / f"{content_hash(deciding, 16)}.json"
+    cost = _read_cost(path)
+    if cost is None:
+        with arithmetic_as_before():
+            deterministic(context.num_threads)
+            members = [_stacked_member(_unsaved(one), context, compute) for one in trials]
+            alone = _stacked_member(_unsaved(trials[0]), context, compute)
+            cost = relative_cost(alone, members, config, compute)
+        write_json(path, {"cost": cost})
+    told = f"{len(trials)} as one take as long as {cost:.1f} alone, and {num_at_once} run at once"
+    return None if cost <= PAYS_BELOW * len(trials) / num_at_once else told
+
+
+def _unsaved(trial: StackedTrial) -> StackedTrial:
+    return StackedTrial(trial.spec, trial.folder / ".measured")
+
+
+def _read_cost(path: Path) -> float | None:
+    try:
+        return float(json.loads(path.read_text(encoding="utf-8"))["cost"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def run_in_its_row(
@@ -403,6 +447,7 @@ def _identity(spec: TrialSpec) -> dict[str, Any]:
 
 
 @arithmetic_as_before()
+@telling_neighbours_apart()
 def score_test(spec: TrialSpec, context: TrialContext, folder: Path) -> dict[str, float]:
     """Score a finished trial's best model on the test split, at its threshold from validation.
 
@@ -430,6 +475,7 @@ def score_test(spec: TrialSpec, context: TrialContext, folder: Path) -> dict[str
 
 
 @arithmetic_as_before()
+@telling_neighbours_apart()
 def find_learning_rate(
     spec: TrialSpec,
     context: TrialContext,

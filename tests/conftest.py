@@ -5,6 +5,7 @@ once. Worker processes of Ray inherit it.
 """
 
 import os
+import re
 import signal
 import sys
 from collections.abc import Iterator
@@ -25,6 +26,19 @@ os.environ.pop("RAY_ADDRESS", None)  # a cluster that somebody uses is no place 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell starts its background jobs so; commands under test would inherit it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With ``-m gpu`` import the modules alone that have such tests, and their folders' conftests.
+
+    A machine with a GPU may lack what others import.
+    """
+    if not re.search(r"(?<!not )\bgpu\b", config.getoption("markexpr") or ""):
+        return None
+    is_folder = collection_path.is_dir()
+    modules = collection_path.rglob("test_*.py") if is_folder else [collection_path]
+    texts = (module.read_text(encoding="utf-8") for module in modules)
+    return None if any("\nfrom devices import" in text for text in texts) else True
 
 
 @pytest.fixture(autouse=True)

@@ -8,6 +8,7 @@ two verdicts say: who won, and for each pair of models (and of a model's finalis
 Numbers differ between the two; a statement for the other side is a contradiction.
 """
 
+import importlib.util
 import json
 import re
 import subprocess
@@ -94,6 +95,8 @@ def measure(today: Path | None, settings: Sequence[str] = ()) -> Measured:
 
 def measure_gpu(today: Path | None) -> Measured:  # noqa: ARG001 - ours against ours
     """Run the sweep on this machine's CPUs, then on its GPU at shares; the best of them counts."""
+    if importlib.util.find_spec("ray") is None:
+        return [Skipped("CPUs, wall time", "Ray is not installed")]
     cpu = run_sweep(ROOT, ["resources.gpus=0"])
     shares = {share: run_sweep(ROOT, [f"resources.gpus={share}"]).wall_s for share in (0.25, 0.125)}
     best = min(shares, key=lambda share: shares[share])

@@ -71,7 +71,7 @@ def _measure(folder: Path) -> Measured:
     fusion = get_family("fusion")
     assert isinstance(fusion, NeuralFamily)
     config = FusionConfig(epochs=EPOCHS, early_stopping_patience=None)
-    inputs = _inputs(folder)
+    inputs = inputs_in(folder)
 
     def frozen() -> tuple[Classifier, SplitData, SplitData]:
         splits = [fusion.split_data(config, inputs, split) for split in ("train", "valid")]
@@ -111,11 +111,11 @@ def _timed(
     return time.perf_counter() - started, results[-1].metrics["val_roc_auc"]
 
 
-def _inputs(folder: Path) -> Inputs:
+def inputs_in(folder: Path, num_samples: int = NUM_SAMPLES) -> Inputs:
     """Return synthetic features, and branches of the default sweep's size, not trained."""
     experiment = load_experiment(EXPERIMENT)
-    samples = generate(NUM_SAMPLES, seed=0)
-    tenth = NUM_SAMPLES // 10
+    samples = generate(num_samples, seed=0)
+    tenth = num_samples // 10
     cuts = {
         "train": slice(0, 8 * tenth),
         "valid": slice(8 * tenth, 9 * tenth),

@@ -2,7 +2,7 @@
 
     python experiments/benchmarks/gpu.py --pack FILE            # here, where Devign and parsers are
     python experiments/benchmarks/gpu.py --features FILE        # there
-        [--today CHECKOUT] [--out results.json] [--workers N] [--tiny] [--device cpu]
+        [--today CHECKOUT] [--rows gnn ...] [--out FILE] [--workers N] [--tiny] [--device cpu]
 
 It wants a CUDA build of PyTorch, transformers and pydantic, and of this project the sources alone:
 no Ray, MLflow or parser. Without PyTorch Geometric its baseline is skipped, and with a network that
@@ -32,6 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--features", type=Path, metavar="FILE", help="features made by --pack")
     parser.add_argument("--today", type=Path, metavar="CHECKOUT")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write figures as JSON, too")
+    parser.add_argument("--rows", nargs="+", choices=["codebert", "gnn", "stacked-seeds"])
     parser.add_argument("--workers", type=int, metavar="N")
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
     parser.add_argument("--tiny", action="store_true")
@@ -47,12 +48,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(given: argparse.Namespace) -> int:
     import torch
     from gpu_pack import pack_devign, pack_synthetic
-    from gpu_rows import DEVIGN, TOKENIZER, run_all
+    from gpu_rows import run_all
     from gpu_trainings import Place
     from suite import entries_of
 
     if given.pack is not None:
-        pack_devign(DEVIGN, TOKENIZER, given.pack)
+        if given.tiny:
+            pack_synthetic(given.pack)
+        else:
+            pack_devign(given.pack)
         print(f"{given.pack}: {given.pack.stat().st_size / 2**20:.1f} MiB")
         return 0
     if given.device == "cuda" and not torch.cuda.is_available():
@@ -66,8 +70,8 @@ def _run(given: argparse.Namespace) -> int:
         if features is None:
             features = Path(folder) / "features.npz"
             pack_synthetic(features)
-        place = Place(features.absolute(), given.device, given.tiny)
-        rows = run_all(place, given.today, given.workers)
+        place = Place(features.absolute(), given.device, "tiny" if given.tiny else "real")
+        rows = run_all(place, given.today, given.rows, given.workers)
     if given.out is not None:
         results = {key: one for name, measured in rows for key, one in entries_of(name, measured)}
         given.out.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")

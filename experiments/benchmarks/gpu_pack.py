@@ -5,6 +5,7 @@ plain arrays (numpy's .npz, no pickles) of a few thousand functions: RoBERTa's t
 """
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,23 +13,40 @@ from typing import Any
 
 import numpy as np
 
+from sg_ray.code_version import code_version
 from sg_ray.data.samples import DataSet, Sample
 from sg_ray.features.packed import FeatureKind, Features, Ragged
 
 SPLITS = {"train": 4_096, "valid": 256}
 TINY_SPLITS = {"train": 48, "valid": 16}
+ROOT = Path(__file__).parents[2]
+DEVIGN = Path(os.environ.get("SG_RAY_DEVIGN", ROOT.parent / "shared" / "devign"))
+TOKENIZER = Path(
+    os.environ.get("SG_RAY_ROBERTA_TOKENIZER", ROOT.parent / "shared" / "roberta_tokenizer")
+)
+NO_FEATURES = "no Devign here (SG_RAY_DEVIGN, SG_RAY_ROBERTA_TOKENIZER name the folders)"
 TOKENS, GRAPHS = "tokens", "graphs"
 """What the kinds are called in the file, whatever a configuration calls them."""
 
 
-def pack_devign(devign: Path, tokenizer: Path, path: Path) -> None:
+def packed_features() -> Path | None:
+    """Return the file for the code as it is, made now if need be; None without Devign."""
+    path = ROOT / "outputs" / "bench" / f"features-{code_version()}.npz"
+    if not path.exists():
+        if not (DEVIGN.is_dir() and TOKENIZER.is_dir()):
+            return None
+        pack_devign(path)
+    return path
+
+
+def pack_devign(path: Path) -> None:
     """Make features of some functions of Devign and write them to ``path``."""
     from sg_ray.data.sources import DataConfig, load_data
 
-    source = {"source": "codexglue", "path": devign, "limit": SPLITS}
+    source = {"source": "codexglue", "path": DEVIGN, "limit": SPLITS}
     with TemporaryDirectory() as folder:
         data = load_data(DataConfig.model_validate(source), Path(folder))
-    _pack({split: data.splits[split] for split in SPLITS}, str(tokenizer), path)
+    _pack({split: data.splits[split] for split in SPLITS}, str(TOKENIZER), path)
 
 
 def pack_synthetic(path: Path) -> None:

@@ -1,9 +1,10 @@
 """The rows of the suite that need a GPU; see ``gpu``, which runs them by one command."""
 
 import importlib.util
-import os
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -17,38 +18,42 @@ from figures import (
     print_figures,
     times_better,
 )
-from gpu_pack import pack_devign, read_pack
-from gpu_trainings import Job, Place, codebert_training, gnn_training, rates_apart
+from gpu_pack import NO_FEATURES, packed_features, read_pack
+from gpu_trainings import (
+    SMALL_TRAININGS,
+    Job,
+    Place,
+    What,
+    codebert_training,
+    gnn_training,
+    rates_apart,
+)
 from numpy.typing import NDArray
 from plain_trainings import pyg_step, recipe_step
 from step_rate import Rate, repeated_rate, wait_for
 
+from sg_ray.errors import InputError
+
 ROOT = Path(__file__).parents[2]
-PACK = ROOT / "outputs" / "bench" / "gpu_features.npz"
-DEVIGN = Path(os.environ.get("SG_RAY_DEVIGN", ROOT.parent / "shared" / "devign"))
-TOKENIZER = Path(
-    os.environ.get("SG_RAY_ROBERTA_TOKENIZER", ROOT.parent / "shared" / "roberta_tokenizer")
-)
 NO_DEVICE = "only a GPU has kernels to profile"
-_NO_FEATURES = f"no {PACK.name}: make it by gpu.py --pack FILE where Devign and the parsers are"
 
 
 def measure_codebert(today: Path | None) -> Measured:  # noqa: ARG001 - its baselines are recipes
     """The row of the suite."""
     place = _place()
-    return [Skipped("all", _NO_FEATURES)] if place is None else codebert(place)
+    return [Skipped("all", NO_FEATURES)] if place is None else codebert(place)
 
 
 def measure_gnn(today: Path | None) -> Measured:
     """The row of the suite."""
     place = _place()
-    return [Skipped("all", _NO_FEATURES)] if place is None else gnn(place, today)
+    return [Skipped("all", NO_FEATURES)] if place is None else gnn(place, today)
 
 
 def measure_seeds(today: Path | None) -> Measured:  # noqa: ARG001 - solo runs of ours
     """The row of the suite."""
     place = _place()
-    return [Skipped("all", _NO_FEATURES)] if place is None else seeds(place)
+    return [Skipped("all", NO_FEATURES)] if place is None else seeds(place)
 
 
 def codebert(place: Place) -> Measured:
@@ -95,7 +100,7 @@ def gnn(place: Place, today: Path | None) -> Measured:
     if today is None:
         figures.append(Skipped("today", NO_TODAY))
     else:
-        job = Job(str(place.features), place.device, place.tiny)
+        job = Job(str(place.features), place.device, place.size)
         (theirs,) = rates_apart([job], today)
         figures.append(_faster("today", ours, theirs.samples_per_s, times_better(5)))
     if importlib.util.find_spec("torch_geometric") is None:
@@ -113,23 +118,37 @@ def gnn(place: Place, today: Path | None) -> Measured:
 
 
 def seeds(place: Place) -> Measured:
-    """Time one graph network alone and eight in processes that share the GPU."""
-    number = place.scale.num_seeds
-    job = Job(str(place.features), place.device, place.tiny, share=1 / number)
-    together = rates_apart([job] * number, ROOT)
-    alone = gnn_training(place).rate(place.scale.warm_up, place.scale.steps, profiles=False)
-    total = sum(rate.samples_per_s for rate in together)
-    return [
-        Figure(
-            f"{number} processes, one alone", total, alone.samples_per_s, "samples/s", None, "more",
-            note="stacked seeds are not measured here yet",
+    """Time one seed alone, several stacked, and as many in processes that share the GPU."""
+    scale, number = place.scale, place.scale.num_seeds
+    steps = scale.warm_up, scale.steps
+    figures: list[Figure | Skipped] = []
+    for model, make in SMALL_TRAININGS.items():
+        name = f"{number} seeds of {model}"
+        training = make(place)
+        try:
+            stacked = training.stacked_rate(number, *steps)
+        except InputError as error:
+            figures.append(Skipped(name, str(error)))
+            continue
+        alone = training.rate(*steps, profiles=False)
+        job = Job(
+            str(place.features), place.device, place.size, what=cast(What, model), share=1 / number
         )
-    ]  # fmt: skip
+        apart = sum(rate.samples_per_s for rate in rates_apart([job] * number, ROOT))
+        goal = times_better(1 / 3)
+        figures += [
+            Figure(f"{name}, a step of one", stacked.step_s, alone.step_s, "s", goal),
+            Figure(
+                f"{name}, {number} processes", stacked.samples_per_s, apart, "samples/s",
+                times_better(2), "more",
+            ),
+        ]  # fmt: skip
+    return figures
 
 
 def workers(place: Place, number: int) -> Measured:
     """Time the graph network on ``number`` workers, with NCCL where each has a GPU, and on none."""
-    job = Job(str(place.features), place.device, place.tiny, world=number)
+    job = Job(str(place.features), place.device, place.size, world=number)
     group = rates_apart([Job(**{**vars(job), "rank": rank}) for rank in range(number)], ROOT)
     alone = gnn_training(place).rate(place.scale.warm_up, place.scale.steps, profiles=False)
     slowest = min(rate.samples_per_s for rate in group)
@@ -196,25 +215,27 @@ def _device_figures(ours: Rate, goal: Goal) -> list[Figure | Skipped]:
 
 
 def _place() -> Place | None:
-    """Return where the features lie, made now if Devign is here; None if there are none."""
-    if not PACK.exists() and DEVIGN.is_dir() and TOKENIZER.is_dir():
-        pack_devign(DEVIGN, TOKENIZER, PACK)
-    return Place(PACK) if PACK.exists() else None
+    path = packed_features()
+    return None if path is None else Place(path)
 
 
 def run_all(
-    place: Place, today: Path | None, num_workers: int | None
+    place: Place, today: Path | None, names: Sequence[str] | None, num_workers: int | None
 ) -> list[tuple[str, Measured]]:
-    """Measure and print all rows; return them by name. A row that fails is told, and skipped."""
-    rows = {
-        "codebert-gpu": lambda: codebert(place),
-        "gnn-gpu": lambda: gnn(place, today),
-        "stacked-seeds-gpu": lambda: seeds(place),
+    """Measure and print rows, by ``names`` or all; a row that fails is told, the others go on.
+
+    With ``num_workers`` it is the row of several workers instead.
+    """
+    rows: dict[str, Callable[[], Measured]] = {
+        "codebert": lambda: codebert(place),
+        "gnn": lambda: gnn(place, today),
+        "stacked-seeds": lambda: seeds(place),
     }
+    chosen = {f"{name}-gpu": rows[name] for name in names or rows}
     if num_workers is not None:
-        rows = {f"workers-{num_workers}": lambda: workers(place, num_workers)}
+        chosen = {f"workers-{num_workers}": lambda: workers(place, num_workers)}
     done: list[tuple[str, Measured]] = []
-    for name, measure in rows.items():
+    for name, measure in chosen.items():
         started_s = time.perf_counter()
         try:
             measured = measure()

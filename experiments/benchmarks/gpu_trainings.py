@@ -10,13 +10,14 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from figures import environment_of
 from gpu_pack import read_pack
@@ -26,7 +27,11 @@ from sg_ray.models.families import FAMILIES
 from sg_ray.models.family import Inputs
 from sg_ray.training.seeding import deterministic
 
+What = Literal["gnn", "codebert", "fusion"]
+
 SEED = 0
+_WIDTHS = {"transformer": 768, "gnn": 128}
+"""Of the embeddings that a fusion head reads."""
 _PATIENCE_S = 200
 
 
@@ -59,22 +64,27 @@ class Scale:
 
 
 REAL = Scale((12, 768, 12, 3072), 400, 64, 128, 4, 32, 20, 40, 8192, 8)
+ON_CPU = Scale((2, 64, 2, 256), 400, 32, 64, 4, 32, 5, 25, 1024, 8)
+"""What two cores train in minutes an epoch."""
 TINY = Scale((2, 32, 2, 64), 64, 4, 16, 2, 4, 2, 6, 128, 2)
 """Seconds on a CPU: shows that the script runs, not how fast anything is."""
+
+Size = Literal["real", "on-cpu", "tiny"]
+SCALES: Mapping[Size, Scale] = {"real": REAL, "on-cpu": ON_CPU, "tiny": TINY}
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where features lie, and what computes."""
+    """Where features lie, what computes, and the sizes to train."""
 
     features: Path
     device: str = "cuda"
-    tiny: bool = False
+    size: Size = "real"
 
     @property
     def scale(self) -> Scale:
         """The sizes to train."""
-        return TINY if self.tiny else REAL
+        return SCALES[self.size]
 
 
 @dataclass(frozen=True)
@@ -87,8 +97,8 @@ class Job:
 
     features: str
     device: str
-    tiny: bool
-    what: Literal["gnn", "codebert"] = "gnn"
+    size: Size
+    what: What = "gnn"
     share: float | None = None
     ready: str | None = None
     go: str | None = None
@@ -110,6 +120,35 @@ def gnn_training(place: Place, workers: Any = None) -> Training:
         }
     )
     return _training(place, family, config, "unused", config.graphs.key, workers)
+
+
+def fusion_training(place: Place, workers: Any = None) -> Training:
+    """Return a fusion head's training on outputs of frozen branches that nobody trained."""
+    from sg_ray.models.fusion import BranchOutputs, FrozenFusion, FrozenSplit, FusionHead
+
+    scale, config = place.scale, FAMILIES["fusion"].Config.model_validate({"epochs": 1})
+    rng = np.random.default_rng(SEED)
+
+    def split(num_samples: int) -> FrozenSplit:
+        labels = (rng.random(num_samples) < 0.5).astype(np.int8)
+        outputs = {
+            name: BranchOutputs(
+                rng.normal(size=(num_samples, width)).astype(np.float32),
+                rng.normal(size=num_samples).astype(np.float32),
+            )
+            for name, width in _WIDTHS.items()
+        }
+        return FrozenSplit(labels, outputs)
+
+    def build() -> Any:
+        torch.manual_seed(SEED)
+        head = FusionHead(list(_WIDTHS.values()), [1.0] * len(_WIDTHS), config)
+        return FrozenFusion(list(_WIDTHS), head)
+
+    deterministic(threads=_threads(place))
+    num_train = config.batch_size * (scale.warm_up + scale.steps + 1)
+    device = torch.device(place.device)
+    return Training(build, split(num_train), split(256), config, device, workers)
 
 
 @contextmanager
@@ -154,7 +193,7 @@ def codebert_training(place: Place, workers: Any = None) -> Iterator[Training]:
 def _training(
     place: Place, family: Any, config: Any, tokens_key: str, graphs_key: str, workers: Any
 ) -> Training:
-    deterministic(threads=torch.get_num_threads())
+    deterministic(threads=_threads(place))
     device = torch.device(place.device)
     inputs = Inputs(read_pack(place.features, tokens_key, graphs_key), device=device)
 
@@ -166,17 +205,30 @@ def _training(
     return Training(build, train, valid, config, device, workers)
 
 
+SMALL_TRAININGS: Mapping[str, Callable[..., Training]] = {
+    "gnn": gnn_training,
+    "fusion": fusion_training,
+}
+"""Those that leave a device idle, and are stacked."""
+
+
+def _threads(place: Place) -> int:
+    """Return the threads of a trial: one on a CPU, where others run beside it."""
+    return 1 if place.device == "cpu" else torch.get_num_threads()
+
+
 def rate_of(job: Job) -> Rate:
     """Time one training in this process."""
-    place = Place(Path(job.features), job.device, job.tiny)
+    place = Place(Path(job.features), job.device, job.size)
     device = torch.device(job.device)
     if job.share is not None and device.type == "cuda":
         torch.cuda.set_per_process_memory_fraction(job.share, device)
     if job.world and device.type == "cuda":
         torch.cuda.set_device(job.rank % torch.cuda.device_count())
     with _group(job, device) as workers:
-        if job.what == "gnn":
-            return _when_all_are_ready(job, gnn_training(place, workers))
+        if job.what != "codebert":
+            made = SMALL_TRAININGS[job.what](place, workers)
+            return _when_all_are_ready(job, made)
         with codebert_training(place, workers) as training:
             return _when_all_are_ready(job, training)
 
@@ -236,7 +288,7 @@ def _when_all_are_ready(job: Job, training: Training) -> Rate:
         Path(job.ready).touch()
         while not Path(job.go).exists():
             time.sleep(0.01)
-    scale = TINY if job.tiny else REAL
+    scale = SCALES[job.size]
     return training.rate(scale.warm_up, scale.steps, profiles=job.share is None and not job.world)
 
 

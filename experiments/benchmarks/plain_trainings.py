@@ -43,7 +43,7 @@ def recipe_step(
         **encoder_settings,
     )
     model = RobertaForSequenceClassification(settings).to(device).train()
-    ids = torch.from_numpy(_padded(kind, max_tokens))
+    ids = torch.from_numpy(padded_ids(kind, max_tokens))
     targets = torch.from_numpy(labels.astype(np.float32))
     optimiser = torch.optim.AdamW(model.parameters(), lr=2e-5, eps=1e-8)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: max(0.0, 1 - step / 1e6))
@@ -103,7 +103,7 @@ def _update(loss: Tensor, model: nn.Module, optimiser: torch.optim.Optimizer) ->
     loss.item()
 
 
-def _padded(kind: FeatureKind, max_tokens: int) -> NDArray[np.int64]:
+def padded_ids(kind: FeatureKind, max_tokens: int) -> NDArray[np.int64]:
     """Return the train split's ids with special tokens, all of one length, [n, max_tokens]."""
     ids, meta = kind.splits["train"]["ids"], kind.meta
     padded = np.full((len(ids), max_tokens), meta["pad_id"], dtype=np.int64)

@@ -67,6 +67,34 @@ class Training:
         rate = self.config.batch_size / step_s
         return Rate(rate, step_s, watch.begin_s - watch.started_s, busy_s, launches)
 
+    def stacked_rate(self, num_seeds: int, warm_up: int, steps: int) -> Rate:
+        """Time steps of as many seeds trained as one model; a step is one of all of them.
+
+        Raises InputError if the split has no fixed shapes.
+        """
+        from sg_ray.training.compute import make_compute
+        from sg_ray.training.loop import make_training
+        from sg_ray.training.seeding import Seeds
+        from sg_ray.training.stacked import StackedTraining
+
+        compute = make_compute(self.config, self.device)
+        watch = _Watch(warm_up, steps, self.device)
+        with TemporaryDirectory() as folder, suppress(loop.Interrupted):
+            members = {
+                row: make_training(
+                    self.build(), self.train_split, self.valid_split, self.config,
+                    seeds=Seeds(row), objective="val_roc_auc", folder=Path(folder) / str(row),
+                    identity={"seed": row}, compute=compute, is_stacked=True,
+                )
+                for row in range(num_seeds)
+            }  # fmt: skip
+            names = [str(row) for row in members]
+            for _ in StackedTraining(members, names, self.config, compute).rounds(watch):
+                raise RuntimeError(f"only {len(self.train_split.labels)} samples: too few steps")
+        step_s = (watch.end_s - watch.begin_s) / steps
+        rate = num_seeds * self.config.batch_size / step_s
+        return Rate(rate, step_s, watch.begin_s - watch.started_s)
+
     def _run(self, after_step: Callable[[], bool]) -> None:
         """Train until ``after_step`` says to stop."""
         is_new = "seeds" in inspect.signature(loop.train).parameters

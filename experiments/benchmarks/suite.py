@@ -49,11 +49,15 @@ def main(arguments: Sequence[str] | None = None, rows: Sequence[Row] = ROWS) -> 
     parser.add_argument("device", nargs="?", choices=["cpu", "gpu"], default="cpu")
     parser.add_argument("--only", nargs="+", metavar="ROW", help="run these rows alone")
     parser.add_argument("--out", type=Path, default=Path("outputs") / "bench")
+    parser.add_argument("--table", action="store_true", help="show the last results as Markdown")
     parser.add_argument("--measure", metavar="MODULE:FUNCTION", help=argparse.SUPPRESS)
     parser.add_argument("--today", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
     if given.measure:
         _measure_here(given.measure, given.today, given.out)
+        return 0
+    if given.table:
+        print(table_of(json.loads((given.out / "results.json").read_text(encoding="utf-8"))))
         return 0
     wrong = sorted(set(given.only or ()) - {row.name for row in rows})
     if wrong:
@@ -108,6 +112,17 @@ def entries_of(row: str, measured: Measured) -> Iterator[tuple[str, dict[str, An
                     "met": one.met,
                 },
             )
+
+
+def table_of(results: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return ``results.json`` as a table for experiments/README.md."""
+    lines = ["| | ours | baseline | ratio | goal | |", "|---|---|---|---|---|---|"]
+    for name, one in results.items():
+        ratio = "-" if one["ratio"] is None else f"{one['ratio']:.3g}"
+        met = "met" if one["met"] else "missed"
+        numbers = f"{one['ours']:.4g} | {one['baseline']:.4g} | {ratio}"
+        lines.append(f"| {name} | {numbers} | {one['goal']} | {met} |")
+    return "\n".join(lines)
 
 
 def _cannot_run(row: Row, device: str) -> str | None:

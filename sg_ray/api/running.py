@@ -7,10 +7,10 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sg_ray.api.experiments import Settings, as_experiment, given_values
 from sg_ray.api.places import resumed
-from sg_ray.api.sweep_results import SweepResults
 from sg_ray.commands import from_here, sg_ray_command, way_on
 from sg_ray.config import Experiment
 from sg_ray.config.auto import hardware_line, lack_told
@@ -30,6 +30,11 @@ from sg_ray.sweep.run import Outcome
 from sg_ray.tracking.mlflow_mirror import check_tracking, mirror_of
 from sg_ray.verdict.words.in_brief import in_brief
 
+if TYPE_CHECKING:
+    from sg_ray.api.sweep_results import (
+        SweepResults,
+    )  # with pandas, which the command has no use for
+
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -40,7 +45,7 @@ def run_sweep(
     executor: ExecutorName = "tune",
     on_change: OnChange = "stop",
     show: bool = True,
-) -> SweepResults:
+) -> "SweepResults":
     """Run a sweep, or what is left of it, as ``sg-ray sweep`` does; return its results.
 
     ``experiment`` is one of ``load_experiment``, the path of its file, or None for the default one.
@@ -69,14 +74,14 @@ def run_sweep(
 
 
 def resume_sweep(
-    sweep: str | Path | SweepResults,
+    sweep: "str | Path | SweepResults",
     settings: Settings | None = None,
     *,
     address: str | None = None,
     executor: ExecutorName = "tune",
     on_change: OnChange = "stop",
     show: bool = True,
-) -> SweepResults:
+) -> "SweepResults":
     """Go on with a sweep, given by its name, its folder or its results; return its results.
 
     ``settings`` may change what does not change results, such as
@@ -85,7 +90,7 @@ def resume_sweep(
 
         sweep = sg_ray.resume_sweep("first")
     """
-    name = str(sweep.folder) if isinstance(sweep, SweepResults) else str(sweep)
+    name = str(sweep) if isinstance(sweep, str | Path) else str(sweep.folder)
     experiment = resumed(name, given=given_values(settings))
     return _results(
         run_with_all(
@@ -190,10 +195,12 @@ def _told(outcome: Outcome, objective: str, mlflow: Sequence[str]) -> Iterator[s
     yield from mlflow
 
 
-def _results(outcome: Outcome) -> SweepResults:
+def _results(outcome: Outcome) -> "SweepResults":
     """Return a sweep's results, unless a signal ended it: that signal takes its own effect now."""
     if outcome.interrupted:
         raise_again(outcome.exit_code)
+    from sg_ray.api.sweep_results import SweepResults
+
     return SweepResults(outcome.folder)
 
 

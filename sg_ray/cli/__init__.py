@@ -35,7 +35,8 @@ COMMANDS = {
 }
 """Each is a module of this package that declares its arguments and sets ``command``, which runs it.
 
-Only the one that is asked for is imported: with torch and Ray that takes seconds.
+Only the one that is asked for is imported: with torch and Ray that takes seconds. One that does
+without torch sets ``computes`` to False.
 """
 BROKEN_PIPE = 141
 
@@ -49,11 +50,13 @@ def main(arguments: Sequence[str] | None = None, *, default_experiment: Path | N
         if isinstance(stream, io.TextIOWrapper):  # a notebook's own take any text
             stream.reconfigure(errors="backslashreplace")
     given = list(sys.argv[1:] if arguments is None else arguments)
-    known = argparse.Namespace(default=default_experiment, again=hide_secrets(_again(given)))
+    again = hide_secrets(_again(given))
+    known = argparse.Namespace(default=default_experiment, again=again, computes=True)
     stop = StopRequest()
     try:
         parsed = _parse(given, known)
-        _compute_on_own_cpus()
+        if parsed.computes:
+            _compute_on_own_cpus()
         with stopping(stop):
             code: int = parsed.command(parsed)
     except SgRayError as error:

@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from sg_ray.api.places import OUTPUTS, named_folder, sweeps_in
-from sg_ray.cli.settings import folder_argument
+from sg_ray.cli.argument_values import folder_argument
 from sg_ray.commands import from_here
 from sg_ray.errors import InputError
 from sg_ray.sweep_folder import SweepFolder

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from sg_ray.cli.settings import count_argument, folder_argument, seed_argument
+from sg_ray.cli.argument_values import count_argument, folder_argument, seed_argument
 from sg_ray.errors import InputError
 from sg_ray.setting_types import with_home
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from sg_ray.cli.settings import named_experiment, text_argument
+from sg_ray.cli.argument_values import text_argument
+from sg_ray.cli.settings import named_experiment
 from sg_ray.cli.sweep import add_executor, add_on_change, decision, run_or_describe
 from sg_ray.config import ReplicateSettings
 from sg_ray.config.explain import explain

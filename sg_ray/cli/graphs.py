@@ -2,7 +2,7 @@
 
 import argparse
 
-from sg_ray.cli.settings import count_argument, folder_argument
+from sg_ray.cli.argument_values import count_argument, folder_argument
 from sg_ray.data.sources import Limit
 
 
@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="packed",
         help="packed arrays, as trials read them, or one PyTorch file a function",
     )
-    parser.set_defaults(command=run)
+    parser.set_defaults(command=run, computes=False)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -5,7 +5,7 @@ import re
 from importlib.resources import files
 from pathlib import Path
 
-from sg_ray.cli.settings import folder_argument, text_argument
+from sg_ray.cli.argument_values import folder_argument, text_argument
 from sg_ray.commands import from_here, sg_ray_command
 from sg_ray.errors import InputError
 from sg_ray.files import write_text

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sg_ray.api.places import named_folder
-from sg_ray.cli.settings import folder_argument, text_argument
+from sg_ray.cli.argument_values import folder_argument, text_argument
 from sg_ray.commands import from_here
 from sg_ray.scan.source_files import Function, Piece, pieces_in
 from sg_ray.sweep_folder import BEST_DIR

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from sg_ray.api.places import named_folder
-from sg_ray.cli.settings import folder_argument, new_file_argument, text_argument
+from sg_ray.cli.argument_values import folder_argument, new_file_argument, text_argument
 from sg_ray.plugins import Plugin
 from sg_ray.records.folder_format import note_on_format
 from sg_ray.sweep_folder import REPORT, SweepFolder

@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from sg_ray.cli.settings import folder_argument, text_argument
+from sg_ray.cli.argument_values import folder_argument, text_argument
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

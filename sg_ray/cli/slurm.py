@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from sg_ray.cli.settings import count_argument, split_settings, text_argument, told_default
+from sg_ray.cli.argument_values import count_argument, text_argument
+from sg_ray.cli.settings import split_settings, told_default
 from sg_ray.cli.sweep import add_on_change
 from sg_ray.commands import from_here
 from sg_ray.errors import InputError

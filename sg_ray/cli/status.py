@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sg_ray.api.places import OUTPUTS, sweeps_in
-from sg_ray.cli.settings import folder_argument
+from sg_ray.cli.argument_values import folder_argument
 from sg_ray.commands import from_here, sg_ray_command
 from sg_ray.errors import InputError
 from sg_ray.records.planned import up_to

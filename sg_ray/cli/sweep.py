@@ -4,7 +4,8 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from sg_ray.cli.settings import named_experiment, text_argument
+from sg_ray.cli.argument_values import text_argument
+from sg_ray.cli.settings import named_experiment
 from sg_ray.config import Experiment
 from sg_ray.sweep.execute.choice import EXECUTORS, named_executor
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sg_ray.api.places import named_folder
-from sg_ray.cli.settings import folder_argument, text_argument
+from sg_ray.cli.argument_values import folder_argument, text_argument
 from sg_ray.config import Given, load_experiment
 from sg_ray.errors import InputError
 from sg_ray.sweep_folder import SweepFolder

@@ -5,14 +5,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sg_ray.cli.settings import (
-    file_argument,
-    folder_argument,
-    seed_argument,
-    split_settings,
-    told_default,
-    value_argument,
-)
+from sg_ray.cli.argument_values import file_argument, folder_argument, seed_argument, value_argument
+from sg_ray.cli.settings import split_settings, told_default
 from sg_ray.commands import from_here, sg_ray_command
 from sg_ray.config import Experiment, Given, load_experiment
 from sg_ray.errors import InputError

@@ -10,7 +10,7 @@ from typing import Annotated
 from pydantic import Field
 
 from sg_ray.api.places import OUTPUTS, named_folder, sweeps_in
-from sg_ray.cli.settings import count_argument, folder_argument
+from sg_ray.cli.argument_values import count_argument, folder_argument
 from sg_ray.commands import sg_ray_command
 from sg_ray.errors import InputError
 from sg_ray.sweep_folder import SweepFolder

@@ -22,7 +22,7 @@ from sg_ray.cluster.ray_address import check_address
 from sg_ray.cluster.ray_private.core_names import raylet, services, worker
 from sg_ray.errors import InputError
 from sg_ray.host.cpus import num_cpus
-from sg_ray.host.helper_thread import HelperThread, helper_thread
+from sg_ray.host.helper_thread import HelperThread, helper_thread, wait_for
 from sg_ray.host.memory import count_memory
 from sg_ray.host.processes import descendants, end, trees
 from sg_ray.host.signals import SIGNALS
@@ -50,15 +50,33 @@ def ray_session(address: str, *, log: Path, several_workers: bool) -> Iterator[N
     of its own. Inside a process that runs Ray already, that one is used and left running. Raises
     InputError, with the cause, if Ray does not start or no cluster answers.
     """
+    with starting_ray(address, log=log, several_workers=several_workers) as wait:
+        wait()
+        yield
+
+
+@contextlib.contextmanager
+def starting_ray(address: str, *, log: Path, several_workers: bool) -> Iterator[Callable[[], None]]:
+    """As ``ray_session``, but a Ray of this machine's own starts while something else is done.
+
+    What is yielded waits until Ray is there, and raises InputError if it does not start.
+    """
     for name, value in _PREFERRED.items():
         os.environ.setdefault(name, value)
     # Its thread lives as long as Ray does, whose processes hear no signal: see HelperThread.
     with _variables(_NEEDED), _logged_to(log), helper_thread(set(SIGNALS)) as helper:
         if ray.is_initialized():
-            yield
-            return
-        with _private(helper, several_workers) if address == LOCAL else _joined(helper, address):
-            yield
+            yield _nothing
+        elif address == LOCAL:
+            with _private(helper, several_workers) as wait:
+                yield wait
+        else:
+            with _joined(helper, address):
+                yield _nothing
+
+
+def _nothing() -> None:
+    """Wait for a Ray that is there."""
 
 
 @contextlib.contextmanager
@@ -81,14 +99,15 @@ def _joined(helper: HelperThread, address: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _private(helper: HelperThread, several_workers: bool) -> Iterator[None]:
+def _private(helper: HelperThread, several_workers: bool) -> Iterator[Callable[[], None]]:
     ray_trouble.refuse_what_cannot_hold_ray()
     with _environment_of_its_own():
-        _start(helper, _private_settings(several_workers))
+        start = _Start(helper, _private_settings(several_workers))
         try:
-            yield
+            yield start.wait
         finally:
-            helper.finish(_end_private)
+            if start.is_up():
+                helper.finish(_end_private)
 
 
 def _end_private() -> None:
@@ -124,26 +143,60 @@ def _shut_down() -> None:
             gc.enable()
 
 
-def _start(helper: HelperThread, settings: Mapping[str, Any]) -> None:
-    """Start a Ray of this machine's own; on a busy machine once more, with more time."""
-    began = time.monotonic()
-    for number, extra_s in enumerate(_EXTRA_TIME_S, start=1):
-        before = descendants()
+class _Start:
+    """The start of a Ray of this machine's own; on a busy machine once more, with more time."""
+
+    def __init__(self, helper: HelperThread, settings: Mapping[str, Any]) -> None:
+        self._helper, self._settings = helper, settings
+        self._began_s = time.monotonic()
+        self._has_failed = False
+        self._begin(_EXTRA_TIME_S[0])
+
+    def _begin(self, extra_s: float) -> None:
+        self._before = descendants()
+        self._outcome = self._helper.begin(partial(_init, extra_s, self._settings))
+
+    def wait(self) -> None:
+        """Wait until Ray is there. Raises InputError if it does not start."""
+        for number, extra_s in enumerate((*_EXTRA_TIME_S[1:], None), start=1):
+            try:
+                wait_for(self._outcome)
+                return
+            except KeyboardInterrupt:
+                self._end()
+                raise
+            except Exception as error:  # a bare one if a node does not start in time
+                self._end()  # what has started; it would live on
+                if not ray_trouble.is_late(error):
+                    raise InputError(ray_trouble.why_not_started(error)) from error
+                if extra_s is None:
+                    why = ray_trouble.why_too_late(error, time.monotonic() - self._began_s, number)
+                    raise ray_trouble.TooLateError(why) from error
+                logging.getLogger("ray").warning("started once more, with more time: %s", error)
+                self._has_failed = False
+                self._begin(extra_s)
+
+    def is_up(self) -> bool:
+        """Return whether there is a Ray to be ended; one that still starts is waited for."""
+        if self._has_failed:
+            return False
         try:
-            with _waiting(extra_s):
-                helper.call(partial(ray.init, address="local", **settings))
-            return
+            wait_for(self._outcome)
         except KeyboardInterrupt:
-            end(descendants() - before, patience_s=0)
+            self._end()
             raise
-        except Exception as error:  # a bare one if a node does not start in time
-            end(descendants() - before, patience_s=0)  # what has started; it would live on
-            if not ray_trouble.is_late(error):
-                raise InputError(ray_trouble.why_not_started(error)) from error
-            if number == len(_EXTRA_TIME_S):
-                why = ray_trouble.why_too_late(error, time.monotonic() - began, number)
-                raise ray_trouble.TooLateError(why) from error
-            logging.getLogger("ray").warning("started once more, with more time: %s", error)
+        except Exception:
+            self._end()
+        return not self._has_failed
+
+    def _end(self) -> None:
+        self._has_failed = True
+        end(descendants() - self._before, patience_s=0)
+
+
+def _init(extra_s: float, settings: Mapping[str, Any]) -> None:
+    with _waiting(extra_s):
+        ray.init(address="local", **settings)
 
 
 @contextlib.contextmanager

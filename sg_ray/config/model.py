@@ -53,6 +53,14 @@ class Model:
         return self.name == FLOOR
 
     @property
+    def max_stacked(self) -> int:
+        """How many seeds of one configuration train as one at most; 1: each by itself."""
+        family = get_family(self.family)
+        if isinstance(family, NeuralFamily) and family.can_stack(self.settings):
+            return self.resources.max_stacked
+        return 1
+
+    @property
     def is_neural(self) -> bool:
         """Whether it learns by steps, at a learning rate, from streams of random numbers."""
         return isinstance(get_family(self.family), NeuralFamily)

@@ -42,10 +42,11 @@ class Resources(StrictModel):
     """With as few workers a trial may start, or go on when machines are taken away. None: it
     waits for all of them. Lower it on machines that come and go."""
 
-    stack_seeds: Literal["on", "off"] | Annotated[int, Field(ge=2, le=MAX_SEEDS)] = "off"
+    stack_seeds: Literal["auto", "on", "off"] | Annotated[int, Field(ge=2, le=MAX_SEEDS)] = "off"
     """Whether seeds of one configuration train as one stacked model, where the family can: on a
-    GPU eight small models then take about as long as two. ``on``, or how many at most (on: 8).
-    Each keeps its own record, and equals the same trial alone up to rounding."""
+    GPU eight small models then take about as long as two. ``on``, or how many at most (on: 8);
+    ``auto``: where a short measurement on the device says that it pays. Each seed keeps its own
+    record, and equals the same trial alone up to rounding."""
 
     @field_validator("gpus", mode="before")
     @classmethod
@@ -68,7 +69,7 @@ class Resources(StrictModel):
         """How many seeds train as one at most; 1: each by itself."""
         if self.is_group or self.stack_seeds == "off":
             return 1
-        return MAX_STACKED if self.stack_seeds == "on" else self.stack_seeds
+        return self.stack_seeds if isinstance(self.stack_seeds, int) else MAX_STACKED
 
     @property
     def is_group(self) -> bool:

@@ -130,8 +130,12 @@ def check_paths(config: DataConfig) -> None:
             )
 
 
-def load_data(config: DataConfig, cache_dir: Path | None = None) -> DataSet:
+def load_data(
+    config: DataConfig, cache_dir: Path | None = None, *, judges_names: bool = True
+) -> DataSet:
     """Read, check and limit a data set. A download is kept under ``cache_dir`` if given.
+
+    Whether names tell the label takes a second to find out, and may be left out.
 
     Raises InputError for anything unusable, with the file and line.
     """
@@ -143,7 +147,9 @@ def load_data(config: DataConfig, cache_dir: Path | None = None) -> DataSet:
     }
     notes = [*report.notes, *_split_notes(limited)]
     _require_labels(limited, name)
-    return DataSet(name, limited, (*notes, *notes_on_names(limited)))
+    if judges_names:
+        notes += notes_on_names(limited)
+    return DataSet(name, limited, tuple(notes))
 
 
 def _read(config: DataConfig, cache_dir: Path | None) -> tuple[str, Mapping[str, list[Sample]]]:

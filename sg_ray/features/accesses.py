@@ -21,7 +21,7 @@ from enum import Enum
 from operator import itemgetter
 
 from sg_ray.features.flow_graph import FlowGraph
-from sg_ray.features.syntax import ERROR_KIND, SyntaxTree, field_id, kind_id
+from sg_ray.features.syntax import ERROR_KIND, SyntaxTree, field_id, kind_id, kind_set
 
 _IDENTIFIER = kind_id("identifier")
 _LABEL_NAME = kind_id("statement_identifier")
@@ -67,7 +67,7 @@ _UNEVALUATED = frozenset(
         ("sizeof_expression", "alignof_expression", "attribute_specifier", "macro_type_specifier"),
     )
 )
-_SPECIAL = _SCOPES | _UNEVALUATED | {_IDENTIFIER, _LABEL_NAME, _GENERIC, _ARRAY_SIZE}
+_SPECIAL = kind_set(_SCOPES | _UNEVALUATED | {_IDENTIFIER, _LABEL_NAME, _GENERIC, _ARRAY_SIZE})
 """Nodes that say something about the names in them."""
 
 _TELLING = _WRITING | {_ENUMERATOR, _PARAMETERS, _CALL, _ASM_LABELS}
@@ -173,7 +173,7 @@ class _AccessReader:
         tree, scopes = self._tree, self._scopes
         kinds, parents, fields, texts = tree.kinds, tree.parents, tree.fields, tree.texts
         may_be_macro_heads = bool(tree.unseparated)
-        for node in [node for node, kind in enumerate(kinds) if kind in _SPECIAL]:
+        for node in tree.nodes_of(_SPECIAL):
             kind = kinds[node]
             if kind == _IDENTIFIER:
                 if node <= self._unevaluated_until:

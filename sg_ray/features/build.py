@@ -1,7 +1,7 @@
 """Featurise a data set once: build what the store lacks, read the rest."""
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ Progress = Callable[[str, int, int], None]
 """Called with a feature kind, the samples done, and the samples in total."""
 
 Arrays = Mapping[str, Ragged]
-EncodeChunks = Callable[[Sequence[Sequence[str]]], Iterable[Arrays]]
+EncodeChunks = Callable[[Sequence[Sequence[str]]], Iterator[Arrays]]
 
 
 def prepare_features(
@@ -118,12 +118,14 @@ def _encode_splits(
     report(0, num_samples)
     num_done = 0
     splits: dict[str, Arrays] = {}
-    for split in data.splits:
-        chunks = in_chunks(_sources(data, split))
+    chunks = {split: in_chunks(_sources(data, split)) for split in data.splits}
+    # All at once: workers do not wait between two splits.
+    encoded_chunks = encode_all([chunk for part in chunks.values() for chunk in part])
+    for split, part in chunks.items():
         # The empty chunk gives a split without samples its arrays, with their data types.
         encoded: list[Arrays] = [featuriser.encode([])]
-        for chunk, arrays in zip(chunks, encode_all(chunks), strict=True):
-            encoded.append(arrays)
+        for chunk in part:
+            encoded.append(next(encoded_chunks))
             num_done += len(chunk)
             report(num_done, num_samples)
         splits[split] = _concatenate(encoded)

@@ -1,7 +1,7 @@
 """Expressions that make choices: which of their operands are evaluated depends on values."""
 
 from sg_ray.features.functions import NORETURN_FUNCTIONS, Functions
-from sg_ray.features.syntax import SyntaxTree, field_id, kind_id
+from sg_ray.features.syntax import SyntaxTree, field_id, kind_id, kind_set
 
 AND = kind_id("&&", named=False)
 OR = kind_id("||", named=False)
@@ -10,7 +10,7 @@ CONDITIONAL = kind_id("conditional_expression")
 _BLOCK = kind_id("compound_statement")
 _CALL = kind_id("call_expression")
 _UNEVALUATED = frozenset(map(kind_id, ("sizeof_expression", "alignof_expression")))
-_CHOICE_KINDS = frozenset([AND, OR, CONDITIONAL])
+_CHOICE_KINDS = kind_set([AND, OR, CONDITIONAL])
 
 _OPERAND_FIELDS = frozenset(map(field_id, ("condition", "initializer", "update", "filter")))
 """Parts of statements that are expressions."""
@@ -51,9 +51,7 @@ class Choices:
 
     def _find_operators(self) -> None:
         kinds, parents = self._tree.kinds, self._tree.parents
-        if _CHOICE_KINDS.isdisjoint(kinds):
-            return
-        for node in [node for node, kind in enumerate(kinds) if kind in _CHOICE_KINDS]:
+        for node in self._tree.nodes_of(_CHOICE_KINDS):
             if kinds[node] == CONDITIONAL:
                 self._mark_upwards(node)
             elif self._mark_upwards(parents[node]):

@@ -28,7 +28,7 @@ from sg_ray.features.expression_flow import ExpressionFlow
 from sg_ray.features.flow_context import Context
 from sg_ray.features.flow_graph import EXIT, FlowGraph, Steps
 from sg_ray.features.functions import Functions
-from sg_ray.features.syntax import ERROR_KIND, SyntaxTree, field_id, kind_id
+from sg_ray.features.syntax import ERROR_KIND, SyntaxTree, field_id, kind_id, kind_set
 from sg_ray.features.try_blocks import NOWHERE, TryBlocks
 
 _IF = kind_id("if_statement")
@@ -130,7 +130,7 @@ class _Builder:
         self._parents = tree.parents
         self._fields = tree.fields
         self._texts = tree.texts
-        holders = [node for node, kind in enumerate(tree.kinds) if kind in _HOLDERS]
+        holders = tree.nodes_of(_HOLDER_SET)
         self._functions = Functions(tree)
         # No statement is a function or has a macro before it.
         self._is_plain = self._functions.are_all_of_file and not tree.unseparated
@@ -567,3 +567,4 @@ _LINKERS: Mapping[int, _Linker] = {
 """How to link each kind of node that has statements inside."""
 
 _HOLDERS = frozenset(_LINKERS)
+_HOLDER_SET = kind_set(_HOLDERS)

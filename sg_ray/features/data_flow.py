@@ -14,13 +14,13 @@ What no path reaches is seen by nothing that one does. ``accesses`` says what co
 write of which variable.
 """
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from sg_ray.features.accesses import READ, WRITE, Access, read_accesses
 from sg_ray.features.edge_numbers import TARGET_SHIFT
-from sg_ray.features.flow_graph import FlowGraph
+from sg_ray.features.flow_graph import Edge, FlowGraph
 from sg_ray.features.syntax import SyntaxTree
 
 MAX_ACCESSES = 4096
@@ -62,38 +62,43 @@ class _Relations:
                 self._by_step[step].append(number)
             else:
                 self._by_step[step] = [number]
-        self._keeps = list(self._kept_by(accesses))
+        self._keeps = self._kept_by(accesses)
 
-    def _kept_by(self, accesses: list[Access]) -> Iterator[int]:
-        """Yield what stays visible after each access: a read hides reads, a write hides all."""
+    def _kept_by(self, accesses: list[Access]) -> list[int]:
+        """Return what stays visible after each access: a read hides reads, a write hides all."""
         after_read = {variable: ~reads for variable, reads in self._reads.items()}
         after_write = {v: ~(w | self._reads.get(v, 0)) for v, w in self._writes.items()}
-        for _, _, _, variable, action in accesses:
-            if action is READ:
-                yield after_read[variable]
-            else:
-                yield after_write[variable] if action is WRITE else -1
+        return [
+            after_read[variable]
+            if action is READ
+            else after_write[variable]
+            if action is WRITE
+            else -1
+            for _, _, _, variable, action in accesses
+        ]
 
     def edges(self, paths: "_Paths") -> DataFlow:
         """Return the edges into each read."""
+        accesses, reads, writes = self._accesses, self._reads, self._writes
         incoming = self._solve(paths)
         def_use: set[int] = set()
         last_use: set[int] = set()
         for step, numbers in self._by_step.items():
-            state = incoming.get(step, 0)
+            place = paths.places.get(step)
+            state = 0 if place is None else incoming[place]
             for number in numbers:
-                _, _, node, variable, action = self._accesses[number]
+                _, _, node, variable, action = accesses[number]
                 if action is READ:
-                    if written := state & self._writes.get(variable, 0):
+                    if written := state & writes.get(variable, 0):
                         self._add_edges(def_use, written, node)
-                    if read := state & self._reads[variable]:
+                    if read := state & reads[variable]:
                         self._add_edges(last_use, read, node)
                 state = state & self._keeps[number] | self._bits[number]
         return DataFlow(sorted(def_use), sorted(last_use))
 
-    def _solve(self, paths: "_Paths") -> dict[int, int]:
-        """Return the accesses visible on entry to each step."""
-        kept, generated = self._transfers(paths.steps)
+    def _solve(self, paths: "_Paths") -> list[int]:
+        """Return the accesses visible on entry to the step at each place."""
+        kept, generated = self._transfers(paths.places)
         incoming, outgoing = [0] * len(kept), generated.copy()
         for _ in range(_MAX_PASSES):
             has_come_back = False
@@ -108,16 +113,20 @@ class _Relations:
                         has_come_back = True
             if not has_come_back:  # another pass would find the same
                 break
-        return dict(zip(paths.steps, incoming, strict=True))
+        return incoming
 
-    def _transfers(self, steps: list[int]) -> tuple[list[int], list[int]]:
-        """Return what each step lets through, and what it adds."""
-        kept, generated = [-1] * len(steps), [0] * len(steps)
-        for place, step in enumerate(steps):
-            for number in self._by_step.get(step, ()):
-                keeps = self._keeps[number]
-                kept[place] &= keeps
-                generated[place] = generated[place] & keeps | self._bits[number]
+    def _transfers(self, places: Mapping[int, int]) -> tuple[list[int], list[int]]:
+        """Return what the step at each place lets through, and what it adds."""
+        kept, generated = [-1] * len(places), [0] * len(places)
+        for step, numbers in self._by_step.items():
+            place = places.get(step)
+            if place is not None:
+                passes, adds = -1, 0
+                for number in numbers:
+                    keeps = self._keeps[number]
+                    passes &= keeps
+                    adds = adds & keeps | self._bits[number]
+                kept[place], generated[place] = passes, adds
         return kept, generated
 
     def _add_edges(self, edges: set[int], state: int, read: int) -> None:
@@ -134,9 +143,10 @@ class _Relations:
 
 
 class _Paths(NamedTuple):
-    """The steps of a flow, called by their place in the order of the source from here on."""
+    """The steps of a flow, called by their place in the order of the source."""
 
-    steps: list[int]
+    places: Mapping[int, int]
+    """Place of each step."""
     predecessors: list[list[int]]
     """Places of the steps before each; of those on paths from the roots, only such."""
     returning: set[int]
@@ -145,22 +155,32 @@ class _Paths(NamedTuple):
 
 def _paths(flow: FlowGraph) -> _Paths:
     places = {step: place for place, step in enumerate(flow.steps)}
-    onward: list[list[int]] = [[] for _ in flow.steps]
-    for from_step, to_step in flow.step_edges:
-        onward[places[from_step]].append(places[to_step])
-    reached = {places[root] for root in flow.roots}
+    edges = [(places[source], places[target]) for source, target in flow.step_edges]
+    returning = {source for source, target in edges if source >= target}
+    predecessors: list[list[int]] = [[] for _ in places]
+    for source, target in edges:
+        predecessors[target].append(source)
+    reached = _reached({places[root] for root in flow.roots}, predecessors, edges)
+    if len(reached) < len(places):
+        for target in reached:
+            predecessors[target] = [source for source in predecessors[target] if source in reached]
+    return _Paths(places, predecessors, returning)
+
+
+def _reached(roots: set[int], predecessors: list[list[int]], edges: list[Edge]) -> set[int]:
+    """Return the places that paths from the roots lead to."""
+    reached = set(roots)
+    for place, sources in enumerate(predecessors):
+        if not reached.isdisjoint(sources):
+            reached.add(place)
+    if len(reached) == len(predecessors):  # as most often, going forward alone
+        return reached
+    onward: list[list[int]] = [[] for _ in predecessors]
+    for source, target in edges:
+        onward[source].append(target)
     ahead = list(reached)
     while ahead:
-        for target in onward[ahead.pop()]:
-            if target not in reached:
-                reached.add(target)
-                ahead.append(target)
-    predecessors: list[list[int]] = [[] for _ in flow.steps]
-    returning: set[int] = set()
-    for source, targets in enumerate(onward):
-        for target in targets:
-            if source in reached or target not in reached:
-                predecessors[target].append(source)
-                if source >= target:
-                    returning.add(source)
-    return _Paths(flow.steps, predecessors, returning)
+        found = [target for target in onward[ahead.pop()] if target not in reached]
+        reached.update(found)
+        ahead += found
+    return reached

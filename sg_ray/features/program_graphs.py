@@ -112,7 +112,7 @@ class _GraphLists:
     """Graphs as flat Python lists, turned into arrays all at once."""
 
     def __init__(self) -> None:
-        self._kinds: list[int] = []
+        self._kinds: list[NDArray[np.uint16]] = [np.zeros(0, dtype=np.uint16)]
         self._parents: list[int] = []
         self._texts: list[bytes | None] = []
         self._num_nodes: list[int] = []
@@ -120,7 +120,7 @@ class _GraphLists:
         self._num_flow_edges: dict[str, list[int]] = {name: [] for name in FLOW_EDGES}
 
     def append(self, tree: SyntaxTree, flow_edges: Mapping[str, Sequence[int]]) -> None:
-        self._kinds += tree.kinds
+        self._kinds.append(tree.kind_array)
         self._parents += tree.parents
         self._texts += tree.texts
         self._num_nodes.append(len(tree.kinds))
@@ -139,7 +139,7 @@ class _GraphLists:
         tokens = np.array(vocabulary.ids(self._texts), dtype=np.int32)
         by_type = [self._edges_of(name, num_nodes, tokens) for name in edge_types]
         return {
-            "node_kind": Ragged(kind_numbers[np.array(self._kinds, dtype=np.int64)], offsets),
+            "node_kind": Ragged(kind_numbers[np.concatenate(self._kinds)], offsets),
             "node_token": Ragged(tokens, offsets),
             **_by_graph_and_type(by_type),
         }

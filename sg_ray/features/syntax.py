@@ -1,8 +1,9 @@
 """C source to a small syntax tree: named nodes and operator tokens, numbered in source order."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import tree_sitter_c
@@ -81,6 +82,13 @@ def field_id(name: str) -> int:
     return number
 
 
+def kind_set(kinds: Iterable[int]) -> NDArray[np.bool_]:
+    """Return a set of kinds as a table over all kinds, which looks up many at once."""
+    table = np.zeros(_NUM_KINDS, dtype=np.bool_)
+    table[list(kinds)] = True
+    return table
+
+
 @dataclass(frozen=True)
 class SyntaxTree:
     """The kept nodes of one function in source order (a parent before its children).
@@ -102,6 +110,16 @@ class SyntaxTree:
     """Nodes before which the parser missed a semicolon: blocks after ``for_each(item, list)``."""
     computed_gotos: frozenset[int] = frozenset()
     """Nodes before which stands a ``goto`` that the grammar does not know: ``goto *table[x]``."""
+
+    @cached_property
+    def kind_array(self) -> NDArray[np.uint16]:
+        """``kinds`` as an array."""
+        return np.array(self.kinds, dtype=np.uint16)
+
+    def nodes_of(self, kinds: NDArray[np.bool_]) -> list[int]:
+        """Return the nodes whose kinds are in ``kinds`` (see ``kind_set``)."""
+        found: list[int] = np.flatnonzero(kinds[self.kind_array]).tolist()
+        return found
 
     def children(self, node: int) -> list[int]:
         """Return the children of ``node``."""

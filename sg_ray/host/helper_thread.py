@@ -39,18 +39,19 @@ class HelperThread:
 
         If the waiting thread is interrupted, the call goes on alone: the process is about to end.
         """
-        return _wait_for(self._begin(function))
+        return wait_for(self.begin(function))
 
     def finish(self, function: Callable[[], T]) -> T:
         """As ``call``, but an interruption waits until the call is over."""
-        outcome = self._begin(function)
+        outcome = self.begin(function)
         try:
-            return _wait_for(outcome)
+            return wait_for(outcome)
         except KeyboardInterrupt:
             outcome.exception()
             raise
 
-    def _begin(self, function: Callable[[], T]) -> "Future[T]":
+    def begin(self, function: Callable[[], T]) -> "Future[T]":
+        """Have the call made, and return at once: ``wait_for`` waits for what comes of it."""
         outcome: Future[T] = Future()
         self._calls.put(lambda: _settle(outcome, function))
         return outcome
@@ -81,7 +82,7 @@ def hearing_signals(function: Callable[[], T]) -> T:
         return helper.call(function)
 
 
-def _wait_for(outcome: "Future[T]") -> T:
+def wait_for(outcome: "Future[T]") -> T:
     """Wait in short turns: a signal that another thread was given is handled between two."""
     while not wait([outcome], timeout=_TURN_S).done:
         pass

@@ -18,9 +18,9 @@ from sg_ray.jobs.job import LrRangeJob, SingleJob, TestJob, TrainJob
 from sg_ray.jobs.positions import PositionShelf
 from sg_ray.records.record import Failure
 from sg_ray.sweep_folder import LAST
-from sg_ray.training.compute import release_memory
 from sg_ray.training.loop import EpochResult, Interrupted, ShouldStop
 from sg_ray.training.saving import AT_EPOCHS, Saving
+from sg_ray.training.shared_gpu import release_memory
 from sg_ray.trial import find_learning_rate, score_test
 
 if TYPE_CHECKING:
@@ -95,6 +95,8 @@ class JobRun:
             self._left = self._shelf.put_epoch(self._folder)
             self._put_s = max(self._put_s, time.monotonic() - began_s)
             result["save_s"] += self._put_s
+        if result["done"] and not self._job.resources.is_group:
+            self.close()  # what it held of a GPU, another may need before this process goes on
         return result if self._left is None else {**result, "checkpoint": str(self._left)}
 
     def _onto(self, shelf: PositionShelf) -> Saving:

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from sg_ray.cluster.epochs import Supplies
+from sg_ray.config import Resources
 from sg_ray.errors import InfrastructureError
+from sg_ray.host.cpus import num_cpus
 from sg_ray.host.disk import disk_trouble
 from sg_ray.jobs.checkpoints import read_environment, write_environment
 from sg_ray.jobs.job import StackJob, TrainJob
@@ -15,10 +17,10 @@ from sg_ray.jobs.job_run import Result
 from sg_ray.jobs.positions import PositionShelf
 from sg_ray.records.record import Failure
 from sg_ray.sweep_folder import LAST
-from sg_ray.training.compute import release_memory
 from sg_ray.training.loop import EpochResult, Interrupted, ShouldStop
 from sg_ray.training.saving import Saving
-from sg_ray.trial import StackedTrial, run_stacked
+from sg_ray.training.shared_gpu import release_memory
+from sg_ray.trial import StackedTrial, run_stacked, why_alone
 
 
 @dataclass
@@ -65,11 +67,13 @@ class StackRun:
         for place in places:
             place.left = place.left or place.job.resume_from
             write_environment(place.folder, context.environment)
+        self._job, self._context = job, context
         every_s = supplies.checkpoint_every_s
-        trials = [
+        self._trials = [
             StackedTrial(p.job.spec, p.folder, replace(p.saving, every_s=every_s)) for p in places
         ]
-        self._rounds = run_stacked(trials, job.rows, context, should_stop=should_stop)
+        self._rounds = run_stacked(self._trials, job.rows, context, should_stop=should_stop)
+        self._is_decided = not job.is_measured
 
     def close(self) -> None:
         """Drop what the stack holds."""
@@ -79,7 +83,8 @@ class StackRun:
     def step(self) -> Result:
         """Train until a trial has completed an epoch, or ended: ``members`` are the results of all.
 
-        Each is as of ``JobRun``, with its ``trial_key``. Raises what ``JobRun`` does.
+        Each is as of ``JobRun``, with its ``trial_key``. ``unstacked`` says why they are to be
+        trained each by itself, where that was measured. Raises what ``JobRun`` does.
         """
         try:
             return self._step()
@@ -100,6 +105,11 @@ class StackRun:
     def _step(self) -> Result:
         if reason := self._should_stop():  # before models are built
             raise Interrupted(reason="stop" if reason is True else reason)
+        if not self._is_decided:
+            self._is_decided = True
+            alone = why_alone(self._trials, self._context, _num_at_once(self._job.resources))
+            if alone is not None:
+                return {"done": True, "members": [], "unstacked": alone}
         members = [
             self._ended(key, one) if isinstance(one, Exception) else self._epoch(key, one)
             for key, one in next(self._rounds).items()
@@ -135,6 +145,13 @@ class StackRun:
                 "save_s": result.save_s + self._put_s,
             },
         )
+
+
+def _num_at_once(takes: Resources) -> int:
+    """Return how many trials alone share what one of them takes a part of."""
+    if takes.gpus:
+        return max(1, int(1 / takes.gpus))
+    return max(1, int(num_cpus() / takes.cpus))
 
 
 def _told(place: Place, result: dict[str, Any]) -> Result:

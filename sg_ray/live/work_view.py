@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Self, TextIO
 
 from sg_ray.live.stream import SafeStream
 from sg_ray.statistics.own_metrics import OWN_METRICS
-from sg_ray.training.loop import EpochResult
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
+
+    from sg_ray.training.loop import EpochResult
 
 _METRICS = ("train_loss", "val_loss", "val_accuracy", "val_f1", "val_roc_auc")
 
@@ -59,7 +60,7 @@ class WorkView:
             done = 0 if task is None else int(self._bars.tasks[task].completed)
             self._show(name, done + 1, self._num_steps)
 
-    def show_epoch(self, result: EpochResult) -> None:
+    def show_epoch(self, result: "EpochResult") -> None:
         """Write one line an epoch, in place of its bar."""
         task = self._tasks.pop(f"epoch {self._epoch}", None)
         if self._bars is not None and task is not None:

@@ -70,6 +70,12 @@ class NeuralConfig(FamilyConfig):
     weighted_sampling: bool = False
     """Draw both classes equally often in training. For data with few vulnerable functions;
     probabilities are then too high."""
+    fixed_shapes: Literal["auto", "on", "off"] = "auto"
+    """Fill batches up to one set of shapes. On a GPU a step is then recorded once and replayed as
+    one launch.
+
+    ``auto``: on a GPU, where a replay does what a plain step does. Set off if filling up costs
+    more than launching saves: very large models."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Numbers of the forward pass. ``auto``: on a GPU bf16 where it has it, else fp16; on a CPU
     fp32. Set fp32 if losses are not finite."""

@@ -6,7 +6,7 @@ Shape legend: T tokens of all sequences together, N sequences, H heads, K heads 
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, starmap
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -63,8 +63,8 @@ def attend(
     if groups > 1:
         key, value = (tensor.repeat_interleave(groups, dim=1) for tensor in (key, value))
     if query.device.type == "cpu" and form.dropout == 0 and form.window is None:
-        runs = tuple(_runs(queries.offsets, keys.offsets))
-        return cast(Tensor, _FlashCpu.apply(query, key, value, runs, form))  # type: ignore[no-untyped-call]
+        pairs = tuple(_pairs(queries.offsets, keys.offsets))
+        return cast(Tensor, _FlashCpu.apply(query, key, value, pairs, form))  # type: ignore[no-untyped-call]
     return _padded(query, key, value, queries, keys, form)
 
 
@@ -104,52 +104,43 @@ def _flash_cuda(
     return output
 
 
-class _Run(NamedTuple):
-    """Sequences of equal length that lie side by side: one batch for a kernel."""
+class _Pair(NamedTuple):
+    """The queries and the keys of one sequence."""
 
-    num: int
-    query_start: int
-    query_length: int
-    key_start: int
-    key_length: int
+    queries: slice
+    keys: slice
 
 
-def _runs(query_offsets: Tensor, key_offsets: Tensor) -> Iterator[_Run]:
-    places = list(zip(query_offsets.tolist(), key_offsets.tolist(), strict=True))
-    first = 0
-    lengths = [(b[0] - a[0], b[1] - a[1]) for a, b in pairwise(places)]
-    for at in range(1, len(lengths) + 1):
-        if at == len(lengths) or lengths[at] != lengths[first]:
-            (query_start, key_start), (num_queries, num_keys) = places[first], lengths[first]
-            yield _Run(at - first, query_start, num_queries, key_start, num_keys)
-            first = at
+def _pairs(query_offsets: Tensor, key_offsets: Tensor) -> Iterator[_Pair]:
+    slices = (starmap(slice, pairwise(each.tolist())) for each in (query_offsets, key_offsets))
+    return starmap(_Pair, zip(*slices, strict=True))
 
 
 class _FlashCpu(torch.autograd.Function):
-    """The CPU's flash kernel on each run of sequences.
+    """The CPU's flash kernel on each sequence: as many calls as there are, of whatever lengths.
 
     Written as one function, since autograd would add up a gradient of all T tokens for each slice.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, query: Tensor, key: Tensor, value: Tensor, runs: tuple[_Run, ...], form: Form
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, pairs: tuple[_Pair, ...], form: Form
     ) -> Tensor:
         output = torch.empty_like(query)
         log_sums = []
-        for run in runs:
+        for pair in pairs:
             each, log_sum = _flash_cpu(
-                _queries_of(query, run),
-                _keys_of(key, run),
-                _keys_of(value, run),
+                _heads_first(query[pair.queries]),
+                _heads_first(key[pair.keys]),
+                _heads_first(value[pair.keys]),
                 0.0,
                 form.is_causal,
                 scale=form.scale,
             )
-            _queries_of(output, run).copy_(each)
+            _heads_first(output[pair.queries]).copy_(each)
             log_sums.append(log_sum)
         ctx.save_for_backward(query, key, value, output, *log_sums)
-        ctx.runs, ctx.form = runs, form
+        ctx.pairs, ctx.form = pairs, form
         return output
 
     @staticmethod
@@ -157,36 +148,27 @@ class _FlashCpu(torch.autograd.Function):
         query, key, value, output, *log_sums = ctx.saved_tensors
         (gradient,) = gradients
         by_query, by_key, by_value = (torch.empty_like(tensor) for tensor in (query, key, value))
-        for run, log_sum in zip(ctx.runs, log_sums, strict=True):
+        for pair, log_sum in zip(ctx.pairs, log_sums, strict=True):
             each = _flash_cpu_backward(
-                _queries_of(gradient, run),
-                _queries_of(query, run),
-                _keys_of(key, run),
-                _keys_of(value, run),
-                _queries_of(output, run),
+                _heads_first(gradient[pair.queries]),
+                _heads_first(query[pair.queries]),
+                _heads_first(key[pair.keys]),
+                _heads_first(value[pair.keys]),
+                _heads_first(output[pair.queries]),
                 log_sum,
                 0.0,
                 ctx.form.is_causal,
                 scale=ctx.form.scale,
             )
-            _queries_of(by_query, run).copy_(each[0])
-            _keys_of(by_key, run).copy_(each[1])
-            _keys_of(by_value, run).copy_(each[2])
+            _heads_first(by_query[pair.queries]).copy_(each[0])
+            _heads_first(by_key[pair.keys]).copy_(each[1])
+            _heads_first(by_value[pair.keys]).copy_(each[2])
         return by_query, by_key, by_value, None, None
 
 
-def _queries_of(tensor: Tensor, run: _Run) -> Tensor:
-    """Return the view [num, H, length, D] of [T, H, D]."""
-    return _part(tensor, run.num, run.query_start, run.query_length)
-
-
-def _keys_of(tensor: Tensor, run: _Run) -> Tensor:
-    return _part(tensor, run.num, run.key_start, run.key_length)
-
-
-def _part(tensor: Tensor, num: int, start: int, length: int) -> Tensor:
-    part = tensor[start : start + num * length]
-    return part.view(num, length, *part.shape[1:]).transpose(1, 2)
+def _heads_first(tensor: Tensor) -> Tensor:
+    """Return the view [1, H, T, D] of [T, H, D]."""
+    return tensor.transpose(0, 1)[None]
 
 
 def _padded(

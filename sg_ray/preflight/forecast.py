@@ -40,6 +40,7 @@ def describe_plan(
         "model         lr range  search  replicate    per trial",
         *(_model_line(model, stages) for model in models),
         runs.told_at_once(experiment.resources_by_model, experiment.max_concurrent_trials),
+        *_together(models),
         "",
         _in_all(stages, experiment.replicate, extends),
         *attainable_p(len(experiment.replicate.all_seeds), len(models)),
@@ -73,6 +74,19 @@ def _model_line(model: Model, planned: Sequence[PlannedStage]) -> str:
     lr_range = "yes" if "lr_range" in stages else "no"
     num_points = stages["search"].num_trials
     return f"{model.name:<14}{lr_range:<10}{num_points:<8}{trials:<13}{per_trial}"
+
+
+def _together(models: Sequence[Model]) -> list[str]:
+    """Say which seeds train as one."""
+    told = [
+        f"up to {one.max_stacked} of {one.name}{_IF_IT_PAYS[one.resources.stack_seeds == 'auto']}"
+        for one in models
+        if one.max_stacked > 1
+    ]
+    return [f"seeds of one configuration train as one: {', '.join(told)}"] if told else []
+
+
+_IF_IT_PAYS = {True: " if that is measured to pay", False: ""}
 
 
 def _in_all(planned: Sequence[PlannedStage], replicate: ReplicateSettings, extends: bool) -> str:

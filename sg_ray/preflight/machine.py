@@ -23,6 +23,7 @@ from sg_ray.preflight.finding import Finding
 from sg_ray.records.planned import planned_stages
 from sg_ray.training.compute import device_for
 from sg_ray.training.precision import resolve_precision
+from sg_ray.training.shared_gpu import mps_is_on
 
 _NUM_TUNE_CHECKPOINTS = 3
 """Of a running trial: Tune keeps two, and writes the next before it drops one."""
@@ -63,7 +64,8 @@ def _describe_gpus() -> str:
     devices = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
     if not devices:
         return "no GPU"
-    return ", ".join(f"{device.name} {device.total_memory / _GB:.0f} GB" for device in devices)
+    named = [f"{device.name} {device.total_memory / _GB:.0f} GB" for device in devices]
+    return ", ".join(named) + (", shared through NVIDIA MPS" if mps_is_on() else "")
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,10 @@ from pathlib import Path
 from typing import Literal
 
 from sg_ray.data.sources import DataConfig, SplitLimits, load_data
-from sg_ray.features.build import prepare_features
+from sg_ray.features.build import Progress, prepare_features
 from sg_ray.features.graph_files import export_graphs
 from sg_ray.features.spec import GraphSpec
 from sg_ray.host.cpus import num_cpus
-from sg_ray.prepare.prepare import Progress
 
 GraphFormat = Literal["packed", "pt"]
 
@@ -27,7 +26,7 @@ def make_graphs(
     ``max_samples`` functions of each split, with the labels in proportion.
     """
     limit = SplitLimits(train=max_samples, valid=max_samples, test=max_samples)
-    data = load_data(DataConfig(path=data_dir, limit=limit))
+    data = load_data(DataConfig(path=data_dir, limit=limit), judges_names=False)
     spec, num_workers = GraphSpec(), num_cpus()
     if file_format == "packed":
         prepare_features(data, [spec], out, num_workers=num_workers, progress=progress)

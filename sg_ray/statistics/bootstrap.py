@@ -21,7 +21,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from sg_ray.errors import InputError
 from sg_ray.statistics.arguments import Labels, Probabilities
@@ -114,6 +113,8 @@ def _errors_of_seeds(scores: ResampledScores, num_draws: int) -> Floats:
     """
     if scores.num_seeds == 1:
         return np.zeros(num_draws)
+    from scipy import stats  # takes half a second
+
     standard_error = math.sqrt(scores.variance_parts().over_seeds / scores.num_seeds)
     shares = (np.arange(num_draws) + 0.5) / num_draws
     return np.asarray(standard_error * stats.t.ppf(shares, scores.num_seeds - 1))
@@ -125,4 +126,6 @@ def _probability_positive(advantage: ResampledScores) -> float:
     sd_of_seed = math.sqrt(advantage.variance_parts().over_seeds)
     if sd_of_seed == 0:
         return float(np.mean((np.sign(on_new_items) + 1) / 2))
+    from scipy import stats
+
     return float(np.mean(stats.norm.cdf(on_new_items / sd_of_seed)))

@@ -5,7 +5,6 @@ from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from sg_ray.errors import InputError
 from sg_ray.statistics.arguments import Labels, Probabilities
@@ -32,6 +31,8 @@ def mcnemar(labels: Labels, predicted_a: Predicted, predicted_b: Predicted) -> f
     only_b = int(np.sum(right_b & ~right_a))
     if only_a + only_b == 0:
         return 1.0
+    from scipy import stats  # takes half a second
+
     return float(stats.binomtest(only_a, only_a + only_b).pvalue)
 
 

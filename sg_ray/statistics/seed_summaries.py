@@ -4,7 +4,6 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import stats
 
 TRIMMED_SHARE = 0.25
 
@@ -18,6 +17,8 @@ def interquartile_mean(values: Sequence[float]) -> float:
     """
     if not len(values):
         return math.nan
+    from scipy import stats  # takes half a second
+
     return float(stats.trim_mean(np.asarray(values, dtype=np.float64), TRIMMED_SHARE))
 
 

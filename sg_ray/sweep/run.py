@@ -114,6 +114,8 @@ def run_sweep(
         if data is None:  # bad data must not leave a sweep begun with them
             data = read_data(experiment.data, experiment.cache_dir, experiment.objective)
         resumed = begin(experiment, extends=extends)
+        if not folder.verdict.exists():  # else there may be nothing to run
+            executor.begin(experiment.resources_by_model, folder.ray_log)
         note_packages(folder)
         look_up_origin()  # of now, not of when a record is written
         stop = StopRequest()

@@ -1,6 +1,5 @@
 """How a forward pass is computed: on which device, in which number format, beside which workers."""
 
-import gc
 import platform
 import re
 from dataclasses import dataclass
@@ -15,17 +14,15 @@ from torch import Tensor, nn
 from sg_ray.code_version import code_version
 from sg_ray.errors import InfrastructureError
 from sg_ray.host.packages import packages_hash
-from sg_ray.models.family import NeuralConfig, SplitData
+from sg_ray.models.family import Batch, NeuralConfig, SplitData
 from sg_ray.training.batches import Indices
 from sg_ray.training.fallbacks import Fallbacks
 from sg_ray.training.precision import Precision, resolve_precision
+from sg_ray.training.shared_gpu import mps_is_on
 from sg_ray.training.workers import ALONE, Workers
 from sg_ray.version import __version__
 
 CPU_INFO = Path("/proc/cpuinfo")
-
-_CONTEXT_BYTES = 600 * 2**20
-"""What a process's CUDA context and loaded kernels take of a GPU."""
 
 
 @dataclass(frozen=True)
@@ -39,15 +36,25 @@ class Compute:
 
     def forward(self, model: nn.Module, split: SplitData, indices: Indices) -> Tensor:
         """Return the float32 logits of these samples, shape [B], on the device."""
-        batch = {name: self.put(tensor) for name, tensor in split.collate(indices).items()}
+        return self.logits(model, split.collate(indices))
+
+    def logits(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Return the float32 logits of a batch, shape [B], on the device."""
+        on_device = {name: self.put(tensor) for name, tensor in batch.items()}
         with self.precision.autocast():
-            logits: Tensor = model(batch)
+            logits: Tensor = model(on_device)
         return logits.float()
 
+    def pinned(self, tensor: Tensor) -> Tensor:
+        """Return a CPU tensor in memory from where it goes to the device without a wait."""
+        return tensor.pin_memory() if self.device.type == "cuda" else tensor
+
     def put(self, tensor: Tensor) -> Tensor:
-        """Return a CPU tensor on the device; to CUDA by way of pinned memory, without waiting."""
+        """Return a tensor on the device; to CUDA by way of pinned memory, without waiting."""
+        if tensor.device.type == self.device.type:
+            return tensor
         if self.device.type == "cuda":
-            return tensor.pin_memory().to(self.device, non_blocking=True)
+            return self.pinned(tensor).to(self.device, non_blocking=True)
         return tensor.to(self.device)
 
 
@@ -68,29 +75,6 @@ def device_for(gpus: float) -> torch.device:
     return torch.device("cuda")
 
 
-def bound_memory(device: torch.device, gpus: float) -> None:
-    """Let this process take no more of the GPU's memory than the share that it was given.
-
-    Without a bound a neighbour's peak would be this trial's out-of-memory, which it mends by
-    smaller pieces: its numbers would depend on who ran beside it. What each process takes outside
-    of torch's sight is set apart first.
-    """
-    if device.type != "cuda":
-        return
-    fraction = 1.0
-    if gpus < 1:
-        total = torch.cuda.get_device_properties(device).total_memory
-        fraction = gpus * max(0.5, 1 - int(1 / gpus) * _CONTEXT_BYTES / total)
-    torch.cuda.set_per_process_memory_fraction(fraction, device)
-
-
-def release_memory() -> None:
-    """Give back what a trial that has ended held of a GPU: others there may need it."""
-    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-        gc.collect()  # a model in a cycle of references would keep its part
-        torch.cuda.empty_cache()
-
-
 def make_compute(config: NeuralConfig, device: torch.device, workers: Workers = ALONE) -> Compute:
     """Return the Compute of ``config``. Raises InputError for a format the device cannot do."""
     precision = resolve_precision(config.precision, device)
@@ -102,7 +86,7 @@ def environment(device: torch.device, num_threads: int) -> dict[str, Any]:
 
     ``host`` and ``code_version`` are those of this very process, whoever has planned the trial;
     ``packages`` is the hash of all that is installed (see ``SweepFolder.packages``);
-    ``device_name`` is the GPU's name, or on a CPU its model.
+    ``device_name`` is the GPU's name, or on a CPU its model. ``mps``, of a GPU: see ``shared_gpu``.
     """
     is_cuda = device.type == "cuda"
     cpu = cpu_model()
@@ -118,6 +102,7 @@ def environment(device: torch.device, num_threads: int) -> dict[str, Any]:
         "cpu": cpu,
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "num_threads": num_threads,
+        **({"mps": mps_is_on()} if is_cuda else {}),
     }
 
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from sg_ray.errors import OutOfMemory
 from sg_ray.training.batches import Indices, micro_batches
 from sg_ray.training.seeding import allow_nondeterminism, nondeterministic_operation
+from sg_ray.training.shared_gpu import refuse_what_neighbours_took
 
 Result = TypeVar("Result")
 
@@ -99,9 +100,13 @@ class Fallbacks:
 
 @contextmanager
 def guard_memory(units: NDArray[np.int64], *, padded: bool) -> Iterator[None]:
-    """Turn torch.OutOfMemoryError in a pass over samples of these units into PieceTooLarge."""
+    """Turn torch.OutOfMemoryError in a pass over samples of these units into PieceTooLarge.
+
+    Raises InfrastructureError if that is not for this process to mend.
+    """
     try:
         yield
     except torch.OutOfMemoryError as error:
+        refuse_what_neighbours_took(error)
         num_units = len(units) * units.max() if padded else units.sum()
         raise PieceTooLarge(len(units), int(num_units)) from error

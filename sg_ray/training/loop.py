@@ -5,9 +5,11 @@ of workers.
 """
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from enum import IntEnum
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +24,13 @@ from sg_ray.models.family import Classifier, NeuralConfig, SplitData
 from sg_ray.models.seeded_dropout import set_dropout_seed
 from sg_ray.statistics.own_metrics import Metric
 from sg_ray.training import checkpoint
+from sg_ray.training.ahead import made_ahead
 from sg_ray.training.batches import Indices, epoch_batches, num_batches
+from sg_ray.training.captured_step import CapturedStep
 from sg_ray.training.checkpoint import Best, best_content, load_best, write_metadata
 from sg_ray.training.collapse import is_collapsed
 from sg_ray.training.compute import Compute, environment, make_compute
+from sg_ray.training.fixed_shapes import FixedShapes, fixed_split
 from sg_ray.training.inference import predict, predict_logits
 from sg_ray.training.metrics import check_objective, sigmoid, validation_metrics
 from sg_ray.training.optimiser import Optimiser, linear_schedule
@@ -33,7 +38,7 @@ from sg_ray.training.position import EpochResult, Progress
 from sg_ray.training.predictions import Predictions
 from sg_ray.training.saving import AT_EPOCHS, Pace, Saving
 from sg_ray.training.seeding import Seeds, allow_nondeterminism, determinism, stream_seed
-from sg_ray.training.step import StepOutcome, Stepper
+from sg_ray.training.step import Launched, Prepared, StepOutcome, Stepper
 from sg_ray.training.workers import ALONE, Workers
 
 __all__ = ["EpochResult", "Interrupted", "load_best", "never", "predict", "train"]
@@ -191,9 +196,16 @@ class Training:
             model, config, linear_schedule(config, num_steps), compute.precision.grad_scaler()
         )
         self._is_stacked = is_stacked
+        self._way = "stacked" if is_stacked else "plain"
         self.stack = None
         self._progress = self._restore()
-        self._stepper = Stepper(model, train_split, self.optimiser, compute)
+        self._stepper = Stepper(model, train_split, self.optimiser, compute, self._shapes())
+        # Only what computes beside this process leaves it time for anything else.
+        is_device = compute.device.type != "cpu"
+        self._lead = 2 if is_device else 0
+        # On several workers all decide together after each step.
+        self._lag = 1 if is_device and self._workers.world_size == 1 else 0
+        self._counted_s = 0.0
 
     def epochs(self, should_stop: ShouldStop) -> Iterator[EpochResult]:
         """Yield the remaining epochs; of a finished training, the last one again."""
@@ -210,6 +222,20 @@ class Training:
             if result.stop_reason is not None:
                 return
 
+    def _shapes(self) -> FixedShapes | None:
+        """Return the shapes of all steps, where they are wanted and the split has them."""
+        wish, max_units = self._config.fixed_shapes, self._config.max_units_per_micro_batch
+        split = fixed_split(self.train_split)
+        is_wanted = wish == "on" or (wish == "auto" and CapturedStep.suits(self._compute))
+        # Once memory ran out, a training goes on in other pieces: so does one that is resumed.
+        is_cut = self._compute.fallbacks.max_units < max_units
+        is_alone = self._workers.world_size == 1 and not self._is_stacked
+        if split is None or not is_wanted or not is_alone or is_cut:
+            return None
+        epochs = range(1, self._config.epochs + 1)
+        batches = chain.from_iterable(self.batches_of_epoch(epoch) for epoch in epochs)
+        return FixedShapes.of(split, batches, max_units)
+
     def ended(self) -> EpochResult | None:
         """Return the last result of a training that was at its end already; None of any other."""
         if not self._progress.history:
@@ -223,13 +249,34 @@ class Training:
     def _train_epoch(self, should_stop: ShouldStop) -> None:
         """Take the steps that are left of the current epoch."""
         self.model.train()
-        for batch in self.batches_left():
-            started = time.perf_counter()
-            seed = self.dropout_seed()
-            torch.manual_seed(seed)
-            set_dropout_seed(self.model, seed)
-            outcome = self._stepper.step(batch)
-            self.advance(outcome, time.perf_counter() - started, should_stop())
+        unread: deque[Launched] = deque()
+        self._counted_s = time.perf_counter()
+        with made_ahead(self._stepper.prepare, self.batches_left(), self._lead) as prepared:
+            for batch in prepared:
+                unread.append(self._launch(batch, len(unread)))
+                stop = should_stop()
+                self._read(unread, stop, leave=0 if stop or self._is_due() else self._lag)
+        self._read(unread, None, leave=0)
+
+    def _read(self, unread: deque[Launched], stop: StopReason | bool | None, leave: int) -> None:
+        """Read and count the oldest steps until ``leave`` are left; save or stop at the last."""
+        while len(unread) > leave:
+            outcome = unread.popleft().read()
+            now_s = time.perf_counter()
+            step_time_s, self._counted_s = now_s - self._counted_s, now_s
+            self.advance(outcome, step_time_s, stop, is_last=not unread)
+
+    def take_step(self, batch: Indices) -> StepOutcome:
+        """Change the weights by the gradient of a batch; ``advance`` counts it."""
+        return self._launch(self._stepper.prepare(batch)).read()
+
+    def _launch(self, batch: Prepared, num_unread: int = 0) -> Launched:
+        seed = self.dropout_seed(num_unread)
+        torch.manual_seed(seed)
+        set_dropout_seed(self.model, seed)
+        launched = self._stepper.launch(batch)
+        self._way = self._stepper.way
+        return launched
 
     def batches_of_epoch(self, epoch: int) -> list[Indices]:
         """Return the optimisation batches of an epoch, from 1."""
@@ -241,24 +288,34 @@ class Training:
         return self.batches_of_epoch(progress.epoch + 1)[progress.step_in_epoch :]
 
     def advance(
-        self, outcome: StepOutcome, step_time_s: float, stop: StopReason | bool | None
+        self,
+        outcome: StepOutcome,
+        step_time_s: float,
+        stop: StopReason | bool | None,
+        *,
+        is_last: bool = True,
     ) -> None:
         """Count a step that was taken, and do what is to be done after it.
 
-        Raises Diverged by its outcome, and Interrupted where ``stop`` says so.
+        Raises Diverged by its outcome, and Interrupted where ``stop`` says so. If it is not the
+        last that was taken, weights are those of a later step: they are neither saved nor left.
         """
         self._progress.advance(outcome.loss_sum, outcome.learning_rate, step_time_s)
-        self._heed(stop, outcome)
+        self._heed(stop, outcome, is_last=is_last)
 
-    def dropout_seed(self) -> int:
-        """Return a seed of this step and rank, so that dropout needs no state to be saved."""
-        position = (self._progress.global_step, self._workers.rank)
+    def dropout_seed(self, num_unread: int = 0) -> int:
+        """Return a seed of this step and rank, so that dropout needs no state to be saved.
+
+        ``num_unread`` steps are taken already, but not counted.
+        """
+        position = (self._progress.global_step + num_unread, self._workers.rank)
         return stream_seed(self._seeds.dropout, "dropout", *position)
 
-    def _heed(self, stop: StopReason | bool | None, outcome: StepOutcome) -> None:
+    def _heed(self, stop: StopReason | bool | None, outcome: StepOutcome, *, is_last: bool) -> None:
         """Do what any rank has to, all ranks together: leave, or save the position and go on."""
         self._pace.asked()
-        order = _Order(self._workers.highest(self._own_order(stop, outcome)))
+        own = self._own_order(stop, outcome, is_last=is_last)
+        order = _Order(self._workers.highest(own))
         if order == _Order.GO_ON:
             return
         if order == _Order.DIVERGED:
@@ -277,14 +334,20 @@ class Training:
                 "preempted" if order == _Order.LEAVE else "stop",
             )
 
-    def _own_order(self, stop: StopReason | bool | None, outcome: StepOutcome) -> _Order:
+    def _own_order(
+        self, stop: StopReason | bool | None, outcome: StepOutcome, *, is_last: bool
+    ) -> _Order:
         if self._stepper.is_diverged(outcome):
             return _Order.DIVERGED
+        if not is_last:
+            return _Order.GO_ON
         if stop:
             return _Order.LEAVE if stop == "preempted" else _Order.STOP
-        # Clocks differ: that of rank 0 counts.
-        is_due = self._workers.rank == 0 and self._pace.is_due(self._saving.every_s)
-        return _Order.SAVE if is_due else _Order.GO_ON
+        return _Order.SAVE if self._is_due() else _Order.GO_ON
+
+    def _is_due(self) -> bool:
+        """Return whether a position is to be saved; clocks differ, that of rank 0 counts."""
+        return self._workers.rank == 0 and self._pace.is_due(self._saving.every_s)
 
     def complete_epoch(self, logits: NDArray[np.float64], validation_time_s: float) -> EpochResult:
         """Write the epoch's files and return its result.
@@ -393,6 +456,7 @@ class Training:
         self.optimiser.load_state_dict(last)
         torch.set_rng_state(last["rng_state"])
         self._compute.fallbacks.limit_units(last["fallbacks"]["max_units_per_micro_batch"])
+        self._way = last["fallbacks"]["step"]
         if last["fallbacks"]["determinism"] == "weak":
             allow_nondeterminism()
         progress = Progress(**{name: last[name] for name in Progress.__dataclass_fields__})
@@ -419,6 +483,7 @@ class Training:
         return {
             "max_units_per_micro_batch": int(self._workers.gather(max_units).min()),
             "determinism": "weak" if is_weak else determinism(),
+            "step": self._way,
             **({} if self.stack is None else {"stack": self.stack}),
         }
 
@@ -427,6 +492,7 @@ class Training:
             **environment(self._compute.device, torch.get_num_threads()),
             "precision": self._compute.precision.name,
             "num_workers": self._workers.world_size,
+            "batches": "padded" if self.train_split.padded else "packed",
             **self._fallbacks(),
         }
         if self._workers.rank == 0:

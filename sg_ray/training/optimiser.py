@@ -1,6 +1,7 @@
 """AdamW with warm-up and linear decay, loss scaling and gradient clipping, in the right order."""
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -60,6 +61,28 @@ class Optimiser:
             self._schedule.step()
         self.zero_grad()
         return norm
+
+    def clip_and_apply(self) -> Tensor:
+        """Do the arithmetic of ``step`` without a scaler; return the norm, shape []."""
+        norm = nn.utils.clip_grad_norm_(self._parameters, self._clip_norm)
+        self._adamw.step()
+        return norm
+
+    @contextmanager
+    def reading_rate_from(self, learning_rate: Tensor) -> Iterator[None]:
+        """Have AdamW read its rate from a tensor, [], on the device: a recorded step reads it anew.
+
+        Afterwards it has its own rate again.
+        """
+        groups = self._adamw.param_groups
+        before = [(group["lr"], group["capturable"]) for group in groups]
+        for group in groups:
+            group["lr"], group["capturable"] = learning_rate, True
+        try:
+            yield
+        finally:
+            for group, (rate, capturable) in zip(groups, before, strict=True):
+                group["lr"], group["capturable"] = rate, capturable
 
     def zero_grad(self) -> None:
         """Forget the gradient collected since the last step."""

@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from statistics import median
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -36,13 +37,18 @@ from sg_ray.training.compute import Compute
 from sg_ray.training.fallbacks import ADVICE, guard_memory
 from sg_ray.training.loop import Interrupted, ShouldStop, Training
 from sg_ray.training.position import EpochResult
+from sg_ray.training.shared_gpu import refuse_what_neighbours_took
 from sg_ray.training.stacked_weights import StackedWeights
 from sg_ray.training.step import StepOutcome
 
 Round = Mapping[int, EpochResult | Exception]
 """By row: the epoch that a training has completed, or what has ended it."""
 
+PAYS_BELOW = 0.8
+"""Of the time that trainings alone take, a stack may take so much: else it is not worth it."""
+
 Result = TypeVar("Result")
+_WARM_UP_STEPS, _TIMED_STEPS = 3, 10
 _NO_SAMPLES: Indices = np.empty(0, dtype=np.int64)
 
 
@@ -153,6 +159,7 @@ class StackedTraining:
             )
             norms = self._weights.update(gradient)
         except torch.OutOfMemoryError as error:
+            refuse_what_neighbours_took(error)
             raise OutOfMemory(
                 f"out of memory where a step cannot be redone: {error}. Stack fewer seeds "
                 f"(resources.stack_seeds). {ADVICE}"
@@ -294,6 +301,30 @@ class StackedTraining:
             "train": _largest(train),
             "valid": _largest(valid),
         }
+
+
+def relative_cost(
+    alone: Training, members: Sequence[Training], config: NeuralConfig, compute: Compute
+) -> float:
+    """Return how many steps of ``alone`` take as long as one of a stack of ``members``.
+
+    All of them are new, and of no use afterwards: they have taken steps that nobody counts.
+    """
+    rows = [str(row) for row in range(len(members))]
+    stack = StackedTraining(dict(enumerate(members)), rows, config, compute)
+    batches = [member.batches_left() for member in members]
+    steps = range(_WARM_UP_STEPS + _TIMED_STEPS)
+    took_s: dict[str, list[float]] = {"alone": [], "stacked": []}
+    for step in steps:  # in turn, so that a machine that gets slower does so for both
+        held = {row: own[step % len(own)] for row, own in enumerate(batches)}
+        began_s = time.perf_counter()
+        alone.take_step(held[0])
+        between_s = time.perf_counter()
+        stack._step(held)
+        took_s["alone"].append(between_s - began_s)
+        took_s["stacked"].append(time.perf_counter() - between_s)
+    stacked_s, alone_s = (median(took_s[way][_WARM_UP_STEPS:]) for way in ("stacked", "alone"))
+    return stacked_s / alone_s
 
 
 def _largest(capacities: Sequence[Capacity]) -> dict[str, int]:

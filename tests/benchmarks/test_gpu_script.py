@@ -56,6 +56,8 @@ def test_the_whole_script_runs_where_little_is_installed(packed: Path, tmp_path:
         "codebert-gpu: bf16 matmul, on real tokens",
         "gnn-gpu: today",
         "gnn-gpu: PyG RGCNConv",
+        "stacked-seeds-gpu: 2 seeds of fusion, a step of one",
+        "stacked-seeds-gpu: 2 seeds of fusion, 2 processes",
     } <= set(results)
     assert all(entry["ours"] > 0 and entry["baseline"] > 0 for entry in results.values())
     assert "GPU busy: skipped: only a GPU has kernels to profile" in run.stdout
@@ -125,3 +127,24 @@ def test_arithmetic_is_counted_as_torch_counts_it(length: int) -> None:
     own = training_flops(np.array([length]), 3, 16, 2, 24, reads_first=False)
     assert own == pytest.approx(counter.get_total_flops(), rel=0.01)
     assert training_flops(np.array([length]), 3, 16, 2, 24, reads_first=True) < own
+
+
+def test_tests_for_a_gpu_are_collected_where_little_is_installed(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-m", "gpu", "tests"]
+    run = subprocess.run(
+        [*command, "-p", "no:cacheprovider", "-p", "no:xdist"],
+        cwd=ROOT,
+        env=environment_without(NOT_ON_A_LENT_GPU, tmp_path),
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    for name in (
+        "tests/models/test_conformance.py::test_overfits_eight_samples[gnn-cuda]",
+        "test_memory_that_really_runs_out_is_backed_off[transformer-cuda]",
+        "test_fp16_goes_through_the_scaler[fusion-cuda]",
+        "tests/sweep/test_sweep_on_gpu.py::test_trials_share_a_gpu",
+    ):
+        assert name in run.stdout

@@ -133,6 +133,11 @@ def test_some_rows_alone(project: Path) -> None:
     results = json.loads((project / "elsewhere" / "results.json").read_text())
     assert list(results) == ["works: a script", "works: a loop"]
     assert all(set(entry) == KEYS for entry in results.values())
+    table = run_suite(project, "--table", "--out", "elsewhere").stdout.splitlines()
+    assert table[2:] == [
+        "| works: a script | 2 | 8 | 4 | >= 3x | met |",
+        "| works: a loop | 2 | 8 | 0.25 | <= 1.5 samples/s | missed |",
+    ]
 
 
 def test_a_wrong_name_is_refused_before_anything_runs(project: Path) -> None:

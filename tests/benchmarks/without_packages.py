@@ -12,12 +12,13 @@ NOT_ON_A_LENT_GPU = (
 """What a machine that is lent for its GPU was seen to lack, beside pydantic, which is needed."""
 
 _HIDING = """
+from functools import partial
 from importlib.machinery import PathFinder
 
-def find_spec(name, path=None, target=None, _found=PathFinder.find_spec):
-    return None if name.partition(".")[0] in {hidden} else _found(name, path, target)
+def find_spec(found, name, path=None, target=None):
+    return None if name.partition(".")[0] in {hidden} else found(name, path, target)
 
-PathFinder.find_spec = staticmethod(find_spec)
+PathFinder.find_spec = partial(find_spec, PathFinder.find_spec)
 """
 
 

@@ -7,10 +7,11 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
+from devices import CPU
+from made_up_features import made_up_features
 
 from sg_ray.data.samples import DataSet, Sample
 from sg_ray.data.synthetic.generator import generate
-from sg_ray.features.build import prepare_features
 from sg_ray.features.packed import Features
 from sg_ray.features.spec import FeatureSpec
 from sg_ray.models.families import FAMILIES
@@ -46,23 +47,29 @@ def small_samples() -> dict[str, list[Sample]]:
 @cache
 def small_features(*specs: FeatureSpec) -> Features:
     """Featurise as a sweep does. The arrays stay mapped after their folder is gone."""
+    from sg_ray.features.build import prepare_features  # with parsers
+
     with TemporaryDirectory() as folder:
         return prepare_features(DataSet("small", small_samples()), specs, Path(folder))
 
 
-def small_inputs(family: str, config: FamilyConfig) -> Inputs:
-    """Inputs of ``family``; its branches are built, not trained."""
-    branches = {name: small_branch(name) for name in FAMILIES[family].branches}
-    return Inputs(small_features(*FAMILIES[family].feature_specs(config)), branches)
+def small_inputs(family: str, config: FamilyConfig, device: torch.device = CPU) -> Inputs:
+    """Inputs of ``family``; its branches are built, not trained. Off the CPU nothing is parsed."""
+    branches = {name: small_branch(name, device) for name in FAMILIES[family].branches}
+    specs = FAMILIES[family].feature_specs(config)
+    if device == CPU:
+        return Inputs(small_features(*specs), branches)
+    sizes = {split: part.stop - part.start for split, part in SPLITS.items()}
+    return Inputs(made_up_features(sizes, *specs), branches, device=device)
 
 
 @cache
-def small_branch(name: str) -> Branch:
+def small_branch(name: str, device: torch.device = CPU) -> Branch:
     family = FAMILIES[name]
     assert isinstance(family, NeuralFamily)
     config = small_config(name)
-    inputs = small_inputs(name, config)
+    inputs = small_inputs(name, config, device)
     torch.manual_seed(1)
-    model = family.build(config, inputs).eval()
+    model = family.build(config, inputs).eval().to(device)
     splits = {split: family.split_data(config, inputs, split) for split in SPLITS}
     return Branch(name, f"{name}-untrained", lambda: model, splits)

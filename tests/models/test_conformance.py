@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from devices import CPU, CUDA, GPU_MARKS
 from pydantic import ValidationError
 from small_set import small_config, small_inputs, small_samples
 from torch import nn
@@ -27,39 +28,52 @@ from sg_ray.models.family import (
 
 NEURAL = [name for name, family in FAMILIES.items() if isinstance(family, NeuralFamily)]
 ESTIMATORS = [name for name, family in FAMILIES.items() if isinstance(family, EstimatorFamily)]
-VARIANTS = [
+SETTINGS = [
     *[(name, {}) for name in NEURAL],
     ("transformer", {"pooling": "mean"}),
     ("gnn", {"layer": "gated"}),
     ("fusion", {"mode": "fine_tune"}),
 ]
+VARIANTS = [
+    pytest.param(
+        (name, settings, device),
+        id="-".join([name, *settings.values(), *(["cuda"] if device == CUDA else [])]),
+        marks=GPU_MARKS if device == CUDA else (),
+    )
+    for device in (CPU, CUDA)
+    for name, settings in SETTINGS
+]
 
 all_families = pytest.mark.parametrize("name", FAMILIES)
-all_variants = pytest.mark.parametrize(
-    "variant", VARIANTS, ids=lambda v: "-".join([v[0], *v[1].values()])
-)
-Variant = tuple[str, dict[str, Any]]
+all_variants = pytest.mark.parametrize("variant", VARIANTS)
+Variant = tuple[str, dict[str, Any], torch.device]
 
 
 class Built:
-    """A family's variant with its inputs and an untrained model."""
+    """A family's variant with its inputs and an untrained model, on its device."""
 
     def __init__(self, variant: Variant) -> None:
-        name, settings = variant
+        name, settings, self.device = variant
         family = FAMILIES[name]
         assert isinstance(family, NeuralFamily)
         self.family: NeuralFamily[Any] = family
         self.config: FamilyConfig = small_config(name, **settings)
-        self.inputs: Inputs = small_inputs(name, self.config)
+        self.inputs: Inputs = small_inputs(name, self.config, self.device)
         self.split: SplitData = family.split_data(self.config, self.inputs, "train")
         self.model: Classifier = self.build(seed=0)
 
     def build(self, seed: int) -> Classifier:
         torch.manual_seed(seed)
-        return self.family.build(self.config, self.inputs).eval()
+        return self.family.build(self.config, self.inputs).eval().to(self.device)
 
     def batch(self, *indices: int) -> Batch:
-        return self.split.collate(np.array(indices, dtype=np.int64))
+        batch = self.split.collate(np.array(indices, dtype=np.int64))
+        return {name: tensor.to(self.device) for name, tensor in batch.items()}
+
+    @property
+    def atol(self) -> float:
+        """How far logits may be apart that are the same but for the order of sums."""
+        return 1e-5 if self.device == CPU else 1e-4
 
     def shaken_model(self) -> Classifier:
         """The model with random weights everywhere, also where a new one starts at zero."""
@@ -106,8 +120,8 @@ def test_a_pass_over_one_sample_reaches_every_parameter(variant: Variant) -> Non
 def test_overfits_eight_samples(variant: Variant) -> None:
     built = Built(variant)
     indices = np.arange(8, dtype=np.int64)
-    batch = built.split.collate(indices)
-    labels = torch.from_numpy(built.split.labels[indices]).float()
+    batch = built.batch(*indices)
+    labels = torch.from_numpy(built.split.labels[indices]).float().to(built.device)
     optimiser = torch.optim.AdamW(built.model.parameters(), lr=1e-2)
     for _ in range(300):
         loss = nn.functional.binary_cross_entropy_with_logits(built.model(batch), labels)
@@ -127,7 +141,7 @@ def test_padding_and_batch_mates_do_not_change_a_logit(variant: Variant) -> None
     together = model(built.batch(shortest, longest, 3, 5))
     alone = torch.cat([model(built.batch(index)) for index in (shortest, longest, 3, 5)])
     assert together.std() > 1e-3
-    torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
+    torch.testing.assert_close(together, alone, atol=built.atol, rtol=0)
 
 
 @all_variants
@@ -136,7 +150,7 @@ def test_permuting_samples_permutes_logits(variant: Variant) -> None:
     model = built.shaken_model()
     order = np.random.default_rng(0).permutation(10)
     straight, permuted = model(built.batch(*range(10))), model(built.batch(*order))
-    torch.testing.assert_close(straight[torch.from_numpy(order)], permuted, atol=1e-5, rtol=0)
+    torch.testing.assert_close(straight[torch.from_numpy(order)], permuted, atol=built.atol, rtol=0)
 
 
 @all_variants
@@ -172,10 +186,10 @@ def test_saved_weights_restore_the_logits(variant: Variant) -> None:
 @all_variants
 def test_splits_know_their_labels_and_costs(variant: Variant) -> None:
     built = Built(variant)
-    for split, samples in small_samples().items():
+    for split, labels in built.inputs.features.labels.items():
         data = built.family.split_data(built.config, built.inputs, split)
-        assert data.labels.tolist() == [sample.label for sample in samples]
-        assert data.units.shape == (len(samples),)
+        assert data.labels.tolist() == labels.tolist()
+        assert data.units.shape == labels.shape
         assert data.units.min() >= 1
 
 

@@ -101,6 +101,10 @@ PACK = (
     "constraints.txt README.md LICENSE"
 )
 
+PACK_FOR_GPU = "python experiments/benchmarks/gpu.py --pack features.npz"
+GPU_TESTS = '.venv/bin/python -m pytest -m "gpu and not ray" tests'
+ONE_GPU_ROW = "--device cpu --rows gnn"
+
 QUICK = {"[EXPERIMENT.yaml]": "experiments/quick.yaml"}
 QUICK_SWEEP = {**QUICK, "[key=value ...]": SWEEP}
 RANKED = r"(?s)rank +name.*\n1 "
@@ -387,6 +391,21 @@ STEPS = {
     ),
     "make cluster-test": Step(rehearsed, prints=r"tests/cluster/run_labs\.py"),
     "make chaos": Step(rehearsed, prints=r"tests/sweep/chaos\.py"),
+    "make bench": Step(rehearsed, prints=r"experiments/benchmarks/suite\.py"),
+    'make bench ONLY="gnn-cpu features"': Step(
+        rehearsed, {"ONLY": "ONLY"}, prints=r"suite\.py +--only gnn-cpu features"
+    ),
+    "make bench ARGS=gpu": Step(rehearsed, {"ARGS": "ARGS"}, prints=r"suite\.py gpu"),
+    PACK_FOR_GPU: Step(as_subprocess, extra="--tiny", prints="MiB", leaves="features.npz"),
+    "python experiments/benchmarks/gpu.py --features features.npz": Step(
+        as_subprocess, extra=f"--tiny {ONE_GPU_ROW}", after=(PACK_FOR_GPU,), prints="PyG RGCNConv"
+    ),
+    "python experiments/benchmarks/gpu.py --tiny --device cpu": Step(
+        as_subprocess, extra=ONE_GPU_ROW, prints="PyG RGCNConv"
+    ),
+    GPU_TESTS: Step(
+        as_subprocess, {"tests": str(ROOT / "tests" / "models")}, prints="(passed|skipped)"
+    ),
     "make lock": Step(rehearsed, prints=r"(?s)pip install .*--report.*mv .*constraints\.txt"),
     "make help": Step(as_subprocess, prints="make sweep"),
     "make clean": Step(cleaning),
@@ -523,7 +542,9 @@ STEPS = {
     ),
 }
 SLOW = {
-    *("make sweep", "... --address auto", SERVER, CHOSEN_SERVER, PICTURES, OWN_TEST),
+    *("make sweep", "... --address auto", SERVER, CHOSEN_SERVER, PICTURES, OWN_TEST, GPU_TESTS),
+    "python experiments/benchmarks/gpu.py --features features.npz",
+    "python experiments/benchmarks/gpu.py --tiny --device cpu",
     *CHECKS,
 }
 """Each starts Python, and Ray or a server, anew."""

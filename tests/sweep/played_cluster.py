@@ -82,6 +82,9 @@ class PlayedCluster:
         """Nobody asks."""
         raise NotImplementedError
 
+    def begin(self, takes: Mapping[str, Resources], log: Path) -> None:
+        """All machines are there."""
+
     def execute(self, worklist: Worklist, setting: Setting, stop: StopRequest) -> Execution:
         """Fill the nodes, end one trial at random, and so on."""
         rng = random.Random(0)

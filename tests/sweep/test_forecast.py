@@ -96,3 +96,20 @@ def test_the_trials_are_added_up(tmp_path: Path) -> None:
     more = in_all("replicate.max_seeds=4", "replicate.variance_seeds=3")
     split = "; 6 of them split the winner's variance by source"
     assert more == [raced.replace("5", "11 to 15") + split]
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ("on", "seeds of one configuration train as one: up to 8 of gnn\n"),
+        (4, "seeds of one configuration train as one: up to 4 of gnn\n"),
+        ("auto", "seeds of one configuration train as one: up to 8 of gnn if that is measured to"),
+    ],
+)
+def test_the_plan_says_which_seeds_train_as_one(
+    tmp_path: Path, setting: str | int, told: str
+) -> None:
+    resources = {"stack_seeds": setting}
+    plan = tiny_experiment(tmp_path, families=["gnn", "transformer"], resources=resources)
+    assert told in describe_plan(plan)
+    assert "train as one" not in describe_plan(tiny_experiment(tmp_path, resources={}))

@@ -6,6 +6,7 @@ import os
 import resource
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -54,6 +55,10 @@ def no_ray_yet(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "shutdown", lambda: None)
     monkeypatch.setattr(worker, "_global_node", None)  # that of other tests is not ours to end
+
+
+def starting(tmp_path: Path) -> Any:
+    return ray_session.starting_ray("local", log=tmp_path / "ray.log", several_workers=False)
 
 
 def session(tmp_path: Path) -> Any:
@@ -206,6 +211,49 @@ def test_e02_few_processes_are_refused_by_name(
     monkeypatch.setattr(resource, "getrlimit", dict([few_files]).__getitem__)
     with pytest.raises(InputError, match=r"ulimit -Hn is 64"):
         ray_trouble._refuse_few_files()
+
+
+@pytest.mark.usefixtures("no_ray_yet")
+def test_ray_starts_while_something_else_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_end, is_there = threading.Event(), threading.Event()
+
+    def init(**_: Any) -> None:
+        assert may_end.wait(60)
+        is_there.set()
+
+    monkeypatch.setattr(ray, "init", init)
+    with starting(tmp_path) as wait:
+        assert not is_there.is_set()
+        may_end.set()
+        wait()
+        assert is_there.is_set()
+
+
+@pytest.mark.usefixtures("no_ray_yet")
+def test_a_start_that_nobody_waited_for_is_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    monkeypatch.setattr(ray, "init", lambda **_: done.append("started"))
+    monkeypatch.setattr(ray_session, "_end_private", lambda: done.append("ended"))
+    with pytest.raises(InputError, match="bad data"), starting(tmp_path):
+        raise InputError("bad data")
+    assert done == ["started", "ended"]
+
+
+@pytest.mark.usefixtures("no_ray_yet")
+def test_why_it_does_not_start_is_told_to_who_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def init(**_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "/tmp/ray/session_x")
+
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(ray_session, "_end_private", lambda: pytest.fail("there is none to end"))
+    with starting(tmp_path) as wait, pytest.raises(InputError, match="No space left on device"):
+        wait()
 
 
 @pytest.mark.usefixtures("no_ray_yet")

@@ -51,7 +51,7 @@ def gradient(config: NeuralConfig, split: TinySplit, batch: np.ndarray) -> list[
     compute = make_compute(config, CPU)
     scaler = compute.precision.grad_scaler()
     stepper = Stepper(model, split, Optimiser(model, config, lambda step: 1.0, scaler), compute)
-    stepper._accumulate(batch, 1 / len(batch))
+    stepper._collect(stepper.prepare(batch))
     return [parameter.grad for parameter in model.parameters()]
 
 

@@ -80,6 +80,13 @@ class Executor(Protocol):
         Raises InputError as ``check``, which comes first.
         """
 
+    def begin(self, takes: Mapping[str, Resources], log: Path) -> None:
+        """Begin to start what trials run on, while data and features are made ready.
+
+        ``execute`` waits for it, and does without; what it says goes to ``log``. Raises InputError
+        if it cannot start.
+        """
+
     def execute(self, worklist: Worklist, setting: Setting, stop: StopRequest) -> Execution:
         """Run what the worklist hands out.
 
@@ -112,11 +119,15 @@ def lose(
 def tell_round(
     worklist: Worklist, job: StackJob, result: Mapping[str, Any], max_failures: int
 ) -> tuple[StackJob | None, list[AnyJob]]:
-    """Tell of a round of a stack; return what still trains, and who was lost and begins again.
+    """Tell of a round of a stack; return what still trains, and who is to be handed out again.
 
     None of them is asked about: successive halving stops points of a search, not further seeds.
     """
-    ended, lost = [], []
+    if reason := result.get("unstacked"):
+        worklist.on_unstacked(job, reason)
+        return None, list(job.jobs)
+    ended: list[str] = []
+    lost: list[AnyJob] = []
     job_of = {one.spec.trial_key: one for one in job.jobs}
     for told in result["members"]:
         one = job_of[told["trial_key"]]

@@ -63,6 +63,9 @@ class InlineExecutor:
         del takes, at_most
         return "at once: 1 trial, in this process"
 
+    def begin(self, takes: Mapping[str, Resources], log: Path) -> None:
+        """Nothing: this process is there."""
+
     def execute(self, worklist: Worklist, setting: Setting, stop: StopRequest) -> Execution:
         """Run what the worklist hands out, in its order."""
         self.check(setting.takes)
@@ -113,7 +116,7 @@ class _Run:
         try:
             while left is not None:
                 result = run.step()
-                if result.get("interrupted"):
+                if result.get("interrupted") or result.get("unstacked"):
                     left_by = {one.spec.trial_key for one in left.jobs}
                     own = (p.folder for p in places if p.job.spec.trial_key in left_by)
                     self._num_saved += sum(map(keep_position, own))

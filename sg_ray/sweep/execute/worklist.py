@@ -1,5 +1,6 @@
 """Between planner and executor: turns finished jobs into records, events and learning rates."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,8 @@ from sg_ray.sweep.plan.planner import Planner
 from sg_ray.training.checkpoint import read_stack, weights_id
 from sg_ray.trial import job_name, now_ms
 
+_LOGGER = logging.getLogger(__name__)
+
 
 class Worklist:
     """The executor's view of a sweep: jobs out, outcomes in."""
@@ -59,6 +62,7 @@ class Worklist:
         self._announced: set[tuple[str, str]] = set()
         self._told_drops: set[tuple[str, str]] = set()
         self._started_at_ms: dict[str, int] = {}
+        self._trained_alone: set[str] = set()
         for record in planner.ledger.records.values():  # a kill may have come after the record
             plan = planner.plans.get(record.model)
             if plan is not None:
@@ -123,6 +127,11 @@ class Worklist:
             )
         elif isinstance(job, LrRangeJob):
             self._announce(job.spec.model, "lr_range")
+
+    def on_unstacked(self, job: StackJob, reason: str) -> None:
+        """Take note that seeds of a model train each by itself, in this start of the sweep."""
+        self._trained_alone.add(job.spec.model)
+        _LOGGER.info("%s: seeds are trained each by itself: %s", job.spec.model, reason)
 
     def on_lost(self, job: AnyJob, reason: str, host: str | None = None) -> None:
         """Journal that a job's process or machine died; it is handed out again."""
@@ -200,11 +209,14 @@ class Worklist:
                 jobs.append(self._from_checkpoint(other))
         if rows is None and len(jobs) == 1:
             return job
-        return StackJob.of(jobs, rows or [one.row for one in jobs])
+        is_measured = rows is None and job.resources.stack_seeds == "auto"
+        return StackJob.of(jobs, rows or [one.row for one in jobs], is_measured=is_measured)
 
     def _max_stacked(self, job: TrainJob) -> int:
         family, limit = get_family(job.spec.family), job.resources.max_stacked
         if limit < 2 or not isinstance(family, NeuralFamily):
+            return 1
+        if job.spec.model in self._trained_alone:
             return 1
         config = family.Config.model_validate(job.spec.configuration.values)
         return limit if family.can_stack(config) else 1
