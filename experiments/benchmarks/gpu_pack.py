@@ -49,12 +49,15 @@ def pack_devign(path: Path) -> None:
     _pack({split: data.splits[split] for split in SPLITS}, str(TOKENIZER), path)
 
 
-def pack_synthetic(path: Path) -> None:
-    """Write a few built-in functions, with a tokenizer of their own: for a trial of the script."""
+def pack_synthetic(path: Path, splits: Mapping[str, int] = TINY_SPLITS) -> None:
+    """Write features of built-in functions, with a tokenizer of their own.
+
+    As few as they are by default they show that a script runs.
+    """
     from sg_ray.data.synthetic.generator import generate
 
-    samples = generate(sum(TINY_SPLITS.values()), seed=0)
-    num_train = TINY_SPLITS["train"]
+    samples = generate(sum(splits.values()), seed=0)
+    num_train = splits["train"]
     _pack({"train": samples[:num_train], "valid": samples[num_train:]}, "train", path)
 
 
