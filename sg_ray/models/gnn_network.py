@@ -271,9 +271,9 @@ class _AttentionPool(torch.autograd.Function):
     def forward(
         score: Tensor, value: Tensor, graph_offsets: Tensor, node_graph: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        highest = torch.segment_reduce(
-            score.detach(), "max", offsets=graph_offsets, axis=0, unsafe=True
-        )
+        of_score = node_graph.long()[:, None].expand_as(score)
+        highest = score.new_zeros(graph_offsets.shape[0] - 1, score.shape[1])
+        highest.scatter_reduce_(0, of_score, score.detach(), "amax", include_self=False)
         share = torch.sub(score, highest.index_select(0, node_graph)).exp_()
         nodes = torch.arange(len(node_graph), device=score.device, dtype=graph_offsets.dtype)
         # At least 1 where a graph has a node at all; one without nodes pools to zero.
@@ -373,7 +373,7 @@ class RelationalLayer(nn.Module):
     def forward(self, x: Tensor, graph: TypedGraph) -> Tensor:
         """Return the next node states, shape [N, D]."""
         reached = self.messages(self.norm(x), graph, self.root.weight.t())
-        update = functional.relu(reached + self.root.bias)
+        update = functional.relu_(reached.add_(self.root.bias))
         return cast(Tensor, self.dropout(update, graph, onto=x))
 
 
