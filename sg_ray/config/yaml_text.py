@@ -64,6 +64,9 @@ class _CoreResolver(VersionedResolver):
         return Tag(suffix=_TAGS + next(kinds))
 
 
+_BOOLEANS_OF_1_1 = frozenset({"y", "n", "yes", "no", "on", "off"})
+
+
 class _Representer(SafeRepresenter):
     def represent_float(self, data: Any) -> ScalarNode:
         """Write ``1.0e-05``, which readers of YAML 1.1 take for a number as well."""
@@ -72,8 +75,14 @@ class _Representer(SafeRepresenter):
             return self.represent_scalar(f"{_TAGS}float", text.replace("e", ".0e"))
         return super().represent_float(data)
 
+    def represent_str(self, data: str) -> ScalarNode:
+        """Write ``'off'``, which readers of YAML 1.1 else take for false."""
+        style = "'" if data.lower() in _BOOLEANS_OF_1_1 else None
+        return self.represent_scalar(f"{_TAGS}str", data, style=style)
+
 
 _Representer.add_representer(float, _Representer.represent_float)
+_Representer.add_representer(str, _Representer.represent_str)
 
 
 def read_yaml(text: str, place: Callable[[int], str]) -> Document:

@@ -3,6 +3,7 @@
 import math
 
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -122,3 +123,10 @@ def test_whatever_is_written_reads_back(content: dict[str, object]) -> None:
     text = write_yaml(content)
     assert text.isascii()
     assert read_yaml(text, str).content == content
+
+
+@pytest.mark.parametrize("word", ["off", "on", "No", "y", "plain", "1e3", "null"])
+def test_a_word_is_written_so_that_readers_of_yaml_1_1_take_it_for_one(word: str) -> None:
+    written = write_yaml({"key": word})
+    assert yaml.safe_load(written) == {"key": word}
+    assert read_yaml(written, str).content == {"key": word}

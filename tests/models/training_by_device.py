@@ -16,9 +16,9 @@ from small_set import small_branch, small_config
 
 from sg_ray.models.families import FAMILIES
 from sg_ray.models.family import Inputs, NeuralFamily
-from sg_ray.training.compute import bound_memory
 from sg_ray.training.loop import EpochResult, Interrupted, ShouldStop, never, train
 from sg_ray.training.seeding import Seeds, deterministic, torch_stream
+from sg_ray.training.shared_gpu import bound_memory
 
 NEURAL = ("transformer", "gnn", "fusion")
 SIZES = {"train": 40, "valid": 20, "test": 12}
