@@ -28,7 +28,13 @@ OPTIONS_OF_OTHERS = {
     *("--exclude", "--from-file", "--follow", "--watch"),  # tar's and kubectl's
     *("--selector", "--container", "--output"),
     *("--project",),  # gcloud's
-    *("--device", "--pack", "--tiny", "--workers"),  # of experiments/benchmarks/gpu.py
+    *(
+        "--device",
+        "--features",
+        "--pack",
+        "--tiny",
+        "--workers",
+    ),  # of experiments/benchmarks/gpu.py
 }
 IGNORED = {"__pycache__", "outputs", ".cache", ".lr_cache"}
 
