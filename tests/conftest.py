@@ -38,7 +38,8 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     is_folder = collection_path.is_dir()
     modules = collection_path.rglob("test_*.py") if is_folder else [collection_path]
     texts = (module.read_text(encoding="utf-8") for module in modules)
-    return None if any("\nfrom devices import" in text for text in texts) else True
+    marks = ("\nfrom devices import", "\n@pytest.mark.gpu")
+    return None if any(mark in text for text in texts for mark in marks) else True
 
 
 @pytest.fixture(autouse=True)
