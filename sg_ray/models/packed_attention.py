@@ -4,10 +4,9 @@ Shape legend: T tokens of all sequences together, N sequences, H heads, K heads 
 (H is a multiple), D width of a head, L tokens of the longest sequence.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise, starmap
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -63,8 +62,8 @@ def attend(
     if groups > 1:
         key, value = (tensor.repeat_interleave(groups, dim=1) for tensor in (key, value))
     if query.device.type == "cpu" and form.dropout == 0 and form.window is None:
-        pairs = tuple(_pairs(queries.offsets, keys.offsets))
-        return cast(Tensor, _FlashCpu.apply(query, key, value, pairs, form))  # type: ignore[no-untyped-call]
+        lengths = queries.offsets.diff().tolist(), keys.offsets.diff().tolist()
+        return cast(Tensor, _FlashCpu.apply(query, key, value, *lengths, form))  # type: ignore[no-untyped-call]
     return _padded(query, key, value, queries, keys, form)
 
 
@@ -104,18 +103,6 @@ def _flash_cuda(
     return output
 
 
-class _Pair(NamedTuple):
-    """The queries and the keys of one sequence."""
-
-    queries: slice
-    keys: slice
-
-
-def _pairs(query_offsets: Tensor, key_offsets: Tensor) -> Iterator[_Pair]:
-    slices = (starmap(slice, pairwise(each.tolist())) for each in (query_offsets, key_offsets))
-    return starmap(_Pair, zip(*slices, strict=True))
-
-
 class _FlashCpu(torch.autograd.Function):
     """The CPU's flash kernel on each sequence: as many calls as there are, of whatever lengths.
 
@@ -124,51 +111,50 @@ class _FlashCpu(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, query: Tensor, key: Tensor, value: Tensor, pairs: tuple[_Pair, ...], form: Form
+        ctx: Any,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        num_queries: list[int],
+        num_keys: list[int],
+        form: Form,
     ) -> Tensor:
-        output = torch.empty_like(query)
-        log_sums = []
-        for pair in pairs:
-            each, log_sum = _flash_cpu(
-                _heads_first(query[pair.queries]),
-                _heads_first(key[pair.keys]),
-                _heads_first(value[pair.keys]),
-                0.0,
-                form.is_causal,
-                scale=form.scale,
-            )
-            _heads_first(output[pair.queries]).copy_(each)
-            log_sums.append(log_sum)
-        ctx.save_for_backward(query, key, value, output, *log_sums)
-        ctx.pairs, ctx.form = pairs, form
+        parts = _parts((query, num_queries), (key, num_keys), (value, num_keys))
+        done = [_flash_cpu(*each, 0.0, form.is_causal, scale=form.scale) for each in parts]
+        output = _joined([attended for attended, _ in done])
+        ctx.save_for_backward(query, key, value, output, *(log_sum for _, log_sum in done))
+        ctx.num_queries, ctx.num_keys, ctx.form = num_queries, num_keys, form
         return output
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, output, *log_sums = ctx.saved_tensors
-        (gradient,) = gradients
-        by_query, by_key, by_value = (torch.empty_like(tensor) for tensor in (query, key, value))
-        for pair, log_sum in zip(ctx.pairs, log_sums, strict=True):
-            each = _flash_cpu_backward(
-                _heads_first(gradient[pair.queries]),
-                _heads_first(query[pair.queries]),
-                _heads_first(key[pair.keys]),
-                _heads_first(value[pair.keys]),
-                _heads_first(output[pair.queries]),
-                log_sum,
-                0.0,
-                ctx.form.is_causal,
-                scale=ctx.form.scale,
-            )
-            _heads_first(by_query[pair.queries]).copy_(each[0])
-            _heads_first(by_key[pair.keys]).copy_(each[1])
-            _heads_first(by_value[pair.keys]).copy_(each[2])
-        return by_query, by_key, by_value, None, None
+        num_queries, num_keys, form = ctx.num_queries, ctx.num_keys, ctx.form
+        parts = _parts(
+            (gradients[0], num_queries),
+            (query, num_queries),
+            (key, num_keys),
+            (value, num_keys),
+            (output, num_queries),
+        )
+        done = [
+            _flash_cpu_backward(*each, log_sum, 0.0, form.is_causal, scale=form.scale)
+            for each, log_sum in zip(parts, log_sums, strict=True)
+        ]
+        return (*(_joined(each) for each in zip(*done, strict=True)), None, None, None)
 
 
-def _heads_first(tensor: Tensor) -> Tensor:
-    """Return the view [1, H, T, D] of [T, H, D]."""
-    return tensor.transpose(0, 1)[None]
+def _parts(*tensors: tuple[Tensor, list[int]]) -> Iterator[tuple[Tensor, ...]]:
+    """Give the views [1, H, length, D] of each sequence in tensors [T, H, D]."""
+    views = (
+        torch.split(tensor.transpose(0, 1)[None], lengths, dim=2) for tensor, lengths in tensors
+    )
+    return zip(*views, strict=True)
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    """Return [T, H, D] of parts [1, H, length, D], which lie in memory as they are joined."""
+    return torch.cat([part[0].transpose(0, 1) for part in parts])
 
 
 def _padded(

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 SEED = "dropout_seed"
-"""Name of the buffer, the last part of its name in a model."""
+PIECE = "dropout_piece"
+"""Names of the buffers, the last part of their names in a model."""
 
 # SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014).
 _INCREMENT = 0x9E3779B97F4A7C15
@@ -28,19 +29,21 @@ _NUM_LEVELS = 1 << 16
 class SeededDropout(nn.Module):
     """Drop each element with ``probability``, to the nearest 1/65,536; scale up the others.
 
-    The same mask comes again until ``set_dropout_seed`` is called: before each step, or each
-    micro-batch of it. Positions count along the flattened mask, so further rows at its end change
-    none before them.
+    The same mask comes again until ``set_dropout_seed`` is called, before each step, or
+    ``set_dropout_piece``, before each micro-batch of it. Positions count along the flattened mask,
+    so further rows at its end change none before them.
     """
 
     dropout_seed: Tensor
+    dropout_piece: Tensor
 
     def __init__(self, probability: float) -> None:
         super().__init__()
         self.probability = probability
         self._num_dropped = min(round(probability * _NUM_LEVELS), _NUM_LEVELS - 1)
-        # Not a weight: the training gives it anew in each step.
+        # Not weights: the training gives them anew in each step.
         self.register_buffer(SEED, torch.zeros((), dtype=torch.int64), persistent=False)
+        self.register_buffer(PIECE, torch.zeros((), dtype=torch.int64), persistent=False)
 
     @property
     def is_active(self) -> bool:
@@ -51,7 +54,8 @@ class SeededDropout(nn.Module):
         """Return what ``like`` is to be multiplied by, in its shape and type; 0 or the scale."""
         num_elements = like.numel()
         position = torch.arange(-(-num_elements // _LANES), device=like.device)
-        hashes = _mixed(position * _signed(_INCREMENT) + self.dropout_seed)
+        start = self.dropout_seed + self.dropout_piece * _signed(_FACTORS[0])
+        hashes = _mixed(position * _signed(_INCREMENT) + start)
         lanes = hashes.view(torch.int16)[:num_elements].view(like.shape)
         is_kept = lanes >= self._num_dropped - _NUM_LEVELS // 2
         return is_kept.to(like.dtype) * (_NUM_LEVELS / (_NUM_LEVELS - self._num_dropped))
@@ -72,13 +76,23 @@ def set_dropout_seed(model: nn.Module | Mapping[str, Tensor], seed: int | Sequen
     K models; then ``seed`` holds K numbers, and model k drops what it would drop alone with seed k.
     Buffers are filled in place, so a captured graph reads the new seed.
     """
-    buffers = dict(model.named_buffers()) if isinstance(model, nn.Module) else model
-    held = [buffers[name] for name in buffers if name.split(".")[-1] == SEED]
-    for number, buffer in enumerate(held, start=1):
+    for number, buffer in enumerate(_held(model, SEED), start=1):
         if isinstance(seed, int):
             buffer.fill_(_module_seed(seed, number))
         else:
             buffer.copy_(torch.tensor([_module_seed(one, number) for one in seed]))
+    set_dropout_piece(model, 0)
+
+
+def set_dropout_piece(model: nn.Module | Mapping[str, Tensor], number: int) -> None:
+    """Give a step's micro-batch of this number, from 0, masks of its own; ``model`` as above."""
+    for buffer in _held(model, PIECE):
+        buffer.fill_(number)
+
+
+def _held(model: nn.Module | Mapping[str, Tensor], kind: str) -> list[Tensor]:
+    buffers = dict(model.named_buffers()) if isinstance(model, nn.Module) else model
+    return [buffers[name] for name in buffers if name.split(".")[-1] == kind]
 
 
 def _module_seed(seed: int, number: int) -> int:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from sg_ray.models.family import Batch
+from sg_ray.models.seeded_dropout import set_dropout_piece
 from sg_ray.training.compute import Compute
 from sg_ray.training.optimiser import Optimiser
 
@@ -143,7 +144,8 @@ class CapturedStep:
     def _take(self) -> Tensor:
         """Do what is recorded; return loss sum and gradient norm, [2]."""
         loss_sum = torch.zeros((), device=self._compute.device)
-        for batch, labels, counts in self._inputs:
+        for number, (batch, labels, counts) in enumerate(self._inputs):
+            set_dropout_piece(self._model, number)
             logits = self._compute.logits(self._model, batch)
             loss = binary_cross_entropy_with_logits(logits, labels, counts, reduction="sum")
             self._optimiser.backward(loss * self._weight)

@@ -31,7 +31,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from sg_ray.errors import InfrastructureError, InputError, OutOfMemory
 from sg_ray.host.disk import disk_trouble
 from sg_ray.models.family import Batch, Capacity, FixedSplit, NeuralConfig, SplitData
-from sg_ray.models.seeded_dropout import set_dropout_seed
+from sg_ray.models.seeded_dropout import set_dropout_piece, set_dropout_seed
 from sg_ray.training.batches import Indices
 from sg_ray.training.compute import Compute
 from sg_ray.training.fallbacks import ADVICE, guard_memory
@@ -183,6 +183,7 @@ class StackedTraining:
         self._skeleton.train()
         for at in range(max(map(len, pieces.values()))):
             held = {row: own[at] for row, own in pieces.items() if at < len(own)}
+            set_dropout_piece(self._weights.buffers, at)
             with self._guarding(self._splits, held):
                 logits = self._forward(self._splits, held, capacity)
                 piece_losses = self._losses(logits, held)

@@ -12,6 +12,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from sg_ray.errors import OutOfMemory
 from sg_ray.models.family import Batch, Classifier, SplitData
+from sg_ray.models.seeded_dropout import set_dropout_piece
 from sg_ray.training.batches import Indices
 from sg_ray.training.captured_step import CapturedStep
 from sg_ray.training.compute import Compute
@@ -171,8 +172,10 @@ class Stepper:
         *local, last = prepared.pieces
         loss_sum = torch.zeros((), device=self._compute.device)
         with workers.without_sync(self._wrapped):
-            for piece in local:
+            for number, piece in enumerate(local):
+                set_dropout_piece(self._wrapped, number)
                 loss_sum += self._backward(piece, weight, exchanges=False)
+        set_dropout_piece(self._wrapped, len(local))
         return loss_sum + self._backward(last, weight, exchanges=workers.world_size > 1)
 
     def _forget(self) -> None:

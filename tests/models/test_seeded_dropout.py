@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.func import functional_call, stack_module_state, vmap
 
-from sg_ray.models.seeded_dropout import SeededDropout, set_dropout_seed
+from sg_ray.models.seeded_dropout import SeededDropout, set_dropout_piece, set_dropout_seed
 
 
 def seeded(probability: float, seed: int = 3) -> SeededDropout:
@@ -46,6 +46,19 @@ def test_masks_of_seeds_modules_and_neighbours_are_independent() -> None:
         assert abs(agreement(flat[lag:], flat[:-lag])) < 1.1 * limit
     per_column = first.float().mean(0)
     assert (per_column - 0.5).abs().max() < 5 * (0.25 / 300) ** 0.5
+
+
+def test_micro_batches_of_a_step_have_masks_of_their_own() -> None:
+    dropout = seeded(0.5)
+    first = kept(dropout, 200_000)
+    set_dropout_piece(dropout, 1)
+    second = kept(dropout, 200_000)
+    assert abs(agreement(first, second)) < 5 / len(first) ** 0.5
+    set_dropout_piece(dropout, 0)
+    assert torch.equal(kept(dropout, 200_000), first), "a step that is done again"
+    set_dropout_piece(dropout, 1)
+    set_dropout_seed(dropout, 3)
+    assert torch.equal(kept(dropout, 200_000), first), "a new step begins at its first"
 
 
 def test_a_position_is_dropped_as_often_as_its_probability_says_over_the_steps() -> None:
