@@ -64,13 +64,11 @@ class Scale:
 
 
 REAL = Scale((12, 768, 12, 3072), 400, 64, 128, 4, 32, 20, 40, 8192, 8)
-ON_CPU = Scale((2, 64, 2, 256), 400, 32, 64, 4, 32, 5, 25, 1024, 8)
-"""What two cores train in minutes an epoch."""
 TINY = Scale((2, 32, 2, 64), 64, 4, 16, 2, 4, 2, 6, 128, 2)
 """Seconds on a CPU: shows that the script runs, not how fast anything is."""
 
-Size = Literal["real", "on-cpu", "tiny"]
-SCALES: Mapping[Size, Scale] = {"real": REAL, "on-cpu": ON_CPU, "tiny": TINY}
+Size = Literal["real", "tiny"]
+SCALES: Mapping[Size, Scale] = {"real": REAL, "tiny": TINY}
 
 
 @dataclass(frozen=True)
