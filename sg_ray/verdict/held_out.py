@@ -47,16 +47,16 @@ def score_on_test(
 
 
 def _scored_records(found: ScoresOnTest, results: Results) -> list[RunRecord]:
-    """Return the winner's newest completed record of each seed that was scored."""
+    """Return the winner's newest completed record of each seed that was scored, in their order."""
     own = (found.model, found.config_hash)
     newest = {
-        record.seed: record
+        str(record.seed): record
         for record in results.records
         if (record.model, record.config_hash) == own
         and str(record.seed) in found.seeds
         and score_of(record, results.objective) is not None
     }
-    return list(newest.values())
+    return [newest[seed] for seed in found.seeds if seed in newest]
 
 
 def _interval(folder: SweepFolder, records: list[RunRecord], objective: str) -> Interval | None:

@@ -22,7 +22,7 @@ class WinnerTest:
         self._folder = folder
         self._jobs: list[TestJob] | None = None
         self._scores: dict[str, Mapping[str, float]] = {}
-        self._num_jobs = 0
+        self._seeds: list[str] = []
         self.problems: list[str] = []
 
     @property
@@ -37,7 +37,7 @@ class WinnerTest:
         """
         if self._jobs is None:
             self._jobs = [] if self._path.exists() else self._plan()
-            self._num_jobs = len(self._jobs)
+            self._seeds = [str(job.spec.seed) for job in self._jobs]
         return self._jobs.pop(0) if self._jobs and fits(self._jobs[0].resources) else None
 
     def on_finished(self, job: TestJob, result: Mapping[str, Any]) -> None:
@@ -47,22 +47,23 @@ class WinnerTest:
             self.problems.append(f"{job.spec.name} could not be scored on the test split: {reason}")
             return
         self._scores[str(job.spec.seed)] = result["metrics"]
-        if len(self._scores) < self._num_jobs:
+        if len(self._scores) < len(self._seeds):
             return
+        by_seed = {seed: self._scores[seed] for seed in self._seeds}  # whichever came first
         names = list(result["metrics"])
-        means = {n: fmean(scores[n] for scores in self._scores.values()) for n in names}
+        means = {n: fmean(scores[n] for scores in by_seed.values()) for n in names}
         summary = {
             "model": job.spec.model,
             "config_hash": job.spec.config_hash,
             "metrics": means,
-            "seeds": self._scores,
+            "seeds": by_seed,
         }
         write_json(self._path, summary)
         self._journal.append(
             WinnerTested(
                 model=job.spec.model,
                 metrics=means,
-                num_seeds=len(self._scores),
+                num_seeds=len(by_seed),
                 is_below_floor=self._planner.winner_is_below_floor,
             )
         )
@@ -72,7 +73,8 @@ class WinnerTest:
         if winner is None or not self._planner.has_test_split:
             return []
         plan = self._planner.plans[winner.model]
-        specs = [plan.spec(winner.configuration, seed) for seed in winner.seeds]
+        seeds = sorted(winner.seeds, key=self._planner.rules.replicate.all_seeds.index)
+        specs = [plan.spec(winner.configuration, seed) for seed in seeds]
         return [
             TestJob(
                 spec=spec,
