@@ -13,7 +13,6 @@ by a hook that a ``sitecustomize`` puts into every Python process.
 import argparse
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -21,11 +20,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from commands import run_to_its_end
 from figures import Figure, Measured, environment_of, print_figures, times_better
 
 ROOT = Path(__file__).parents[2]
 ROUNDS = 3
-_PATIENCE_S = 300
 _MAX_TOKENS = 128
 _EXPERIMENT = """
 name: first
@@ -110,19 +109,7 @@ def _first_step_s(command: list[str], folder: Path, environment: dict[str, str])
     note = folder / "first_step"
     note.unlink(missing_ok=True)
     began_s = time.time()
-    done = subprocess.run(
-        command,
-        cwd=folder,
-        env={**environment, "FIRST_STEP_NOTE": str(note)},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=_PATIENCE_S,
-        check=False,
-    )
-    if done.returncode != 0:
-        raise RuntimeError(f"{' '.join(command)} failed:\n{done.stdout[-2000:]}")
+    run_to_its_end(command, folder, {**environment, "FIRST_STEP_NOTE": str(note)})
     return float(note.read_text(encoding="utf-8")) - began_s
 
 

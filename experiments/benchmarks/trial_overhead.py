@@ -13,13 +13,13 @@ of all of them, what starts anew with each trial is not.
 import argparse
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
+from commands import run_to_its_end
 from figures import (
     NO_TODAY,
     Figure,
@@ -34,7 +34,6 @@ from figures import (
 ROOT = Path(__file__).parents[2]
 NUM_OURS, NUM_PLAIN, NUM_NESTED = 80, 12, 6
 GOAL_S = 0.12
-_PATIENCE_S = 300
 
 
 def measure(today: Path | None) -> Measured:
@@ -71,7 +70,7 @@ def _of_sweep(checkout: Path) -> float:
             encoding="utf-8",
         )
         command = [sys.executable, str(checkout / "experiments" / "sweep.py"), str(experiment)]
-        _run(command, folder, environment_of(checkout))
+        run_to_its_end(command, Path(folder), environment_of(checkout))
         journal = Path(folder) / "outputs" / "tiny" / "events.jsonl"
         events = map(json.loads, journal.read_text(encoding="utf-8").splitlines())
         ends_s = [event["at_ms"] / 1000 for event in events if event["type"] == "trial_finished"]
@@ -82,29 +81,13 @@ def _of_tuner(kind: str) -> float:
     with tempfile.TemporaryDirectory(prefix="sg-ray-overhead-") as folder:
         answer = Path(folder) / "ends.json"
         command = [sys.executable, __file__, "--tuner", kind, "--out", str(answer)]
-        _run(command, folder, dict(os.environ))
+        run_to_its_end(command, Path(folder), os.environ)
         return _a_trial(json.loads(answer.read_text(encoding="utf-8")))
 
 
 def _a_trial(ends_s: list[float]) -> float:
     """Return the seconds a trial, from the times at which trials ended."""
     return (ends_s[-1] - ends_s[0]) / (len(ends_s) - 1)
-
-
-def _run(command: list[str], folder: str, environment: dict[str, str]) -> None:
-    done = subprocess.run(
-        command,
-        cwd=folder,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=_PATIENCE_S,
-        check=False,
-    )
-    if done.returncode != 0:
-        raise RuntimeError(f"{' '.join(command)} failed:\n{done.stdout[-2000:]}")
 
 
 def _run_tuner(kind: str, answer: Path) -> None:
