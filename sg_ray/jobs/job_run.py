@@ -19,7 +19,7 @@ from sg_ray.jobs.positions import PositionShelf
 from sg_ray.records.record import Failure
 from sg_ray.sweep_folder import LAST
 from sg_ray.training.loop import EpochResult, Interrupted, ShouldStop
-from sg_ray.training.saving import AT_EPOCHS, Saving
+from sg_ray.training.saving import AT_EPOCHS
 from sg_ray.training.shared_gpu import release_memory
 from sg_ray.trial import find_learning_rate, score_test
 
@@ -76,7 +76,7 @@ class JobRun:
             self._supplies,
             self._folder,
             should_stop=self._should_stop,
-            saving=AT_EPOCHS if self._shelf is None else self._onto(self._shelf),
+            saving=AT_EPOCHS if self._shelf is None else self._shelf.saving(self._folder),
             board=self._board,
         )
 
@@ -98,9 +98,6 @@ class JobRun:
         if result["done"] and not self._job.resources.is_group:
             self.close()  # what it held of a GPU, another may need before this process goes on
         return result if self._left is None else {**result, "checkpoint": str(self._left)}
-
-    def _onto(self, shelf: PositionShelf) -> Saving:
-        return Saving(check=shelf.check, put_away=lambda: shelf.put(self._folder))
 
     def _safe_step(self) -> Result:
         try:

@@ -12,6 +12,7 @@ from pathlib import Path
 from sg_ray.errors import InfrastructureError
 from sg_ray.files import link_or_copy_durably, rename_durably
 from sg_ray.sweep_folder import LAST
+from sg_ray.training.saving import Saving
 
 _TRAINING = "training"
 _CHECKPOINT, _POSITION = "checkpoint", "position"
@@ -39,6 +40,10 @@ class PositionShelf:
         """Raise InfrastructureError if the shelf was taken away: the trial is on record by now."""
         if not self._folder.exists():
             raise InfrastructureError(f"{self._folder} is gone: nobody waits for it")
+
+    def saving(self, folder: Path) -> Saving:
+        """Return how the training in ``folder`` saves its positions here."""
+        return Saving(check=self.check, put_away=lambda: self.put(folder))
 
     def put(self, source: Path) -> Path:
         """Put a position in the middle of an epoch in place of the last one; return where it is."""

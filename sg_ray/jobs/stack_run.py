@@ -18,7 +18,7 @@ from sg_ray.jobs.positions import PositionShelf
 from sg_ray.records.record import Failure
 from sg_ray.sweep_folder import LAST
 from sg_ray.training.loop import EpochResult, Interrupted, ShouldStop
-from sg_ray.training.saving import Saving
+from sg_ray.training.saving import AT_EPOCHS, Saving
 from sg_ray.training.shared_gpu import release_memory
 from sg_ray.trial import StackedTrial, run_stacked, why_alone
 
@@ -39,10 +39,7 @@ class Place:
     @property
     def saving(self) -> Saving:
         """How the training saves its position in the middle of an epoch."""
-        shelf = self.shelf
-        if shelf is None:
-            return Saving()
-        return Saving(check=shelf.check, put_away=lambda: shelf.put(self.folder))
+        return AT_EPOCHS if self.shelf is None else self.shelf.saving(self.folder)
 
 
 class StackRun:
