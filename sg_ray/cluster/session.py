@@ -195,8 +195,23 @@ class _Start:
 
 
 def _init(extra_s: float, settings: Mapping[str, Any]) -> None:
-    with _waiting(extra_s):
+    serves = contextlib.nullcontext() if settings["include_dashboard"] else _without_server()
+    with _waiting(extra_s), serves:
         ray.init(address="local", **settings)
+
+
+@contextlib.contextmanager
+def _without_server() -> Iterator[None]:
+    """Have Ray not start the server of its dashboard, which it does even where none is wanted.
+
+    It would load as much as a trial, and Ray would wait for it: a quarter of its start.
+    """
+    start_server = services.start_api_server
+    services.start_api_server = lambda *_, **__: (None, None)
+    try:
+        yield
+    finally:
+        services.start_api_server = start_server
 
 
 @contextlib.contextmanager

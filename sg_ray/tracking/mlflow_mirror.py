@@ -28,8 +28,12 @@ from sg_ray.errors import InputError
 from sg_ray.files import content_hash, write_json
 from sg_ray.host.folders import require_writable
 from sg_ray.records.events import (
+    DataChecked,
     Event,
+    StageStarted,
     SweepFinished,
+    SweepPlanned,
+    SweepResumed,
     SweepStarted,
     TrainingFinished,
     TrainingStarted,
@@ -61,6 +65,8 @@ _TURN_S = 30.0
 """How long another process may hold the folder's mirror before that is told, and tried again."""
 MAX_FAILURES_IN_A_ROW = 3
 """After so many files that could not be stored the others wait: their place is away."""
+_PREPARATION = (SweepStarted, SweepResumed, DataChecked, SweepPlanned, StageStarted)
+"""Events for which alone the mirror does not set to work."""
 
 _log = logging.getLogger(__name__)
 
@@ -164,22 +170,30 @@ class MlflowMirror:
         self._thread: threading.Thread | None = None
 
     def __enter__(self) -> Self:
-        self.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def __call__(self, event: Event) -> None:  # noqa: ARG002 - the journal is read instead
-        """Tell the thread that the journal has grown, and that this process is who writes it."""
+    def __call__(self, event: Event) -> None:
+        """Tell the thread that the journal has grown, and that this process is who writes it.
+
+        The thread begins with the first event, and to work with the first trial: MLflow's imports
+        take seconds that Ray and its processes need to start.
+        """
         self._was_told = True
-        self.wake()
+        if self._thread is None:
+            self._begin()
+        if not isinstance(event, _PREPARATION):
+            self.wake()
 
     def start(self) -> None:
-        """Mirror in a background thread, beginning with what is there already.
+        """Mirror in a background thread, beginning with what is there already."""
+        self._begin()
+        self.wake()
 
-        MLflow is imported before, in the caller's thread: see ``client``.
-        """
+    def _begin(self) -> None:
+        """Have a thread wait; MLflow is imported before, in the caller's: see ``client``."""
         if self._address.has_typed_credentials:
             self._tell(
                 "tracking.uri has credentials: they are used, and written nowhere. For "
@@ -189,7 +203,6 @@ class MlflowMirror:
         self._closing.clear()
         self._thread = threading.Thread(target=self._run, name="mlflow-mirror", daemon=True)
         self._thread.start()
-        self.wake()
 
     def wake(self) -> None:
         """Have the thread look at the journal soon."""

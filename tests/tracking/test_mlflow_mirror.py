@@ -254,7 +254,6 @@ def test_a_resumed_sweep_goes_on_in_its_runs(client, journal, sweep_dir, uri, qu
 def test_it_follows_a_running_sweep_in_the_background(client, sweep_dir, uri):
     mirror = MlflowMirror(SweepFolder(sweep_dir), uri, "tiny")
     journal = Journal(sweep_dir / "events.jsonl", listeners=(mirror,))
-    mirror.start()
     tell_sweep(journal, sweep_dir)
     result = mirror.close(timeout_s=60)
     journal.close()
