@@ -113,10 +113,16 @@ clean: ## remove the environments and tool caches; outputs/ and mlflow.db stay
 	@touch .venv/.run $@
 
 # --no-compile plus one import of what a sweep uses takes half the time of compiling all the
-# packages, of which most modules are never loaded. It also shows that they can be loaded.
+# packages, of which most modules are never loaded. It also shows that they can be loaded. Where
+# Python is told to write no bytecode, every process of a sweep would compile what is left out.
 define warm_up
+import compileall
 import mlflow, optuna, ray.train.torch, ray.tune, sklearn.linear_model, torch._dynamo
-import transformers.models.roberta.modeling_roberta
+import mlflow.store.db.utils, mlflow.store.tracking.sqlalchemy_store, sklearn.feature_extraction.text
+import ray._private.metrics_agent, ray.autoscaler._private.monitor, ray.dashboard.optional_deps
+import ray.dashboard.agent, transformers.models.roberta.modeling_roberta, sg_ray
+for package in (mlflow.store, ray._private, ray.dashboard, sg_ray):
+    compileall.compile_dir(package.__path__[0], quiet=2, workers=0)
 endef
 export warm_up
 
