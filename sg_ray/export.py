@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from sg_ray.commands import sg_ray_command
 from sg_ray.configuration import Configuration
 from sg_ray.detector import ModelCard, OwnCodeNote, checksums_of, features_read
 from sg_ray.errors import InputError
@@ -13,6 +14,7 @@ from sg_ray.files import write_json
 from sg_ray.models.families import BUILT_IN, FAMILIES
 from sg_ray.models.pretrained import save_architecture
 from sg_ray.records.record import RunRecord, read_history, read_surroundings
+from sg_ray.records.weights import why_missing
 from sg_ray.sweep_folder import (
     BEST,
     BRANCHES_DIR,
@@ -22,6 +24,7 @@ from sg_ray.sweep_folder import (
     MODEL_CARD,
     PRETRAINED_DIR,
     RECORDS,
+    SweepFolder,
 )
 from sg_ray.training.checkpoint import read_best
 from sg_ray.trial import BranchSource
@@ -93,16 +96,25 @@ def _copy_trained(trained: Path, configuration: Configuration, folder: Path) -> 
     """Copy a trial's weights and metrics, and what its architecture follows from."""
     folder.mkdir(parents=True)
     if not (trained / BEST).exists():
-        raise InputError(
-            f"{trained / BEST} is missing, so its model cannot be exported. Restore the file, or "
-            f"delete {RECORDS}/{trained.name}.json to train that trial again."
-        )
+        raise InputError(_missing(trained))
     _check_trained(trained)
     for name in (BEST, METADATA, METRICS):
         if (trained / name).exists():
             shutil.copy2(trained / name, folder / name)
     if isinstance(pretrained := configuration.values.get("pretrained"), str):
         _save_architecture(pretrained, folder / PRETRAINED_DIR)
+
+
+def _missing(trained: Path) -> str:
+    sweep, key = SweepFolder(trained.parent.parent), trained.name
+    reason = why_missing(sweep, key)
+    if reason is None:
+        return (
+            f"{trained / BEST} is missing, so its model cannot be exported. Restore the file, or "
+            f"delete {RECORDS}/{key}.json to train that trial again."
+        )
+    again = sg_ray_command("reproduce", f"{sweep}:{key}", "--output-dir", "DIR")
+    return f"{reason} To have them, train it again: {again}, or a sweep with keep_weights=all."
 
 
 def _check_trained(trained: Path) -> None:

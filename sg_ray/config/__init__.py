@@ -2,6 +2,7 @@
 
 from sg_ray.config.experiment import (
     Experiment,
+    KeepWeights,
     LrRangeSettings,
     ModelSettings,
     PruningSettings,
@@ -19,6 +20,7 @@ __all__ = [
     "FLOOR",
     "Experiment",
     "Given",
+    "KeepWeights",
     "LrRangeSettings",
     "Model",
     "ModelSettings",

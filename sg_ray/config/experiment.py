@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import count, islice
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, PlainSerializer, PrivateAttr, Strict, model_validator
 
@@ -192,6 +192,10 @@ class Rules:
     own_metrics: Mapping[str, Direction] = field(default_factory=dict)
 
 
+KeepWeights = Literal["all", "finalists", "winner"]
+"""Whose weights stay once a sweep is done; all else of a trial always does."""
+
+
 class Experiment(StrictModel):
     """Everything a sweep needs to know, resolved."""
 
@@ -246,6 +250,11 @@ class Experiment(StrictModel):
     """How long a stop waits for trials to save their positions, in seconds; longer while one is
     still being written. None: three times what a save took, and a step, but half a minute at
     least."""
+    keep_weights: KeepWeights = "finalists"
+    """Whose weights stay in ``trials/`` once the sweep is done: of all trials, of the
+    configurations that raced over seeds, or of each family's winner alone. What others build on
+    stays too, and so do records and predictions. A sweep that is extended trains again what it
+    turns out to need."""
     tracking: TrackingSettings = TrackingSettings()
     """The mirror of the records in MLflow."""
     _lacked_gpu: tuple[str, ...] = PrivateAttr(default=())

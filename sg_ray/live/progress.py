@@ -27,6 +27,7 @@ from sg_ray.records.events import (
     TrialResumed,
     TrialStarted,
     TrialTakenBack,
+    WeightsLetGo,
     WinnerTested,
 )
 from sg_ray.records.planned import PlannedStage
@@ -132,6 +133,7 @@ class Progress:
                 | JobLost()
                 | NodeReported()
                 | WinnerTested()
+                | WeightsLetGo()
                 | SweepRanked()
                 | TrainingStarted()
                 | TrainingFinished()

@@ -25,6 +25,7 @@ from sg_ray.records.events import (
     SweepFinished,
     SweepWaiting,
     TrialFinished,
+    WeightsLetGo,
     WinnerTested,
 )
 from sg_ray.records.planned import up_to
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 MIN_SECONDS_BETWEEN_LINES = 1.0
+_MB = 2**20
 REDRAWS_PER_SECOND = 2
 LEAST_COLUMNS = 60
 """A narrower terminal gets plain lines: a table would break every word."""
@@ -105,7 +107,7 @@ class LiveView:
             before = (self._progress.model, self._progress.stage)
             self._progress.apply(event)
             is_table = self._live is not None
-            is_told = not is_table or isinstance(event, JobLost | NodeReported)
+            is_told = not is_table or isinstance(event, JobLost | NodeReported | WeightsLetGo)
             line = self._line(event, before) if is_told else None
         if line is not None:
             self._write(line)
@@ -150,6 +152,11 @@ class LiveView:
                 return f"  {_waiting(event.wait_s, event.reason)}"
             case WinnerTested():
                 return f"  {_on_test(event)}"
+            case WeightsLetGo() if event.num_bytes >= _MB:
+                return (
+                    f"  let go of the weights of {count_of(len(event.trial_keys), 'trial')} that "
+                    f"lost, {event.num_bytes / _MB:,.0f} MB; keep_weights=all would keep them"
+                )
             case SweepFinished():
                 return f"[{_clock_text(self._elapsed_s())}] sweep {event.status}"
         return None

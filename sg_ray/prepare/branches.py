@@ -12,6 +12,7 @@ from sg_ray.models.families import get_family
 from sg_ray.records.folder_format import require_own_format
 from sg_ray.records.leaderboard import rank
 from sg_ray.records.record import RunRecord, read_records
+from sg_ray.records.weights import why_missing
 from sg_ray.sweep_folder import RECORDS, SweepFolder
 from sg_ray.trial import BranchSource
 
@@ -103,13 +104,19 @@ class GivenBranches:
                 f"branches_from={self._folder}: holds no finished {name} trial. Finish it first: "
                 + sg_ray_command("sweep", "--resume", self._folder)
             )
-        return [
-            _Found(record, sweep.trial(record.trial_key))
+        of_winner = [
+            record
             for record in records
             if record.config_hash == winner.config_hash
             and record.status == "completed"
             and record.counts_as_seed
         ]
+        for record in of_winner:
+            reason = why_missing(sweep, record.trial_key)
+            if reason is not None:
+                remedy = sg_ray_command("sweep", "--resume", self._folder)
+                raise InputError(f"branches_from={reason} They are made again by {remedy}")
+        return [_Found(record, sweep.trial(record.trial_key)) for record in of_winner]
 
     def _trained(self, name: str) -> list[_Found]:
         folders = sorted(path.parent for path in self._folder.rglob(RECORDS))

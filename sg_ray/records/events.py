@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
 
+from sg_ray.config import KeepWeights
 from sg_ray.files import to_plain
 from sg_ray.reading import Number, TimeMs
 from sg_ray.records.planned import PlannedName, PlannedStage
@@ -305,6 +306,21 @@ class WinnerTested(EventBase):
     """Whether the floor is ranked above it."""
 
 
+class WeightsLetGo(EventBase):
+    """Weights of trials are about to be deleted: nothing that is planned reads them.
+
+    A kill may come before all of them are gone; the rest is then said once more. A trial among
+    them may be trained again later, and has weights then.
+    """
+
+    type: Literal["weights_let_go"] = "weights_let_go"
+    keep_weights: KeepWeights
+    """The setting by which they go."""
+    trial_keys: Sequence[str]
+    num_bytes: int
+    """How large they are, together."""
+
+
 class SweepRanked(EventBase):
     """Leaderboard, exported winners and verdict are written; the page comes next."""
 
@@ -370,6 +386,7 @@ Event = Annotated[
     | NodeReported
     | FinalistDropped
     | WinnerTested
+    | WeightsLetGo
     | SweepRanked
     | SweepFinished
     | TrainingStarted

@@ -9,6 +9,7 @@ from sg_ray.config import Experiment, load_experiment
 from sg_ray.errors import InputError
 from sg_ray.records.folder_format import require_own_format
 from sg_ray.records.record import RunRecord, read_record
+from sg_ray.records.weights import why_missing
 from sg_ray.setting_types import with_home
 from sg_ray.sweep_folder import BEST, RECORDS, SETTINGS, TRAINING_SETTINGS, SweepFolder
 from sg_ray.trial import BranchSource
@@ -77,9 +78,10 @@ def _find_branch(trial: RecordedTrial, family: str, key: str) -> BranchSource:
     folder = _weights_dir(path.absolute().parent.parent, key)
     # A branch that failed has no weights: what was built on it failed too, and fails again.
     if record.status == "completed" and not (folder / BEST).exists():
+        reason = why_missing(SweepFolder(path.absolute().parent.parent), key)
         raise InputError(
-            f"{folder / BEST} is missing: the weights of the {family} branch. Restore them, or "
-            "name another copy of the branch: branches_from=DIR"
+            f"{reason or f'{folder / BEST} is missing.'} They are the weights of the {family} "
+            "branch. Restore them, or name another copy of the branch: branches_from=DIR"
         )
     return BranchSource(
         trial_key=key,

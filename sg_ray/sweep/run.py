@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sg_ray.cluster.epochs import Supplies
-from sg_ray.config import Experiment
+from sg_ray.config import Experiment, KeepWeights
 from sg_ray.data.samples import DataSet
 from sg_ray.files import remove_leftovers, to_plain
 from sg_ray.host.cache_lock import using_cache
@@ -45,6 +45,7 @@ from sg_ray.sweep.execute.executor import Executor, Setting
 from sg_ray.sweep.execute.tune_executor import TuneExecutor
 from sg_ray.sweep.execute.worklist import Worklist
 from sg_ray.sweep.plan.planner import Planner, make_planner
+from sg_ray.sweep.weights import let_go_of_weights
 from sg_ray.sweep.winners import export_winners
 from sg_ray.sweep_folder import SweepFolder
 from sg_ray.verdict.assemble import write_verdict
@@ -205,7 +206,10 @@ def _run(
         journal.append(SweepFinished(status="interrupted"))
         return Outcome(folder, rows, [], notes, exit_code)
     problems = _problems(planner, worklist)
-    _conclude(planner, experiment.cache_dir, journal, "failed" if problems else "completed")
+    is_done = worklist.test_scored and all(plan.finished for plan in planner.plans.values())
+    keep = experiment.keep_weights if is_done else "all"
+    status: EndStatus = "failed" if problems else "completed"
+    _conclude(planner, experiment.cache_dir, journal, keep, status)
     return Outcome(
         folder,
         rows,
@@ -216,7 +220,9 @@ def _run(
     )
 
 
-def _conclude(planner: Planner, cache_dir: Path, journal: Journal, status: EndStatus) -> None:
+def _conclude(
+    planner: Planner, cache_dir: Path, journal: Journal, keep: KeepWeights, status: EndStatus
+) -> None:
     """Make of the records what people and programs look at, each from what was made before it.
 
     Afterwards, MLflow has all of it as artifacts (the mirror sends them when the sweep has
@@ -226,6 +232,7 @@ def _conclude(planner: Planner, cache_dir: Path, journal: Journal, status: EndSt
     export_winners(planner, cache_dir)
     if planner.finished and not any(_is_lost(r) for r in planner.ledger.records.values()):
         drop_attempts(folder)
+        let_go_of_weights(planner, keep, journal)
     write_verdict(folder)
     journal.append(SweepRanked(status=status))
     build_report(folder)  # it shows how the sweep ended, which the journal says by now

@@ -35,6 +35,7 @@ from sg_ray.records.events import (
     TrialResumed,
     TrialStarted,
     TrialTakenBack,
+    WeightsLetGo,
     WinnerTested,
 )
 from sg_ray.records.leaderboard import is_number
@@ -198,6 +199,7 @@ class Replay:
                 | NodeReported()
                 | SweepWaiting()
                 | FinalistDropped()
+                | WeightsLetGo()
                 | SweepRanked()
                 | TrainingStarted()
             ):

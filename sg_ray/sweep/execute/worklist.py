@@ -235,8 +235,9 @@ class Worklist:
         checkpoint = newest_checkpoint(self._folder, job)
         if checkpoint is None:
             return job
-        epoch = len(read_history(checkpoint))
-        self._journal.append(TrialResumed(trial_key=job.spec.trial_key, epoch=epoch))
+        key, epoch = job.spec.trial_key, len(read_history(checkpoint))
+        if key not in self._planner.ledger.records:  # else only its weights are made again
+            self._journal.append(TrialResumed(trial_key=key, epoch=epoch))
         return job.model_copy(update={"resume_from": checkpoint})
 
     def _is_given_up(self, job: TrainJob) -> bool:

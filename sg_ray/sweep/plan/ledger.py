@@ -1,6 +1,6 @@
 """What a sweep has done so far, and what all its models share: what plans are made from."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from sg_ray.records.record import RunRecord
@@ -18,6 +18,8 @@ class Ledger:
     folder: SweepFolder
     records: dict[str, RunRecord]
     learning_rates: dict[str, float | None] = field(default_factory=dict)
+    let_go: Collection[str] = ()
+    """Keys of trials whose weights were let go, though some may have been trained again."""
 
     def __post_init__(self) -> None:
         given, self.records = self.records, {}

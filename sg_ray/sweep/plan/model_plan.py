@@ -194,6 +194,14 @@ class ModelPlan:
             return None
         return TrainJob(spec=spec, stage=stage, resources=self.model.resources)
 
+    def job_again(self, spec: TrialSpec, stage: Stage) -> TrainJob | None:
+        """Return the job of a trial on record, to be trained once more; None if it is running."""
+        if spec.trial_key in self._in_flight:
+            return None
+        job = TrainJob(spec=spec, stage=stage, resources=self.model.resources)
+        self.claim(job)
+        return job
+
     def claim(self, job: TrainJob) -> None:
         """Take note that an open job is run."""
         self._in_flight[job.spec.trial_key] = job

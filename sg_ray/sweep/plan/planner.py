@@ -2,8 +2,8 @@
 
 A first start is the same code with nothing on record. Models go their ways independently, see
 ``model_plan`` and ``search_plan``. What the planned seeds leave undecided gets more of them in
-the end, see ``extra_seeds``; last come the trials that split the winner's variance, see
-``variance_trials``.
+the end, see ``extra_seeds``; then come the trials that split the winner's variance, see
+``variance_trials``, and last those that are trained again for their weights, see ``weights_again``.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,11 +17,13 @@ from sg_ray.records.code_versions import CodeVersions, trial_code_version
 from sg_ray.records.leaderboard import Row, leaderboard, rank
 from sg_ray.records.learning_rates import read_learning_rates
 from sg_ray.records.record import RunRecord, read_records
+from sg_ray.records.weights import trials_let_go
 from sg_ray.sweep.plan.extra_seeds import ExtraSeeds
 from sg_ray.sweep.plan.ledger import Identity, Ledger
 from sg_ray.sweep.plan.model_plan import Fits, FloorPlan, ModelPlan, all_fit
 from sg_ray.sweep.plan.search_plan import SearchPlan
 from sg_ray.sweep.plan.variance_trials import VarianceTrials
+from sg_ray.sweep.plan.weights_again import WeightsAgain
 from sg_ray.sweep_folder import SweepFolder
 from sg_ray.trial import BranchSource
 
@@ -57,11 +59,13 @@ class Planner:
             self.plans[model.name] = SearchPlan(model, rules, ledger, identity, branches)
         self._extra_seeds = ExtraSeeds(self.plans, rules.replicate, rules.objective)
         self._variance_trials = VarianceTrials(self.plans, rules.replicate, self.winner)
+        self._weights_again = WeightsAgain(self.plans, ledger, self.winners)
 
     @property
     def finished(self) -> bool:
         """True once no model has anything left to do."""
-        return self._has_all_seeds and self._variance_trials.settled
+        has_all = self._has_all_seeds and self._variance_trials.settled
+        return has_all and self._weights_again.settled
 
     @property
     def _has_all_seeds(self) -> bool:
@@ -96,7 +100,9 @@ class Planner:
             return self._extra_seeds.next_job(fits, has_planned_seeds=False)
         if not self._extra_seeds.settled:
             return self._extra_seeds.next_job(fits)
-        return self._variance_trials.next_job(fits)
+        if not self._variance_trials.settled:
+            return self._variance_trials.next_job(fits)
+        return self._weights_again.next_job(fits)
 
     def open_seeds(self, job: TrainJob) -> Iterator[TrainJob]:
         """Yield jobs that differ from ``job`` in their seed alone, and could begin as well.
@@ -173,5 +179,7 @@ def make_planner(
         counted,
         {family: version for family, version in of_now.items() if version != counted[family]},
     )
-    ledger = Ledger(folder, read_records(folder), read_learning_rates(folder))
+    ledger = Ledger(
+        folder, read_records(folder), read_learning_rates(folder), trials_let_go(folder)
+    )
     return Planner(models, rules, ledger, identity, given_branches.by_model)
