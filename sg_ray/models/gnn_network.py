@@ -12,6 +12,7 @@ A program graph's node takes part in few relations, so there are 2.5 rows a node
 each node and relation makes 10, and one for each receiver in each relation 3.2.
 """
 
+import inspect
 from collections.abc import Callable, Iterator
 from typing import Any, Literal, NamedTuple, cast, get_args
 
@@ -24,6 +25,9 @@ from sg_ray.models.seeded_dropout import SeededDropout
 
 LayerKind = Literal["gated", "relational"]
 End = Literal["source", "target"]
+
+_ONE_MODEL = 3
+"""Dimensions of the matrices of all relations, if they are not those of several models."""
 
 
 class TypedGraph(NamedTuple):
@@ -144,102 +148,227 @@ def _stacked(value: Any, dim: Any, num_models: int) -> Any:
     return value.movedim(dim, 0)
 
 
-class _Messages(torch.autograd.Function):
-    """Messages of each relation and, with ``root``, the transformed nodes themselves, [K N, D].
+def _all_stacked(info: Any, in_dims: Any, inputs: Any) -> list[Any]:
+    """Return the inputs of a ``vmap`` rule, each ``_stacked``."""
+    pairs = zip(inputs, in_dims, strict=True)
+    return [_stacked(value, dim, info.batch_size) for value, dim in pairs]
 
-    ``x`` [K N, D], ``weight`` [K, 2 T, D, D], ``root`` [K, D, D]; the graph is the K graphs merged.
-    ``means`` and ``heads``, [K S, D] both, are what the relations to and from the slots transform;
-    they are returned because the gradient needs them.
+
+def _signed(forward: Any) -> Any:
+    """Have a function know its signature: ``apply`` asks each time, and finding it is slow."""
+    forward.__signature__ = inspect.signature(forward)
+    return forward
+
+
+def _keep(ctx: Any, output: Any, *inputs: Tensor | None) -> None:
+    """Save these inputs and all outputs but the first, which alone has a gradient."""
+    _, *needed = output
+    ctx.mark_non_differentiable(*needed)
+    ctx.set_materialize_grads(False)  # else each call fills zeros in the shape of every output
+    ctx.save_for_backward(*inputs, *needed)
+
+
+class _Reached(NamedTuple):
+    """What reaches each node, [K N, D], and what the gradient needs.
+
+    ``means`` and ``heads``, [K S, D] both, are what the relations to and from the slots transform.
     """
 
-    @staticmethod
-    def forward(
-        x: Tensor, weight: Tensor, root: Tensor | None, graph: TypedGraph
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        means = _sums(x, graph.slot_others, graph.slot_offsets, graph.mean_weight)
-        heads = x.index_select(0, graph.slot_node)
-        rows = _transformed(means, heads, weight, graph)
-        messages = _sums(rows, graph.node_rows, graph.node_offsets, graph.node_weight)
-        if root is not None:
-            _by_model(messages, weight).baddbmm_(_by_model(x, weight), root)
-        return messages, means, heads
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        x, weight, root, ctx.graph = inputs
-        _, means, heads = output
-        ctx.mark_non_differentiable(means, heads)
-        ctx.save_for_backward(x, weight, root, means, heads)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor | None, None]:
-        x, weight, root, means, heads = ctx.saved_tensors
-        graph, gradient = ctx.graph, gradients[0].contiguous()
-        of_means = gradient.index_select(0, graph.slot_node)
-        of_heads = _sums(gradient, graph.slot_others, graph.slot_offsets, graph.spread_weight)
-        weight_gradient = torch.empty_like(weight)
-        pairs = ((means, of_means), (heads, of_heads))
-        for relation, side, start, stop in _blocks(graph):
-            row, row_gradient = (_by_model(one, weight)[:, start:stop] for one in pairs[side])
-            torch.bmm(row.transpose(1, 2), row_gradient, out=weight_gradient[:, relation])
-        rows = _transformed(of_means, of_heads, weight.transpose(2, 3), graph)
-        x_gradient = _sums(rows, graph.back_rows, graph.node_offsets, graph.back_weight)
-        if root is None:
-            return x_gradient, weight_gradient, None, None
-        by_model = _by_model(gradient, weight)
-        _by_model(x_gradient, weight).baddbmm_(by_model, root.transpose(1, 2))
-        root_gradient = _by_model(x, weight).transpose(1, 2) @ by_model
-        return x_gradient, weight_gradient, root_gradient, None
-
-    @staticmethod
-    def vmap(info: Any, in_dims: Any, *inputs: Any) -> Any:
-        x, weight, root, graph = (
-            _stacked(value, dim, info.batch_size)
-            for value, dim in zip(inputs, in_dims, strict=True)
-        )
-        if root is not None:
-            root = root.flatten(0, 1)
-        outputs = _messages(x.flatten(0, 1), weight.flatten(0, 1), root, graph.merged())
-        return tuple(_by_model(one, x) for one in outputs), (0, 0, 0)
+    messages: Tensor
+    means: Tensor
+    heads: Tensor
 
 
-_messages = cast(
-    Callable[[Tensor, Tensor, Tensor | None, TypedGraph], tuple[Tensor, Tensor, Tensor]],
-    _Messages.apply,
-)
+def _reach(x: Tensor, weight: Tensor, graph: TypedGraph) -> _Reached:
+    """Return the messages of each relation, summed; records no gradient.
+
+    ``x`` [K N, D]; ``weight`` [2 T, D, D], or [K, 2 T, D, D] if the graph is that of K models.
+    """
+    means = _sums(x, graph.slot_others, graph.slot_offsets, graph.mean_weight)
+    heads = x.index_select(0, graph.slot_node)
+    rows = _transformed(means, heads, weight, graph)
+    messages = _sums(rows, graph.node_rows, graph.node_offsets, graph.node_weight)
+    return _Reached(messages, means, heads)
 
 
-def _by_model(flat: Tensor, models: Tensor) -> Tensor:
-    """Return ``flat`` [K n, D] as [K, n, D], with the K of the first dimension of ``models``."""
-    return flat.view(len(models), -1, flat.shape[-1])
+def _reach_backward(
+    gradient: Tensor, means: Tensor, heads: Tensor, weight: Tensor, graph: TypedGraph
+) -> tuple[Tensor, Tensor]:
+    """Return the gradients of ``_reach`` by x and weight from that by its messages."""
+    of_means = gradient.index_select(0, graph.slot_node)
+    of_heads = _sums(gradient, graph.slot_others, graph.slot_offsets, graph.spread_weight)
+    weight_gradient = torch.empty_like(weight)
+    blocks = (
+        _by_relation(means, heads, weight, graph),
+        _by_relation(of_means, of_heads, weight, graph),
+        weight_gradient.unbind(-3),
+    )
+    multiply = _product(weight)
+    for row, row_gradient, matrix_gradient in zip(*blocks, strict=True):
+        multiply(row.transpose(-1, -2), row_gradient, out=matrix_gradient)
+    rows = _transformed(of_means, of_heads, weight.transpose(-1, -2), graph)
+    x_gradient = _sums(rows, graph.back_rows, graph.node_offsets, graph.back_weight)
+    return x_gradient, weight_gradient
 
 
-def _blocks(graph: TypedGraph) -> Iterator[tuple[int, int, int, int]]:
-    """Yield (relation, 0 if it leads to the slots else 1, first slot, end) for each relation."""
-    num_types = len(graph.ends)
-    start = 0
-    for edge_type, (end, num_slots) in enumerate(graph.ends):
-        forward, backward = edge_type, edge_type + num_types
-        leading_to, leading_away = (forward, backward) if end == "target" else (backward, forward)
-        yield leading_to, 0, start, start + num_slots
-        yield leading_away, 1, start, start + num_slots
-        start += num_slots
+def _product(weight: Tensor) -> Callable[..., Tensor]:
+    """Return the product for matrices of one model or of several.
+
+    Of small matrices a plain product takes half the time of a batch of one.
+    """
+    return torch.mm if weight.dim() == _ONE_MODEL else torch.bmm
+
+
+def _by_model(flat: Tensor, weight: Tensor) -> Tensor:
+    """Return ``flat`` [K n, D] as [K, n, D] if ``weight`` is that of K models, else as it is."""
+    return flat if weight.dim() == _ONE_MODEL else _apart(flat, weight.shape[0])
+
+
+def _apart(flat: Tensor, num_models: int) -> Tensor:
+    return flat.view(num_models, -1, flat.shape[-1])
+
+
+def _by_relation(
+    to_slots: Tensor, from_slots: Tensor, weight: Tensor, graph: TypedGraph
+) -> list[Tensor]:
+    """Return the rows of each relation, [its slots, D], of those to and from slots [K S, D].
+
+    They are [K, its slots, D] if ``weight`` is that of K models.
+    """
+    sizes = [num_slots for _, num_slots in graph.ends]
+    to_each, from_each = (
+        _by_model(side, weight).split_with_sizes(sizes, -2) for side in (to_slots, from_slots)
+    )
+    leads_to = [end == "target" for end, _ in graph.ends]
+    pairs = list(zip(to_each, from_each, leads_to, strict=True))
+    along = [to if leads else away for to, away, leads in pairs]
+    return along + [away if leads else to for to, away, leads in pairs]
 
 
 def _transformed(means: Tensor, heads: Tensor, weight: Tensor, graph: TypedGraph) -> Tensor:
     """Return each relation's rows times its matrix, [K 2 S, D]; written where they are read."""
-    sides = (_by_model(means, weight), _by_model(heads, weight))
-    num_models, num_slots, width = sides[0].shape
-    rows = means.new_empty(num_models, 2, num_slots, width)
-    for relation, side, start, stop in _blocks(graph):
-        torch.bmm(sides[side][:, start:stop], weight[:, relation], out=rows[:, side, start:stop])
+    num_slots, width = means.shape
+    if weight.dim() == _ONE_MODEL:
+        rows = means.new_empty(2, num_slots, width)
+    else:
+        rows = means.new_empty(weight.shape[0], 2, num_slots // weight.shape[0], width)
+    blocks = (
+        _by_relation(means, heads, weight, graph),
+        weight.unbind(-3),
+        _by_relation(*rows.unbind(-3), weight, graph),
+    )
+    multiply = _product(weight)
+    for block, matrix, transformed in zip(*blocks, strict=True):
+        multiply(block, matrix, out=transformed)
     return rows.view(-1, width)
+
+
+class _Messages(torch.autograd.Function):
+    """``_reach`` with its gradient."""
+
+    @staticmethod
+    @_signed
+    def forward(x: Tensor, weight: Tensor, graph: TypedGraph) -> tuple[Tensor, Tensor, Tensor]:
+        return tuple(_reach(x, weight, graph))  # type: ignore[return-value]
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        _, weight, ctx.graph = inputs
+        _keep(ctx, output, weight)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
+        weight, means, heads = ctx.saved_tensors
+        gradient = gradients[0].contiguous()
+        return *_reach_backward(gradient, means, heads, weight, ctx.graph), None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, *inputs: Any) -> Any:
+        x, weight, graph = _all_stacked(info, in_dims, inputs)
+        outputs = _messages(x.flatten(0, 1), weight, graph.merged())
+        return tuple(_apart(one, info.batch_size) for one in outputs), (0, 0, 0)
+
+
+_messages = cast(
+    Callable[[Tensor, Tensor, TypedGraph], tuple[Tensor, Tensor, Tensor]], _Messages.apply
+)
+
+
+class _Relational(torch.autograd.Function):
+    """``x + mask * relu(messages of h + root h + bias)``, [K N, D], in one step.
+
+    ``x`` and ``h`` [K N, D]; ``weight`` as in ``_reach``; ``root`` [D, D], ``bias`` [D], those of K
+    models with a first dimension K; ``mask`` [K B, D] is what the graph's nodes are multiplied by,
+    None for ones. Also returns what the gradient needs.
+    """
+
+    @staticmethod
+    @_signed
+    def forward(
+        x: Tensor,
+        h: Tensor,
+        weight: Tensor,
+        root: Tensor,
+        bias: Tensor,
+        mask: Tensor | None,
+        graph: TypedGraph,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        update, means, heads = _reach(h, weight, graph)
+        by_model = _by_model(update, weight)
+        multiply_onto = by_model.addmm_ if weight.dim() == _ONE_MODEL else by_model.baddbmm_
+        multiply_onto(_by_model(h, weight), root.transpose(-1, -2))
+        torch.relu_(by_model.add_(bias.unsqueeze(-2)))
+        if mask is None:
+            return x + update, update, means, heads
+        of_nodes = mask.index_select(0, graph.node_graph)
+        return torch.addcmul(x, update, of_nodes), update, means, heads
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        _, h, weight, root, _, mask, ctx.graph = inputs
+        _keep(ctx, output, h, weight, root, mask)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        h, weight, root, mask, update, means, heads = ctx.saved_tensors
+        graph, gradient = ctx.graph, gradients[0].contiguous()
+        of_update = gradient.to(update.dtype)
+        if mask is not None:
+            of_update = mask.index_select(0, graph.node_graph).mul_(of_update)
+        of_update = torch.ops.aten.threshold_backward(of_update, update, 0)
+        h_gradient, weight_gradient = _reach_backward(of_update, means, heads, weight, graph)
+        by_model, h_by_model = _by_model(of_update, weight), _by_model(h_gradient, weight)
+        if weight.dim() == _ONE_MODEL:
+            h_by_model.addmm_(by_model, root)
+        else:
+            h_by_model.baddbmm_(by_model, root)
+        root_gradient = by_model.transpose(-1, -2) @ _by_model(h, weight)
+        bias_gradient = by_model.sum(-2)
+        return gradient, h_gradient, weight_gradient, root_gradient, bias_gradient, None, None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, *inputs: Any) -> Any:
+        x, h, weight, root, bias, mask, graph = _all_stacked(info, in_dims, inputs)
+        flat = (None if one is None else one.flatten(0, 1) for one in (x, h, mask))
+        x, h, mask = flat
+        outputs = _relational(x, h, weight, root, bias, mask, graph.merged())
+        return tuple(_apart(one, info.batch_size) for one in outputs), (0, 0, 0, 0)
+
+
+_relational = cast(
+    Callable[
+        [Tensor, Tensor, Tensor, Tensor, Tensor, Tensor | None, TypedGraph],
+        tuple[Tensor, Tensor, Tensor, Tensor],
+    ],
+    _Relational.apply,
+)
 
 
 class _OfItsGraph(torch.autograd.Function):
     """Give each node the row of its graph: [B, D] to [N, D]. Not for what needs a gradient."""
 
     @staticmethod
+    @_signed
     def forward(rows: Tensor, node_graph: Tensor) -> Tensor:
         return rows.index_select(0, node_graph)
 
@@ -249,12 +378,9 @@ class _OfItsGraph(torch.autograd.Function):
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, *inputs: Any) -> Any:
-        rows, node_graph = (
-            _stacked(value, dim, info.batch_size)
-            for value, dim in zip(inputs, in_dims, strict=True)
-        )
+        rows, node_graph = _all_stacked(info, in_dims, inputs)
         numbers = _renumbered(node_graph, rows.shape[1])
-        return _by_model(_of_its_graph(rows.flatten(0, 1), numbers), rows), 0
+        return _apart(_of_its_graph(rows.flatten(0, 1), numbers), info.batch_size), 0
 
 
 _of_its_graph = cast(Callable[[Tensor, Tensor], Tensor], _OfItsGraph.apply)
@@ -268,6 +394,7 @@ class _AttentionPool(torch.autograd.Function):
     """
 
     @staticmethod
+    @_signed
     def forward(
         score: Tensor, value: Tensor, graph_offsets: Tensor, node_graph: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
@@ -286,10 +413,13 @@ class _AttentionPool(torch.autograd.Function):
         _, value, _, node_graph = inputs
         pooled, share, total = output
         ctx.mark_non_differentiable(share, total)
+        ctx.set_materialize_grads(False)
         ctx.save_for_backward(value, node_graph, pooled, share, total)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+        if gradients[0] is None:
+            return None, None, None, None
         value, node_graph, pooled, share, total = ctx.saved_tensors
         of_value = (gradients[0] / total).index_select(0, node_graph).mul_(share)
         of_score = torch.sub(value, pooled.index_select(0, node_graph)).mul_(of_value)
@@ -297,16 +427,14 @@ class _AttentionPool(torch.autograd.Function):
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, *inputs: Any) -> Any:
-        score, value, graph_offsets, node_graph = (
-            _stacked(one, dim, info.batch_size) for one, dim in zip(inputs, in_dims, strict=True)
-        )
+        score, value, graph_offsets, node_graph = _all_stacked(info, in_dims, inputs)
         outputs = _attention_pool(
             score.flatten(0, 1),
             value.flatten(0, 1),
             _joined_offsets(graph_offsets, score.shape[1]),
             _renumbered(node_graph, graph_offsets.shape[1] - 1),
         )
-        return tuple(_by_model(one, score) for one in outputs), (0, 0, 0)
+        return tuple(_apart(one, info.batch_size) for one in outputs), (0, 0, 0)
 
 
 _attention_pool = cast(
@@ -330,14 +458,10 @@ class TypedMessagePassing(nn.Module):
         for matrix in self.weight:
             nn.init.xavier_uniform_(matrix)
 
-    def forward(self, x: Tensor, graph: TypedGraph, root: Tensor | None = None) -> Tensor:
-        """Return what reaches each node, shape [N, D]; plus ``x @ root``, if there is a root."""
-        if root is None:
-            x, weight = _in_one_type(x, self.weight)
-        else:
-            x, weight, root = _in_one_type(x, self.weight, root)
-            root = root.unsqueeze(0)
-        return _messages(x, weight.unsqueeze(0), root, graph)[0]
+    def forward(self, x: Tensor, graph: TypedGraph) -> Tensor:
+        """Return what reaches each node, shape [N, D]."""
+        x, weight = _in_one_type(x, self.weight)
+        return _messages(x, weight, graph)[0]
 
 
 class GraphDropout(nn.Module):
@@ -351,13 +475,16 @@ class GraphDropout(nn.Module):
         super().__init__()
         self.dropout = SeededDropout(probability)
 
-    def forward(self, x: Tensor, graph: TypedGraph, onto: Tensor | None = None) -> Tensor:
-        """Return node states [N, D] with features dropped if training; plus ``onto``, if given."""
+    def forward(self, x: Tensor, graph: TypedGraph) -> Tensor:
+        """Return node states [N, D] with features dropped if training."""
+        mask = self.mask(x, graph)
+        return x if mask is None else x * _of_its_graph(mask, graph.node_graph)
+
+    def mask(self, x: Tensor, graph: TypedGraph) -> Tensor | None:
+        """Return what the states ``x`` of a graph's nodes are multiplied by, [B, D]; None for 1."""
         if not self.dropout.is_active:
-            return x if onto is None else onto + x
-        mask = self.dropout.mask(x.new_empty(graph.graph_offsets.shape[0] - 1, x.shape[1]))
-        of_nodes = _of_its_graph(mask, graph.node_graph)
-        return x * of_nodes if onto is None else torch.addcmul(onto, x, of_nodes)
+            return None
+        return self.dropout.mask(x.new_empty(graph.graph_offsets.shape[0] - 1, x.shape[1]))
 
 
 class RelationalLayer(nn.Module):
@@ -372,9 +499,9 @@ class RelationalLayer(nn.Module):
 
     def forward(self, x: Tensor, graph: TypedGraph) -> Tensor:
         """Return the next node states, shape [N, D]."""
-        reached = self.messages(self.norm(x), graph, self.root.weight.t())
-        update = functional.relu_(reached.add_(self.root.bias))
-        return cast(Tensor, self.dropout(update, graph, onto=x))
+        h, weight, root = _in_one_type(self.norm(x), self.messages.weight, self.root.weight)
+        mask = self.dropout.mask(h, graph)
+        return _relational(x, h, weight, root, self.root.bias, mask, graph)[0]
 
 
 class GatedLayer(nn.Module):
