@@ -13,7 +13,7 @@ each node and relation makes 10, and one for each receiver in each relation 3.2.
 """
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple, cast, get_args
 
 import torch
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sg_ray.models.family import Batch, Classifier
-from sg_ray.models.seeded_dropout import SeededDropout
+from sg_ray.models.seeded_dropout import SeededDropout, masks
 
 LayerKind = Literal["gated", "relational"]
 End = Literal["source", "target"]
@@ -477,14 +477,23 @@ class GraphDropout(nn.Module):
 
     def forward(self, x: Tensor, graph: TypedGraph) -> Tensor:
         """Return node states [N, D] with features dropped if training."""
-        mask = self.mask(x, graph)
-        return x if mask is None else x * _of_its_graph(mask, graph.node_graph)
+        (mask,) = graph_masks([self], x, graph)
+        return _masked(x, mask, graph)
 
-    def mask(self, x: Tensor, graph: TypedGraph) -> Tensor | None:
-        """Return what the states ``x`` of a graph's nodes are multiplied by, [B, D]; None for 1."""
-        if not self.dropout.is_active:
-            return None
-        return self.dropout.mask(x.new_empty(graph.graph_offsets.shape[0] - 1, x.shape[1]))
+
+def graph_masks(
+    dropouts: Sequence[GraphDropout], x: Tensor, graph: TypedGraph
+) -> Sequence[Tensor | None]:
+    """Return what each multiplies the states ``x`` of a graph's nodes by, [B, D]; None for 1."""
+    if not dropouts[0].dropout.is_active:
+        return [None] * len(dropouts)
+    like = x.new_empty(graph.graph_offsets.shape[0] - 1, x.shape[1])
+    return masks([each.dropout for each in dropouts], like).unbind(0)
+
+
+def _masked(x: Tensor, mask: Tensor | None, graph: TypedGraph) -> Tensor:
+    """Return node states [N, D] times the row of their graph in ``mask`` [B, D], in their type."""
+    return x if mask is None else x * _of_its_graph(mask.to(x.dtype), graph.node_graph)
 
 
 class RelationalLayer(nn.Module):
@@ -497,10 +506,11 @@ class RelationalLayer(nn.Module):
         self.root = nn.Linear(hidden_dim, hidden_dim)
         self.dropout = GraphDropout(dropout)
 
-    def forward(self, x: Tensor, graph: TypedGraph) -> Tensor:
-        """Return the next node states, shape [N, D]."""
+    def forward(self, x: Tensor, graph: TypedGraph, mask: Tensor | None) -> Tensor:
+        """Return the next node states, shape [N, D]; ``mask`` [B, D] is that of its dropout."""
         h, weight, root = _in_one_type(self.norm(x), self.messages.weight, self.root.weight)
-        mask = self.dropout.mask(h, graph)
+        if mask is not None:
+            mask = mask.to(h.dtype)
         return _relational(x, h, weight, root, self.root.bias, mask, graph)[0]
 
 
@@ -514,9 +524,9 @@ class GatedLayer(nn.Module):
         self.update = nn.GRUCell(hidden_dim, hidden_dim)
         self.dropout = GraphDropout(dropout)
 
-    def forward(self, x: Tensor, graph: TypedGraph) -> Tensor:
-        """Return the next node states, shape [N, D]."""
-        messages = self.dropout(self.messages(self.norm(x), graph), graph)
+    def forward(self, x: Tensor, graph: TypedGraph, mask: Tensor | None) -> Tensor:
+        """Return the next node states, shape [N, D]; ``mask`` [B, D] is that of its dropout."""
+        messages = _masked(self.messages(self.norm(x), graph), mask, graph)
         return _gru_step(self.update, messages, x)
 
 
@@ -585,9 +595,11 @@ class GraphClassifier(Classifier):
         """Return one vector per graph, shape [B, D]."""
         graph = TypedGraph.of(batch)
         x = self.node_kind(batch["node_kind"]) + self.node_token(batch["node_token"])
-        x = self.dropout(self.norm(x), graph)
-        for layer in self.layers:
-            x = layer(x, graph)
+        dropouts = [each.dropout for each in (self, *self.layers)]
+        mask, *masks_of_layers = graph_masks(dropouts, x, graph)
+        x = _masked(self.norm(x), mask, graph)
+        for layer, mask_of_layer in zip(self.layers, masks_of_layers, strict=True):
+            x = layer(x, graph, mask_of_layer)
         return cast(Tensor, self.readout(self.readout_norm(x), graph))
 
     def classify(self, embedding: Tensor) -> Tensor:
