@@ -13,8 +13,9 @@ each node and relation makes 10, and one for each receiver in each relation 3.2.
 """
 
 import inspect
+import itertools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal, NamedTuple, cast, get_args
+from typing import Any, Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +25,6 @@ from sg_ray.models.family import Batch, Classifier
 from sg_ray.models.seeded_dropout import SeededDropout, masks
 
 LayerKind = Literal["gated", "relational"]
-End = Literal["source", "target"]
 
 _ONE_MODEL = 3
 """Dimensions of the matrices of all relations, if they are not those of several models."""
@@ -33,80 +33,79 @@ _ONE_MODEL = 3
 class TypedGraph(NamedTuple):
     """The edges of a batch, in the orders that messages and their gradients need.
 
-    Slots are ordered by edge type. Row s of ``2 S`` belongs to slot s and to the relation that
-    leads to it, row S + s to slot s and the relation that leads away from it.
+    Slots are ordered by edge type. There are ``2 S`` rows by relation, in each of them by slot:
+    first those of the relations along the edges, then of those against them. What a relation that
+    leads to slots transforms is the mean of the nodes around each; one that leads away, the slot's
+    own node.
 
-    - ``slot_node`` [S]: where each slot is
-    - ``slot_offsets`` [S + 1]: where its edges begin; ``slot_others`` [E]: their other nodes
-    - ``mean_weight`` [E]: 1 / edges of the slot; ``spread_weight`` [E]: 1 / edges of this type at
-      the other node
+    - ``row_nodes`` [S + E]: the nodes of which each row is a sum, ``row_weight`` [S + E] what each
+      counts, ``row_offsets`` [2 S + 1] where each row's begin
     - ``node_offsets`` [N + 1]: where the rows begin that reach a node; ``node_rows`` [S + E]: those
-      rows, ``node_weight`` [S + E] what each counts; ``back_rows`` and ``back_weight`` [S + E]: the
-      same for gradients
+      rows, ``node_weight`` [S + E] what each counts
+    - ``back_...``: the same for gradients, with ``node_offsets`` in common
     - ``node_graph`` [N]: number of each node's graph; ``graph_offsets`` [B + 1]: its first node
-    - ``ends``: the narrower end of each type, and its number of slots
+    - ``num_slots``: those of each type
     """
 
-    slot_node: Tensor
-    slot_offsets: Tensor
-    slot_others: Tensor
-    mean_weight: Tensor
-    spread_weight: Tensor
+    row_nodes: Tensor
+    row_offsets: Tensor
+    row_weight: Tensor
+    back_nodes: Tensor
+    back_offsets: Tensor
+    back_node_weight: Tensor
     node_offsets: Tensor
     node_rows: Tensor
     node_weight: Tensor
     back_rows: Tensor
-    back_weight: Tensor
+    back_row_weight: Tensor
     node_graph: Tensor
     graph_offsets: Tensor
-    ends: tuple[tuple[End, int], ...]
+    num_slots: tuple[int, ...]
 
     @staticmethod
     def of(batch: Batch) -> "TypedGraph":
         """Read the graph from a batch that ``gnn.GraphSplit`` made; waits for no device."""
-        tensors = [batch[name] for name in TypedGraph._fields if name != "ends"]
-        return TypedGraph._make([*tensors, tuple(_ends(batch))])
+        tensors = [batch[name] for name in TypedGraph._fields if name != "num_slots"]
+        return TypedGraph._make([*tensors, tuple(_num_slots(batch))])
 
     def merged(self) -> "TypedGraph":
         """Return the block-diagonal graph of the K in the first dimension of each tensor.
 
-        ``ends`` stay those of one of them: rows are looked at model by model.
+        ``num_slots`` stay those of one of them: rows are looked at model by model.
         """
-        num_nodes, num_slots = self.node_graph.shape[1], self.slot_node.shape[1]
-        num_graphs = self.graph_offsets.shape[1] - 1
+        num_nodes, num_graphs = self.node_graph.shape[1], self.graph_offsets.shape[1] - 1
+        num_rows, num_entries = self.row_offsets.shape[1] - 1, self.row_nodes.shape[1]
         return TypedGraph(
-            _renumbered(self.slot_node, num_nodes),
-            _joined_offsets(self.slot_offsets, self.slot_others.shape[1]),
-            _renumbered(self.slot_others, num_nodes),
-            self.mean_weight.flatten(),
-            self.spread_weight.flatten(),
-            _joined_offsets(self.node_offsets, self.node_rows.shape[1]),
-            _renumbered(self.node_rows, 2 * num_slots),
+            _renumbered(self.row_nodes, num_nodes),
+            _joined_offsets(self.row_offsets, num_entries),
+            self.row_weight.flatten(),
+            _renumbered(self.back_nodes, num_nodes),
+            _joined_offsets(self.back_offsets, num_entries),
+            self.back_node_weight.flatten(),
+            _joined_offsets(self.node_offsets, num_entries),
+            _renumbered(self.node_rows, num_rows),
             self.node_weight.flatten(),
-            _renumbered(self.back_rows, 2 * num_slots),
-            self.back_weight.flatten(),
+            _renumbered(self.back_rows, num_rows),
+            self.back_row_weight.flatten(),
             _renumbered(self.node_graph, num_graphs),
             _joined_offsets(self.graph_offsets, num_nodes),
-            self.ends,
+            self.num_slots,
         )
 
 
-def size_key(end: End, edge_type: int) -> str:
+def size_key(edge_type: int) -> str:
     """Return the name, in a batch, of an empty tensor whose length is a type's number of slots.
 
     Shapes are known without asking the device, and stay in place when a batch is stacked.
     """
-    return f"slots_at_{end}/{edge_type}"
+    return f"slots/{edge_type}"
 
 
-def _ends(batch: Batch) -> Iterator[tuple[End, int]]:
-    edge_type = 0
-    while True:
-        found = [end for end in get_args(End) if size_key(end, edge_type) in batch]
-        if not found:
+def _num_slots(batch: Batch) -> Iterator[int]:
+    for edge_type in itertools.count():
+        if (name := size_key(edge_type)) not in batch:
             return
-        yield found[0], batch[size_key(found[0], edge_type)].shape[0]
-        edge_type += 1
+        yield batch[name].shape[0]
 
 
 def _renumbered(numbers: Tensor, how_many: int) -> Tensor:
@@ -140,7 +139,7 @@ def _stacked(value: Any, dim: Any, num_models: int) -> Any:
     if isinstance(value, TypedGraph):
         pairs = zip(value[:-1], dim[:-1], strict=True)
         tensors = [_stacked(tensor, one, num_models) for tensor, one in pairs]
-        return TypedGraph._make([*tensors, value.ends])
+        return TypedGraph._make([*tensors, value.num_slots])
     if not isinstance(value, Tensor):
         return value
     if dim is None:
@@ -168,46 +167,33 @@ def _keep(ctx: Any, output: Any, *inputs: Tensor | None) -> None:
     ctx.save_for_backward(*inputs, *needed)
 
 
-class _Reached(NamedTuple):
-    """What reaches each node, [K N, D], and what the gradient needs.
+def _reach(x: Tensor, weight: Tensor, graph: TypedGraph) -> tuple[Tensor, Tensor]:
+    """Return the messages that reach each node, summed, [K N, D], and the rows before their matrix.
 
-    ``means`` and ``heads``, [K S, D] both, are what the relations to and from the slots transform.
+    ``x`` [K N, D]; ``weight`` [2 T, D, D], or [K, 2 T, D, D] if the graph is that of K models. The
+    rows, [K 2 S, D], are what the gradient needs. Records no gradient itself.
     """
-
-    messages: Tensor
-    means: Tensor
-    heads: Tensor
-
-
-def _reach(x: Tensor, weight: Tensor, graph: TypedGraph) -> _Reached:
-    """Return the messages of each relation, summed; records no gradient.
-
-    ``x`` [K N, D]; ``weight`` [2 T, D, D], or [K, 2 T, D, D] if the graph is that of K models.
-    """
-    means = _sums(x, graph.slot_others, graph.slot_offsets, graph.mean_weight)
-    heads = x.index_select(0, graph.slot_node)
-    rows = _transformed(means, heads, weight, graph)
-    messages = _sums(rows, graph.node_rows, graph.node_offsets, graph.node_weight)
-    return _Reached(messages, means, heads)
+    rows = _sums(x, graph.row_nodes, graph.row_offsets, graph.row_weight)
+    transformed = _transformed(rows, weight, graph)
+    return _sums(transformed, graph.node_rows, graph.node_offsets, graph.node_weight), rows
 
 
 def _reach_backward(
-    gradient: Tensor, means: Tensor, heads: Tensor, weight: Tensor, graph: TypedGraph
+    gradient: Tensor, rows: Tensor, weight: Tensor, graph: TypedGraph
 ) -> tuple[Tensor, Tensor]:
     """Return the gradients of ``_reach`` by x and weight from that by its messages."""
-    of_means = gradient.index_select(0, graph.slot_node)
-    of_heads = _sums(gradient, graph.slot_others, graph.slot_offsets, graph.spread_weight)
+    row_gradient = _sums(gradient, graph.back_nodes, graph.back_offsets, graph.back_node_weight)
     weight_gradient = torch.empty_like(weight)
     blocks = (
-        _by_relation(means, heads, weight, graph),
-        _by_relation(of_means, of_heads, weight, graph),
+        (block.transpose(-1, -2) for block in _by_relation(rows, weight, graph)),
+        _by_relation(row_gradient, weight, graph),
         weight_gradient.unbind(-3),
     )
     multiply = _product(weight)
-    for row, row_gradient, matrix_gradient in zip(*blocks, strict=True):
-        multiply(row.transpose(-1, -2), row_gradient, out=matrix_gradient)
-    rows = _transformed(of_means, of_heads, weight.transpose(-1, -2), graph)
-    x_gradient = _sums(rows, graph.back_rows, graph.node_offsets, graph.back_weight)
+    for row, of_row, of_matrix in zip(*blocks, strict=True):
+        multiply(row, of_row, out=of_matrix)
+    transformed = _transformed(row_gradient, weight.transpose(-1, -2), graph)
+    x_gradient = _sums(transformed, graph.back_rows, graph.node_offsets, graph.back_row_weight)
     return x_gradient, weight_gradient
 
 
@@ -228,39 +214,23 @@ def _apart(flat: Tensor, num_models: int) -> Tensor:
     return flat.view(num_models, -1, flat.shape[-1])
 
 
-def _by_relation(
-    to_slots: Tensor, from_slots: Tensor, weight: Tensor, graph: TypedGraph
-) -> list[Tensor]:
-    """Return the rows of each relation, [its slots, D], of those to and from slots [K S, D].
-
-    They are [K, its slots, D] if ``weight`` is that of K models.
-    """
-    sizes = [num_slots for _, num_slots in graph.ends]
-    to_each, from_each = (
-        _by_model(side, weight).split_with_sizes(sizes, -2) for side in (to_slots, from_slots)
-    )
-    leads_to = [end == "target" for end, _ in graph.ends]
-    pairs = list(zip(to_each, from_each, leads_to, strict=True))
-    along = [to if leads else away for to, away, leads in pairs]
-    return along + [away if leads else to for to, away, leads in pairs]
+def _by_relation(rows: Tensor, weight: Tensor, graph: TypedGraph) -> Sequence[Tensor]:
+    """Return the rows of each relation: [its slots, D], or [K, its slots, D] of K models."""
+    return _by_model(rows, weight).split_with_sizes([*graph.num_slots, *graph.num_slots], -2)
 
 
-def _transformed(means: Tensor, heads: Tensor, weight: Tensor, graph: TypedGraph) -> Tensor:
-    """Return each relation's rows times its matrix, [K 2 S, D]; written where they are read."""
-    num_slots, width = means.shape
-    if weight.dim() == _ONE_MODEL:
-        rows = means.new_empty(2, num_slots, width)
-    else:
-        rows = means.new_empty(weight.shape[0], 2, num_slots // weight.shape[0], width)
+def _transformed(rows: Tensor, weight: Tensor, graph: TypedGraph) -> Tensor:
+    """Return each relation's rows times its matrix, [K 2 S, D]."""
+    products = torch.empty_like(rows)
     blocks = (
-        _by_relation(means, heads, weight, graph),
+        _by_relation(rows, weight, graph),
         weight.unbind(-3),
-        _by_relation(*rows.unbind(-3), weight, graph),
+        _by_relation(products, weight, graph),
     )
     multiply = _product(weight)
-    for block, matrix, transformed in zip(*blocks, strict=True):
-        multiply(block, matrix, out=transformed)
-    return rows.view(-1, width)
+    for block, matrix, product in zip(*blocks, strict=True):
+        multiply(block, matrix, out=product)
+    return products
 
 
 class _Messages(torch.autograd.Function):
@@ -268,8 +238,8 @@ class _Messages(torch.autograd.Function):
 
     @staticmethod
     @_signed
-    def forward(x: Tensor, weight: Tensor, graph: TypedGraph) -> tuple[Tensor, Tensor, Tensor]:
-        return tuple(_reach(x, weight, graph))  # type: ignore[return-value]
+    def forward(x: Tensor, weight: Tensor, graph: TypedGraph) -> tuple[Tensor, Tensor]:
+        return _reach(x, weight, graph)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
@@ -278,20 +248,17 @@ class _Messages(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
-        weight, means, heads = ctx.saved_tensors
-        gradient = gradients[0].contiguous()
-        return *_reach_backward(gradient, means, heads, weight, ctx.graph), None
+        weight, rows = ctx.saved_tensors
+        return *_reach_backward(gradients[0].contiguous(), rows, weight, ctx.graph), None
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, *inputs: Any) -> Any:
         x, weight, graph = _all_stacked(info, in_dims, inputs)
         outputs = _messages(x.flatten(0, 1), weight, graph.merged())
-        return tuple(_apart(one, info.batch_size) for one in outputs), (0, 0, 0)
+        return tuple(_apart(one, info.batch_size) for one in outputs), (0, 0)
 
 
-_messages = cast(
-    Callable[[Tensor, Tensor, TypedGraph], tuple[Tensor, Tensor, Tensor]], _Messages.apply
-)
+_messages = cast(Callable[[Tensor, Tensor, TypedGraph], tuple[Tensor, Tensor]], _Messages.apply)
 
 
 class _Relational(torch.autograd.Function):
@@ -312,16 +279,16 @@ class _Relational(torch.autograd.Function):
         bias: Tensor,
         mask: Tensor | None,
         graph: TypedGraph,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        update, means, heads = _reach(h, weight, graph)
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        update, rows = _reach(h, weight, graph)
         by_model = _by_model(update, weight)
         multiply_onto = by_model.addmm_ if weight.dim() == _ONE_MODEL else by_model.baddbmm_
         multiply_onto(_by_model(h, weight), root.transpose(-1, -2))
         torch.relu_(by_model.add_(bias.unsqueeze(-2)))
         if mask is None:
-            return x + update, update, means, heads
+            return x + update, update, rows
         of_nodes = mask.index_select(0, graph.node_graph)
-        return torch.addcmul(x, update, of_nodes), update, means, heads
+        return torch.addcmul(x, update, of_nodes), update, rows
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
@@ -330,13 +297,13 @@ class _Relational(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        h, weight, root, mask, update, means, heads = ctx.saved_tensors
+        h, weight, root, mask, update, rows = ctx.saved_tensors
         graph, gradient = ctx.graph, gradients[0].contiguous()
         of_update = gradient.to(update.dtype)
         if mask is not None:
             of_update = mask.index_select(0, graph.node_graph).mul_(of_update)
         of_update = torch.ops.aten.threshold_backward(of_update, update, 0)
-        h_gradient, weight_gradient = _reach_backward(of_update, means, heads, weight, graph)
+        h_gradient, weight_gradient = _reach_backward(of_update, rows, weight, graph)
         by_model, h_by_model = _by_model(of_update, weight), _by_model(h_gradient, weight)
         if weight.dim() == _ONE_MODEL:
             h_by_model.addmm_(by_model, root)
@@ -352,13 +319,13 @@ class _Relational(torch.autograd.Function):
         flat = (None if one is None else one.flatten(0, 1) for one in (x, h, mask))
         x, h, mask = flat
         outputs = _relational(x, h, weight, root, bias, mask, graph.merged())
-        return tuple(_apart(one, info.batch_size) for one in outputs), (0, 0, 0, 0)
+        return tuple(_apart(one, info.batch_size) for one in outputs), (0, 0, 0)
 
 
 _relational = cast(
     Callable[
         [Tensor, Tensor, Tensor, Tensor, Tensor, Tensor | None, TypedGraph],
-        tuple[Tensor, Tensor, Tensor, Tensor],
+        tuple[Tensor, Tensor, Tensor],
     ],
     _Relational.apply,
 )
