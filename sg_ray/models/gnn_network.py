@@ -316,8 +316,8 @@ class _Relational(torch.autograd.Function):
     @staticmethod
     def vmap(info: Any, in_dims: Any, *inputs: Any) -> Any:
         x, h, weight, root, bias, mask, graph = _all_stacked(info, in_dims, inputs)
-        flat = (None if one is None else one.flatten(0, 1) for one in (x, h, mask))
-        x, h, mask = flat
+        x, h = x.flatten(0, 1), h.flatten(0, 1)
+        mask = None if mask is None else mask.flatten(0, 1)
         outputs = _relational(x, h, weight, root, bias, mask, graph.merged())
         return tuple(_apart(one, info.batch_size) for one in outputs), (0, 0, 0)
 

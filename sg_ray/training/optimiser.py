@@ -75,7 +75,7 @@ class Optimiser:
         that takes a tenth of the step of a small model's optimiser.
         """
         gradients = [one.grad for one in self._parameters if one.grad is not None]
-        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+        norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
         scale = (self._clip_norm / (norm + 1e-6)).clamp(max=1.0)
         torch._foreach_mul_(gradients, scale)
         return norm
