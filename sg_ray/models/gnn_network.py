@@ -12,97 +12,100 @@ A program graph's node takes part in few relations, so there are 2.5 rows a node
 each node and relation makes 10, and one for each receiver in each relation 3.2.
 """
 
-from collections.abc import Callable, Iterator
-from typing import Any, Literal, NamedTuple, cast, get_args
+import inspect
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from sg_ray.models.family import Batch, Classifier
-from sg_ray.models.seeded_dropout import SeededDropout
+from sg_ray.models.seeded_dropout import SeededDropout, masks
 
 LayerKind = Literal["gated", "relational"]
-End = Literal["source", "target"]
+
+_ONE_MODEL = 3
+"""Dimensions of the matrices of all relations, if they are not those of several models."""
 
 
 class TypedGraph(NamedTuple):
     """The edges of a batch, in the orders that messages and their gradients need.
 
-    Slots are ordered by edge type. Row s of ``2 S`` belongs to slot s and to the relation that
-    leads to it, row S + s to slot s and the relation that leads away from it.
+    Slots are ordered by edge type. There are ``2 S`` rows by relation, in each of them by slot:
+    first those of the relations along the edges, then of those against them. What a relation that
+    leads to slots transforms is the mean of the nodes around each; one that leads away, the slot's
+    own node.
 
-    - ``slot_node`` [S]: where each slot is
-    - ``slot_offsets`` [S + 1]: where its edges begin; ``slot_others`` [E]: their other nodes
-    - ``mean_weight`` [E]: 1 / edges of the slot; ``spread_weight`` [E]: 1 / edges of this type at
-      the other node
+    - ``row_nodes`` [S + E]: the nodes of which each row is a sum, ``row_weight`` [S + E] what each
+      counts, ``row_offsets`` [2 S + 1] where each row's begin
     - ``node_offsets`` [N + 1]: where the rows begin that reach a node; ``node_rows`` [S + E]: those
-      rows, ``node_weight`` [S + E] what each counts; ``back_rows`` and ``back_weight`` [S + E]: the
-      same for gradients
+      rows, ``node_weight`` [S + E] what each counts
+    - ``back_...``: the same for gradients, with ``node_offsets`` in common
     - ``node_graph`` [N]: number of each node's graph; ``graph_offsets`` [B + 1]: its first node
-    - ``ends``: the narrower end of each type, and its number of slots
+    - ``num_slots``: those of each type
     """
 
-    slot_node: Tensor
-    slot_offsets: Tensor
-    slot_others: Tensor
-    mean_weight: Tensor
-    spread_weight: Tensor
+    row_nodes: Tensor
+    row_offsets: Tensor
+    row_weight: Tensor
+    back_nodes: Tensor
+    back_offsets: Tensor
+    back_node_weight: Tensor
     node_offsets: Tensor
     node_rows: Tensor
     node_weight: Tensor
     back_rows: Tensor
-    back_weight: Tensor
+    back_row_weight: Tensor
     node_graph: Tensor
     graph_offsets: Tensor
-    ends: tuple[tuple[End, int], ...]
+    num_slots: tuple[int, ...]
 
     @staticmethod
     def of(batch: Batch) -> "TypedGraph":
         """Read the graph from a batch that ``gnn.GraphSplit`` made; waits for no device."""
-        tensors = [batch[name] for name in TypedGraph._fields if name != "ends"]
-        return TypedGraph._make([*tensors, tuple(_ends(batch))])
+        tensors = [batch[name] for name in TypedGraph._fields if name != "num_slots"]
+        return TypedGraph._make([*tensors, tuple(_num_slots(batch))])
 
     def merged(self) -> "TypedGraph":
         """Return the block-diagonal graph of the K in the first dimension of each tensor.
 
-        ``ends`` stay those of one of them: rows are looked at model by model.
+        ``num_slots`` stay those of one of them: rows are looked at model by model.
         """
-        num_nodes, num_slots = self.node_graph.shape[1], self.slot_node.shape[1]
-        num_graphs = self.graph_offsets.shape[1] - 1
+        num_nodes, num_graphs = self.node_graph.shape[1], self.graph_offsets.shape[1] - 1
+        num_rows, num_entries = self.row_offsets.shape[1] - 1, self.row_nodes.shape[1]
         return TypedGraph(
-            _renumbered(self.slot_node, num_nodes),
-            _joined_offsets(self.slot_offsets, self.slot_others.shape[1]),
-            _renumbered(self.slot_others, num_nodes),
-            self.mean_weight.flatten(),
-            self.spread_weight.flatten(),
-            _joined_offsets(self.node_offsets, self.node_rows.shape[1]),
-            _renumbered(self.node_rows, 2 * num_slots),
+            _renumbered(self.row_nodes, num_nodes),
+            _joined_offsets(self.row_offsets, num_entries),
+            self.row_weight.flatten(),
+            _renumbered(self.back_nodes, num_nodes),
+            _joined_offsets(self.back_offsets, num_entries),
+            self.back_node_weight.flatten(),
+            _joined_offsets(self.node_offsets, num_entries),
+            _renumbered(self.node_rows, num_rows),
             self.node_weight.flatten(),
-            _renumbered(self.back_rows, 2 * num_slots),
-            self.back_weight.flatten(),
+            _renumbered(self.back_rows, num_rows),
+            self.back_row_weight.flatten(),
             _renumbered(self.node_graph, num_graphs),
             _joined_offsets(self.graph_offsets, num_nodes),
-            self.ends,
+            self.num_slots,
         )
 
 
-def size_key(end: End, edge_type: int) -> str:
+def size_key(edge_type: int) -> str:
     """Return the name, in a batch, of an empty tensor whose length is a type's number of slots.
 
     Shapes are known without asking the device, and stay in place when a batch is stacked.
     """
-    return f"slots_at_{end}/{edge_type}"
+    return f"slots/{edge_type}"
 
 
-def _ends(batch: Batch) -> Iterator[tuple[End, int]]:
-    edge_type = 0
-    while True:
-        found = [end for end in get_args(End) if size_key(end, edge_type) in batch]
-        if not found:
+def _num_slots(batch: Batch) -> Iterator[int]:
+    for edge_type in itertools.count():
+        if (name := size_key(edge_type)) not in batch:
             return
-        yield found[0], batch[size_key(found[0], edge_type)].shape[0]
-        edge_type += 1
+        yield batch[name].shape[0]
 
 
 def _renumbered(numbers: Tensor, how_many: int) -> Tensor:
@@ -136,7 +139,7 @@ def _stacked(value: Any, dim: Any, num_models: int) -> Any:
     if isinstance(value, TypedGraph):
         pairs = zip(value[:-1], dim[:-1], strict=True)
         tensors = [_stacked(tensor, one, num_models) for tensor, one in pairs]
-        return TypedGraph._make([*tensors, value.ends])
+        return TypedGraph._make([*tensors, value.num_slots])
     if not isinstance(value, Tensor):
         return value
     if dim is None:
@@ -144,102 +147,195 @@ def _stacked(value: Any, dim: Any, num_models: int) -> Any:
     return value.movedim(dim, 0)
 
 
-class _Messages(torch.autograd.Function):
-    """Messages of each relation and, with ``root``, the transformed nodes themselves, [K N, D].
+def _all_stacked(info: Any, in_dims: Any, inputs: Any) -> list[Any]:
+    """Return the inputs of a ``vmap`` rule, each ``_stacked``."""
+    pairs = zip(inputs, in_dims, strict=True)
+    return [_stacked(value, dim, info.batch_size) for value, dim in pairs]
 
-    ``x`` [K N, D], ``weight`` [K, 2 T, D, D], ``root`` [K, D, D]; the graph is the K graphs merged.
-    ``means`` and ``heads``, [K S, D] both, are what the relations to and from the slots transform;
-    they are returned because the gradient needs them.
+
+def _signed(forward: Any) -> Any:
+    """Have a function know its signature: ``apply`` asks each time, and finding it is slow."""
+    forward.__signature__ = inspect.signature(forward)
+    return forward
+
+
+def _keep(ctx: Any, output: Any, *inputs: Tensor | None) -> None:
+    """Save these inputs and all outputs but the first, which alone has a gradient."""
+    _, *needed = output
+    ctx.mark_non_differentiable(*needed)
+    ctx.set_materialize_grads(False)  # else each call fills zeros in the shape of every output
+    ctx.save_for_backward(*inputs, *needed)
+
+
+def _reach(x: Tensor, weight: Tensor, graph: TypedGraph) -> tuple[Tensor, Tensor]:
+    """Return the messages that reach each node, summed, [K N, D], and the rows before their matrix.
+
+    ``x`` [K N, D]; ``weight`` [2 T, D, D], or [K, 2 T, D, D] if the graph is that of K models. The
+    rows, [K 2 S, D], are what the gradient needs. Records no gradient itself.
     """
+    rows = _sums(x, graph.row_nodes, graph.row_offsets, graph.row_weight)
+    transformed = _transformed(rows, weight, graph)
+    return _sums(transformed, graph.node_rows, graph.node_offsets, graph.node_weight), rows
+
+
+def _reach_backward(
+    gradient: Tensor, rows: Tensor, weight: Tensor, graph: TypedGraph
+) -> tuple[Tensor, Tensor]:
+    """Return the gradients of ``_reach`` by x and weight from that by its messages."""
+    row_gradient = _sums(gradient, graph.back_nodes, graph.back_offsets, graph.back_node_weight)
+    weight_gradient = torch.empty_like(weight)
+    blocks = (
+        (block.transpose(-1, -2) for block in _by_relation(rows, weight, graph)),
+        _by_relation(row_gradient, weight, graph),
+        weight_gradient.unbind(-3),
+    )
+    multiply = _product(weight)
+    for row, of_row, of_matrix in zip(*blocks, strict=True):
+        multiply(row, of_row, out=of_matrix)
+    transformed = _transformed(row_gradient, weight.transpose(-1, -2), graph)
+    x_gradient = _sums(transformed, graph.back_rows, graph.node_offsets, graph.back_row_weight)
+    return x_gradient, weight_gradient
+
+
+def _product(weight: Tensor) -> Callable[..., Tensor]:
+    """Return the product for matrices of one model or of several.
+
+    Of small matrices a plain product takes half the time of a batch of one.
+    """
+    return torch.mm if weight.dim() == _ONE_MODEL else torch.bmm
+
+
+def _by_model(flat: Tensor, weight: Tensor) -> Tensor:
+    """Return ``flat`` [K n, D] as [K, n, D] if ``weight`` is that of K models, else as it is."""
+    return flat if weight.dim() == _ONE_MODEL else _apart(flat, weight.shape[0])
+
+
+def _apart(flat: Tensor, num_models: int) -> Tensor:
+    return flat.view(num_models, -1, flat.shape[-1])
+
+
+def _by_relation(rows: Tensor, weight: Tensor, graph: TypedGraph) -> Sequence[Tensor]:
+    """Return the rows of each relation: [its slots, D], or [K, its slots, D] of K models."""
+    return _by_model(rows, weight).split_with_sizes([*graph.num_slots, *graph.num_slots], -2)
+
+
+def _transformed(rows: Tensor, weight: Tensor, graph: TypedGraph) -> Tensor:
+    """Return each relation's rows times its matrix, [K 2 S, D]."""
+    products = torch.empty_like(rows)
+    blocks = (
+        _by_relation(rows, weight, graph),
+        weight.unbind(-3),
+        _by_relation(products, weight, graph),
+    )
+    multiply = _product(weight)
+    for block, matrix, product in zip(*blocks, strict=True):
+        multiply(block, matrix, out=product)
+    return products
+
+
+class _Messages(torch.autograd.Function):
+    """``_reach`` with its gradient."""
 
     @staticmethod
-    def forward(
-        x: Tensor, weight: Tensor, root: Tensor | None, graph: TypedGraph
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        means = _sums(x, graph.slot_others, graph.slot_offsets, graph.mean_weight)
-        heads = x.index_select(0, graph.slot_node)
-        rows = _transformed(means, heads, weight, graph)
-        messages = _sums(rows, graph.node_rows, graph.node_offsets, graph.node_weight)
-        if root is not None:
-            _by_model(messages, weight).baddbmm_(_by_model(x, weight), root)
-        return messages, means, heads
+    @_signed
+    def forward(x: Tensor, weight: Tensor, graph: TypedGraph) -> tuple[Tensor, Tensor]:
+        return _reach(x, weight, graph)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        x, weight, root, ctx.graph = inputs
-        _, means, heads = output
-        ctx.mark_non_differentiable(means, heads)
-        ctx.save_for_backward(x, weight, root, means, heads)
+        _, weight, ctx.graph = inputs
+        _keep(ctx, output, weight)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor | None, None]:
-        x, weight, root, means, heads = ctx.saved_tensors
-        graph, gradient = ctx.graph, gradients[0].contiguous()
-        of_means = gradient.index_select(0, graph.slot_node)
-        of_heads = _sums(gradient, graph.slot_others, graph.slot_offsets, graph.spread_weight)
-        weight_gradient = torch.empty_like(weight)
-        pairs = ((means, of_means), (heads, of_heads))
-        for relation, side, start, stop in _blocks(graph):
-            row, row_gradient = (_by_model(one, weight)[:, start:stop] for one in pairs[side])
-            torch.bmm(row.transpose(1, 2), row_gradient, out=weight_gradient[:, relation])
-        rows = _transformed(of_means, of_heads, weight.transpose(2, 3), graph)
-        x_gradient = _sums(rows, graph.back_rows, graph.node_offsets, graph.back_weight)
-        if root is None:
-            return x_gradient, weight_gradient, None, None
-        by_model = _by_model(gradient, weight)
-        _by_model(x_gradient, weight).baddbmm_(by_model, root.transpose(1, 2))
-        root_gradient = _by_model(x, weight).transpose(1, 2) @ by_model
-        return x_gradient, weight_gradient, root_gradient, None
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
+        weight, rows = ctx.saved_tensors
+        return *_reach_backward(gradients[0].contiguous(), rows, weight, ctx.graph), None
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, *inputs: Any) -> Any:
-        x, weight, root, graph = (
-            _stacked(value, dim, info.batch_size)
-            for value, dim in zip(inputs, in_dims, strict=True)
-        )
-        if root is not None:
-            root = root.flatten(0, 1)
-        outputs = _messages(x.flatten(0, 1), weight.flatten(0, 1), root, graph.merged())
-        return tuple(_by_model(one, x) for one in outputs), (0, 0, 0)
+        x, weight, graph = _all_stacked(info, in_dims, inputs)
+        outputs = _messages(x.flatten(0, 1), weight, graph.merged())
+        return tuple(_apart(one, info.batch_size) for one in outputs), (0, 0)
 
 
-_messages = cast(
-    Callable[[Tensor, Tensor, Tensor | None, TypedGraph], tuple[Tensor, Tensor, Tensor]],
-    _Messages.apply,
+_messages = cast(Callable[[Tensor, Tensor, TypedGraph], tuple[Tensor, Tensor]], _Messages.apply)
+
+
+class _Relational(torch.autograd.Function):
+    """``x + mask * relu(messages of h + root h + bias)``, [K N, D], in one step.
+
+    ``x`` and ``h`` [K N, D]; ``weight`` as in ``_reach``; ``root`` [D, D], ``bias`` [D], those of K
+    models with a first dimension K; ``mask`` [K B, D] is what the graph's nodes are multiplied by,
+    None for ones. Also returns what the gradient needs.
+    """
+
+    @staticmethod
+    @_signed
+    def forward(
+        x: Tensor,
+        h: Tensor,
+        weight: Tensor,
+        root: Tensor,
+        bias: Tensor,
+        mask: Tensor | None,
+        graph: TypedGraph,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        update, rows = _reach(h, weight, graph)
+        by_model = _by_model(update, weight)
+        multiply_onto = by_model.addmm_ if weight.dim() == _ONE_MODEL else by_model.baddbmm_
+        multiply_onto(_by_model(h, weight), root.transpose(-1, -2))
+        torch.relu_(by_model.add_(bias.unsqueeze(-2)))
+        if mask is None:
+            return x + update, update, rows
+        of_nodes = mask.index_select(0, graph.node_graph)
+        return torch.addcmul(x, update, of_nodes), update, rows
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        _, h, weight, root, _, mask, ctx.graph = inputs
+        _keep(ctx, output, h, weight, root, mask)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        h, weight, root, mask, update, rows = ctx.saved_tensors
+        graph, gradient = ctx.graph, gradients[0].contiguous()
+        of_update = gradient.to(update.dtype)
+        if mask is not None:
+            of_update = mask.index_select(0, graph.node_graph).mul_(of_update)
+        of_update = torch.ops.aten.threshold_backward(of_update, update, 0)
+        h_gradient, weight_gradient = _reach_backward(of_update, rows, weight, graph)
+        by_model, h_by_model = _by_model(of_update, weight), _by_model(h_gradient, weight)
+        if weight.dim() == _ONE_MODEL:
+            h_by_model.addmm_(by_model, root)
+        else:
+            h_by_model.baddbmm_(by_model, root)
+        root_gradient = by_model.transpose(-1, -2) @ _by_model(h, weight)
+        bias_gradient = by_model.sum(-2)
+        return gradient, h_gradient, weight_gradient, root_gradient, bias_gradient, None, None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, *inputs: Any) -> Any:
+        x, h, weight, root, bias, mask, graph = _all_stacked(info, in_dims, inputs)
+        x, h = x.flatten(0, 1), h.flatten(0, 1)
+        mask = None if mask is None else mask.flatten(0, 1)
+        outputs = _relational(x, h, weight, root, bias, mask, graph.merged())
+        return tuple(_apart(one, info.batch_size) for one in outputs), (0, 0, 0)
+
+
+_relational = cast(
+    Callable[
+        [Tensor, Tensor, Tensor, Tensor, Tensor, Tensor | None, TypedGraph],
+        tuple[Tensor, Tensor, Tensor],
+    ],
+    _Relational.apply,
 )
-
-
-def _by_model(flat: Tensor, models: Tensor) -> Tensor:
-    """Return ``flat`` [K n, D] as [K, n, D], with the K of the first dimension of ``models``."""
-    return flat.view(len(models), -1, flat.shape[-1])
-
-
-def _blocks(graph: TypedGraph) -> Iterator[tuple[int, int, int, int]]:
-    """Yield (relation, 0 if it leads to the slots else 1, first slot, end) for each relation."""
-    num_types = len(graph.ends)
-    start = 0
-    for edge_type, (end, num_slots) in enumerate(graph.ends):
-        forward, backward = edge_type, edge_type + num_types
-        leading_to, leading_away = (forward, backward) if end == "target" else (backward, forward)
-        yield leading_to, 0, start, start + num_slots
-        yield leading_away, 1, start, start + num_slots
-        start += num_slots
-
-
-def _transformed(means: Tensor, heads: Tensor, weight: Tensor, graph: TypedGraph) -> Tensor:
-    """Return each relation's rows times its matrix, [K 2 S, D]; written where they are read."""
-    sides = (_by_model(means, weight), _by_model(heads, weight))
-    num_models, num_slots, width = sides[0].shape
-    rows = means.new_empty(num_models, 2, num_slots, width)
-    for relation, side, start, stop in _blocks(graph):
-        torch.bmm(sides[side][:, start:stop], weight[:, relation], out=rows[:, side, start:stop])
-    return rows.view(-1, width)
 
 
 class _OfItsGraph(torch.autograd.Function):
     """Give each node the row of its graph: [B, D] to [N, D]. Not for what needs a gradient."""
 
     @staticmethod
+    @_signed
     def forward(rows: Tensor, node_graph: Tensor) -> Tensor:
         return rows.index_select(0, node_graph)
 
@@ -249,12 +345,9 @@ class _OfItsGraph(torch.autograd.Function):
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, *inputs: Any) -> Any:
-        rows, node_graph = (
-            _stacked(value, dim, info.batch_size)
-            for value, dim in zip(inputs, in_dims, strict=True)
-        )
+        rows, node_graph = _all_stacked(info, in_dims, inputs)
         numbers = _renumbered(node_graph, rows.shape[1])
-        return _by_model(_of_its_graph(rows.flatten(0, 1), numbers), rows), 0
+        return _apart(_of_its_graph(rows.flatten(0, 1), numbers), info.batch_size), 0
 
 
 _of_its_graph = cast(Callable[[Tensor, Tensor], Tensor], _OfItsGraph.apply)
@@ -268,6 +361,7 @@ class _AttentionPool(torch.autograd.Function):
     """
 
     @staticmethod
+    @_signed
     def forward(
         score: Tensor, value: Tensor, graph_offsets: Tensor, node_graph: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
@@ -286,10 +380,13 @@ class _AttentionPool(torch.autograd.Function):
         _, value, _, node_graph = inputs
         pooled, share, total = output
         ctx.mark_non_differentiable(share, total)
+        ctx.set_materialize_grads(False)
         ctx.save_for_backward(value, node_graph, pooled, share, total)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+        if gradients[0] is None:
+            return None, None, None, None
         value, node_graph, pooled, share, total = ctx.saved_tensors
         of_value = (gradients[0] / total).index_select(0, node_graph).mul_(share)
         of_score = torch.sub(value, pooled.index_select(0, node_graph)).mul_(of_value)
@@ -297,16 +394,14 @@ class _AttentionPool(torch.autograd.Function):
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, *inputs: Any) -> Any:
-        score, value, graph_offsets, node_graph = (
-            _stacked(one, dim, info.batch_size) for one, dim in zip(inputs, in_dims, strict=True)
-        )
+        score, value, graph_offsets, node_graph = _all_stacked(info, in_dims, inputs)
         outputs = _attention_pool(
             score.flatten(0, 1),
             value.flatten(0, 1),
             _joined_offsets(graph_offsets, score.shape[1]),
             _renumbered(node_graph, graph_offsets.shape[1] - 1),
         )
-        return tuple(_by_model(one, score) for one in outputs), (0, 0, 0)
+        return tuple(_apart(one, info.batch_size) for one in outputs), (0, 0, 0)
 
 
 _attention_pool = cast(
@@ -330,14 +425,10 @@ class TypedMessagePassing(nn.Module):
         for matrix in self.weight:
             nn.init.xavier_uniform_(matrix)
 
-    def forward(self, x: Tensor, graph: TypedGraph, root: Tensor | None = None) -> Tensor:
-        """Return what reaches each node, shape [N, D]; plus ``x @ root``, if there is a root."""
-        if root is None:
-            x, weight = _in_one_type(x, self.weight)
-        else:
-            x, weight, root = _in_one_type(x, self.weight, root)
-            root = root.unsqueeze(0)
-        return _messages(x, weight.unsqueeze(0), root, graph)[0]
+    def forward(self, x: Tensor, graph: TypedGraph) -> Tensor:
+        """Return what reaches each node, shape [N, D]."""
+        x, weight = _in_one_type(x, self.weight)
+        return _messages(x, weight, graph)[0]
 
 
 class GraphDropout(nn.Module):
@@ -351,13 +442,25 @@ class GraphDropout(nn.Module):
         super().__init__()
         self.dropout = SeededDropout(probability)
 
-    def forward(self, x: Tensor, graph: TypedGraph, onto: Tensor | None = None) -> Tensor:
-        """Return node states [N, D] with features dropped if training; plus ``onto``, if given."""
-        if not self.dropout.is_active:
-            return x if onto is None else onto + x
-        mask = self.dropout.mask(x.new_empty(graph.graph_offsets.shape[0] - 1, x.shape[1]))
-        of_nodes = _of_its_graph(mask, graph.node_graph)
-        return x * of_nodes if onto is None else torch.addcmul(onto, x, of_nodes)
+    def forward(self, x: Tensor, graph: TypedGraph) -> Tensor:
+        """Return node states [N, D] with features dropped if training."""
+        (mask,) = graph_masks([self], x, graph)
+        return _masked(x, mask, graph)
+
+
+def graph_masks(
+    dropouts: Sequence[GraphDropout], x: Tensor, graph: TypedGraph
+) -> Sequence[Tensor | None]:
+    """Return what each multiplies the states ``x`` of a graph's nodes by, [B, D]; None for 1."""
+    if not dropouts[0].dropout.is_active:
+        return [None] * len(dropouts)
+    like = x.new_empty(graph.graph_offsets.shape[0] - 1, x.shape[1])
+    return masks([each.dropout for each in dropouts], like).unbind(0)
+
+
+def _masked(x: Tensor, mask: Tensor | None, graph: TypedGraph) -> Tensor:
+    """Return node states [N, D] times the row of their graph in ``mask`` [B, D], in their type."""
+    return x if mask is None else x * _of_its_graph(mask.to(x.dtype), graph.node_graph)
 
 
 class RelationalLayer(nn.Module):
@@ -370,11 +473,12 @@ class RelationalLayer(nn.Module):
         self.root = nn.Linear(hidden_dim, hidden_dim)
         self.dropout = GraphDropout(dropout)
 
-    def forward(self, x: Tensor, graph: TypedGraph) -> Tensor:
-        """Return the next node states, shape [N, D]."""
-        reached = self.messages(self.norm(x), graph, self.root.weight.t())
-        update = functional.relu_(reached.add_(self.root.bias))
-        return cast(Tensor, self.dropout(update, graph, onto=x))
+    def forward(self, x: Tensor, graph: TypedGraph, mask: Tensor | None) -> Tensor:
+        """Return the next node states, shape [N, D]; ``mask`` [B, D] is that of its dropout."""
+        h, weight, root = _in_one_type(self.norm(x), self.messages.weight, self.root.weight)
+        if mask is not None:
+            mask = mask.to(h.dtype)
+        return _relational(x, h, weight, root, self.root.bias, mask, graph)[0]
 
 
 class GatedLayer(nn.Module):
@@ -387,9 +491,9 @@ class GatedLayer(nn.Module):
         self.update = nn.GRUCell(hidden_dim, hidden_dim)
         self.dropout = GraphDropout(dropout)
 
-    def forward(self, x: Tensor, graph: TypedGraph) -> Tensor:
-        """Return the next node states, shape [N, D]."""
-        messages = self.dropout(self.messages(self.norm(x), graph), graph)
+    def forward(self, x: Tensor, graph: TypedGraph, mask: Tensor | None) -> Tensor:
+        """Return the next node states, shape [N, D]; ``mask`` [B, D] is that of its dropout."""
+        messages = _masked(self.messages(self.norm(x), graph), mask, graph)
         return _gru_step(self.update, messages, x)
 
 
@@ -458,9 +562,11 @@ class GraphClassifier(Classifier):
         """Return one vector per graph, shape [B, D]."""
         graph = TypedGraph.of(batch)
         x = self.node_kind(batch["node_kind"]) + self.node_token(batch["node_token"])
-        x = self.dropout(self.norm(x), graph)
-        for layer in self.layers:
-            x = layer(x, graph)
+        dropouts = [each.dropout for each in (self, *self.layers)]
+        mask, *masks_of_layers = graph_masks(dropouts, x, graph)
+        x = _masked(self.norm(x), mask, graph)
+        for layer, mask_of_layer in zip(self.layers, masks_of_layers, strict=True):
+            x = layer(x, graph, mask_of_layer)
         return cast(Tensor, self.readout(self.readout_norm(x), graph))
 
     def classify(self, embedding: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ Shape legend: n samples in a split, N nodes, E edges, T edge types, S slots in a
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from sg_ray.features.packed import Ragged
 from sg_ray.models.family import Batch, Capacity
-from sg_ray.models.gnn_network import End, size_key
+from sg_ray.models.gnn_network import size_key
 
 Ints = NDArray[np.int64]
+End = Literal["source", "target"]
 
 _NUM_JUDGED = 256
 """Graphs from which the narrower end of each edge type is judged."""
@@ -108,13 +109,13 @@ class GraphSplit:
         node_graph = np.repeat(np.arange(len(graph_offsets) - 1), np.diff(graph_offsets))
         arrays = {
             **nodes,
-            **slotted.arrays(),
+            **slotted.arrays(self.ends),
             "graph_offsets": graph_offsets.astype(np.int32),
             "node_graph": node_graph.astype(np.int32),
         }
         batch = {name: torch.from_numpy(array) for name, array in arrays.items()}
-        for edge_type, (end, num) in enumerate(zip(self.ends, slotted.num_slots, strict=True)):
-            batch[size_key(end, edge_type)] = torch.empty(int(num), 0)
+        for edge_type, num in enumerate(slotted.num_slots):
+            batch[size_key(edge_type)] = torch.empty(int(num), 0)
         return batch
 
     def _lengths(self, name: str, indices: Ints) -> Ints:
@@ -145,7 +146,9 @@ class _Edges:
     """The edges of a batch by slot: where each slot is, and what each edge leads it to.
 
     - ``slot_node``, ``slot_type``, ``slot_weight`` [S]: node, edge type, 1 (of a dummy 0)
-    - ``slot``, ``other``, ``mean_weight``, ``spread_weight`` [E]: see ``TypedGraph``; by slot
+    - ``slot``, ``other`` [E]: slot and other node of each edge, by slot
+    - ``mean_weight`` [E]: 1 / edges of the slot; ``spread_weight`` [E]: 1 / edges of this type at
+      the other node
     """
 
     num_nodes: int
@@ -216,30 +219,37 @@ class _Edges:
             _filled_up(self.spread_weight, len(slot))[order],
         )
 
-    def arrays(self) -> dict[str, NDArray[Any]]:
+    def arrays(self, ends: Sequence[End]) -> dict[str, NDArray[Any]]:
         """Return the edges' fields of ``TypedGraph``."""
-        num_slots, num_edges = len(self.slot_node), len(self.slot)
-        # Every row that reaches a node: the slots at it, then the edges that it is the other of.
-        # The number of the entry comes last, so that sorting says where it came from.
+        num_slots = len(self.slot_node)
+        leads_along = np.repeat([int(end == "target") for end in ends], self.num_slots)
+        away, to = np.arange(num_slots) + num_slots * np.stack([leads_along, 1 - leads_along])
+        # An entry for each slot and for each edge: the node there, and the row that it is part of.
         node = np.concatenate([self.slot_node, self.other])
-        bits = (num_slots + num_edges).bit_length()
-        ordered = np.sort((node << bits) + np.arange(num_slots + num_edges))
-        entry = ordered & ((1 << bits) - 1)
-        row = np.concatenate([np.arange(num_slots), num_slots + self.slot])[entry]
-        arrays = {
-            "slot_node": self.slot_node,
-            "slot_offsets": _offsets(np.bincount(self.slot, minlength=num_slots)),
-            "slot_others": self.other,
+        row = np.concatenate([away, to[self.slot]])
+        # What reaches the node, or in gradients the row, comes by the relation's opposite.
+        opposite = np.where(row < num_slots, row + num_slots, row - num_slots)
+        by_row = np.argsort(row, kind="stable")
+        by_opposite = np.roll(by_row, -np.count_nonzero(row < num_slots))
+        # The number of the entry comes last, so that sorting says where it came from.
+        bits = len(node).bit_length()
+        by_node = np.sort((node << bits) + np.arange(len(node))) & ((1 << bits) - 1)
+        integers = {
+            "row_nodes": node[by_row],
+            "row_offsets": _offsets(np.bincount(row, minlength=2 * num_slots)),
+            "back_nodes": node[by_opposite],
+            "back_offsets": _offsets(np.bincount(opposite, minlength=2 * num_slots)),
             "node_offsets": _offsets(np.bincount(node, minlength=self.num_nodes)),
-            "node_rows": row,
-            "back_rows": np.where(row < num_slots, row + num_slots, row - num_slots),
+            "node_rows": opposite[by_node],
+            "back_rows": row[by_node],
         }
+        ones = np.ones(num_slots, dtype=np.float32)
         return {
-            **{name: array.astype(np.int32) for name, array in arrays.items()},
-            "mean_weight": self.mean_weight,
-            "spread_weight": self.spread_weight,
-            "node_weight": np.concatenate([self.slot_weight, self.spread_weight])[entry],
-            "back_weight": np.concatenate([self.slot_weight, self.mean_weight])[entry],
+            **{name: array.astype(np.int32) for name, array in integers.items()},
+            "row_weight": np.concatenate([ones, self.mean_weight])[by_row],
+            "back_node_weight": np.concatenate([ones, self.spread_weight])[by_opposite],
+            "node_weight": np.concatenate([self.slot_weight, self.spread_weight])[by_node],
+            "back_row_weight": np.concatenate([self.slot_weight, self.mean_weight])[by_node],
         }
 
 

@@ -52,13 +52,7 @@ class SeededDropout(nn.Module):
 
     def mask(self, like: Tensor) -> Tensor:
         """Return what ``like`` is to be multiplied by, in its shape and type; 0 or the scale."""
-        num_elements = like.numel()
-        position = torch.arange(-(-num_elements // _LANES), device=like.device)
-        start = self.dropout_seed + self.dropout_piece * _signed(_FACTORS[0])
-        hashes = _mixed(position * _signed(_INCREMENT) + start)
-        lanes = hashes.view(torch.int16)[:num_elements].view(like.shape)
-        is_kept = lanes >= self._num_dropped - _NUM_LEVELS // 2
-        return is_kept.to(like.dtype) * (_NUM_LEVELS / (_NUM_LEVELS - self._num_dropped))
+        return masks([self], like)[0]
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``x`` with elements dropped if training."""
@@ -69,6 +63,20 @@ class SeededDropout(nn.Module):
         return f"p={self.probability}"
 
 
+def masks(dropouts: Sequence[SeededDropout], like: Tensor) -> Tensor:
+    """Return each one's ``mask`` [M, ...], made together: they are of one probability."""
+    num_elements, num_dropped = like.numel(), dropouts[0]._num_dropped
+    position = torch.arange(-(-num_elements // _LANES), device=like.device)
+    seeds, pieces = (
+        torch.stack([getattr(dropout, name) for dropout in dropouts]) for name in (SEED, PIECE)
+    )
+    starts = seeds + pieces * _signed(_FACTORS[0])
+    hashes = _mixed(position * _signed(_INCREMENT) + starts[:, None])
+    lanes = hashes.view(torch.int16)[:, :num_elements].reshape(-1, *like.shape)
+    is_kept = lanes >= num_dropped - _NUM_LEVELS // 2
+    return is_kept.to(like.dtype) * (_NUM_LEVELS / (_NUM_LEVELS - num_dropped))
+
+
 def set_dropout_seed(model: nn.Module | Mapping[str, Tensor], seed: int | Sequence[int]) -> None:
     """Give every ``SeededDropout`` of ``model`` the mask of ``seed``, each one of its own.
 
@@ -76,12 +84,13 @@ def set_dropout_seed(model: nn.Module | Mapping[str, Tensor], seed: int | Sequen
     K models; then ``seed`` holds K numbers, and model k drops what it would drop alone with seed k.
     Buffers are filled in place, so a captured graph reads the new seed.
     """
-    for number, buffer in enumerate(_held(model, SEED), start=1):
+    buffers = _buffers(model)
+    for number, buffer in enumerate(_held(buffers, SEED), start=1):
         if isinstance(seed, int):
             buffer.fill_(_module_seed(seed, number))
         else:
             buffer.copy_(torch.tensor([_module_seed(one, number) for one in seed]))
-    set_dropout_piece(model, 0)
+    set_dropout_piece(buffers, 0)
 
 
 def set_dropout_piece(model: nn.Module | Mapping[str, Tensor], number: int) -> None:
@@ -90,9 +99,12 @@ def set_dropout_piece(model: nn.Module | Mapping[str, Tensor], number: int) -> N
         buffer.fill_(number)
 
 
+def _buffers(model: nn.Module | Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    return dict(model.named_buffers()) if isinstance(model, nn.Module) else model
+
+
 def _held(model: nn.Module | Mapping[str, Tensor], kind: str) -> list[Tensor]:
-    buffers = dict(model.named_buffers()) if isinstance(model, nn.Module) else model
-    return [buffers[name] for name in buffers if name.split(".")[-1] == kind]
+    return [buffer for name, buffer in _buffers(model).items() if name.split(".")[-1] == kind]
 
 
 def _module_seed(seed: int, number: int) -> int:

@@ -24,6 +24,9 @@ from sg_ray.version import __version__
 
 CPU_INFO = Path("/proc/cpuinfo")
 
+_LARGE_BYTES = 30 << 20
+"""Of a block that glibc learns from, which looks at none above 32 MiB."""
+
 
 @dataclass(frozen=True)
 class Compute:
@@ -78,7 +81,20 @@ def device_for(gpus: float) -> torch.device:
 def make_compute(config: NeuralConfig, device: torch.device, workers: Workers = ALONE) -> Compute:
     """Return the Compute of ``config``. Raises InputError for a format the device cannot do."""
     precision = resolve_precision(config.precision, device)
+    if device.type == "cpu":
+        _keep_freed_memory()
     return Compute(device, precision, workers, Fallbacks(config.max_units_per_micro_batch))
+
+
+def _keep_freed_memory() -> None:
+    """Have the C library keep up to 60 MiB of freed memory for the next step.
+
+    glibc gives the end of its heap back to the system once it is twice as large as the largest
+    block that was ever mapped and freed. With small batches that is so in each step, whose memory
+    is then zeroed page by page again: 6 to 12 % of a graph network's step. The block is never
+    touched.
+    """
+    torch.empty(_LARGE_BYTES, dtype=torch.uint8)
 
 
 def environment(device: torch.device, num_threads: int) -> dict[str, Any]:

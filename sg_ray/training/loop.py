@@ -183,6 +183,7 @@ class Training:
         self._valid_ids = valid_ids
         self._own_metrics = own_metrics
         self.model = model.to(compute.device)
+        self._buffers = dict(self.model.named_buffers())
         self.train_split = train_split
         self.valid_split = valid_split
         self._config = config
@@ -273,7 +274,7 @@ class Training:
     def _launch(self, batch: Prepared, num_unread: int = 0) -> Launched:
         seed = self.dropout_seed(num_unread)
         torch.manual_seed(seed)
-        set_dropout_seed(self.model, seed)
+        set_dropout_seed(self._buffers, seed)
         launched = self._stepper.launch(batch)
         self._way = self._stepper.way
         return launched

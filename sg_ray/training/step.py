@@ -87,6 +87,8 @@ class Stepper:
     ) -> None:
         """With ``shapes`` all steps are of these, and captured on CUDA where that works."""
         self._wrapped = compute.workers.wrap(model)
+        # Found once: to walk through a model's modules takes as long as a small product.
+        self._buffers = dict(self._wrapped.named_buffers())
         self._split = split
         self._units = split.units
         self._labels = split.labels.astype(np.float32)
@@ -173,9 +175,9 @@ class Stepper:
         loss_sum = torch.zeros((), device=self._compute.device)
         with workers.without_sync(self._wrapped):
             for number, piece in enumerate(local):
-                set_dropout_piece(self._wrapped, number)
+                set_dropout_piece(self._buffers, number)
                 loss_sum += self._backward(piece, weight, exchanges=False)
-        set_dropout_piece(self._wrapped, len(local))
+        set_dropout_piece(self._buffers, len(local))
         return loss_sum + self._backward(last, weight, exchanges=workers.world_size > 1)
 
     def _forget(self) -> None:
