@@ -5,7 +5,8 @@
 Each runs in an empty folder, so that nothing is cached, tracked by MLflow in SQLite. Besides the
 time to the end it measures the time to the first line with a trial's score, and compares what the
 two verdicts say: who won, and for each pair of models (and of a model's finalists) which is better.
-Numbers differ between the two; a statement for the other side is a contradiction.
+Numbers differ between the two; a statement for the other side is a contradiction. Each runs the
+experiment of its own checkout, and ours is the smaller one: see ``experiments/README.md``.
 """
 
 import importlib.util
