@@ -68,10 +68,14 @@ class Journal:
         self._last_ms = max(self._clock_began_ms + _uptime_ms(), self._last_ms + 1)
         return self._last_ms
 
-    def close(self) -> None:
-        """Sync and close the file."""
+    def sync(self) -> None:
+        """Have the disk hold all that was appended."""
         self._file.flush()
         os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Sync and close the file."""
+        self.sync()
         self._file.close()
 
 

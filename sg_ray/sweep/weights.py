@@ -13,6 +13,7 @@ Of the floor, and of configurations that models of this sweep have been built on
 An extension may make a winner of what lost before; see ``plan.weights_again``.
 """
 
+import logging
 from collections.abc import Iterator
 
 from sg_ray.config import FLOOR, KeepWeights
@@ -20,6 +21,8 @@ from sg_ray.records.events import WeightsLetGo
 from sg_ray.records.journal import Journal
 from sg_ray.sweep.plan.planner import Planner
 from sg_ray.sweep_folder import BEST
+
+_LOGGER = logging.getLogger(__name__)
 
 
 def let_go_of_weights(planner: Planner, keep: KeepWeights, journal: Journal) -> None:
@@ -41,8 +44,13 @@ def let_go_of_weights(planner: Planner, keep: KeepWeights, journal: Journal) -> 
     journal.append(
         WeightsLetGo(keep_weights=keep, trial_keys=list(sizes), num_bytes=sum(sizes.values()))
     )
+    journal.sync()  # whoever misses the weights is to find out why
     for key in sizes:
-        going[key].unlink()
+        try:
+            going[key].unlink(missing_ok=True)
+        except OSError as error:  # on a disk that is shared; the verdict matters more
+            _LOGGER.warning("%s cannot be deleted (%s)", going[key], error.strerror)
+            return
 
 
 def _kept(planner: Planner, keep: KeepWeights) -> set[str]:

@@ -222,8 +222,8 @@ class MlflowMirror:
 
         If it was this process that wrote the journal, nothing is left running.
         """
-        if self._thread is None:
-            return self.sync(is_over=self._was_told)
+        if self._thread is None:  # nothing has happened
+            return self._result()
         self._closing.set()
         self.wake()
         self._thread.join(timeout_s)

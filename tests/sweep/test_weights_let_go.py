@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,20 @@ import pytest
 from tiny_sweep import mlflow_state, tiny_experiment, write_experiment
 
 from sg_ray.cli import main
+from sg_ray.cluster.losses import infrastructure_failure
 from sg_ray.config import Experiment
 from sg_ray.errors import InputError
 from sg_ray.export import export_model
+from sg_ray.jobs.job import TrainJob
 from sg_ray.prepare.branches import GivenBranches
+from sg_ray.prepare.prepare import pinned, read_data
 from sg_ray.records.events import Event, TrialStarted, WeightsLetGo
-from sg_ray.records.journal import read_events
+from sg_ray.records.journal import Journal, read_events
+from sg_ray.records.planned import planned_stages
 from sg_ray.records.record import RunRecord, read_records
 from sg_ray.sweep.execute.inline_executor import InlineExecutor
+from sg_ray.sweep.execute.worklist import Worklist
+from sg_ray.sweep.plan.planner import make_planner
 from sg_ray.sweep.run import Outcome, run_sweep
 from sg_ray.sweep_folder import BEST, VALID_PREDICTIONS, SweepFolder
 
@@ -25,6 +32,9 @@ SEARCHED: dict[str, Any] = {
     "search": {"num_trials": 4, "pruning": {"enabled": False}},
     "replicate": {"top_k": 2, "seeds": [42, 7], "race_alpha": None},
 }
+
+ONE_SEED = {"top_k": 1, "seeds": [42], "race_alpha": None}
+TWO_SEEDS = {"top_k": 4, "seeds": [42, 4], "race_alpha": None}
 
 
 def searched(folder: Path, *overrides: str, **settings: Any) -> Experiment:
@@ -147,15 +157,13 @@ def test_whoever_misses_weights_is_told_why_and_what_to_do(
 
 def test_an_extension_trains_again_what_it_makes_a_winner(tmp_path: Path) -> None:
     """The other winner of two seeds has no weights of the first, one of the search's, any more."""
-    one_seed = {"top_k": 1, "seeds": [42], "race_alpha": None}
-    two_seeds = {"top_k": 4, "seeds": [42, 4], "race_alpha": None}
     found = {}
     for keep in ("all", "winner"):
         (place := tmp_path / keep).mkdir()
-        run(first := searched(place, f"keep_weights={keep}", replicate=one_seed))
+        run(first := searched(place, f"keep_weights={keep}", replicate=ONE_SEED))
         folder = first.folder
         before = configurations_with_weights(folder, "gnn")
-        extended = searched(place, f"keep_weights={keep}", replicate=two_seeds)
+        extended = searched(place, f"keep_weights={keep}", replicate=TWO_SEEDS)
         if keep == "winner":
             interrupt_second_start_of_a_trial(extended)
             is_told_of_missing_branch(tmp_path, folder)
@@ -166,6 +174,28 @@ def test_an_extension_trains_again_what_it_makes_a_winner(tmp_path: Path) -> Non
             assert winner not in before, "else nothing is shown"
             assert configurations_with_weights(folder, "gnn") == {winner}
     assert found["all"] == found["winner"]
+
+
+def test_a_trial_that_fails_as_it_is_trained_again_stays_on_record(tmp_path: Path) -> None:
+    run(searched(tmp_path, "keep_weights=winner", replicate=ONE_SEED))
+    extended = searched(tmp_path, "keep_weights=winner", replicate=TWO_SEEDS)
+    interrupt_second_start_of_a_trial(extended)
+    folder, models = extended.folder, pinned(extended.all_models)
+    data = read_data(extended.data, extended.cache_dir, extended.objective)
+    branches = GivenBranches(models, None, data.fingerprint)
+    before = read_records(folder)
+    planner = make_planner(models, extended.rules, folder, data, branches)
+    with closing(Journal(folder.events)) as journal:
+        worklist = Worklist(planner, planned_stages(models, extended.rules), journal)
+        job = worklist.next_job()
+        assert isinstance(job, TrainJob)
+        assert job.spec.trial_key in before
+        failure = infrastructure_failure("the disk is gone")
+        worklist.on_finished(job, {"failure": failure.model_dump()}, None, pruned=False)
+        assert "the disk is gone" in "".join(worklist.problems)
+        assert not isinstance(worklist.next_job(), TrainJob), "once a start"
+    assert read_records(folder) == before
+    run(extended, extends=True)
 
 
 def interrupt_second_start_of_a_trial(experiment: Experiment) -> None:

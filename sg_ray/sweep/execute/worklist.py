@@ -63,9 +63,10 @@ class Worklist:
         self._told_drops: set[tuple[str, str]] = set()
         self._started_at_ms: dict[str, int] = {}
         self._trained_alone: set[str] = set()
+        self._problems: list[str] = []
         for record in planner.ledger.records.values():  # a kill may have come after the record
             plan = planner.plans.get(record.model)
-            if plan is not None:
+            if plan is not None and not planner.ledger.lacks_weights(record.trial_key):
                 spec = plan.spec(record.configuration, record.seed).with_streams(record.streams)
                 self._settle(record, job_name(spec))
 
@@ -103,7 +104,7 @@ class Worklist:
     @property
     def problems(self) -> list[str]:
         """What went wrong outside of trials, in sentences for the user."""
-        return self._winner_test.problems
+        return [*self._problems, *self._winner_test.problems]
 
     def on_started(self, job: AnyJob) -> None:
         """Journal the start of a trial, or of several."""
@@ -236,7 +237,7 @@ class Worklist:
         if checkpoint is None:
             return job
         key, epoch = job.spec.trial_key, len(read_history(checkpoint))
-        if key not in self._planner.ledger.records:  # else only its weights are made again
+        if not self._planner.ledger.lacks_weights(key):  # else they alone are made again
             self._journal.append(TrialResumed(trial_key=key, epoch=epoch))
         return job.model_copy(update={"resume_from": checkpoint})
 
@@ -270,6 +271,9 @@ class Worklist:
     ) -> None:
         spec = job.spec
         failure = result.get("failure")
+        if failure and self._planner.ledger.lacks_weights(spec.trial_key):
+            self._leave_on_record(job, Failure(**failure))
+            return
         history: list[dict[str, float | None]] = []
         environment = dict(result.get("environment", {}))
         if checkpoint is not None:
@@ -293,6 +297,17 @@ class Worklist:
         self._planner.on_finished(record)
         self._settle(record, job.base_name)
         self._tell_drops(record.model)
+
+    def _leave_on_record(self, job: TrainJob, failure: Failure) -> None:
+        """Keep the record of a trial that failed as it was trained again for its weights."""
+        before = self._planner.ledger.records[job.spec.trial_key]
+        self._planner.plans[before.model].on_finished(before)
+        told = (
+            f"{job.spec.name} could not be trained again for its weights: {failure.message}. Its "
+            "record stands; the next start tries once more."
+        )
+        self._problems.append(told)
+        _LOGGER.warning("%s", told)  # the winner may be missing, which ends the sweep before
 
     def _settle(self, record: RunRecord, base_name: str) -> None:
         """Do what follows from a record; doing it again changes nothing."""

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from sg_ray.records.record import RunRecord
-from sg_ray.sweep_folder import SweepFolder
+from sg_ray.sweep_folder import BEST, SweepFolder
 
 
 @dataclass
@@ -35,6 +35,10 @@ class Ledger:
         self.records[record.trial_key] = _outcome(record)
         for family, key in record.branches.items():
             self._built_on.setdefault(family, {})[key] = None
+
+    def lacks_weights(self, trial_key: str) -> bool:
+        """Return whether a trial's weights were let go, and it has not been trained again."""
+        return trial_key in self.let_go and not (self.folder.trial(trial_key) / BEST).exists()
 
     def built_on(self, family: str) -> Iterable[str]:
         """Return the keys of the family's trials on which others were built, oldest use first."""

@@ -202,6 +202,10 @@ class ModelPlan:
         self.claim(job)
         return job
 
+    def is_in_flight(self, trial_key: str) -> bool:
+        """Return whether the job of that trial is claimed and not finished."""
+        return trial_key in self._in_flight
+
     def claim(self, job: TrainJob) -> None:
         """Take note that an open job is run."""
         self._in_flight[job.spec.trial_key] = job
