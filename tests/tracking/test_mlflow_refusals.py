@@ -95,7 +95,9 @@ def test_b03_the_end_of_a_sweep_says_what_is_missing_and_the_command(
     uri: str,
     database: Path,
     warnings: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setitem(sys.modules, "boto3", None)  # MLflow would keep a client for other tests
     journal.append(begin())
     mirror(sweep_dir, uri)
     set_artifact_place(database, "s3://bucket/sweeps")
