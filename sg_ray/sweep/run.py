@@ -125,12 +125,11 @@ def run_sweep(
             stopping(stop),
         ):
             sweep_id = sweep_id_of(folder)
-            journal.append(
-                SweepStarted(name=experiment.name, sweep_id=sweep_id, plan=to_plain(experiment))
-            )
-            if resumed:
-                journal.append(SweepResumed())
+            plan = to_plain(experiment)
             try:
+                journal.append(SweepStarted(name=experiment.name, sweep_id=sweep_id, plan=plan))
+                if resumed:
+                    journal.append(SweepResumed())
                 with using_cache(experiment.cache_dir):
                     return _run(experiment, data, journal, executor, progress, on_change, stop)
             except BaseException as error:

@@ -170,6 +170,7 @@ class MlflowMirror:
         self._thread: threading.Thread | None = None
 
     def __enter__(self) -> Self:
+        self._begin()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -178,12 +179,10 @@ class MlflowMirror:
     def __call__(self, event: Event) -> None:
         """Tell the thread that the journal has grown, and that this process is who writes it.
 
-        The thread begins with the first event, and to work with the first trial: MLflow's imports
-        take seconds that Ray and its processes need to start.
+        It sets to work with the first trial: to open a store takes imports of seconds, which Ray
+        and its processes need to start.
         """
         self._was_told = True
-        if self._thread is None:
-            self._begin()
         if not isinstance(event, _PREPARATION):
             self.wake()
 
@@ -222,8 +221,8 @@ class MlflowMirror:
 
         If it was this process that wrote the journal, nothing is left running.
         """
-        if self._thread is None:  # nothing has happened
-            return self._result()
+        if self._thread is None:
+            return self.sync(is_over=self._was_told)
         self._closing.set()
         self.wake()
         self._thread.join(timeout_s)

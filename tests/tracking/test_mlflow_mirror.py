@@ -254,8 +254,9 @@ def test_a_resumed_sweep_goes_on_in_its_runs(client, journal, sweep_dir, uri, qu
 def test_it_follows_a_running_sweep_in_the_background(client, sweep_dir, uri):
     mirror = MlflowMirror(SweepFolder(sweep_dir), uri, "tiny")
     journal = Journal(sweep_dir / "events.jsonl", listeners=(mirror,))
-    tell_sweep(journal, sweep_dir)
-    result = mirror.close(timeout_s=60)
+    with mirror:
+        tell_sweep(journal, sweep_dir)
+        result = mirror.close(timeout_s=60)
     journal.close()
     assert (result.num_pending, result.error) == (0, None)
     runs = runs_by_key(client)
