@@ -30,6 +30,8 @@ def let_go_of_weights(planner: Planner, keep: KeepWeights, journal: Journal) -> 
 
     Does nothing twice; the next start goes on after a kill in between.
     """
+    if keep == "all":
+        return
     folder = planner.ledger.folder
     kept = _kept(planner, keep)
     records = planner.ledger.records.values()
@@ -39,7 +41,7 @@ def let_go_of_weights(planner: Planner, keep: KeepWeights, journal: Journal) -> 
         if record.config_hash not in kept and record.model != FLOOR
     }
     sizes = {key: path.stat().st_size for key, path in going.items() if path.exists()}
-    if keep == "all" or not sizes:
+    if not sizes:
         return
     journal.append(
         WeightsLetGo(keep_weights=keep, trial_keys=list(sizes), num_bytes=sum(sizes.values()))

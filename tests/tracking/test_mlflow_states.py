@@ -360,14 +360,12 @@ class Watch:
             print(threading.current_thread().name)
 
 sys.meta_path.insert(0, Watch())
-from sg_ray.records.events import SweepStarted
 from sg_ray.tracking.mlflow_mirror import mirror_of
 from sg_ray.sweep_folder import SweepFolder
 folder = SweepFolder(Path("outputs/tiny").absolute())
 for enabled in (False, True):
     tracking = SimpleNamespace(enabled=enabled, uri="sqlite:///mlflow.db", register_model=True)
-    with mirror_of(tracking, "tiny", folder) as mirror:
-        mirror(SweepStarted(name="tiny", sweep_id="1", plan={}))
+    with mirror_of(tracking, "tiny", folder):
         print("mlflow" in sys.modules, "ray" in sys.modules)
 """
     done = subprocess.run(

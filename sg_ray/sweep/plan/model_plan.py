@@ -194,10 +194,8 @@ class ModelPlan:
             return None
         return TrainJob(spec=spec, stage=stage, resources=self.model.resources)
 
-    def job_again(self, spec: TrialSpec, stage: Stage) -> TrainJob | None:
-        """Return the job of a trial on record, to be trained once more; None if it is running."""
-        if spec.trial_key in self._in_flight:
-            return None
+    def job_again(self, spec: TrialSpec, stage: Stage) -> TrainJob:
+        """Claim and return the job of a trial on record, to be trained once more."""
         job = TrainJob(spec=spec, stage=stage, resources=self.model.resources)
         self.claim(job)
         return job

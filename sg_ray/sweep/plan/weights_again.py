@@ -36,10 +36,9 @@ class WeightsAgain:
         for record in self._lacking():
             plan = self._plans[record.model]
             if record.trial_key not in self._tried and fits(plan.model.resources):
-                job = plan.job_again(plan.spec(record.configuration, record.seed), record.stage)
-                if job is not None:
-                    self._tried.add(record.trial_key)
-                    return job
+                self._tried.add(record.trial_key)
+                spec = plan.spec(record.configuration, record.seed)
+                return plan.job_again(spec, record.stage)
         return None
 
     def _is_done(self, record: RunRecord) -> bool:
