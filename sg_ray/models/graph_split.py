@@ -1,4 +1,4 @@
-"""A split of program graphs as batches, in the orders that ``gnn_network.TypedGraph`` describes.
+"""A split of program graphs as batches, in the orders that ``typed_graph.TypedGraph`` describes.
 
 Shape legend: n samples in a split, N nodes, E edges, T edge types, S slots in a batch.
 """
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from sg_ray.features.packed import Ragged
 from sg_ray.models.family import Batch, Capacity
-from sg_ray.models.gnn_network import size_key
+from sg_ray.models.typed_graph import size_key
 
 Ints = NDArray[np.int64]
 End = Literal["source", "target"]

@@ -8,9 +8,10 @@ from torch import nn
 from sg_ray.features.packed import FeatureKind, Features, Ragged
 from sg_ray.models.family import Inputs
 from sg_ray.models.gnn import Gnn, GnnConfig
-from sg_ray.models.gnn_network import GraphDropout, TypedGraph, TypedMessagePassing
+from sg_ray.models.gnn_network import GraphDropout, TypedMessagePassing
 from sg_ray.models.graph_split import GraphSplit
 from sg_ray.models.seeded_dropout import set_dropout_seed
+from sg_ray.models.typed_graph import TypedGraph
 
 NUM_EDGE_TYPES = 3
 LAYERS = ("relational", "gated")

@@ -12,7 +12,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from sg_ray.features.packed import Ragged
 from sg_ray.models.family import Batch, Classifier, FixedSplit
-from sg_ray.models.gnn_network import GraphClassifier, LayerKind, _attention_pool
+from sg_ray.models.gnn_network import GraphClassifier, LayerKind
+from sg_ray.models.graph_functions import attention_pool
 from sg_ray.models.graph_split import GraphSplit
 from sg_ray.models.seeded_dropout import set_dropout_seed
 
@@ -191,7 +192,7 @@ def test_the_gradient_of_attention_is_that_of_its_definition() -> None:
     inputs = (score.requires_grad_(), value.requires_grad_())
 
     def pool(score: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-        return _attention_pool(score, value, offsets, node_graph)[0]
+        return attention_pool(score, value, offsets, node_graph)[0]
 
     assert torch.autograd.gradcheck(pool, inputs)
     pooled = pool(*inputs)
