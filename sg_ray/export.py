@@ -27,7 +27,7 @@ from sg_ray.sweep_folder import (
     SweepFolder,
 )
 from sg_ray.training.checkpoint import read_best
-from sg_ray.trial import BranchSource
+from sg_ray.trial.spec import BranchSource
 
 _LOGGER = logging.getLogger(__name__)
 

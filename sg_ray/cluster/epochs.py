@@ -19,7 +19,10 @@ from sg_ray.host.signals import StopRequest, stopping
 from sg_ray.sweep_folder import RAY_LOG, SweepFolder
 from sg_ray.training.loop import EpochResult, ShouldStop, never
 from sg_ray.training.saving import AT_EPOCHS, Saving
-from sg_ray.trial import TrialContext, TrialSpec, run_in_its_row, run_trial
+from sg_ray.trial.context import TrialContext
+from sg_ray.trial.run import run_trial
+from sg_ray.trial.spec import TrialSpec
+from sg_ray.trial.stacked import run_in_its_row
 
 if TYPE_CHECKING:
     from sg_ray.cluster.groups.group import WorkerGroup

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from sg_ray.config import Resources
 from sg_ray.records.record import Stage
-from sg_ray.trial import TrialSpec, job_name
+from sg_ray.trial.spec import TrialSpec, job_name
 
 
 class _Job(BaseModel):

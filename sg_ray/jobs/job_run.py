@@ -21,7 +21,7 @@ from sg_ray.sweep_folder import LAST
 from sg_ray.training.loop import EpochResult, Interrupted, ShouldStop
 from sg_ray.training.saving import AT_EPOCHS
 from sg_ray.training.shared_gpu import release_memory
-from sg_ray.trial import find_learning_rate, score_test
+from sg_ray.trial.run import find_learning_rate, score_test
 
 if TYPE_CHECKING:
     from sg_ray.cluster.groups.group import WorkerGroup

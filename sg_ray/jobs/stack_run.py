@@ -20,7 +20,7 @@ from sg_ray.sweep_folder import LAST
 from sg_ray.training.loop import EpochResult, Interrupted, ShouldStop
 from sg_ray.training.saving import AT_EPOCHS, Saving
 from sg_ray.training.shared_gpu import release_memory
-from sg_ray.trial import StackedTrial, run_stacked, why_alone
+from sg_ray.trial.stacked import StackedTrial, run_stacked, why_alone
 
 
 @dataclass

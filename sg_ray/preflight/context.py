@@ -23,7 +23,7 @@ from sg_ray.models.family import NeuralConfig
 from sg_ray.preflight.first_step import FirstStep, take_step
 from sg_ray.prepare.branches import GivenBranches
 from sg_ray.training.compute import device_for
-from sg_ray.trial import BranchSource
+from sg_ray.trial.spec import BranchSource
 
 _NUM_TRAIN_ROWS = 8
 """On a CPU: a base-size encoder takes half a minute for as many."""

@@ -16,7 +16,9 @@ from sg_ray.records.code_versions import trial_code_version
 from sg_ray.statistics.own_metrics import Direction
 from sg_ray.sweep_folder import BEST, METADATA
 from sg_ray.training.checkpoint import read_best, weights_id
-from sg_ray.trial import BranchSource, TrialContext, TrialSpec, run_trial
+from sg_ray.trial.context import TrialContext
+from sg_ray.trial.run import run_trial
+from sg_ray.trial.spec import BranchSource, TrialSpec
 
 _KIB_PER_MB = 1024
 _BYTES_PER_MB = 2**20

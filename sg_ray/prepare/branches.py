@@ -14,7 +14,7 @@ from sg_ray.records.leaderboard import rank
 from sg_ray.records.record import RunRecord, read_records
 from sg_ray.records.weights import why_missing
 from sg_ray.sweep_folder import RECORDS, SweepFolder
-from sg_ray.trial import BranchSource
+from sg_ray.trial.spec import BranchSource
 
 
 @dataclass(frozen=True)

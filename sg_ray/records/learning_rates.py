@@ -13,7 +13,7 @@ from sg_ray.records import lr_cache
 from sg_ray.records.events import LearningRateFound, RateSource
 from sg_ray.records.journal import Journal
 from sg_ray.sweep_folder import SweepFolder
-from sg_ray.trial import TrialSpec
+from sg_ray.trial.spec import TrialSpec
 
 Found = Mapping[str, Any]
 """``LrRange.as_dict()``: suggestion (or None), reason (why there is none), curves."""

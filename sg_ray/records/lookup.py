@@ -12,7 +12,7 @@ from sg_ray.records.record import RunRecord, read_record
 from sg_ray.records.weights import why_missing
 from sg_ray.setting_types import with_home
 from sg_ray.sweep_folder import BEST, RECORDS, SETTINGS, TRAINING_SETTINGS, SweepFolder
-from sg_ray.trial import BranchSource
+from sg_ray.trial.spec import BranchSource
 
 _EXPERIMENTS = (SETTINGS, TRAINING_SETTINGS)
 """What the experiment is called in the folder of a sweep and of a training."""

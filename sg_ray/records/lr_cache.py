@@ -12,7 +12,7 @@ from sg_ray.config import LrRangeSettings
 from sg_ray.errors import InputError
 from sg_ray.files import content_hash, write_json
 from sg_ray.reading import read_model
-from sg_ray.trial import TrialSpec
+from sg_ray.trial.spec import TrialSpec
 
 _SECONDS_PER_DAY = 86_400
 

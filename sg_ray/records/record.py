@@ -1,5 +1,6 @@
 """Run records: the JSON truth about each trial. Everything else is a view of them."""
 
+import time
 import traceback
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ from sg_ray.statistics.own_metrics import OWN_METRICS, Direction
 from sg_ray.sweep_folder import METADATA, METRICS, SweepFolder
 from sg_ray.training.metrics import is_better
 from sg_ray.training.seeding import Stream
-from sg_ray.trial import TrialSpec, now_ms
+from sg_ray.trial.spec import TrialSpec
 
 Status = Literal["completed", "pruned", "failed"]
 Stage = Literal["floor", "search", "replicate", "variance", "train"]
@@ -313,3 +314,8 @@ def stamp_run_ids(folder: SweepFolder, run_ids: Mapping[str, str]) -> None:
         run_id = run_ids.get(record.trial_key, record.mlflow_run_id)
         if run_id != record.mlflow_run_id:
             write_record(folder, record.model_copy(update={"mlflow_run_id": run_id}))
+
+
+def now_ms() -> int:
+    """Milliseconds since 1970."""
+    return time.time_ns() // 1_000_000

@@ -23,16 +23,19 @@ from sg_ray.models.families import get_family
 from sg_ray.prepare.prepare import Progress
 from sg_ray.records.code_versions import trial_code_version
 from sg_ray.records.lookup import RecordedTrial, find_branches
-from sg_ray.records.record import Failure, RunRecord, read_history, read_surroundings, record_of
+from sg_ray.records.record import (
+    Failure,
+    RunRecord,
+    now_ms,
+    read_history,
+    read_surroundings,
+    record_of,
+)
 from sg_ray.sweep_folder import SweepFolder
 from sg_ray.training.checkpoint import weights_id
 from sg_ray.training.compute import device_for
 from sg_ray.training.loop import EpochResult
-from sg_ray.trial import (
-    BranchSource,
-    TrialSpec,
-    now_ms,
-)
+from sg_ray.trial.spec import BranchSource, TrialSpec
 
 
 def reproduce(

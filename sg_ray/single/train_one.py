@@ -44,6 +44,7 @@ from sg_ray.records.origin import look_up_origin, note_packages
 from sg_ray.records.record import (
     Failure,
     RunRecord,
+    now_ms,
     read_history,
     read_surroundings,
     record_of,
@@ -54,14 +55,9 @@ from sg_ray.sweep_folder import LAST, MODEL_CARD, SweepFolder
 from sg_ray.training.batches import num_batches
 from sg_ray.training.checkpoint import weights_id
 from sg_ray.training.loop import EpochResult, Interrupted
-from sg_ray.trial import (
-    TrialContext,
-    TrialSpec,
-    check_folder,
-    find_learning_rate,
-    job_name,
-    now_ms,
-)
+from sg_ray.trial.context import TrialContext
+from sg_ray.trial.run import check_folder, find_learning_rate
+from sg_ray.trial.spec import TrialSpec, job_name
 
 FindLr = Literal["no", "cached", "anew"]
 

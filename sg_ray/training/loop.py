@@ -29,7 +29,7 @@ from sg_ray.training.batches import Indices, epoch_batches, num_batches
 from sg_ray.training.captured_step import CapturedStep
 from sg_ray.training.checkpoint import Best, best_content, load_best, write_metadata
 from sg_ray.training.collapse import is_collapsed
-from sg_ray.training.compute import Compute, environment, make_compute
+from sg_ray.training.compute import Compute, environment
 from sg_ray.training.fixed_shapes import FixedShapes, fixed_split
 from sg_ray.training.inference import predict, predict_logits
 from sg_ray.training.metrics import check_objective, sigmoid, validation_metrics
@@ -39,9 +39,8 @@ from sg_ray.training.predictions import Predictions
 from sg_ray.training.saving import AT_EPOCHS, Pace, Saving
 from sg_ray.training.seeding import Seeds, allow_nondeterminism, determinism, stream_seed
 from sg_ray.training.step import Launched, Prepared, StepOutcome, Stepper
-from sg_ray.training.workers import ALONE, Workers
 
-__all__ = ["EpochResult", "Interrupted", "load_best", "never", "predict", "train"]
+__all__ = ["EpochResult", "Interrupted", "load_best", "make_training", "never", "predict"]
 
 
 class Interrupted(SgRayError):  # noqa: N818 - somebody's wish, not an error
@@ -73,47 +72,6 @@ def never() -> bool:
     return False
 
 
-def train(
-    model: Classifier,
-    train_split: SplitData,
-    valid_split: SplitData,
-    config: NeuralConfig,
-    *,
-    seeds: Seeds,
-    objective: str,
-    folder: Path,
-    identity: Mapping[str, Any],
-    device: torch.device,
-    workers: Workers = ALONE,
-    should_stop: ShouldStop = never,
-    saving: Saving = AT_EPOCHS,
-    valid_ids: NDArray[np.str_] | None = None,
-    own_metrics: Sequence[Metric] = (),
-) -> Iterator[EpochResult]:
-    """Train ``model`` and yield each epoch's result after its files are written.
-
-    If ``folder`` holds the ``last.pt`` of an interrupted run with these settings, training goes on
-    from there, inside an epoch if need be, and on one worker ends in the same bits; of a finished
-    run the last result is yielded again. ``model`` is left with its last weights: see
-    ``load_best``. torch's global generator is reseeded before every step. ``seeds`` are those with
-    which ``model`` was built: its weights are there already. ``valid_ids``, shape [n], name the
-    samples of ``valid_split`` in the predictions that are kept. ``own_metrics`` are the user's,
-    measured too. ``saving`` says when positions are saved beside those at the end of each epoch.
-
-    Raises InputError for settings that cannot work or a ``last.pt`` of other settings; Diverged if
-    loss, gradient or logits are not finite; Collapsed if ``config.collapse_patience`` validations
-    in a row show a collapsed model; OutOfMemory if memory does not hold one sample; TrainingError
-    if ``last.pt`` is broken; Interrupted after ``should_stop``, asked after every step, said yes on
-    any worker.
-    """
-    training = make_training(
-        model, train_split, valid_split, config, seeds=seeds, objective=objective, folder=folder,
-        identity=identity, compute=make_compute(config, device, workers), saving=saving,
-        valid_ids=valid_ids, own_metrics=own_metrics,
-    )  # fmt: skip
-    return training.epochs(should_stop)
-
-
 def make_training(
     model: Classifier,
     train_split: SplitData,
@@ -130,9 +88,16 @@ def make_training(
     own_metrics: Sequence[Metric] = (),
     is_stacked: bool = False,
 ) -> "Training":
-    """Return a training that stands where ``folder`` left it; arguments and errors as of ``train``.
+    """Return a training of ``model`` that stands where ``folder`` left it.
 
-    ``is_stacked``: its steps are taken by a ``StackedTraining``, together with those of others.
+    ``seeds`` are those with which ``model`` was built: its weights are there already.
+    ``valid_ids``, shape [n], name the samples of ``valid_split`` in the predictions that are kept.
+    ``own_metrics`` are the user's, measured too. ``saving`` says when positions are saved beside
+    those at the end of each epoch. ``is_stacked``: its steps are taken by a ``StackedTraining``,
+    together with those of others.
+
+    Raises InputError for settings that cannot work or a ``last.pt`` of other settings; and
+    TrainingError if ``last.pt`` is broken.
     """
     check_objective(objective, valid_split.labels)
     for name, split in (("train", train_split), ("valid", valid_split)):
@@ -209,7 +174,17 @@ class Training:
         self._counted_s = 0.0
 
     def epochs(self, should_stop: ShouldStop) -> Iterator[EpochResult]:
-        """Yield the remaining epochs; of a finished training, the last one again."""
+        """Yield the result of each epoch that is left, after its files are written.
+
+        An interrupted training goes on, inside an epoch if need be, and on one worker ends in the
+        same bits; of a finished one the last result is yielded again. ``model`` is left with its
+        last weights: see ``load_best``. torch's global generator is reseeded before every step.
+
+        Raises Diverged if loss, gradient or logits are not finite; Collapsed if
+        ``config.collapse_patience`` validations in a row show a collapsed model; OutOfMemory if
+        memory does not hold one sample; Interrupted after ``should_stop``, asked after every step,
+        said yes on any worker.
+        """
         if (last := self.ended()) is not None:
             yield last
             return

@@ -8,7 +8,7 @@ import pytest
 from sg_ray.config import Experiment, Model
 from sg_ray.configuration import Configuration
 from sg_ray.records.record import RunRecord
-from sg_ray.trial import TrialSpec
+from sg_ray.trial.spec import TrialSpec
 
 
 def model(**config: Any) -> Model:

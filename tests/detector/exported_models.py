@@ -18,7 +18,9 @@ from sg_ray.features.spec import FeatureSpec
 from sg_ray.models.families import FAMILIES
 from sg_ray.records.record import record_of
 from sg_ray.training.loop import EpochResult
-from sg_ray.trial import BranchSource, TrialContext, TrialSpec, run_trial, score_test
+from sg_ray.trial.context import TrialContext
+from sg_ray.trial.run import run_trial, score_test
+from sg_ray.trial.spec import BranchSource, TrialSpec
 
 CPU = torch.device("cpu")
 NEURAL = {"epochs": 2, "learning_rate": 5e-3, "precision": "fp32"}

@@ -12,7 +12,8 @@ from sg_ray.errors import InputError
 from sg_ray.records.record import RunRecord, record_of
 from sg_ray.sweep_folder import VALID_PREDICTIONS
 from sg_ray.training.checkpoint import weights_id
-from sg_ray.trial import BranchSource, TrialSpec, run_trial
+from sg_ray.trial.run import run_trial
+from sg_ray.trial.spec import BranchSource, TrialSpec
 
 
 def source(spec: TrialSpec, folder: Path) -> BranchSource:

@@ -18,7 +18,7 @@ from sg_ray.records.events import SweepFinished, SweepResumed, SweepStarted
 from sg_ray.records.journal import Journal, read_events
 from sg_ray.records.record import read_records
 from sg_ray.sweep_folder import SweepFolder
-from sg_ray.trial import TrialSpec
+from sg_ray.trial.spec import TrialSpec
 
 DAY_MS = 86_400_000
 

@@ -33,7 +33,7 @@ from sg_ray.sweep_folder import SweepFolder
 from sg_ray.tracking.summary import Summary
 from sg_ray.training.checkpoint import read_best
 from sg_ray.training.predictions import read_predictions
-from sg_ray.trial import TrialSpec
+from sg_ray.trial.spec import TrialSpec
 
 Damage = Callable[[Path], Any]
 NEWLINE, NUL = b"\n", b"\0" * 40 + b"\n"

@@ -16,7 +16,8 @@ from sg_ray.errors import InputError
 from sg_ray.features.packed import Features
 from sg_ray.models.family import Batch, Branch, Classifier, Inputs
 from sg_ray.models.fusion import Fusion, FusionConfig, fit_inverse_temperature
-from sg_ray.training.loop import train
+from sg_ray.training.compute import make_compute
+from sg_ray.training.loop import make_training, never
 from sg_ray.training.metrics import validation_metrics
 from sg_ray.training.seeding import Seeds
 
@@ -99,7 +100,7 @@ def fusion_metrics(inputs: Inputs, folder: Path, metric: str, **settings: Any) -
     config = FusionConfig(epochs=4, **settings)
     torch.manual_seed(0)
     model = Fusion().build(config, inputs)
-    epochs = train(
+    epochs = make_training(
         model,
         Fusion().split_data(config, inputs, "train"),
         Fusion().split_data(config, inputs, "valid"),
@@ -108,8 +109,8 @@ def fusion_metrics(inputs: Inputs, folder: Path, metric: str, **settings: Any) -
         objective="val_roc_auc",
         folder=folder,
         identity={"trial_key": "fusion"},
-        device=torch.device("cpu"),
-    )
+        compute=make_compute(config, torch.device("cpu")),
+    ).epochs(never)
     return [epoch.metrics[metric] for epoch in epochs if epoch.is_best][-1]
 
 

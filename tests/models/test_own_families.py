@@ -24,7 +24,7 @@ from sg_ray.models.families import (
 from sg_ray.plugins import Plugin
 from sg_ray.records.folder_format import write_format
 from sg_ray.sweep_folder import SweepFolder
-from sg_ray.trial import OwnCode
+from sg_ray.trial.own_code import OwnCode
 
 FAMILY = """
 from sg_ray.models.family import Classifier, NeuralConfig, NeuralFamily

@@ -31,7 +31,9 @@ from sg_ray.models.token_split import TokenSplit
 from sg_ray.models.transformer import Transformer, TransformerConfig
 from sg_ray.prepare.pretrained_folders import Pretrained
 from sg_ray.records.record import record_of
-from sg_ray.trial import TrialContext, TrialSpec, run_trial
+from sg_ray.trial.context import TrialContext
+from sg_ray.trial.run import run_trial
+from sg_ray.trial.spec import TrialSpec
 
 SaveEncoder = Callable[[str], str]
 

@@ -16,7 +16,8 @@ from small_set import small_branch, small_config
 
 from sg_ray.models.families import FAMILIES
 from sg_ray.models.family import Inputs, NeuralFamily
-from sg_ray.training.loop import EpochResult, Interrupted, ShouldStop, never, train
+from sg_ray.training.compute import make_compute
+from sg_ray.training.loop import EpochResult, Interrupted, ShouldStop, make_training, never
 from sg_ray.training.seeding import Seeds, deterministic, torch_stream
 from sg_ray.training.shared_gpu import bound_memory
 
@@ -44,7 +45,7 @@ def start(
     inputs = Inputs(features, branches, device=device)
     with torch_stream(1, "init"):
         model = family.build(config, inputs)
-    return train(
+    return make_training(
         model,
         family.split_data(config, inputs, "train"),
         family.split_data(config, inputs, "valid"),
@@ -53,9 +54,8 @@ def start(
         objective="val_roc_auc",
         folder=folder,
         identity={},
-        device=device,
-        should_stop=should_stop,
-    )
+        compute=make_compute(config, device),
+    ).epochs(should_stop)
 
 
 def stopped_after(num_steps: int) -> ShouldStop:

@@ -24,7 +24,7 @@ from sg_ray.records.code_versions import CodeVersions
 from sg_ray.records.record import RunRecord, read_records, write_record
 from sg_ray.sweep.execute.inline_executor import InlineExecutor
 from sg_ray.sweep.run import Outcome, run_sweep
-from sg_ray.trial import TrialSpec
+from sg_ray.trial.spec import TrialSpec
 
 FLOOR_ALONE = """
 name: c

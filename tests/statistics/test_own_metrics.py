@@ -15,7 +15,7 @@ from sg_ray.statistics import own_metrics
 from sg_ray.statistics.own_metrics import OWN_METRICS, Metric, MetricTable
 from sg_ray.statistics.scores import Score, score_function
 from sg_ray.training.metrics import direction, is_better, scored
-from sg_ray.trial import OwnCode
+from sg_ray.trial.own_code import OwnCode
 
 METRICS = """
 from sg_ray.statistics.own_metrics import Metric
@@ -195,7 +195,7 @@ def test_a_worker_takes_the_code_along(monkeypatch: pytest.MonkeyPatch) -> None:
     taken_along = pickle.dumps(OwnCode.of(["gnn"], ["misses"]))
     Path("own.py").unlink()
     there = MetricTable()
-    monkeypatch.setattr("sg_ray.trial.OWN_METRICS", there)
+    monkeypatch.setattr("sg_ray.trial.own_code.OWN_METRICS", there)
     pickle.loads(taken_along).plug_in()
     assert list(there) == ["misses"]
     assert there.measured(["misses"])[0](LABELS, SEEDS[0], 0.5) == pytest.approx(2 / 7)

@@ -10,7 +10,7 @@ from sg_ray.jobs.job import LrRangeJob, TrainJob
 from sg_ray.records.record import Failure, RunRecord
 from sg_ray.sweep.plan.ledger import Identity, Ledger
 from sg_ray.sweep.plan.planner import Planner
-from sg_ray.trial import TrialSpec
+from sg_ray.trial.spec import TrialSpec
 
 LOST = Failure(kind="InfrastructureError", message="out of memory", traceback="")
 SEEDS = (42, 2025, 7)

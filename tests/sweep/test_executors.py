@@ -171,7 +171,7 @@ def test_the_inline_executor_runs_a_whole_sweep_without_ray(tmp_path: Path) -> N
     write_experiment(tmp_path, max_concurrent_trials=1)
     script = """
 import sys
-from sg_ray import trial
+from sg_ray.trial import run as trial
 from sg_ray.cli import main
 fit = trial.fit_estimator
 def fit_debugged(*parts, **named):

@@ -14,7 +14,8 @@ from sg_ray.jobs.job import TrainJob
 from sg_ray.jobs.job_run import JobRun
 from sg_ray.training.compute import device_for
 from sg_ray.training.loop import never
-from sg_ray.trial import TrialContext, TrialSpec
+from sg_ray.trial.context import TrialContext
+from sg_ray.trial.spec import TrialSpec
 
 MESSAGE = "torch .* cannot use: is a CUDA build of torch installed"
 

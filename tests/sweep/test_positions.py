@@ -24,7 +24,7 @@ from sg_ray.sweep.execute import grace as grace_module
 from sg_ray.sweep.execute.grace import FLOOR_S, Grace, places_of
 from sg_ray.sweep_folder import SweepFolder
 from sg_ray.training.checkpoint import KEYS, read_place
-from sg_ray.trial import TrialSpec
+from sg_ray.trial.spec import TrialSpec
 
 
 def job(folder: Path, **resources: int) -> TrainJob:

@@ -17,7 +17,7 @@ from sg_ray.prepare.prepare import baselines, pinned
 from sg_ray.records.changed import find_change, settle
 from sg_ray.records.record import read_records, record_of, write_record
 from sg_ray.sweep_folder import SweepFolder
-from sg_ray.trial import TrialSpec
+from sg_ray.trial.spec import TrialSpec
 
 SIZES = {
     "hidden_size": 16,

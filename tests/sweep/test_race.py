@@ -16,7 +16,7 @@ from sg_ray.records.begin import begin
 from sg_ray.records.leaderboard import rank
 from sg_ray.records.race import attainable_p, drops, model_claims
 from sg_ray.records.record import RunRecord, write_record
-from sg_ray.trial import TrialSpec
+from sg_ray.trial.spec import TrialSpec
 
 MANY = [42, *range(100, 109)]
 EPOCHS = 4

@@ -11,7 +11,7 @@ from sg_ray.cluster.placing.packing import Machine
 from sg_ray.config import Model, Resources
 from sg_ray.jobs.job import AnyJob, LrRangeJob, TrainJob
 from sg_ray.sweep.execute.room import MOST_WAITING, Room
-from sg_ray.trial import TrialSpec
+from sg_ray.trial.spec import TrialSpec
 
 GNN = Resources(gpus=0.25)
 TRANSFORMER = Resources(gpus=1)

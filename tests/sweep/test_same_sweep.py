@@ -16,7 +16,7 @@ from sg_ray.files import content_hash, short_hash
 from sg_ray.jobs.job import TrainJob
 from sg_ray.records.begin import begin
 from sg_ray.sweep.plan.search import ModelSearch
-from sg_ray.trial import BranchSource, TrialSpec
+from sg_ray.trial.spec import BranchSource, TrialSpec
 
 E_YAML = """name: e
 data: {num_samples: 240}

@@ -204,7 +204,7 @@ def test_auto_stacks_where_it_is_measured_to_pay_and_measures_once(
         return cost
 
     copied(swept, tmp_path)
-    monkeypatch.setattr("sg_ray.trial.relative_cost", cost_as_given)
+    monkeypatch.setattr("sg_ray.trial.stacked.relative_cost", cost_as_given)
     for _ in range(2):
         auto = experiment_in(tmp_path, "resources.stack_seeds=auto")
         assert run(auto).problems == []

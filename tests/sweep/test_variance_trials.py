@@ -31,7 +31,7 @@ from sg_ray.sweep.plan.ledger import Identity, Ledger
 from sg_ray.sweep.plan.planner import Planner
 from sg_ray.sweep.winners import _best_records
 from sg_ray.sweep_folder import SweepFolder
-from sg_ray.trial import TrialSpec, job_name
+from sg_ray.trial.spec import TrialSpec, job_name
 
 OBJECTIVE = "val_roc_auc"
 

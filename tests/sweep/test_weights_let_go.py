@@ -15,7 +15,7 @@ from sg_ray.cluster.losses import infrastructure_failure
 from sg_ray.config import Experiment
 from sg_ray.errors import InputError
 from sg_ray.export import export_model
-from sg_ray.jobs.job import TrainJob
+from sg_ray.jobs.job import AnyJob, TrainJob
 from sg_ray.prepare.branches import GivenBranches
 from sg_ray.prepare.prepare import pinned, read_data
 from sg_ray.records.events import Event, TrialStarted, WeightsLetGo
@@ -196,6 +196,35 @@ def test_a_trial_that_fails_as_it_is_trained_again_stays_on_record(tmp_path: Pat
         assert not isinstance(worklist.next_job(), TrainJob), "once a start"
     assert read_records(folder) == before
     run(extended, extends=True)
+
+
+def test_a_second_training_goes_on_from_where_it_was_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = ("models.gnn.config.epochs=2", "keep_weights=winner")
+    run(searched(tmp_path, *settings, replicate=ONE_SEED))
+    extended = searched(tmp_path, *settings, replicate=TWO_SEEDS)
+    let_go_of = set(read_records(extended.folder))
+    gone_on_from: list[Path | None] = []
+    on_started, journal_epoch = Worklist.on_started, Worklist.journal_epoch
+
+    def note(worklist: Worklist, job: AnyJob) -> None:
+        on_started(worklist, job)
+        if isinstance(job, TrainJob) and job.spec.trial_key in let_go_of:
+            gone_on_from.append(job.resume_from)
+
+    def interrupt_once(worklist: Worklist, job: TrainJob, *result: Any) -> None:
+        journal_epoch(worklist, job, *result)
+        if gone_on_from == [None]:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(Worklist, "on_started", note)
+    monkeypatch.setattr(Worklist, "journal_epoch", interrupt_once)
+    stopped = run_sweep(extended, executor=InlineExecutor(), extends=True)
+    assert stopped.exit_code == 128 + signal.SIGINT
+    run(extended, extends=True)
+    _, position = gone_on_from
+    assert position is not None
 
 
 def interrupt_second_start_of_a_trial(experiment: Experiment) -> None:

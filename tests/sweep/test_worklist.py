@@ -229,7 +229,7 @@ def test_a_stop_in_what_has_no_position_ends_it_at_once(
 
     experiment = small(tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr("sg_ray.trial.fit_estimator", long_fit)
+        patch.setattr("sg_ray.trial.run.fit_estimator", long_fit)
         started = time.monotonic()
         outcome = run(experiment)
     assert time.monotonic() - started < 50

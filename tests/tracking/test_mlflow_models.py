@@ -27,7 +27,9 @@ from sg_ray.records.record import record_of
 from sg_ray.sweep_folder import SweepFolder
 from sg_ray.tracking.mlflow_mirror import MlflowMirror
 from sg_ray.tracking.mlflow_models import EXAMPLE
-from sg_ray.trial import TrialContext, TrialSpec, run_trial
+from sg_ray.trial.context import TrialContext
+from sg_ray.trial.run import run_trial
+from sg_ray.trial.spec import TrialSpec
 
 SOURCES = ["int f(char *s) { return strlen(s); }", "int g(void) { return 1; }"]
 

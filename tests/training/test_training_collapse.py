@@ -9,7 +9,8 @@ from tiny_classifier import TinyClassifier, tiny_config, tiny_model, tiny_split
 from sg_ray.errors import Collapsed
 from sg_ray.models.family import Batch, NeuralConfig
 from sg_ray.training.collapse import auc_standard_error, is_collapsed
-from sg_ray.training.loop import EpochResult, train
+from sg_ray.training.compute import make_compute
+from sg_ray.training.loop import EpochResult, make_training, never
 from sg_ray.training.metrics import roc_auc
 from sg_ray.training.precision import Precision
 from sg_ray.training.seeding import Seeds
@@ -36,7 +37,7 @@ class Constant(TinyClassifier):
 
 
 def start(folder: Path, model: TinyClassifier, config: NeuralConfig) -> Iterator[EpochResult]:
-    return train(
+    return make_training(
         model,
         tiny_split(45),
         tiny_split(60, seed=1),
@@ -45,8 +46,8 @@ def start(folder: Path, model: TinyClassifier, config: NeuralConfig) -> Iterator
         objective="val_roc_auc",
         folder=folder,
         identity={},
-        device=torch.device("cpu"),
-    )
+        compute=make_compute(config, torch.device("cpu")),
+    ).epochs(never)
 
 
 def epochs_until_collapse(training: Iterator[EpochResult]) -> list[int]:

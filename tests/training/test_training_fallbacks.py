@@ -15,7 +15,7 @@ from tiny_classifier import TinyClassifier, TinySplit, tiny_config, tiny_split
 from sg_ray.errors import OutOfMemory
 from sg_ray.models.family import Batch, NeuralConfig
 from sg_ray.training.compute import make_compute
-from sg_ray.training.loop import EpochResult, Interrupted, never, predict, train
+from sg_ray.training.loop import EpochResult, Interrupted, make_training, never, predict
 from sg_ray.training.lr_range import range_test
 from sg_ray.training.optimiser import Optimiser
 from sg_ray.training.seeding import Seeds, determinism, deterministic
@@ -44,7 +44,7 @@ def start(
     should_stop: Callable[[], bool] = never,
     split: Callable[..., TinySplit] = even_split,
 ) -> Iterator[EpochResult]:
-    return train(
+    return make_training(
         model,
         split(45, seed=0),
         split(30, seed=1),
@@ -53,9 +53,8 @@ def start(
         objective="val_roc_auc",
         folder=folder,
         identity={},
-        device=CPU,
-        should_stop=should_stop,
-    )
+        compute=make_compute(config, CPU),
+    ).epochs(should_stop)
 
 
 def after(num_steps: int) -> Callable[[], bool]:

@@ -13,7 +13,7 @@ from sg_ray.errors import Diverged, InputError
 from sg_ray.models.family import NeuralConfig
 from sg_ray.training.batches import micro_batches
 from sg_ray.training.compute import make_compute
-from sg_ray.training.loop import EpochResult, load_best, predict, train
+from sg_ray.training.loop import EpochResult, load_best, make_training, never, predict
 from sg_ray.training.metrics import OBJECTIVES
 from sg_ray.training.optimiser import Optimiser
 from sg_ray.training.seeding import Seeds
@@ -32,7 +32,7 @@ def start(
     seed: int = 1,
 ) -> Iterator[EpochResult]:
     train_split, valid_split = splits or (tiny_split(), tiny_split(30, seed=1))
-    return train(
+    return make_training(
         model or tiny_model(),
         train_split,
         valid_split,
@@ -41,8 +41,8 @@ def start(
         objective=objective,
         folder=folder,
         identity={"family": "tiny", "trial_key": "abc"},
-        device=CPU,
-    )
+        compute=make_compute(config, CPU),
+    ).epochs(never)
 
 
 def gradient(config: NeuralConfig, split: TinySplit, batch: np.ndarray) -> list[torch.Tensor]:

@@ -9,7 +9,8 @@ from tiny_classifier import tiny_config, tiny_model, tiny_split
 
 from sg_ray.errors import InputError
 from sg_ray.sweep_folder import VALID_PREDICTIONS
-from sg_ray.training.loop import load_best, predict, train
+from sg_ray.training.compute import make_compute
+from sg_ray.training.loop import load_best, make_training, never, predict
 from sg_ray.training.predictions import Predictions, read_predictions, write_predictions
 from sg_ray.training.seeding import Seeds
 
@@ -106,7 +107,7 @@ def test_what_cannot_be_predictions_is_refused(tmp_path, wrong):
 
 def test_a_training_keeps_what_its_best_model_says_again_bit_for_bit(tmp_path):
     split, config = tiny_split(30, seed=1), tiny_config()
-    epochs = train(
+    epochs = make_training(
         tiny_model(),
         tiny_split(),
         split,
@@ -115,8 +116,8 @@ def test_a_training_keeps_what_its_best_model_says_again_bit_for_bit(tmp_path):
         objective="val_loss",
         folder=tmp_path,
         identity={},
-        device=CPU,
-    )
+        compute=make_compute(config, CPU),
+    ).epochs(never)
     for result in epochs:
         model = tiny_model(seed=9)
         load_best(model, tmp_path)
@@ -127,20 +128,21 @@ def test_a_training_keeps_what_its_best_model_says_again_bit_for_bit(tmp_path):
 
 
 def test_a_training_keeps_the_best_epochs_and_not_the_last_ones(tmp_path):
+    config = tiny_config(learning_rate=1.0, warmup_ratio=0)
     kept = []
     results = []
     # The loss grows from the first epoch on: the best one is not the last.
-    for result in train(
+    for result in make_training(
         tiny_model(),
         tiny_split(),
         tiny_split(30, seed=1),
-        tiny_config(learning_rate=1.0, warmup_ratio=0),
+        config,
         seeds=Seeds(1),
         objective="val_loss",
         folder=tmp_path,
         identity={},
-        device=CPU,
-    ):
+        compute=make_compute(config, CPU),
+    ).epochs(never):
         results.append(result)
         kept.append((tmp_path / VALID_PREDICTIONS).read_bytes())
     assert not results[-1].is_best

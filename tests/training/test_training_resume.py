@@ -18,7 +18,8 @@ from sg_ray.errors import InfrastructureError, InputError, TrainingError
 from sg_ray.host.disk import disk_trouble
 from sg_ray.training import checkpoint
 from sg_ray.training.checkpoint import check_resumable, save
-from sg_ray.training.loop import EpochResult, Interrupted, ShouldStop, never, train
+from sg_ray.training.compute import make_compute
+from sg_ray.training.loop import EpochResult, Interrupted, ShouldStop, make_training, never
 from sg_ray.training.saving import AT_EPOCHS, Saving
 from sg_ray.training.seeding import Seeds
 
@@ -31,7 +32,7 @@ def start(
     folder: Path, should_stop: ShouldStop = never, saving: Saving = AT_EPOCHS, **changes: Any
 ) -> Iterator[EpochResult]:
     settings = {"config": CONFIG, "seed": 1, "objective": "val_roc_auc", **changes}
-    return train(
+    return make_training(
         tiny_model(),
         tiny_split(),
         tiny_split(30, seed=1),
@@ -40,10 +41,9 @@ def start(
         objective=settings["objective"],
         folder=folder,
         identity={"trial_key": settings.get("trial_key", "abc")},
-        device=torch.device("cpu"),
-        should_stop=should_stop,
+        compute=make_compute(settings["config"], torch.device("cpu")),
         saving=saving,
-    )
+    ).epochs(should_stop)
 
 
 def after(num_steps: int) -> Callable[[], bool]:

@@ -28,7 +28,9 @@ from sg_ray.models.family import (
 )
 from sg_ray.training.loop import Interrupted, never
 from sg_ray.training.seeding import STREAMS
-from sg_ray.trial import TrialContext, TrialSpec, check_folder, run_trial
+from sg_ray.trial.context import TrialContext
+from sg_ray.trial.run import check_folder, run_trial
+from sg_ray.trial.spec import TrialSpec
 
 CONFIG = tiny_config(max_units_per_micro_batch=10_000).model_dump(mode="json")
 """One forward pass a step, so that each step is noted once."""
@@ -115,7 +117,7 @@ def context(folder: Path) -> TrialContext:
 
 def trained(trial: TrialSpec, folder: Path, should_stop=never) -> WatchedFamily:
     family = WatchedFamily()
-    with patch("sg_ray.trial.get_family", lambda _: family):
+    with patch("sg_ray.trial.run.get_family", lambda _: family):
         for _ in run_trial(trial, context(folder), folder, should_stop=should_stop):
             pass
     return family
@@ -225,6 +227,6 @@ def test_a_family_that_fits_in_one_go_has_no_streams(tmp_path):
     trial = spec("one_go", streams={"init": 7})
     with (
         pytest.raises(InputError, match="one_go fits in one go"),
-        patch("sg_ray.trial.get_family", lambda _: family),
+        patch("sg_ray.trial.run.get_family", lambda _: family),
     ):
         next(run_trial(trial, context(tmp_path), tmp_path))

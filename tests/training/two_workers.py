@@ -11,7 +11,8 @@ from tiny_classifier import TinyClassifier, tiny_config, tiny_split
 
 from sg_ray.errors import SgRayError
 from sg_ray.models.family import Batch
-from sg_ray.training.loop import never, predict, train
+from sg_ray.training.compute import make_compute
+from sg_ray.training.loop import make_training, never, predict
 from sg_ray.training.saving import AT_EPOCHS, Saving
 from sg_ray.training.seeding import Seeds
 from sg_ray.training.workers import SingleWorker, TorchGroup, Workers
@@ -59,20 +60,19 @@ def run_training(
     """45 samples in batches of 4: the last batch of an epoch has one, so rank 1 has none."""
     model = model or sparse_model()
     split = tiny_split(30, seed=1)
-    results = train(
+    config = config.model_copy(update={"batch_size": 4})
+    results = make_training(
         model,
         tiny_split(45),
         split,
-        config.model_copy(update={"batch_size": 4}),
+        config,
         seeds=Seeds(1),
         objective="val_roc_auc",
         folder=folder,
         identity={"family": "tiny"},
-        device=CPU,
-        workers=workers,
-        should_stop=should_stop,
+        compute=make_compute(config, CPU, workers),
         saving=saving,
-    )
+    ).epochs(should_stop)
     metrics = [dict(result.metrics) for result in results]
     probabilities = predict(model, split, config, device=CPU, workers=workers)
     weights = {name: value.clone() for name, value in model.state_dict().items()}

@@ -51,7 +51,10 @@ from sg_ray.sweep_folder import ENVIRONMENT, METRICS
 from sg_ray.training.loop import EpochResult, Interrupted, ShouldStop
 from sg_ray.training.saving import Saving
 from sg_ray.training.workers import workers_of_group
-from sg_ray.trial import OwnCode, TrialContext, TrialSpec, run_trial
+from sg_ray.trial.context import TrialContext
+from sg_ray.trial.own_code import OwnCode
+from sg_ray.trial.run import run_trial
+from sg_ray.trial.spec import TrialSpec
 
 _POLL_S = 1.0
 _GATE_POLL_S = 0.05

@@ -36,7 +36,7 @@ from sg_ray.sweep.execute.room import Room
 from sg_ray.sweep.execute.tune_hooks import PlanSearcher, PruningScheduler, RecordingCallback
 from sg_ray.sweep.execute.worklist import Worklist
 from sg_ray.sweep_folder import RAY_LOG
-from sg_ray.trial import OwnCode
+from sg_ray.trial.own_code import OwnCode
 
 _WAITING_ACTOR = {"node:__internal_head__": 0.001}
 """What the Tune actor of a multi-worker trial takes: nothing its workers need, for it only waits.

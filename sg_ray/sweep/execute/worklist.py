@@ -37,6 +37,7 @@ from sg_ray.records.planned import PlannedName, PlannedStage, num_planned
 from sg_ray.records.record import (
     Failure,
     RunRecord,
+    now_ms,
     read_history,
     read_surroundings,
     record_of,
@@ -46,7 +47,7 @@ from sg_ray.sweep.execute.winner_scoring import WinnerTest
 from sg_ray.sweep.plan.model_plan import Fits, all_fit
 from sg_ray.sweep.plan.planner import Planner
 from sg_ray.training.checkpoint import read_stack, weights_id
-from sg_ray.trial import job_name, now_ms
+from sg_ray.trial.spec import job_name
 
 _LOGGER = logging.getLogger(__name__)
 

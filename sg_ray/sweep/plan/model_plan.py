@@ -10,7 +10,7 @@ from sg_ray.records.race import drops
 from sg_ray.records.record import RunRecord, Stage
 from sg_ray.statistics.racing import Drop
 from sg_ray.sweep.plan.ledger import Identity, Ledger
-from sg_ray.trial import BranchSource, TrialSpec
+from sg_ray.trial.spec import BranchSource, TrialSpec
 
 _SpecKey = tuple[Configuration, int, tuple[tuple[str, ...], ...]]
 """A configuration, a seed, and which branches it builds on."""

@@ -25,7 +25,7 @@ from sg_ray.sweep.plan.search_plan import SearchPlan
 from sg_ray.sweep.plan.variance_trials import VarianceTrials
 from sg_ray.sweep.plan.weights_again import WeightsAgain
 from sg_ray.sweep_folder import SweepFolder
-from sg_ray.trial import BranchSource
+from sg_ray.trial.spec import BranchSource
 
 
 class Planner:

@@ -15,7 +15,7 @@ from sg_ray.short_names import ShortNames
 from sg_ray.sweep.plan.ledger import Identity, Ledger
 from sg_ray.sweep.plan.model_plan import ModelPlan
 from sg_ray.sweep.plan.search import ModelSearch, Point
-from sg_ray.trial import BranchSource, TrialSpec
+from sg_ray.trial.spec import BranchSource, TrialSpec
 
 _LOGGER = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from sg_ray.config import ReplicateSettings
 from sg_ray.jobs.job import TrainJob
 from sg_ray.records.leaderboard import Row
 from sg_ray.sweep.plan.model_plan import Fits, ModelPlan, all_fit
-from sg_ray.trial import TrialSpec
+from sg_ray.trial.spec import TrialSpec
 
 
 class VarianceTrials:
