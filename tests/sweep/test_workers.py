@@ -163,13 +163,14 @@ def test_an_elastic_group_makes_do_with_the_machine(ray_session: None, tmp_path:
 
 @pytest.mark.timeout(600)
 def test_six_groups_in_a_row_leave_nothing_behind(ray_session: None, tmp_path: Path) -> None:
-    def living() -> tuple[list[str], list[str], float]:
-        here = ray.get_runtime_context().gcs_address
-        actors = list_actors(address=here, filters=[("state", "=", "ALIVE")], limit=1000)
-        names = sorted(actor.class_name for actor in actors if actor.class_name != KEPT_BY_RAY)
-        return names, live_placement_groups(), ray.available_resources()["CPU"]
+    here = ray.get_runtime_context().gcs_address
 
-    before = living()
+    def living() -> set[str]:
+        actors = list_actors(address=here, filters=[("state", "=", "ALIVE")], limit=1000)
+        ids = [actor.actor_id for actor in actors if actor.class_name != KEPT_BY_RAY]
+        return {*ids, *live_placement_groups()}
+
+    before = living()  # what earlier tests have left may end meanwhile
     experiment = tiny_experiment(
         tmp_path,
         *NO_DROPOUT,
@@ -183,10 +184,14 @@ def test_six_groups_in_a_row_leave_nothing_behind(ray_session: None, tmp_path: P
         r for r in read_json_records(experiment.folder.path) if r["configuration"]["model"] == "gnn"
     ]
     assert len(records) == 6
+
+    def left() -> tuple[set[str], float]:
+        return living() - before, ray.available_resources()["CPU"]
+
     deadline = time.monotonic() + 60  # the last group's actors end a moment after it
-    while living() != before and time.monotonic() < deadline:
+    while left() != (set(), 2) and time.monotonic() < deadline:
         time.sleep(1)
-    assert living() == before
+    assert left() == (set(), 2)
 
 
 @pytest.mark.timeout(600)

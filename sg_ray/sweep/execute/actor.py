@@ -3,7 +3,7 @@
 What a job raises, Tune takes for the loss of a process or machine.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from sg_ray.jobs.positions import PositionShelf, restore
 from sg_ray.jobs.stack_run import Place, StackRun
 from sg_ray.records.origin import note_packages
 from sg_ray.sweep_folder import SweepFolder
-from sg_ray.trial import OwnCode
+from sg_ray.trial.own_code import OwnCode
 
 JOB = "job"
 """Key of a trial's Tune configuration that holds its job as JSON."""
@@ -68,8 +68,9 @@ class Shared:
 class TrialActor(tune.Trainable):
     """Runs jobs. Configuration: ``{"job": JSON of the job}``."""
 
-    _run: JobRun | StackRun
-    _shelves: list[PositionShelf]
+    _job: SingleJob | StackJob
+    _run: JobRun | StackRun | None = None
+    _shelves: Sequence[PositionShelf] = ()
 
     def setup(
         self,
@@ -85,16 +86,18 @@ class TrialActor(tune.Trainable):
         self._shared = shared
         self._sweep_folder = shared.folder
         self._supplies = shared.fetch()
-        self._start(config)
+        self._take(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Leave the finished job behind and take the next one."""
         self.cleanup()
-        self._start(new_config)
+        self._take(new_config)
         return True
 
     def step(self) -> Result:
         """Run one epoch, or the whole of a job that has none."""
+        if self._run is None:
+            self._run = self._open(self._job)
         return self._run.step()
 
     def cleanup(self) -> None:
@@ -102,17 +105,26 @@ class TrialActor(tune.Trainable):
 
         A group's folder stays: it may hold the only position, or be another group's by now.
         """
-        self._run.close()
+        if self._run is not None:
+            self._run.close()
+            self._run = None
         for shelf in self._shelves:
             shelf.remove_training()
+        self._shelves = ()
 
-    def _start(self, config: Mapping[str, Any]) -> None:
-        job = parse_job(config[JOB])
+    def _take(self, config: Mapping[str, Any]) -> None:
+        """Take a job, and leave its folder alone until the first step.
+
+        While this process starts, Tune may give the job to one that has become free, and end this
+        one: the folder is that one's by then.
+        """
+        self._job = parse_job(config[JOB])
         self._stop.begin()
-        self._shelves = []
         if self._sweep_folder.all_packages.exists():  # seen from here
             note_packages(self._sweep_folder)
-        self._run = self._stack(job) if isinstance(job, StackJob) else self._single(job)
+
+    def _open(self, job: SingleJob | StackJob) -> JobRun | StackRun:
+        return self._stack(job) if isinstance(job, StackJob) else self._single(job)
 
     def _stack(self, job: StackJob) -> StackRun:
         places = []
@@ -135,7 +147,7 @@ class TrialActor(tune.Trainable):
     def _place(self, job: SingleJob) -> tuple[PositionShelf | None, Path]:
         """Return the shelf of a job, and the folder in which it works, as the job wants it."""
         shelf, folder = self._new_place(job)
-        self._shelves += [] if shelf is None else [shelf]
+        self._shelves = [*self._shelves, *([] if shelf is None else [shelf])]
         if isinstance(job, TrainJob) and job.resume_from not in (None, folder):
             restore(job.resume_from, folder)
         return shelf, folder
