@@ -7,12 +7,13 @@ Tune and logged to MLflow in SQLite. The plain script is what most people write:
 OptunaSearch and Ray's MLflow callback, whose trials start a ``TorchTrainer``; its tokens lie on the
 disk already, and so do our features. Ours reads and checks the data and trains the lexical floor
 first. The moment is the same for both: the end of the first step of any optimiser of torch's, noted
-by a hook that a ``sitecustomize`` puts into every Python process.
+by a hook that a ``sitecustomize`` puts into every Python process. Each is ended there.
 """
 
 import argparse
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -20,11 +21,12 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from commands import run_to_its_end
+from commands import PATIENCE_S
 from figures import Figure, Measured, environment_of, print_figures, times_better
 
 ROOT = Path(__file__).parents[2]
-ROUNDS = 3
+ROUNDS = 2
+_POLL_S = 0.02
 _MAX_TOKENS = 128
 _EXPERIMENT = """
 name: first
@@ -79,16 +81,18 @@ sys.meta_path.insert(0, _Finder())
 
 def measure(today: Path | None) -> Measured:  # noqa: ARG001 - the baseline is a script
     """Measure both in turn, after a run of each that warms their caches."""
-    with tempfile.TemporaryDirectory(prefix="sg-ray-first-") as name:
+    with tempfile.TemporaryDirectory(prefix="sg-ray-") as name:  # short, for Ray's sockets
         folder = Path(name)
-        hooks = folder / "hooks"
+        hooks, temporary = folder / "hooks", folder / "t"
         hooks.mkdir()
+        temporary.mkdir()
         (hooks / "sitecustomize.py").write_text(_HOOK, encoding="utf-8")
         experiment = folder / "first.yaml"
         experiment.write_text(_EXPERIMENT, encoding="utf-8")
         ours = [sys.executable, str(ROOT / "experiments" / "sweep.py"), str(experiment)]
         plain = [sys.executable, __file__, "--plain", str(folder)]
         environment = environment_of(ROOT)
+        environment |= {"TMPDIR": str(temporary), "RAY_TMPDIR": str(temporary)}
         environment["PYTHONPATH"] = os.pathsep.join([str(hooks), environment["PYTHONPATH"]])
         took_s: tuple[list[float], list[float]] = ([], [])
         for number in range(1 + ROUNDS):
@@ -105,12 +109,37 @@ def measure(today: Path | None) -> Measured:  # noqa: ARG001 - the baseline is a
 
 
 def _first_step_s(command: list[str], folder: Path, environment: dict[str, str]) -> float:
-    """Run a command to its end; return the seconds to the first step of any optimiser."""
-    note = folder / "first_step"
+    """Run a command until the first step of any optimiser; return the seconds.
+
+    Raises RuntimeError, with the end of its output, if it ends before.
+    """
+    from sg_ray.host.processes import end, trees
+
+    note, output = folder / "first_step", folder / "output.txt"
     note.unlink(missing_ok=True)
     began_s = time.time()
-    run_to_its_end(command, folder, {**environment, "FIRST_STEP_NOTE": str(note)})
+    with output.open("w", encoding="utf-8") as text:
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env={**environment, "FIRST_STEP_NOTE": str(note)},
+            stdin=subprocess.DEVNULL,
+            stdout=text,
+            stderr=subprocess.STDOUT,
+        )
+        while not _is_written(note):
+            if process.poll() is not None or time.time() - began_s > PATIENCE_S:
+                break
+            time.sleep(_POLL_S)
+        end(trees([process.pid]), patience_s=0)
+        process.wait()
+    if not _is_written(note):
+        raise RuntimeError(f"{' '.join(command)} took no step:\n{output.read_text()[-2000:]}")
     return float(note.read_text(encoding="utf-8")) - began_s
+
+
+def _is_written(note: Path) -> bool:
+    return note.exists() and note.stat().st_size > 0
 
 
 def _keep_tokens(folder: Path) -> None:
