@@ -28,7 +28,8 @@ from sg_ray.features.build import prepare_features
 from sg_ray.models.families import get_family
 from sg_ray.models.family import Batch, Branch, Classifier, Inputs, NeuralFamily, SplitData
 from sg_ray.models.fusion import FusionConfig
-from sg_ray.training.loop import train
+from sg_ray.training.compute import make_compute
+from sg_ray.training.loop import make_training, never
 from sg_ray.training.seeding import Seeds, deterministic
 
 EXPERIMENT = Path(__file__).parents[1] / "quick.yaml"
@@ -117,10 +118,10 @@ def _timed(
     torch.manual_seed(0)
     model, train_split, valid_split = build()
     results = list(
-        train(
+        make_training(
             model, train_split, valid_split, config, seeds=Seeds(0), objective="val_roc_auc",
-            folder=folder, identity={}, device=CPU,
-        )
+            folder=folder, identity={}, compute=make_compute(config, CPU),
+        ).epochs(never)
     )  # fmt: skip
     wall_s, cpu_s = time.perf_counter() - started_s, time.process_time() - started_cpu_s
     return Timed(wall_s, cpu_s, results[-1].metrics["val_roc_auc"])

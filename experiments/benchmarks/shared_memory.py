@@ -27,7 +27,8 @@ from sg_ray.features.build import prepare_features
 from sg_ray.features.packed import FeatureKind, Features, Ragged
 from sg_ray.models.families import get_family
 from sg_ray.models.family import Inputs, NeuralFamily
-from sg_ray.training.loop import Interrupted, train
+from sg_ray.training.compute import make_compute
+from sg_ray.training.loop import Interrupted, make_training
 from sg_ray.training.seeding import Seeds
 
 NUM_SAMPLES = 500
@@ -57,11 +58,10 @@ class Trial:
         torch.manual_seed(0)
         model = family.build(config, inputs)
         steps = iter(range(1, NUM_STEPS + 1))
-        epochs = train(
+        epochs = make_training(
             model, train_split, valid_split, config, seeds=Seeds(0), objective="val_roc_auc",
-            folder=folder, identity={}, device=torch.device("cpu"),
-            should_stop=lambda: next(steps) == NUM_STEPS,
-        )  # fmt: skip
+            folder=folder, identity={}, compute=make_compute(config, torch.device("cpu")),
+        ).epochs(lambda: next(steps) == NUM_STEPS)  # fmt: skip
         try:
             next(epochs)
         except Interrupted:

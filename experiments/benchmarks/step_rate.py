@@ -1,12 +1,11 @@
 """How fast a training steps: samples a second, what the device does meanwhile, what is launched.
 
-Whole trainings are measured, through ``sg_ray.training.loop.train`` as a trial calls it, with
+Whole trainings are measured, through ``sg_ray.training.loop`` as a trial does it, with
 sg-ray of whichever checkout is imported: one epoch, of which the first steps (compiling, capturing,
 warming up) are told apart. The device is waited for at both ends of what is timed. On a CPU, where
 all is done by this process, its own time counts: what else the machine does is not in it.
 """
 
-import inspect
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -98,20 +97,23 @@ class Training:
 
     def _run(self, after_step: Callable[[], bool]) -> None:
         """Train until ``after_step`` says to stop."""
-        is_new = "seeds" in inspect.signature(loop.train).parameters
-        seeded: dict[str, Any] = {"seed": 1}
-        if is_new:
-            from sg_ray.training.seeding import Seeds
-
-            seeded = {"seeds": Seeds(1)}
-        grouped = {} if self.workers is None else {"workers": self.workers}
         with TemporaryDirectory() as folder, suppress(loop.Interrupted):
-            for _ in loop.train(
-                self.build(), self.train_split, self.valid_split, self.config,
-                objective="val_roc_auc", folder=Path(folder), identity={}, device=self.device,
-                should_stop=after_step, **seeded, **grouped,
-            ):  # fmt: skip
+            for _ in self._epochs(Path(folder), after_step):
                 raise RuntimeError(f"only {len(self.train_split.labels)} samples: too few steps")
+
+    def _epochs(self, folder: Path, should_stop: Callable[[], bool]) -> Iterable[object]:
+        what = self.build(), self.train_split, self.valid_split, self.config
+        named: dict[str, Any] = {"objective": "val_roc_auc", "folder": folder, "identity": {}}
+        workers = {} if self.workers is None else {"workers": self.workers}
+        if not hasattr(loop, "make_training"):  # today's
+            named |= {"seed": 1, "device": self.device, "should_stop": should_stop}
+            return loop.train(*what, **named, **workers)
+        from sg_ray.training.compute import make_compute
+        from sg_ray.training.seeding import Seeds
+
+        compute = make_compute(self.config, self.device, **workers)
+        training = loop.make_training(*what, seeds=Seeds(1), compute=compute, **named)
+        return training.epochs(should_stop)
 
 
 def wait_for(device: torch.device) -> None:

@@ -28,7 +28,8 @@ from sg_ray.data.synthetic.generator import generate
 from sg_ray.features.build import prepare_features
 from sg_ray.models.families import get_family
 from sg_ray.models.family import Inputs, NeuralFamily
-from sg_ray.training.loop import train
+from sg_ray.training.compute import make_compute
+from sg_ray.training.loop import make_training
 from sg_ray.training.seeding import Seeds, deterministic
 from sg_ray.training.workers import ALONE, TorchGroup, Workers, workers_of_group
 
@@ -81,11 +82,11 @@ def _work(config: dict[str, Any]) -> None:
         model = family.build(settings, inputs)
         began_s = time.process_time()
         results = list(
-            train(
+            make_training(
                 model, *splits, settings, seeds=Seeds(0), objective="val_roc_auc",
-                folder=folder / str(next(number)), identity={}, device=CPU, workers=workers,
-                should_stop=should_stop,
-            )
+                folder=folder / str(next(number)), identity={},
+                compute=make_compute(settings, CPU, workers),
+            ).epochs(should_stop)
         )  # fmt: skip
         num_steps = len(results) * -(-len(splits[0].labels) // BATCH_SIZE)
         return 1000 * (time.process_time() - began_s) / num_steps
