@@ -32,7 +32,7 @@ help: ## show this list
 sweep: .venv/.run ## run the embedded default sweep; ARGS="..." go to experiments/sweep.py
 	@$(BIN)/python experiments/sweep.py $(ARGS)
 
-bench: .venv/.dev ## measure everything beside its baselines, 20 minutes; ARGS=gpu with a GPU; ONLY="row ..."
+bench: .venv/.dev ## measure everything beside its baselines, 22 minutes; ARGS=gpu with a GPU; ONLY="row ..."
 	@$(BIN)/python experiments/benchmarks/suite.py $(ARGS) $(if $(ONLY),--only $(ONLY))
 
 test: .venv/.dev ## run the quick tests, JOBS files at a time; ARGS="..." go to pytest

@@ -68,7 +68,7 @@ ROWS = (
         "a plain script that does the same",
         ">= 3x",
         "first_step:measure",
-        60,
+        160,
     ),
     Row(
         "features",

@@ -1,6 +1,6 @@
 """The benchmark suite: every row beside its baselines, measured in the same run.
 
-    make bench                          # all rows that need no GPU, 20 minutes on two cores
+    make bench                          # all rows that need no GPU, 22 minutes on two cores
     make bench ONLY="gnn-cpu features"  # some of them
     make bench ARGS=gpu                 # the rows that need one
 

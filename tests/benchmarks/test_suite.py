@@ -203,10 +203,10 @@ def test_ways_are_timed_in_turn() -> None:
     assert all(one.wall_s > 0 and one.cpu_s >= 0 for one in spent)
 
 
-def test_the_rows_fit_into_twenty_minutes() -> None:
+def test_the_rows_fit_into_the_time_that_the_makefile_names() -> None:
     from rows import ROWS
 
-    assert sum(row.budget_s for row in ROWS if row.device == "cpu") <= 20 * 60
+    assert sum(row.budget_s for row in ROWS if row.device == "cpu") <= 22 * 60
     assert len({row.name for row in ROWS}) == len(ROWS)
 
 
